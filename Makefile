@@ -1,0 +1,55 @@
+# Everything here works on a fresh machine with Python 3.10 or later and a package index.
+# "make" alone says what there is.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo sandbox test bench format lint types man clean
+
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+venv: $(READY) ## make the environment that all others use, in .venv
+
+demo: $(READY) ## see a collective of three servers work, on this machine, in a minute
+	@$(BIN)/python -m sandbox.demo
+
+sandbox: $(READY) ## leave such a collective running, to play with
+	@$(BIN)/python -m sandbox.sandbox
+
+test: $(READY) ## run every check and test
+	@$(BIN)/python -m tools.check
+
+bench: $(READY) ## measure, and print a table
+	@$(BIN)/python -m bench
+
+format: $(READY) ## lay out the code
+	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .
+
+lint: $(READY) ## check style and layers
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: $(READY) ## check types
+	@$(BIN)/mypy
+
+man: $(READY) ## make the manual pages from the parsers
+	@$(BIN)/python -m tools.manpages
+
+clean: ## remove all that make has made
+	rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache \
+		.import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): setup.cfg setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "error: Python 3.10 or later is needed, '$(PYTHON)' is not" >&2; \
+		echo "hint: name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "error: '$(PYTHON)' has no venv module" >&2; \
+		echo "hint: install it (on Debian: apt-get install python3-venv)," \
+			"or name another Python: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,sandbox]'
+	@touch $@

@@ -1,0 +1,163 @@
+"""The command line of ``collective``: its commands, their options and their help.
+
+It does not check values and does not act: ``collective.cli.main`` does, so that a bad value gets
+the same ``error:`` and ``hint:`` lines as any other trouble.
+
+Invariants:
+  * Imports argparse and the version alone: it is loaded at every start of the command, and when
+    the package is built, where none of its needs are installed.
+  * No option ever changes its meaning; a name is never completed, so a new option cannot break a
+    script that wrote half of an old one.
+  * The manual page collective(1) is made from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from collective import __version__
+
+# Type checkers take it as true. Importing it from typing costs more than all the rest here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+PROG = "collective"
+DESCRIPTION = (
+    "Link several Confluent servers into one collective, and look after it. Every command talks "
+    "to collectived on this server, which does the work."
+)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``collective``.
+
+    What it parses has ``command``, and with it:
+
+        gencert   nothing more
+        invite    server, nonvoting (bool), ttl (text or None)
+        join      server, token (text, ``-``, ``@FILE`` or None)
+        show      json (bool)
+        delete    server (or None: this one), force (bool)
+    """
+    parser = argparse.ArgumentParser(
+        prog=PROG, description=DESCRIPTION, formatter_class=_formatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {__version__}",
+        help="print the version and exit",
+    )
+    commands = parser.add_subparsers(
+        title="commands", prog=PROG, dest="command", metavar="COMMAND", required=True
+    )
+    for add in (_gencert, _invite, _join, _show, _delete):
+        add(commands)
+    return parser
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    # With a width of its own it does not load shutil, which would take half of the parser's time.
+    return argparse.HelpFormatter(prog, width=78)
+
+
+def _command(
+    commands: Commands, name: str, summary: str, description: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=_formatter,
+        allow_abbrev=False,
+    )
+
+
+def _gencert(commands: Commands) -> None:
+    _command(
+        commands,
+        "gencert",
+        "make a new certificate for this server",
+        "Make a new key and certificate for this server, and the certificate authority too where "
+        "there is none yet. An authority that is in use is never replaced. Running servers take "
+        "up the new certificate without a restart.",
+    )
+
+
+def _invite(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "invite",
+        "print a token that lets one server in",
+        "Print a token that lets one server join this collective, once, under the name given "
+        "here, before it expires. Give it to join on that server. A second invitation of the "
+        "same name replaces the first.",
+    )
+    parser.add_argument("server", metavar="SERVER", help="name of the server to let in")
+    parser.add_argument(
+        "-n",
+        "--nonvoting",
+        action="store_true",
+        help="let it in as a server that never votes and never leads",
+    )
+    parser.add_argument(
+        "--ttl",
+        metavar="DURATION",
+        help="how long the token is good for, such as 90s, 30m or 2h (default: the setting "
+        "invitation_ttl, 1h)",
+    )
+
+
+def _join(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "join",
+        "take this server into another server's collective",
+        "Take this server into the collective that SERVER is a member of. Any member will do, "
+        "also one other than that which made the token. Without -i the token is asked for on a "
+        "terminal, unseen, and read from standard input otherwise. If a join was cut off, the "
+        "same command again finishes it.",
+    )
+    parser.add_argument(
+        "server",
+        metavar="SERVER",
+        help="name or address of a member to ask, with :PORT if that is not 13002",
+    )
+    parser.add_argument(
+        "-i",
+        dest="token",
+        metavar="TOKEN",
+        help="the token that invite printed; - reads one line of standard input, @FILE reads "
+        "FILE. A token given as it is can be seen by every user of this server while the "
+        "command runs",
+    )
+
+
+def _show(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "show",
+        "show quorum, leader and members",
+        "Show whether there is a quorum, who leads, and which members are active or offline. The "
+        "quorum is proven anew each time; without one the exit status is not 0.",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print all that is known, as one JSON object"
+    )
+
+
+def _delete(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "delete",
+        "put a server out of the collective",
+        "Put SERVER out of the collective and lock it out. Without SERVER, this server leaves "
+        "its collective. A change that would cost the quorum is refused.",
+    )
+    parser.add_argument(
+        "server", metavar="SERVER", nargs="?", help="name of the member (default: this server)"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="also if that server is running and answers"
+    )

@@ -1,0 +1,1 @@
+"""``collectived``: the parts of the daemon, and the class that holds them together."""

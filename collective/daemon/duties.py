@@ -1,0 +1,210 @@
+"""What whoever leads does for all: promote learners, evict stuck ones, finish changes.
+
+It decides by ``next_duty`` on what was observed and acts through etcd; every action is safe to
+repeat and safe to do late, so two servers that both believe to lead do no harm.
+
+Invariants:
+  * A learner is promoted only when its own server answers and etcd finds it caught up (P2).
+  * No voter is ever removed here, except to finish a removal that a command began.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from collective.daemon.clock import elapsed, epoch
+from collective.daemon.node import Node, hex_id
+from collective.errors import CollectiveError, EtcdError
+from collective.etcd.gateway import EtcdMember, Status, within
+from collective.model.records import Change, Role
+from collective.model.view import View
+from collective.protocol import messages
+
+log = logging.getLogger(__name__)
+
+_IDLE_SECONDS = 1.0
+_EAGER_SECONDS = 0.03
+_CALL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a learner was, and since when (monotonic seconds) it has been no further."""
+
+    index: int
+    since: float
+
+
+def advance(
+    known: Mapping[int, Progress], seen: Mapping[int, int], now: float
+) -> dict[int, Progress]:
+    """Return the progress of every learner.
+
+    Args:
+        known: from the last time.
+        seen: learner id to its raft index, 0 for one that does not answer.
+        now: monotonic seconds.
+    """
+    return {
+        member: known[member]
+        if member in known and known[member].index >= index
+        else Progress(index, now)
+        for member, index in seen.items()
+    }
+
+
+def stuck(progress: Mapping[int, Progress], now: float, timeout: float) -> list[int]:
+    """Return the learners that made no progress for so many seconds."""
+    return [member for member, p in progress.items() if now - p.since > timeout]
+
+
+class Duties:
+    """A thread that does the duties while this server's etcd leads."""
+
+    def __init__(self, node: Node, learner_timeout: float) -> None:
+        self._node = node
+        self._timeout = learner_timeout
+        self._progress: dict[int, Progress] = {}
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="duties", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now: a record changed."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End; what is under way is finished first."""
+        self._stopped.set()
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            pause = _IDLE_SECONDS
+            try:
+                pause = _EAGER_SECONDS if self._round() else _IDLE_SECONDS
+            except CollectiveError as error:
+                log.debug("duties wait: %s", error)
+            except Exception:
+                log.exception("a duty failed")
+            self._wake.wait(pause)
+            self._wake.clear()
+
+    def _round(self) -> bool:
+        """Do what is to be done; return whether something is still under way."""
+        status = self._node.status()
+        if not leads(status):
+            self._progress = {}
+            return False
+        view = self._node.replica.view
+        if view.change is not None and not view.change.done:
+            finish(self._node, view.change)
+        with within(_CALL_SECONDS):
+            learners = [m for m in self._node.gateway.members() if m.learner]
+        self._settle_records(view, learners)
+        indexes = {m.id: self._try_promotion(view, m) for m in learners}
+        seen = {member: index for member, index in indexes.items() if index is not None}
+        self._progress = advance(self._progress, seen, elapsed())
+        for member in stuck(self._progress, elapsed(), self._timeout):
+            self._evict(view, member)
+        return bool(seen)
+
+    def _settle_records(self, view: View, learners: list[EtcdMember]) -> None:
+        """Write down a promotion that happened before its record could be written."""
+        pending = [m for m in view.members.values() if m.role is Role.LEARNER]
+        if not pending:
+            return
+        with within(_CALL_SECONDS):
+            voters = {hex_id(m.id) for m in self._node.gateway.members() if not m.learner}
+        for record in pending:
+            if record.member_id in voters:
+                self._record_promotion(record.name)
+
+    def _try_promotion(self, view: View, learner: EtcdMember) -> int | None:
+        """Promote a learner if it is ready; return its raft index, None once it is a voter."""
+        record = view.by_member_id(hex_id(learner.id))
+        if record is None:
+            return 0
+        try:
+            status = self._ask(record.name)
+        except CollectiveError as error:
+            log.debug("the learner does not answer yet: %s name=%s", error, record.name)
+            return 0
+        if status is None:
+            return 0
+        try:
+            with within(_CALL_SECONDS):
+                self._node.gateway.promote(learner.id)
+        except EtcdError as error:
+            log.debug("not promoted yet: %s name=%s", error, record.name)
+            return status
+        self._record_promotion(record.name)
+        return None
+
+    def _ask(self, name: str) -> int | None:
+        """Return the raft index of a learner that runs, None for one that does not yet."""
+        record = self._node.replica.view.members[name]
+        peer = self._node.peer(record)
+        try:
+            raw = peer.call("GET", messages.STATUS, None, _CALL_SECONDS)
+        finally:
+            peer.close()
+        status = messages.ServerStatus.from_wire(raw)
+        return status.index if status.member_id == record.member_id else None
+
+    def _record_promotion(self, name: str) -> None:
+        view = self._node.store.read()
+        record = view.members.get(name)
+        if record is None or record.role is not Role.LEARNER:
+            return
+        if self._node.store.put_member(view, replace(record, role=Role.VOTER), complete=True):
+            log.info("promoted to voter name=%s id=%s", name, record.member_id)
+
+    def _evict(self, view: View, member: int) -> None:
+        record = view.by_member_id(hex_id(member))
+        name = record.name if record is not None else "unknown"
+        log.warning(
+            "a learner made no progress for %.0f s and is removed name=%s id=%s",
+            self._timeout,
+            name,
+            hex_id(member),
+        )
+        with within(_CALL_SECONDS):
+            self._node.gateway.remove(member)
+        self._progress.pop(member, None)
+        if record is not None:
+            self._node.store.drop_member(self._node.store.read(), record, epoch())
+
+
+def finish(node: Node, change: Change) -> None:
+    """Carry a removal to its end: out of etcd, revoked, records gone. Safe to repeat.
+
+    Raises:
+        EtcdError: etcd did not do it, or did not say so; it stays under way.
+    """
+    try:
+        with within(5.0):
+            node.gateway.remove(int(change.member_id, 16))
+    except EtcdError:
+        if not _is_gone(node, change.member_id):
+            raise
+    view = node.store.read()
+    if view.change == change and node.store.finish_removal(view, change, epoch()):
+        log.info("removed name=%s id=%s", change.name, change.member_id)
+
+
+def _is_gone(node: Node, member_id: str) -> bool:
+    with within(_CALL_SECONDS):
+        return member_id not in {hex_id(m.id) for m in node.gateway.members()}
+
+
+def leads(status: Status) -> bool:
+    """Tell whether the etcd that says this leads."""
+    return status.leader != 0 and status.leader == status.member_id

@@ -1,0 +1,159 @@
+"""The steps between two lives of this server, as file operations that can be repeated.
+
+It starts and stops nothing. What each step finds done it does not do again, so after a power
+cut the daemon runs the one that the state file names and goes on.
+
+Invariants:
+  * Data of a former life is moved aside, never deleted (P7), and the plan says where.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import secrets
+import socket
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from collective.daemon import credentials
+from collective.daemon.settings import Settings
+from collective.daemon.state import State
+from collective.errors import RefusedError
+from collective.files import set_aside
+from collective.model.layout import Layout
+from collective.model.names import certified_addresses, peer_url
+from collective.model.plan import Mode, Plan
+from collective.protocol.resolve import resolve
+
+log = logging.getLogger(__name__)
+
+_RESOLVE_SECONDS = 5.0
+
+
+def own_address(settings: Settings) -> str | None:
+    """Return the IP address that the settings give this server, None when they give none.
+
+    Raises:
+        UnreachableError: the setting is a name that does not resolve.
+    """
+    if settings.address is None:
+        return None
+    return resolve(settings.address, settings.hosts, _RESOLVE_SECONDS)[0]
+
+
+def guessed_address() -> str:
+    """Return the address that this machine would send from, loopback if it has no network.
+
+    Connecting a datagram socket sends nothing; 192.0.2.1 is for documentation (RFC 5737).
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def listen_addresses(settings: Settings, address: str) -> tuple[str, ...]:
+    """Return the addresses to listen on: as set, or the one set as ours, or all."""
+    if settings.listen is not None:
+        return settings.listen
+    if settings.address is not None:
+        return (address,)
+    return ("::",) if ipaddress.ip_address(address).version == 6 else ("0.0.0.0",)
+
+
+def begin_alone(layout: Layout, state: State, settings: Settings, now: datetime) -> Plan:
+    """Make this server a collective of one: a CA, a leaf, and a plan for a new etcd.
+
+    Data that is in the way is moved aside: it belongs to no state file, so nobody knows whose
+    it is.
+    """
+    address = own_address(settings) or guessed_address()
+    aside = _clear(Path(layout.etcd_data), layout, "unknown-data", now)
+    aside += _clear(Path(layout.pki), layout, "unknown-data", now)
+    credentials.prepare_fresh(Path(layout.pki), settings.name, certified_addresses([address]), now)
+    credentials.install(Path(layout.pki))
+    plan = Plan(
+        mode=Mode.MEMBER,
+        name=settings.name,
+        address=address,
+        door_port=settings.port,
+        peer_port=settings.peer_port,
+        cluster_token=secrets.token_hex(16),
+        initial_cluster=f"{settings.name}={peer_url(address, settings.peer_port)}",
+        existing=False,
+        aside=aside,
+    )
+    state.save(plan)
+    log.info("this server is a collective of one name=%s address=%s", plan.name, address)
+    return plan
+
+
+def adopt(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
+    """Move the data of the former life aside and put the new certificates in place.
+
+    Args:
+        layout: where things are.
+        state: the state file, which says ADOPTING already.
+        plan: what it says; the new certificates were prepared before.
+        now: the time, for the names of what is moved aside.
+
+    Returns:
+        The plan of the learner, saved.
+    """
+    pki = Path(layout.pki)
+    moved = _clear(Path(layout.etcd_data), layout, "before-join", now)
+    if credentials.incoming(pki).exists():
+        moved += _clear(pki, layout, "before-join", now)
+        credentials.install(pki)
+    learner = replace(plan, mode=Mode.JOINING, aside=(*plan.aside, *moved))
+    state.save(learner)
+    return learner
+
+
+def rest(layout: Layout, state: State, plan: Plan, reason: str, now: datetime) -> Plan:
+    """Make this a server that was removed: old data aside, and certificates to be invited with.
+
+    Returns:
+        The plan of a server that rests, saved.
+    """
+    moved = _clear(Path(layout.etcd_data), layout, "removed", now)
+    moved += _clear(Path(layout.pki), layout, "removed", now)
+    addresses = certified_addresses([plan.address])
+    credentials.prepare_fresh(Path(layout.pki), plan.name, addresses, now)
+    credentials.install(Path(layout.pki))
+    rested = replace(plan, mode=Mode.REMOVED, reason=reason, aside=(*plan.aside, *moved))
+    state.save(rested)
+    state.drop_join_key()
+    return rested
+
+
+def check_plan(plan: Plan, settings: Settings) -> None:
+    """Refuse to run a member under settings that do not fit it.
+
+    Raises:
+        RefusedError: the name was changed; that needs a delete and a new join.
+    """
+    if plan.name != settings.name and plan.mode is not Mode.REMOVED:
+        raise RefusedError(
+            f"this server is {plan.name} in its collective, but its name is now {settings.name}",
+            f"set name = {plan.name} in the settings file; to rename a server, delete it and "
+            "invite it under the new name",
+        )
+
+
+def data_is_lost(layout: Layout, plan: Plan) -> bool:
+    """Tell whether etcd's data, which was there, is gone."""
+    return plan.started and not (Path(layout.etcd_data) / "member").exists()
+
+
+def _clear(path: Path, layout: Layout, reason: str, now: datetime) -> tuple[str, ...]:
+    if not path.exists():
+        return ()
+    place = set_aside(path, Path(layout.aside), reason, now)
+    log.warning("data was moved aside from=%s to=%s", path, place)
+    return (str(place),)

@@ -1,0 +1,121 @@
+"""The door that faces the network: what a stranger may ask, and what a member may.
+
+Invariants:
+  * Every route of a member checks the certificate against the records at every request, not
+    once a connection.
+  * The CA's key is given to voters only, on a view that was read linearizably.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+
+from collective.daemon import membership, sponsor
+from collective.daemon.access import member_of
+from collective.daemon.node import Node
+from collective.daemon.server import CollectiveServer
+from collective.errors import AccessError, InputError, ProtocolError, RefusedError
+from collective.model.plan import Mode
+from collective.model.records import Role
+from collective.protocol import messages
+from collective.protocol.web import Request, Response, json_response, lines_response
+
+log = logging.getLogger(__name__)
+
+_SYNC_SECONDS = 2.5
+
+Route = Callable[[CollectiveServer, Node, Request], Response]
+
+
+def handler(server: CollectiveServer) -> Callable[[Request], Response]:
+    """Return the handler of the network door."""
+
+    def handle(request: Request) -> Response:
+        if (request.method, request.path) == ("POST", messages.DIAL_BACK):
+            return _dial_back(server, request)
+        route = _ROUTES.get((request.method, request.path))
+        if route is None:
+            raise InputError("there is nothing at this path")
+        node = server.node
+        if node is None:
+            raise RefusedError(f"{server.plan.name} is in no collective")
+        return route(server, node, request)
+
+    return handle
+
+
+def _dial_back(server: CollectiveServer, request: Request) -> Response:
+    dialled = server.dialled
+    if dialled is None:
+        raise RefusedError(f"{server.plan.name} is not joining a collective now")
+    return json_response(200, dialled.answer(request.json()))
+
+
+def _challenge(server: CollectiveServer, node: Node, request: Request) -> Response:
+    _only_full_member(server)
+    return json_response(200, sponsor.challenge(node, request))
+
+
+def _claim(server: CollectiveServer, node: Node, request: Request) -> Response:
+    _only_full_member(server)
+    return json_response(200, sponsor.claim(node, request))
+
+
+def _admit(server: CollectiveServer, node: Node, request: Request) -> Response:
+    _only_full_member(server)
+    return lines_response(sponsor.admit(node, request))
+
+
+def _only_full_member(server: CollectiveServer) -> None:
+    if server.plan.mode is not Mode.MEMBER:
+        raise RefusedError(
+            f"{server.plan.name} is itself still joining", "ask another member, or try again soon"
+        )
+
+
+def _status(server: CollectiveServer, node: Node, request: Request) -> Response:
+    # A server that is still catching up may not have the records yet; the TLS library has
+    # verified that a certificate of the collective's CA is at the other end.
+    if server.plan.mode is not Mode.JOINING or not request.peer.authenticated:
+        member_of(node.replica.view, request.peer)
+    return json_response(200, node.own_status().to_wire())
+
+
+def _sync(server: CollectiveServer, node: Node, request: Request) -> Response:
+    member_of(node.replica.view, request.peer)
+    raw = request.json()
+    messages.check_format(raw)
+    revision = raw.get("revision")
+    if not isinstance(revision, int):
+        raise ProtocolError("a sync names no revision")
+    synced = node.replica.wait_for(revision, _SYNC_SECONDS)
+    return json_response(200, {"format": messages.FORMAT, "synced": synced})
+
+
+def _leave(server: CollectiveServer, node: Node, request: Request) -> Response:
+    member = member_of(node.store.read(), request.peer)
+    membership.delete(node, member.name, force=True, by=member.name)
+    return json_response(200, {"format": messages.FORMAT})
+
+
+def _ca_key(server: CollectiveServer, node: Node, request: Request) -> Response:
+    member = member_of(node.store.read(), request.peer)
+    if member.role is not Role.VOTER:
+        raise AccessError(f"{member.name} is no voter: it does not get the CA's key")
+    key = node.credentials.authority().key_pem
+    if key is None:
+        raise RefusedError(f"{node.name} does not hold the CA's key")
+    return json_response(200, {"format": messages.FORMAT, "key": key.decode()})
+
+
+_ROUTES: Mapping[tuple[str, str], Route] = {
+    ("GET", messages.CHALLENGE): _challenge,
+    ("POST", messages.CLAIM): _claim,
+    ("POST", messages.ADMIT): _admit,
+    ("GET", messages.STATUS): _status,
+    ("POST", messages.SYNC): _sync,
+    ("POST", messages.LEAVE): _leave,
+    ("GET", messages.CA_KEY): _ca_key,
+}

@@ -1,0 +1,234 @@
+"""The commands that change the records: invite, delete and leave, gencert.
+
+Each observes once, decides by ``collective.policy``, writes in one transaction, and starts over
+when somebody else was faster. Joining is in ``joiner`` and ``sponsor``.
+
+Invariants:
+  * Refused means that nothing was changed.
+  * A removal is written down before etcd is asked for it, and is never taken back: whoever leads
+    finishes it if this server dies.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from collective.daemon.clock import epoch, utc_now
+from collective.daemon.duties import finish
+from collective.daemon.node import Node
+from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedError
+from collective.model.names import certified_addresses, natural_key
+from collective.model.records import Change, ChangeKind, Invitation, MemberRecord, Role
+from collective.model.token import Token
+from collective.pki import new_seed, public_key_of
+from collective.policy.membership import (
+    Observed,
+    Strength,
+    check_delete,
+    check_invite,
+    check_no_change_under_way,
+)
+from collective.protocol import messages
+
+log = logging.getLogger(__name__)
+
+_TRIES = 8
+_SYNC_SECONDS = 3.0
+_LEAVE_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """The outcome of a removal.
+
+    Attributes:
+        name: who was removed.
+        after: voters and answering voters now.
+        confirmed: members that refuse the server from now on.
+        unconfirmed: members that did not answer; they learn it before they take part again.
+    """
+
+    name: str
+    after: Strength
+    confirmed: tuple[str, ...]
+    unconfirmed: tuple[str, ...]
+
+
+@contextmanager
+def needs_quorum(node: Node, doing: str) -> Iterator[None]:
+    """Say plainly that there is no quorum, where etcd says that it did not answer.
+
+    Raises:
+        QuorumError: instead of any error of etcd.
+    """
+    try:
+        yield
+    except EtcdError as error:
+        view = node.replica.view
+        answering = node.prober.answering(0.0) | {node.name}
+        voters = view.voters.keys()
+        strength = Strength(len(voters), len(voters & answering))
+        raise QuorumError(
+            f"cannot {doing}: no quorum: {strength.answering} of {strength.voters} voters "
+            f"answer, quorum is {strength.quorum} ({error.message})",
+            "start the servers that 'collective show' lists as offline",
+        ) from error
+
+
+def invite(node: Node, name: str, seconds: int) -> Token:
+    """Make an invitation and return its token.
+
+    Args:
+        node: this server.
+        name: the server to invite.
+        seconds: how long it is good for.
+
+    Raises:
+        RefusedError: the name is a member's.
+        QuorumError: there is no quorum.
+    """
+    seed = new_seed()
+    with needs_quorum(node, f"invite {name}"):
+        for _ in range(_TRIES):
+            view = node.store.read()
+            check_invite(view, name, node.name)
+            now = epoch()
+            invitation = Invitation(
+                name, Role.VOTER, public_key_of(seed).hex(), node.name, now, now + seconds
+            )
+            if node.store.invite(view, invitation, seconds):
+                log.info("invited name=%s seconds=%d", name, seconds)
+                return Token(name, seed, node.credentials.authority().pin)
+    raise _too_busy(f"invite {name}")
+
+
+def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
+    """Remove a member, revoke its certificates, and see that the others know.
+
+    Args:
+        node: this server, which is not the one to remove.
+        name: whom to remove.
+        force: also if it answers.
+        by: who asked, for the record.
+
+    Raises:
+        InputError: there is no such member.
+        RefusedError: a rule forbids it.
+        QuorumError: there is no quorum, or the removal would cost it.
+    """
+    with needs_quorum(node, f"delete {name}"):
+        change = _begin_removal(node, name, force, by)
+        finish(node, change)
+        return _confirm(node, name)
+
+
+def _begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
+    for _ in range(_TRIES):
+        observed = node.observe()
+        under_way = observed.view.change
+        if under_way is not None and not under_way.done and under_way.name == name:
+            return under_way
+        check_delete(observed, name, force)
+        check_no_change_under_way(observed.view)
+        member = observed.view.members[name]
+        change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False)
+        if node.store.begin_change(observed.view, change):
+            return change
+    raise _too_busy(f"delete {name}")
+
+
+def _confirm(node: Node, name: str) -> Deleted:
+    """Wait until each member that answers has taken the revocation up."""
+    observed = node.observe()
+    revision = observed.view.revision
+    others = [m for n, m in observed.view.members.items() if n != node.name]
+    node.replica.wait_for(revision, _SYNC_SECONDS)
+    with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
+        done = list(pool.map(lambda m: _has_confirmed(node, m, revision), others))
+    outcome = {m.name: good for m, good in zip(others, done, strict=True)} | {node.name: True}
+    ordered = sorted(outcome, key=natural_key)
+    return Deleted(
+        name,
+        observed.strength(),
+        tuple(n for n in ordered if outcome[n]),
+        tuple(n for n in ordered if not outcome[n]),
+    )
+
+
+def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool:
+    peer = node.peer(member)
+    body = {"format": messages.FORMAT, "revision": revision}
+    try:
+        return bool(peer.call("POST", messages.SYNC, body, _SYNC_SECONDS).get("synced"))
+    except CollectiveError as error:
+        log.warning("a member did not confirm: %s name=%s", error, member.name)
+        return False
+    finally:
+        peer.close()
+
+
+def leave(node: Node) -> str:
+    """Ask another member to remove this server; return that member's name.
+
+    Raises:
+        RefusedError: this is the only voter, or a rule forbids it.
+        QuorumError: there is no quorum, or leaving would cost it.
+    """
+    with needs_quorum(node, f"delete {node.name}"):
+        observed = node.observe()
+    check_delete(observed, node.name, force=False)
+    sponsor = _who_removes_us(observed)
+    node.hand_over()
+    peer = node.peer(sponsor)
+    body = {"format": messages.FORMAT}
+    try:
+        peer.call("POST", messages.LEAVE, body, _LEAVE_SECONDS)
+    finally:
+        peer.close()
+    return sponsor.name
+
+
+def _who_removes_us(observed: Observed) -> MemberRecord:
+    able = sorted((observed.view.voters.keys() & observed.answering) - {observed.here})
+    if not able:
+        raise QuorumError(
+            f"cannot delete {observed.here}: no other voter answers",
+            "start another server of the collective first",
+        )
+    return observed.view.members[able[0]]
+
+
+def gencert(node: Node, now: datetime | None = None) -> None:
+    """Give this server a new key and certificate from the CA in use.
+
+    The new serial number is written down before the certificate is used, so no member refuses
+    it; the old one stays good until it expires, and a deletion revokes both.
+
+    Raises:
+        QuorumError: there is no quorum to write it down.
+        RefusedError: this server does not hold the CA's key, or is not a member.
+    """
+    addresses = certified_addresses([node.plan.address, *node.credentials.leaf.addresses])
+    leaf_file, info = node.credentials.new_leaf(addresses, now or utc_now())
+    with needs_quorum(node, "make a certificate"):
+        for _ in range(_TRIES):
+            view = node.store.read()
+            record = view.members.get(node.name)
+            if record is None:
+                raise RefusedError(f"cannot make a certificate: {node.name} is not a member")
+            serials = (*record.serials, info.serial)
+            if node.store.put_member(view, replace(record, serials=serials)):
+                node.replica.wait_for(view.revision + 1, _SYNC_SECONDS)
+                node.credentials.use_leaf(leaf_file)
+                log.info("new certificate serial=%s ends=%s", info.serial, info.not_after)
+                return
+    raise _too_busy("make a certificate")
+
+
+def _too_busy(doing: str) -> RefusedError:
+    return RefusedError(f"cannot {doing}: others change the same record all the time")

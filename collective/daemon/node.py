@@ -1,0 +1,217 @@
+"""One life of this server as one member of one collective: its etcd and what hangs on it.
+
+It does not change what the server is: ``collective.daemon.server`` ends one life and begins the
+next when the server joins, leaves or was removed.
+
+Invariants:
+  * Started once, stopped once; what it holds open is closed by ``stop``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from collective import __version__
+from collective.daemon.access import objection
+from collective.daemon.clock import elapsed, utc_now
+from collective.daemon.credentials import Credentials
+from collective.daemon.prober import Check, Prober
+from collective.daemon.replica import Replica
+from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
+from collective.etcd.arguments import Files, Timing, etcd_arguments
+from collective.etcd.gateway import Gateway, Status, within
+from collective.etcd.process import EtcdProcess
+from collective.etcd.store import Store
+from collective.model.layout import Layout
+from collective.model.plan import Plan
+from collective.model.records import MemberRecord
+from collective.model.view import View
+from collective.policy.membership import Observed
+from collective.protocol.messages import ServerStatus
+from collective.protocol.peer import Peer
+
+log = logging.getLogger(__name__)
+
+STATUS_SECONDS = 1.0
+STOP_SECONDS = 8.0
+_HANDOVER_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+
+
+def hex_id(member_id: int) -> str:
+    """Return an etcd id as it is written everywhere, "" for none."""
+    return f"{member_id:016x}" if member_id else ""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stays the same over all lives of this server."""
+
+    layout: Layout
+    etcd: EtcdProcess
+    timing: Timing
+    listen: Sequence[str]
+
+
+class Node:
+    """This server as a member."""
+
+    def __init__(
+        self,
+        frame: Frame,
+        plan: Plan,
+        credentials: Credentials,
+        on_view: Callable[[Node, View], None],
+    ) -> None:
+        """Put the parts together; nothing runs yet.
+
+        Args:
+            frame: etcd's process and where things are.
+            plan: which member this is.
+            credentials: certificates in use.
+            on_view: called with each new view of the records, before ``synced`` reports it.
+        """
+        self._frame = frame
+        self.plan = plan
+        self.credentials = credentials
+        self.gateway = Gateway(Path(frame.layout.etcd_socket))
+        self.store = Store(self.gateway)
+        self.replica = Replica(self.store, [self._revoke, lambda view: on_view(self, view)])
+        self.prober = Prober(plan.name, credentials.client_context, self._check)
+        self._stopping = threading.Event()
+        self._revoked: frozenset[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """This server's name."""
+        return self.plan.name
+
+    @property
+    def failure(self) -> str | None:
+        """Why etcd does not run, or None."""
+        return self._frame.etcd.failure
+
+    def start(self) -> None:
+        """Start etcd and follow the store; returns at once."""
+        layout, files = self._frame.layout, self.credentials
+        paths = Files(
+            layout.etcd_data, str(files.leaf_file), str(files.ca_file), str(files.crl_file)
+        )
+        arguments = etcd_arguments(self.plan, paths, self._frame.timing, self._frame.listen)
+        self._frame.etcd.start(arguments)
+        self.replica.start()
+
+    def stop(self, hand_over: bool = True) -> None:
+        """Hand leadership over if this server leads, and end etcd."""
+        self._stopping.set()
+        if hand_over:
+            self.hand_over()
+        self.replica.stop()
+        self.prober.stop()
+        self._frame.etcd.stop(STOP_SECONDS)
+        self.gateway.close()
+
+    def hand_over(self) -> None:
+        """Give leadership to the voter that has the most of the log, if this server leads."""
+        try:
+            status = self.status()
+            if status.leader != status.member_id:
+                return
+            target = self._successor()
+            if target is None:
+                return
+            with within(_HANDOVER_SECONDS):
+                self.gateway.move_leader(int(target.member_id, 16))
+            log.info("leadership handed over to=%s", target.name)
+        except CollectiveError as error:
+            log.warning("leadership was not handed over: %s", error)
+
+    def _successor(self) -> MemberRecord | None:
+        voters = self.replica.view.voters
+        found = self.prober.answers(0.0)
+        able = [
+            (answer.status.index, voters[name])
+            for name, answer in found.items()
+            if name in voters and answer.status is not None and answer.status.healthy
+        ]
+        return max(able, key=lambda pair: pair[0])[1] if able else None
+
+    def status(self, seconds: float = STATUS_SECONDS) -> Status:
+        """Return what this server's etcd says of itself.
+
+        Raises:
+            EtcdError: it does not run or does not answer.
+        """
+        if self.failure is not None:
+            raise EtcdError(self.failure)
+        with within(seconds):
+            return self.gateway.status()
+
+    def wait_until(self, ready: Callable[[Status], bool], seconds: float) -> bool:
+        """Ask etcd for its status until a condition holds; False when time is up."""
+        deadline = elapsed() + seconds
+        while elapsed() < deadline:
+            try:
+                if ready(self.status()):
+                    return True
+            except EtcdUnavailableError:
+                pass
+            except EtcdError as error:
+                log.debug("not yet: %s", error)
+            if self._stopping.wait(_POLL_SECONDS):
+                return False
+        return False
+
+    def observe(self, seconds: float = 2.0) -> Observed:
+        """Return what a decision about membership is made on: records, and who answers.
+
+        Raises:
+            EtcdError: the records cannot be read linearizably: there is no quorum.
+        """
+        view = self.store.read()
+        self.prober.follow(view.members.values())
+        answering = self.prober.answering(seconds) | {self.name}
+        return Observed(self.name, view, frozenset(answering))
+
+    def peer(self, member: MemberRecord) -> Peer:
+        """Return a new connection to a member's door."""
+        context = self.credentials.client_context
+        return Peer(member.address, member.door_port, context, self._check(member.name))
+
+    def own_status(self) -> ServerStatus:
+        """Return what this server says of itself to others."""
+        errors: list[str] = []
+        status: Status | None = None
+        try:
+            status = self.status()
+            errors += status.errors
+        except CollectiveError as error:
+            errors.append(error.message)
+        return ServerStatus(
+            name=self.name,
+            release=__version__,
+            etcd_version=self._frame.etcd.binary.version_text,
+            member_id=hex_id(status.member_id) if status else "",
+            leader=hex_id(status.leader) if status else "",
+            term=status.term if status else 0,
+            index=status.index if status else 0,
+            applied=status.applied if status else 0,
+            db_size=status.db_size if status else 0,
+            learner=status.learner if status else False,
+            certificate_ends=self.credentials.leaf.not_after.isoformat(),
+            errors=tuple(errors),
+        )
+
+    def _check(self, wanted: str) -> Check:
+        return lambda name, serial: objection(self.replica.view, wanted, name, serial)
+
+    def _revoke(self, view: View) -> None:
+        """Rewrite the revocation list when the records revoke more than it does."""
+        revoked = frozenset(view.revoked)
+        if revoked != self._revoked:
+            self.credentials.revoke(revoked, utc_now())
+            self._revoked = revoked

@@ -1,0 +1,180 @@
+"""Who answers? Asks every other member for its status, over and over.
+
+It does not say who is in the collective (the records do) or whether there is a quorum (only a
+linearizable read does).
+
+Invariants:
+  * An answer is never older than it says; a member that stopped answering is known to be silent
+    within ``INTERVAL_SECONDS + ANSWER_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from collective.daemon.clock import elapsed
+from collective.errors import CollectiveError, RemovedError
+from collective.model.records import MemberRecord
+from collective.protocol import messages
+from collective.protocol.messages import ServerStatus
+from collective.protocol.peer import Peer
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 0.5
+ANSWER_SECONDS = 1.0
+_FRESH_SECONDS = INTERVAL_SECONDS + ANSWER_SECONDS
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The outcome of one question.
+
+    Attributes:
+        status: what the member said, None when it did not answer.
+        error: why there is no status, or "".
+        removed: whether it says that we were deleted.
+        when: of the monotonic clock, seconds.
+    """
+
+    status: ServerStatus | None
+    error: str
+    when: float
+    removed: bool = False
+
+
+Check = Callable[[str, str], str | None]
+
+
+class _Line(threading.Thread):
+    """The thread that asks one member."""
+
+    def __init__(self, member: MemberRecord, context: ssl.SSLContext, check: Check) -> None:
+        super().__init__(name=f"probe-{member.name}", daemon=True)
+        self.member = member
+        self._peer = Peer(member.address, member.door_port, context, check)
+        self._stopped = False
+        self._wake = threading.Event()
+        self._answered = threading.Condition()
+        self._answer: Answer | None = None
+
+    @property
+    def answer(self) -> Answer | None:
+        """The last outcome, None before the first."""
+        return self._answer
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stopped = True
+        self._wake.set()
+
+    def renew(self, member: MemberRecord) -> None:
+        """Ask again now: what is recorded of the member changed, so what it said may be old."""
+        with self._answered:
+            self.member = member
+            self._answer = None
+        self._wake.set()
+
+    def fresh(self, seconds: float) -> Answer | None:
+        """Return a fresh outcome, waiting at most so long for one."""
+        with self._answered:
+            self._answered.wait_for(self._is_fresh, seconds)
+            return self._answer if self._is_fresh() else None
+
+    def _is_fresh(self) -> bool:
+        return self._answer is not None and elapsed() - self._answer.when < _FRESH_SECONDS
+
+    def run(self) -> None:
+        """Ask until stopped."""
+        while not self._stopped:
+            member = self.member
+            answer = self._ask()
+            with self._answered:
+                if self.member is member:
+                    self._answer = answer
+                    self._answered.notify_all()
+            self._wake.wait(INTERVAL_SECONDS)
+            self._wake.clear()
+        self._peer.close()
+
+    def _ask(self) -> Answer:
+        try:
+            raw = self._peer.call("GET", messages.STATUS, None, ANSWER_SECONDS)
+            return Answer(ServerStatus.from_wire(raw), "", elapsed())
+        except CollectiveError as error:
+            self._peer.close()
+            return Answer(None, error.message, elapsed(), isinstance(error, RemovedError))
+
+
+class Prober:
+    """One line to each other member."""
+
+    def __init__(self, here: str, context: ssl.SSLContext, check: Callable[[str], Check]) -> None:
+        """Prepare; ``follow`` begins.
+
+        Args:
+            here: our name, which is not asked.
+            context: our certificate and CA.
+            check: makes, for a member's name, the check of the certificate that is served.
+        """
+        self._here = here
+        self._context = context
+        self._check = check
+        self._lock = threading.Lock()
+        self._lines: dict[str, _Line] = {}
+
+    def follow(self, members: Iterable[MemberRecord]) -> None:
+        """Ask these members from now on, and no others."""
+        wanted = {m.name: m for m in members if m.name != self._here}
+        with self._lock:
+            for name in [n for n, line in self._lines.items() if _moved(line, wanted.get(n))]:
+                self._lines.pop(name).stop()
+            for name, member in wanted.items():
+                line = self._lines.get(name)
+                if line is not None and line.member != member:
+                    line.renew(member)
+                elif line is None:
+                    self._lines[name] = _Line(member, self._context, self._check(name))
+                    self._lines[name].start()
+
+    def stop(self) -> None:
+        """Ask nobody any more."""
+        self.follow(())
+
+    def answers(self, seconds: float) -> Mapping[str, Answer]:
+        """Return a fresh outcome for every member that is asked.
+
+        Args:
+            seconds: how long to wait for those of which there is none.
+        """
+        with self._lock:
+            lines = dict(self._lines)
+        deadline = elapsed() + seconds
+        silent = Answer(None, "no answer yet", elapsed())
+        return {
+            name: line.fresh(max(0.0, deadline - elapsed())) or silent
+            for name, line in lines.items()
+        }
+
+    def told_removed(self) -> bool:
+        """Tell whether a member said that this server was deleted."""
+        with self._lock:
+            answers = [line.answer for line in self._lines.values()]
+        return any(answer is not None and answer.removed for answer in answers)
+
+    def answering(self, seconds: float) -> frozenset[str]:
+        """Return the names of the members that answer and whose etcd is well."""
+        found = self.answers(seconds)
+        return frozenset(n for n, a in found.items() if a.status is not None and a.status.healthy)
+
+
+def _moved(line: _Line, member: MemberRecord | None) -> bool:
+    """Tell whether a line no longer leads to where the member is."""
+    if member is None:
+        return True
+    old = line.member
+    return (old.address, old.door_port) != (member.address, member.door_port)

@@ -1,0 +1,77 @@
+"""What this server knows of the store: a view kept up to date by a watch.
+
+It answers no question that needs a quorum: for that, read the store.
+
+Invariants:
+  * A listener has seen a view before ``wait_for`` reports its revision.
+  * On a gap (compaction, a broken stream) everything is read again; no event is skipped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from collective.errors import CollectiveError
+from collective.etcd.store import Store
+from collective.model.view import View
+
+log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 0.1
+Listener = Callable[[View], None]
+
+
+class Replica:
+    """A thread that follows the store."""
+
+    def __init__(self, store: Store, listeners: list[Listener]) -> None:
+        self._store = store
+        self._listeners = listeners
+        self._changed = threading.Condition()
+        self._view = View(0)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
+
+    @property
+    def view(self) -> View:
+        """The newest view; revision 0 when there was none yet."""
+        return self._view
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Follow no longer; the thread ends when its stream does."""
+        self._stopped.set()
+
+    def wait_for(self, revision: int, seconds: float) -> bool:
+        """Wait until every listener has seen this revision; False when it took too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._view.revision >= revision, seconds)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                view = self._store.read_local()
+                self._publish(view)
+                for view in self._store.follow(view):
+                    if self._stopped.is_set():
+                        return
+                    self._publish(view)
+            except CollectiveError as error:
+                log.debug("the store cannot be followed: %s", error)
+            except Exception:
+                log.exception("a view of the store could not be used")
+            self._stopped.wait(_PAUSE_SECONDS)
+
+    def _publish(self, view: View) -> None:
+        if view.revision < self._view.revision:
+            return
+        for listener in self._listeners:
+            listener(view)
+        with self._changed:
+            self._view = view
+            self._changed.notify_all()

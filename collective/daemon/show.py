@@ -1,0 +1,152 @@
+"""What ``collective show`` is told: everything this server knows, put together once.
+
+It does not print; ``collective.cli.output`` does.
+
+Invariants:
+  * ``quorum`` is true only when a linearizable read was answered for this very call (P8).
+  * Every member in the records is listed, with what it answered or why it did not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from collective.daemon.clock import elapsed
+from collective.daemon.node import Node
+from collective.daemon.prober import Answer
+from collective.errors import EtcdError
+from collective.model.names import natural_key
+from collective.model.plan import Plan
+from collective.model.records import MemberRecord, Role
+from collective.model.view import View
+from collective.policy.membership import Strength, tolerance_sentence
+from collective.protocol.messages import ServerStatus
+
+FORMAT = 1
+# With every other server dead the command must answer in half a second, start-up included.
+_FIRST_SECONDS = 0.3
+_PATIENT_SECONDS = 2.0
+_PROBE_SECONDS = 0.3
+
+
+def document(node: Node) -> dict[str, Any]:
+    """Return what this server knows of its collective, as the JSON of ``show --json``."""
+    view, proven, error = _prove(node)
+    # After the read: the leader that made it possible is the one that status names.
+    own = node.own_status()
+    answers = node.prober.answers(_PROBE_SECONDS)
+    states = {name: _state(record, name, own, answers) for name, record in view.members.items()}
+    active = {name for name, state in states.items() if state[0] == "active"}
+    leader = view.by_member_id(own.leader) if proven and own.leader else None
+    voters = view.voters.keys()
+    strength = Strength(len(voters), len(voters & active))
+    top = max([own.index, *(s.index for _, s, _ in states.values() if s is not None)])
+    return {
+        "format": FORMAT,
+        "name": node.name,
+        "mode": node.plan.mode.value,
+        "quorum": proven and leader is not None,
+        "leader": leader.name if proven and leader is not None else None,
+        "revision": view.revision,
+        "members": [
+            _member(view.members[name], *states[name], own.leader, top)
+            for name in sorted(view.members, key=natural_key)
+        ],
+        "voters": strength.voters,
+        "answering": strength.answering,
+        "needed": strength.quorum,
+        "spare": strength.spare,
+        "tolerance": tolerance_sentence(strength),
+        "set_aside": list(node.plan.aside),
+        "errors": [error] if error else [],
+    }
+
+
+def resting(plan: Plan) -> dict[str, Any]:
+    """Return the document of a server that was removed."""
+    return {
+        "format": FORMAT,
+        "name": plan.name,
+        "mode": plan.mode.value,
+        "quorum": False,
+        "leader": None,
+        "members": [],
+        "removed": plan.reason,
+        "set_aside": list(plan.aside),
+        "errors": [],
+    }
+
+
+def _prove(node: Node) -> tuple[View, bool, str]:
+    """Read linearizably; without an answer, take what is held here."""
+    error = ""
+    deadline = elapsed() + _PATIENT_SECONDS
+    while True:
+        try:
+            return node.store.read(_FIRST_SECONDS), True, ""
+        except EtcdError as refused:
+            error = refused.message
+        if elapsed() > deadline or node.failure is not None or not _enough_answer(node):
+            break
+    return _held(node), False, node.failure or error
+
+
+def _enough_answer(node: Node) -> bool:
+    """Tell whether it is worth waiting: enough voters say that they have a leader."""
+    voters = node.replica.view.voters.keys()
+    answering = node.prober.answering(0.0) | {node.name}
+    return Strength(len(voters), len(voters & answering)).holds
+
+
+def _held(node: Node) -> View:
+    view = node.replica.view
+    if view.revision:
+        return view
+    try:
+        return node.store.read_local(_FIRST_SECONDS)
+    except EtcdError:
+        return view
+
+
+def _state(
+    record: MemberRecord, name: str, own: ServerStatus, answers: Any
+) -> tuple[str, ServerStatus | None, str]:
+    """Return state, status and error of a member."""
+    answer: Answer | None = answers.get(name)
+    status = own if name == own.name else (answer.status if answer is not None else None)
+    error = "" if name == own.name else (answer.error if answer is not None else "not asked yet")
+    if status is None:
+        return "offline", None, error
+    if record.role is Role.LEARNER:
+        return "learner", status, error
+    return ("active" if status.healthy else "degraded"), status, error
+
+
+def _member(
+    record: MemberRecord,
+    state: str,
+    status: ServerStatus | None,
+    error: str,
+    leader: str,
+    top: int,
+) -> dict[str, Any]:
+    known = status is not None
+    return {
+        "name": record.name,
+        "id": record.member_id,
+        "role": record.role.value,
+        "state": state,
+        "leads": known and record.member_id == leader,
+        "address": record.address,
+        "door_port": record.door_port,
+        "peer_port": record.peer_port,
+        "raft_term": status.term if status else None,
+        "raft_index": status.index if status else None,
+        "raft_applied": status.applied if status else None,
+        "lag": max(0, top - status.applied) if status else None,
+        "release": status.release if status else None,
+        "etcd_version": status.etcd_version if status else None,
+        "database_bytes": status.db_size if status else None,
+        "certificate_ends": status.certificate_ends if status else None,
+        "errors": [*(status.errors if status else ()), *([error] if error else ())],
+    }

@@ -1,0 +1,360 @@
+"""The member's side of a join: challenge, claim, dial-back, issue, add (design section 4).
+
+It does not promote: whoever leads does (``duties``).
+
+Invariants:
+  * Nothing is looked up for a stranger, and no address of his is dialled, before his proof.
+  * Nothing of the membership changes before the dial-back has succeeded.
+  * Each step finds out what an earlier, broken off run has done, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collective import __version__
+from collective.daemon.clock import epoch, utc_now
+from collective.daemon.node import Node, hex_id
+from collective.errors import (
+    CollectiveError,
+    EtcdError,
+    InvitationError,
+    ProtocolError,
+    QuorumError,
+    RefusedError,
+    UnreachableError,
+)
+from collective.etcd.gateway import EtcdMember, within
+from collective.model.names import certified_addresses, is_ip_address, parse_server_name, peer_url
+from collective.model.records import MemberRecord, Role
+from collective.model.view import View
+from collective.pki import (
+    DialBackStatement,
+    EnrollmentStatement,
+    read_leaf,
+    request_key_id,
+    verify_dial_back,
+    verify_enrollment,
+)
+from collective.policy.admission import Proof, judge
+from collective.policy.membership import check_admission
+from collective.protocol import messages
+from collective.protocol.peer import Peer, stranger_context, unreachable, where
+from collective.protocol.web import Request
+
+log = logging.getLogger(__name__)
+
+_NONCE = "enrollment nonce"
+_ADMITTED = "enrollment admitted"
+_DIAL_SECONDS = 5.0
+_ADD_SECONDS = 5.0
+_MOST_ADDRESSES = 16
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A server whose proof was good.
+
+    Attributes:
+        name: as invited.
+        csr: PEM.
+        addresses: the advertised one first.
+        door_port, peer_port: its TCP ports.
+        fingerprint: of our certificate, as it saw it.
+    """
+
+    name: str
+    role: Role
+    csr: bytes
+    addresses: tuple[str, ...]
+    door_port: int
+    peer_port: int
+    fingerprint: str
+
+    @property
+    def address(self) -> str:
+        """The address that it wants to be reached at."""
+        return self.addresses[0]
+
+
+def challenge(node: Node, request: Request) -> dict[str, Any]:
+    """Answer a stranger with a nonce that is good once, on this connection."""
+    nonce = secrets.token_hex(32)
+    request.memory[_NONCE] = nonce
+    return {
+        "format": messages.FORMAT,
+        "nonce": nonce,
+        "name": node.name,
+        "release": __version__,
+        "now": epoch(),
+    }
+
+
+def claim(node: Node, request: Request) -> dict[str, Any]:
+    """Check a proof and claim the invitation for the key of its CSR.
+
+    Returns:
+        The members that the joiner must be able to reach.
+
+    Raises:
+        ProtocolError: the message is broken.
+        InvitationError: the proof is not good.
+        RefusedError: the server is in already.
+        QuorumError: there is no quorum.
+    """
+    nonce = request.memory.pop(_NONCE, None)
+    if nonce is None:
+        raise ProtocolError("a proof came without a challenge")
+    raw = request.json()
+    candidate = _candidate(raw, node.credentials.leaf.fingerprint)
+    statement = _statement(candidate, nonce)
+    signature = _bytes(raw, "signature")
+    proof = Proof(
+        candidate.name,
+        candidate.role.value,
+        statement.csr_key_id,
+        lambda key: verify_enrollment(bytes.fromhex(key), statement, signature),
+    )
+    view = _claimed(node, proof)
+    request.memory[_ADMITTED] = candidate
+    log.info("an invitation was claimed name=%s from=%s", candidate.name, request.peer.address)
+    return {"format": messages.FORMAT, "members": _reachable(view)}
+
+
+def _candidate(raw: Mapping[str, Any], fingerprint: str) -> Candidate:
+    messages.check_format(raw)
+    addresses = raw.get("addresses")
+    if not isinstance(addresses, list) or not 0 < len(addresses) <= _MOST_ADDRESSES:
+        raise ProtocolError("a proof has no good 'addresses'")
+    if not all(isinstance(a, str) and is_ip_address(a) for a in addresses):
+        raise ProtocolError("a proof has an address that is no IP address")
+    try:
+        role = Role(messages.text(raw, "role"))
+    except ValueError:
+        raise ProtocolError("a proof asks for an unknown role") from None
+    return Candidate(
+        parse_server_name(messages.text(raw, "name")),
+        role,
+        messages.text(raw, "csr").encode(),
+        tuple(addresses),
+        messages.port(raw, "door_port"),
+        messages.port(raw, "peer_port"),
+        fingerprint,
+    )
+
+
+def _bytes(raw: Mapping[str, Any], key: str) -> bytes:
+    try:
+        return bytes.fromhex(messages.text(raw, key))
+    except ValueError:
+        raise ProtocolError(f"a message has no good {key!r}") from None
+
+
+def _statement(candidate: Candidate, nonce: str) -> EnrollmentStatement:
+    return EnrollmentStatement(
+        name=candidate.name,
+        role=candidate.role.value,
+        server_fingerprint=candidate.fingerprint,
+        nonce=nonce,
+        csr_key_id=request_key_id(candidate.csr),
+        csr_sha256=hashlib.sha256(candidate.csr).hexdigest(),
+        addresses=candidate.addresses,
+        door_port=candidate.door_port,
+        peer_port=candidate.peer_port,
+    )
+
+
+def _claimed(node: Node, proof: Proof) -> View:
+    for _ in range(8):
+        view = _read(node, proof.name)
+        invitation = view.invitations.get(proof.name)
+        claimed = judge(invitation, proof, epoch())
+        check_admission(view, proof.name, claimed.role, node.name)
+        if claimed == invitation or node.store.claim(view, claimed):
+            return view
+    raise RefusedError(f"the invitation for {proof.name} changes all the time")
+
+
+def _read(node: Node, name: str) -> View:
+    try:
+        return node.store.read()
+    except EtcdError as error:
+        raise QuorumError(
+            f"cannot take in {name}: {node.name} has no quorum",
+            "start the servers that 'collective show' lists there as offline",
+        ) from error
+
+
+def _reachable(view: View) -> list[dict[str, Any]]:
+    return [
+        {"name": m.name, "address": m.address, "door_port": m.door_port, "peer_port": m.peer_port}
+        for m in view.members.values()
+        if m.role is Role.VOTER
+    ]
+
+
+def admit(node: Node, request: Request) -> Iterator[dict[str, Any]]:
+    """Take the candidate of this connection in, as a learner; yield each step as it is done.
+
+    Raises:
+        ProtocolError: there was no claim on this connection.
+        UnreachableError: the dial-back failed.
+        QuorumError, EtcdError: etcd did not add it.
+    """
+    candidate = request.memory.get(_ADMITTED)
+    if not isinstance(candidate, Candidate):
+        raise ProtocolError("a server wants to be admitted without a claim")
+    if _others_turn(node, candidate):
+        yield {"step": messages.BUSY}
+        return
+    for address in candidate.addresses:
+        dial_back(node, candidate, address)
+        yield {"step": "dial-back", "address": where(address, candidate.door_port)}
+    authority = node.credentials.authority()
+    # etcd refuses a certificate that does not name where the connection comes from.
+    addresses = certified_addresses([*candidate.addresses, request.peer.address])
+    leaf = authority.issue(candidate.csr, candidate.name, addresses, utc_now())
+    yield {"step": "issue"}
+    added = _add(node, candidate, read_leaf(leaf).serial)
+    if added is None:
+        yield {"step": messages.BUSY}
+        return
+    member_id, initial_cluster = added
+    yield {"step": "add", "member_id": hex_id(member_id)}
+    yield {
+        "result": {
+            "format": messages.FORMAT,
+            "leaf": leaf.decode(),
+            "ca": node.credentials.ca_pem.decode(),
+            "crl": node.credentials.crl().hex(),
+            "member_id": hex_id(member_id),
+            "initial_cluster": initial_cluster,
+            "cluster_token": node.plan.cluster_token,
+        }
+    }
+
+
+def _url(candidate: Candidate) -> str:
+    return peer_url(candidate.address, candidate.peer_port)
+
+
+def _members(node: Node) -> list[EtcdMember]:
+    with within(_ADD_SECONDS):
+        return node.gateway.members()
+
+
+def _others_turn(node: Node, candidate: Candidate) -> bool:
+    """Tell whether another server is being taken in: joins queue, one learner at a time."""
+    return any(m.learner and _url(candidate) not in m.peer_urls for m in _members(node))
+
+
+def dial_back(node: Node, candidate: Candidate, host: str) -> None:
+    """Reach the candidate at one address, and make it prove its CSR's key there.
+
+    Raises:
+        UnreachableError: nothing answers there, or something else does.
+    """
+    port = candidate.door_port
+    nonce = secrets.token_hex(32)
+    statement = DialBackStatement(
+        nonce=nonce,
+        name=candidate.name,
+        server_fingerprint=candidate.fingerprint,
+        address=host,
+        door_port=port,
+    )
+    body = {"format": messages.FORMAT, "address": host}
+    try:
+        answer = _ask_unverified(host, port, {**body, "nonce": nonce})
+        signature = _bytes(answer, "signature")
+    except CollectiveError as error:
+        raise UnreachableError(
+            f"{node.name} cannot reach {candidate.name} at {where(host, port)}: {error.message}",
+            f"check the setting 'address' on {candidate.name}, and firewalls between the two",
+        ) from error
+    if not verify_dial_back(candidate.csr, statement, signature):
+        raise UnreachableError(
+            f"at {where(host, port)} another server answers than {candidate.name}",
+            f"check the setting 'address' on {candidate.name}",
+        )
+    _knock(node, candidate, host)
+
+
+def _ask_unverified(host: str, port: int, body: Mapping[str, Any]) -> dict[str, Any]:
+    peer = Peer(host, port, stranger_context())
+    try:
+        return peer.call("POST", messages.DIAL_BACK, body, _DIAL_SECONDS)
+    finally:
+        peer.close()
+
+
+def _knock(node: Node, candidate: Candidate, host: str) -> None:
+    """See that the candidate's peer port is open: a firewall there would strand the learner."""
+    port = candidate.peer_port
+    try:
+        socket.create_connection((host, port), timeout=_DIAL_SECONDS).close()
+    except OSError as error:
+        told = unreachable(host, port, error, _DIAL_SECONDS)
+        raise UnreachableError(
+            f"{node.name} {told.message} (the peer port of {candidate.name})", told.hint
+        ) from error
+
+
+def _add(node: Node, candidate: Candidate, serial: str) -> tuple[int, str] | None:
+    """Make the candidate a learner and write its record; None when it must wait its turn."""
+    members = _members(node)
+    ours = next((m for m in members if _url(candidate) in m.peer_urls), None)
+    if ours is not None and not ours.learner:
+        raise RefusedError(
+            f"cannot take in {candidate.name}: a voter has its address already: {_url(candidate)}"
+        )
+    if ours is None:
+        try:
+            with within(_ADD_SECONDS):
+                _, members = node.gateway.add_learner(_url(candidate))
+        except EtcdError as error:
+            log.info("a learner was not added: %s name=%s", error, candidate.name)
+            members = _members(node)
+        ours = next((m for m in members if _url(candidate) in m.peer_urls), None)
+        if ours is None:
+            return None
+    view = _record(node, candidate, ours.id, serial)
+    return ours.id, _initial_cluster(view, members, candidate, ours.id)
+
+
+def _record(node: Node, candidate: Candidate, member_id: int, serial: str) -> View:
+    for _ in range(8):
+        view = node.store.read()
+        old = view.members.get(candidate.name)
+        serials = (*(old.serials if old is not None else ()), serial)
+        record = MemberRecord(
+            candidate.name,
+            hex_id(member_id),
+            Role.LEARNER,
+            candidate.address,
+            candidate.door_port,
+            candidate.peer_port,
+            serials,
+            epoch(),
+        )
+        if node.store.put_member(view, record):
+            return view
+    raise InvitationError(f"the record of {candidate.name} changes all the time")
+
+
+def _initial_cluster(
+    view: View, members: list[EtcdMember], candidate: Candidate, member_id: int
+) -> str:
+    def name(member: EtcdMember) -> str:
+        if member.id == member_id:
+            return candidate.name
+        record = view.by_member_id(hex_id(member.id))
+        return record.name if record is not None else member.name
+
+    return ",".join(f"{name(m)}={url}" for m in members for url in m.peer_urls)

@@ -1,0 +1,53 @@
+"""The state file: what this server is, replaced whole at every step.
+
+It does not decide on steps; see ``collective.model.plan`` for what the file says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from collective.files import make_private_folder, read_private, write_atomically
+from collective.model.plan import Plan
+
+_NAME = "server.json"
+_JOIN_KEY = "join.key"
+
+
+class State:
+    """The folder ``state`` of one server."""
+
+    def __init__(self, folder: Path) -> None:
+        make_private_folder(folder)
+        self._folder = folder
+
+    def load(self) -> Plan | None:
+        """Return the plan, None on a fresh server.
+
+        Raises:
+            ProtocolError: the file is broken or of a newer release.
+            AccessError: it cannot be read.
+        """
+        try:
+            return Plan.from_json(read_private(self._folder / _NAME).decode("utf-8", "replace"))
+        except FileNotFoundError:
+            return None
+
+    def save(self, plan: Plan) -> None:
+        """Replace the plan; when this returns it survives a power cut."""
+        write_atomically(self._folder / _NAME, plan.to_json().encode())
+
+    def join_key(self) -> bytes | None:
+        """Return the key that an unfinished join is claimed with, or None."""
+        try:
+            return read_private(self._folder / _JOIN_KEY)
+        except FileNotFoundError:
+            return None
+
+    def save_join_key(self, key_pem: bytes) -> None:
+        """Keep the key, so that the same join can go on after a crash."""
+        write_atomically(self._folder / _JOIN_KEY, key_pem)
+
+    def drop_join_key(self) -> None:
+        """Forget the key; the join is done, and the key lives on in the leaf."""
+        (self._folder / _JOIN_KEY).unlink(missing_ok=True)

@@ -1,0 +1,157 @@
+"""The one tree of errors, with the exit code that each of them gives to the commands.
+
+It does not log and does not print: whoever is at the edge (the command line, a door of the
+daemon) turns an error into lines, once.
+
+    CollectiveError             1   anything else that failed
+    |-- InputError              2   an argument, a name or a settings file is not valid
+    |-- QuorumError             3   no quorum, or the change would take it away
+    |-- RefusedError            4   a rule forbids the change; nothing was changed
+    |-- DaemonError             5   collectived does not run here, or does not answer
+    |-- RemovedError            6   this server was deleted from its collective
+    |-- UnreachableError        7   another server does not resolve, answer or answer in time
+    |-- InvitationError         8   the token or its invitation is not good
+    |-- EtcdError               9   etcd is missing, unsafe, does not start or answers an error
+    |   `-- EtcdUnavailableError    it did not answer, or not in time
+    |-- AccessError            10   no right to a socket, file or folder
+    `-- ProtocolError          11   the other side speaks another, or a broken, protocol
+
+Invariants:
+  * The exit codes and the wire codes (``code``) of published classes never change.
+  * A message is lower case, without a full stop, and says what failed, on what, and why.
+  * No message holds a token or a key.
+"""
+
+from __future__ import annotations
+
+
+class CollectiveError(Exception):
+    """Something failed; the text says what, on what, expected and found.
+
+    Attributes:
+        message: what failed.
+        hint: what to do about it, or None.
+    """
+
+    exit_code = 1
+    code = "failed"
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def to_wire(self) -> dict[str, str]:
+        """Return the error as the JSON object that crosses a socket."""
+        wire = {"code": self.code, "message": self.message}
+        if self.hint is not None:
+            wire["hint"] = self.hint
+        return wire
+
+
+class InputError(CollectiveError):
+    """An argument, a name or a settings file is not valid."""
+
+    exit_code = 2
+    code = "input"
+
+
+class QuorumError(CollectiveError):
+    """There is no quorum, or the change would take it away."""
+
+    exit_code = 3
+    code = "quorum"
+
+
+class RefusedError(CollectiveError):
+    """A rule forbids the change; nothing was changed."""
+
+    exit_code = 4
+    code = "refused"
+
+
+class DaemonError(CollectiveError):
+    """The daemon of this server does not run or does not answer."""
+
+    exit_code = 5
+    code = "daemon"
+
+
+class RemovedError(CollectiveError):
+    """This server was deleted from its collective."""
+
+    exit_code = 6
+    code = "removed"
+
+
+class UnreachableError(CollectiveError):
+    """Another server does not resolve, does not answer, or not in time."""
+
+    exit_code = 7
+    code = "unreachable"
+
+
+class InvitationError(CollectiveError):
+    """The token or its invitation is not good: garbled, expired, spent, revoked, or another's."""
+
+    exit_code = 8
+    code = "invitation"
+
+
+class EtcdError(CollectiveError):
+    """etcd is missing, unsafe, does not start, or answered with an error."""
+
+    exit_code = 9
+    code = "etcd"
+
+
+class EtcdUnavailableError(EtcdError):
+    """etcd did not answer, or not in time: what was asked may or may not have happened."""
+
+    code = "etcd-unavailable"
+
+
+class AccessError(CollectiveError):
+    """The right to a socket, file or folder is missing."""
+
+    exit_code = 10
+    code = "access"
+
+
+class ProtocolError(CollectiveError):
+    """The other side speaks a newer or a broken protocol."""
+
+    exit_code = 11
+    code = "protocol"
+
+
+_BY_CODE: dict[str, type[CollectiveError]] = {
+    cls.code: cls
+    for cls in (
+        CollectiveError,
+        InputError,
+        QuorumError,
+        RefusedError,
+        DaemonError,
+        RemovedError,
+        UnreachableError,
+        InvitationError,
+        EtcdError,
+        EtcdUnavailableError,
+        AccessError,
+        ProtocolError,
+    )
+}
+
+
+def from_wire(wire: object) -> CollectiveError:
+    """Rebuild an error that crossed a socket.
+
+    Args:
+        wire: the decoded JSON value; what is not understood gives a plain CollectiveError.
+    """
+    if not isinstance(wire, dict):
+        return ProtocolError(f"an error without a form came back: {str(wire)[:80]!r}")
+    cls = _BY_CODE.get(str(wire.get("code")), CollectiveError)
+    hint = wire.get("hint")
+    return cls(str(wire.get("message", "no message")), None if hint is None else str(hint))

@@ -1,0 +1,83 @@
+"""The command line of the etcd child, from a plan and the settings.
+
+Pure: it looks at nothing and starts nothing.
+
+Invariants:
+  * The client API listens on a unix socket in the working directory and nowhere else.
+  * The peer door demands a certificate of the collective's CA that the CRL does not name.
+  * No argument is secret: every local user can read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from collective.model.names import bracketed, peer_url
+from collective.model.plan import Plan
+
+# etcd makes a socket file of this very name in its working directory: an absolute path works
+# on 3.5.30 only. The advertised client address must look like host:port and is never dialled.
+CLIENT_SOCKET = "etcd:1"
+_ADVERTISED_CLIENT = "http://localhost:1"
+_QUOTA_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Files:
+    """The paths that etcd reads and writes."""
+
+    data: str
+    leaf: str
+    ca: str
+    crl: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Raft timing, in milliseconds."""
+
+    heartbeat_ms: int
+    election_ms: int
+
+
+def etcd_arguments(plan: Plan, files: Files, timing: Timing, listen: Sequence[str]) -> list[str]:
+    """Return the arguments that follow the name of the program.
+
+    Args:
+        plan: which member of which cluster this is.
+        files: where its files are.
+        timing: heartbeat and election timeout.
+        listen: IP addresses for the peer door.
+
+    Strict reconfiguration checks are off: they would hold every join back for 5 s after each
+    new voter (etcd's HealthInterval). What they protect is done by ``collective.policy`` and
+    the change record in the store, see docs/adr/0002.
+    """
+    listen_urls = ",".join(f"https://{bracketed(ip)}:{plan.peer_port}" for ip in listen)
+    options = {
+        "name": plan.name,
+        "data-dir": files.data,
+        "listen-client-urls": f"unix://{CLIENT_SOCKET}",
+        "advertise-client-urls": _ADVERTISED_CLIENT,
+        "listen-peer-urls": listen_urls,
+        "initial-advertise-peer-urls": peer_url(plan.address, plan.peer_port),
+        "initial-cluster": plan.initial_cluster,
+        "initial-cluster-state": "existing" if plan.existing else "new",
+        "initial-cluster-token": plan.cluster_token,
+        "peer-cert-file": files.leaf,
+        "peer-key-file": files.leaf,
+        "peer-trusted-ca-file": files.ca,
+        "peer-crl-file": files.crl,
+        "peer-client-cert-auth": "true",
+        "heartbeat-interval": str(timing.heartbeat_ms),
+        "election-timeout": str(timing.election_ms),
+        "pre-vote": "true",
+        "strict-reconfig-check": "false",
+        "auto-compaction-mode": "periodic",
+        "auto-compaction-retention": "1h",
+        "quota-backend-bytes": str(_QUOTA_BYTES),
+        "logger": "zap",
+        "log-level": "info",
+    }
+    return [f"--{key}={value}" for key, value in options.items()]

@@ -1,0 +1,352 @@
+"""etcd's JSON gateway over its unix socket, as etcd3gw speaks it.
+
+It decides nothing and retries nothing: a membership call that failed may have happened, so the
+caller reads the state again (kubeadm issue 3317).
+
+Invariants:
+  * Every call has a deadline.
+  * Neither proxies nor a CA bundle from the environment are obeyed.
+  * An error of etcd3gw or requests leaves this module as an EtcdError, decided on the message
+    (etcd3gw maps every 503 to one class, and etcd 3.6 answers 400 where 3.4 answers 412).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextvars
+import json
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import requests.adapters
+import urllib3.connection
+import urllib3.connectionpool
+from etcd3gw.client import Etcd3Client
+from etcd3gw.exceptions import ConnectionFailedError, ConnectionTimeoutError, Etcd3Exception
+
+from collective.errors import EtcdError, EtcdUnavailableError
+
+DEFAULT_SECONDS = 5.0
+_deadline: contextvars.ContextVar[float] = contextvars.ContextVar("deadline")
+
+
+@dataclass(frozen=True)
+class EtcdMember:
+    """A member as etcd lists it; ``name`` is empty until it has started."""
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    learner: bool
+
+
+@dataclass(frozen=True)
+class Status:
+    """What one etcd says of itself; this proves no quorum.
+
+    Attributes:
+        member_id, leader: ids, leader is 0 when it knows none.
+        term, index, applied: raft numbers.
+        revision: of its key space.
+        db_size: bytes.
+    """
+
+    member_id: int
+    leader: int
+    term: int
+    index: int
+    applied: int
+    revision: int
+    version: str
+    db_size: int
+    learner: bool
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """One key; ``lease`` is 0 where there is none."""
+
+    key: str
+    value: bytes
+    mod_revision: int
+    lease: int
+
+
+class _UnixConnection(urllib3.connection.HTTPConnection):
+    """An HTTP connection to the socket file."""
+
+    def __init__(self, path: str, timeout: Any = None) -> None:
+        super().__init__("etcd", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect, with the deadline of the call."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        timeout = self.timeout
+        sock.settimeout(timeout if isinstance(timeout, int | float) else DEFAULT_SECONDS)
+        try:
+            sock.connect(self._path)
+        except OSError as error:
+            sock.close()
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
+        self.sock = sock
+
+
+class _UnixPool(urllib3.connectionpool.HTTPConnectionPool):
+    def __init__(self, path: str) -> None:
+        super().__init__("etcd", maxsize=16, block=False)
+        self._path = path
+
+    def _new_conn(self) -> Any:
+        return _UnixConnection(self._path, timeout=self.timeout.connect_timeout)
+
+
+class _UnixAdapter(requests.adapters.HTTPAdapter):
+    def __init__(self, path: str) -> None:
+        self._unix_pool = _UnixPool(path)
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> Any:
+        return self._unix_pool
+
+    def close(self) -> None:
+        self._unix_pool.close()
+        super().close()
+
+
+class _Session(requests.Session):
+    """A session that only knows the socket, and takes its timeout from the call's deadline."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.mount("http://", _UnixAdapter(path))
+
+    def request(self, method: Any, url: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        kwargs["timeout"] = _deadline.get(DEFAULT_SECONDS)
+        return super().request(method, url, **kwargs)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Give every call of the block this deadline, in seconds."""
+    token = _deadline.set(max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def encode(text: str | bytes) -> str:
+    """Return base64, as the gateway wants keys and values."""
+    raw = text.encode("ascii") if isinstance(text, str) else text
+    return base64.b64encode(raw).decode("ascii")
+
+
+def prefix_end(prefix: str) -> str:
+    """Return the first key after all those with the (ASCII) prefix."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+class Gateway:
+    """The calls that this project makes to its own etcd."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._session = _Session(str(socket_path))
+        self._client = Etcd3Client("etcd", 1, session=self._session, api_path="/v3/")
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._session.close()
+
+    def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make one call.
+
+        Args:
+            path: below ``/v3``.
+            body: the JSON request.
+
+        Raises:
+            EtcdUnavailableError: no answer, or not before the deadline; the call may have
+                happened.
+            EtcdError: etcd answered with an error.
+        """
+        try:
+            answer = self._client.post(self._client.get_url(path), json=body)
+        except (ConnectionFailedError, ConnectionTimeoutError) as error:
+            raise EtcdUnavailableError(f"etcd: {_reason(error)}") from error
+        except Etcd3Exception as error:
+            raise EtcdError(f"etcd: {_reason(error)}") from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            raise EtcdUnavailableError(f"etcd broke off: {type(error).__name__}") from error
+        return answer if isinstance(answer, dict) else {}
+
+    def status(self) -> Status:
+        """Return what this etcd says of itself."""
+        raw = self.call("/maintenance/status", {})
+        return Status(
+            member_id=int(raw["header"]["member_id"]),
+            leader=int(raw.get("leader", 0)),
+            term=int(raw.get("raftTerm", 0)),
+            index=int(raw.get("raftIndex", 0)),
+            applied=int(raw.get("raftAppliedIndex", 0)),
+            revision=int(raw["header"].get("revision", 0)),
+            version=str(raw.get("version", "")),
+            db_size=int(raw.get("dbSize", 0)),
+            learner=bool(raw.get("isLearner", False)),
+            errors=tuple(str(e) for e in raw.get("errors", ())),
+        )
+
+    def members(self) -> list[EtcdMember]:
+        """Return the member list: local on etcd 3.4, linearizable from 3.5."""
+        return _members(self.call("/cluster/member/list", {}))
+
+    def add_learner(self, url: str) -> tuple[int, list[EtcdMember]]:
+        """Add a learner; return its id and the list that etcd answered with."""
+        raw = self.call("/cluster/member/add", {"peerURLs": [url], "isLearner": True})
+        return int(raw["member"]["ID"]), _members(raw)
+
+    def promote(self, member_id: int) -> None:
+        """Make a learner a voter; etcd refuses while it has not caught up."""
+        self.call("/cluster/member/promote", {"ID": str(member_id)})
+
+    def remove(self, member_id: int) -> None:
+        """Remove a member."""
+        self.call("/cluster/member/remove", {"ID": str(member_id)})
+
+    def move_leader(self, member_id: int) -> None:
+        """Hand leadership to another voter; only the leader can."""
+        self.call("/maintenance/transfer-leadership", {"targetID": str(member_id)})
+
+    def range(self, prefix: str, serializable: bool = False) -> tuple[int, list[KeyValue]]:
+        """Read all keys with a prefix; return the revision and the keys.
+
+        A linearizable range (the default) is the proof of a quorum.
+        """
+        body: dict[str, Any] = {"key": encode(prefix), "range_end": encode(prefix_end(prefix))}
+        if serializable:
+            body["serializable"] = True
+        raw = self.call("/kv/range", body)
+        return int(raw["header"]["revision"]), [key_value(kv) for kv in raw.get("kvs", ())]
+
+    def transact(
+        self, unchanged: Mapping[str, int], puts: Sequence[Put], deletes: Sequence[str] = ()
+    ) -> tuple[bool, int]:
+        """Write all or nothing.
+
+        Args:
+            unchanged: key to the mod revision that it must still have, 0 for absent.
+            puts: what to write.
+            deletes: keys to delete.
+
+        Returns:
+            Whether it was written, and the revision.
+        """
+        compare = [
+            {"key": encode(k), "target": "MOD", "result": "EQUAL", "mod_revision": str(revision)}
+            for k, revision in unchanged.items()
+        ]
+        success: list[dict[str, Any]] = [{"request_put": put.to_wire()} for put in puts]
+        success += [{"request_delete_range": {"key": encode(key)}} for key in deletes]
+        raw = self.call("/kv/txn", {"compare": compare, "success": success})
+        return bool(raw.get("succeeded", False)), int(raw["header"]["revision"])
+
+    def grant_lease(self, seconds: int) -> int:
+        """Return the id of a new lease."""
+        return int(self.call("/lease/grant", {"TTL": str(seconds)})["ID"])
+
+    def watch(self, prefix: str, revision: int, read_seconds: float) -> Iterator[dict[str, Any]]:
+        """Yield the raw results of one watch stream until it ends.
+
+        The session's own watch in etcd3gw hangs on compaction and loses events that share a
+        chunk, so the stream is read here, line by line.
+
+        Args:
+            prefix: of the keys.
+            revision: the first revision of interest.
+            read_seconds: silence for so long ends the stream.
+
+        Raises:
+            EtcdUnavailableError: the stream broke or fell silent; start again from the last
+                revision seen.
+            EtcdError: etcd refused or cancelled the watch, for example after a compaction.
+        """
+        body = {
+            "create_request": {
+                "key": encode(prefix),
+                "range_end": encode(prefix_end(prefix)),
+                "start_revision": str(revision),
+            }
+        }
+        try:
+            with (
+                within(read_seconds),
+                self._session.post(
+                    self._client.get_url("/watch"), json=body, stream=True
+                ) as response,
+            ):
+                for line in response.iter_lines():
+                    if line:
+                        yield _watch_result(line)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise EtcdUnavailableError(f"the watch broke off: {type(error).__name__}") from error
+
+
+@dataclass(frozen=True)
+class Put:
+    """A key to write; ``lease`` 0 binds it to none."""
+
+    key: str
+    value: str
+    lease: int = 0
+
+    def to_wire(self) -> dict[str, str]:
+        """Return the gateway's form."""
+        wire = {"key": encode(self.key), "value": encode(self.value.encode())}
+        return {**wire, "lease": str(self.lease)} if self.lease else wire
+
+
+def key_value(raw: Mapping[str, Any]) -> KeyValue:
+    """Read one key of the gateway's JSON, which leaves zero and empty out."""
+    return KeyValue(
+        base64.b64decode(raw["key"]).decode("ascii"),
+        base64.b64decode(raw.get("value", "")),
+        int(raw.get("mod_revision", 0)),
+        int(raw.get("lease", 0)),
+    )
+
+
+def _members(raw: Mapping[str, Any]) -> list[EtcdMember]:
+    return [
+        EtcdMember(
+            int(m["ID"]),
+            str(m.get("name", "")),
+            tuple(m.get("peerURLs", ())),
+            bool(m.get("isLearner", False)),
+        )
+        for m in raw.get("members", ())
+    ]
+
+
+def _watch_result(line: bytes) -> dict[str, Any]:
+    message = json.loads(line)
+    if "error" in message:
+        raise EtcdError(f"the watch failed: {message['error']}")
+    result: dict[str, Any] = message.get("result", {})
+    if result.get("canceled") or int(result.get("compact_revision", 0)):
+        raise EtcdError(f"the watch was cancelled: {result.get('cancel_reason', 'compacted')}")
+    return result
+
+
+def _reason(error: Etcd3Exception) -> str:
+    text = error.detail_text or str(error)
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return text[:200]

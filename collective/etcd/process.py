@@ -1,0 +1,272 @@
+"""Run one etcd as a child: start it, start it again when it ends, stop it.
+
+It does not know what the member is for; the arguments come in whole.
+
+Invariants:
+  * Never two etcds on one data folder: the child inherits a locked file, so the lock lasts as
+    long as either this process or the child lives.
+  * The child dies with the thread that forked it (PR_SET_PDEATHSIG), and that thread lives as
+    long as the daemon.
+  * A child that ends with code 0 by itself is not started again: that is how etcd says that its
+    member was removed. The caller finds out and decides.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from collective.errors import EtcdError, RefusedError
+from collective.etcd.binary import Etcd
+from collective.files import FolderLock, make_private_folder
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 15.0
+_HEALTHY_SECONDS = 30.0
+_ORPHAN_SECONDS = 5.0
+_WORDS_KEPT = 12
+
+
+def pause_before_restart(failures: int) -> float:
+    """Return how long to wait, in seconds, after so many failures in a row."""
+    return float(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(max(failures - 1, 0), 10)))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended.
+
+    Attributes:
+        code: exit code, negative for a signal.
+        seconds: how long it ran.
+        reason: its last words, or "".
+    """
+
+    code: int
+    seconds: float
+    reason: str
+
+    def sentence(self) -> str:
+        """Return one sentence for people."""
+        how = f"ended with code {self.code}" if self.code >= 0 else f"was killed ({-self.code})"
+        words = f": {self.reason}" if self.reason else ""
+        return f"etcd {how} after {self.seconds:.1f} s{words}"
+
+
+class EtcdProcess:
+    """The one etcd of this server."""
+
+    def __init__(
+        self,
+        binary: Etcd,
+        working_folder: Path,
+        lock_path: Path,
+        on_removed: Callable[[], None],
+    ) -> None:
+        """Start the supervising thread; no etcd yet.
+
+        Args:
+            binary: what to run.
+            working_folder: where etcd makes its client socket.
+            lock_path: the lock file of the data folder.
+            on_removed: called, on a thread of its own, when etcd ended with code 0 by itself.
+        """
+        self.binary = binary
+        self._folder = working_folder
+        self._lock_path = lock_path
+        self._on_removed = on_removed
+        self._change = threading.Condition()
+        self._wanted: tuple[str, ...] | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._closed = False
+        self._failure: str | None = None
+        self._thread = threading.Thread(target=self._supervise, name="etcd", daemon=True)
+        self._thread.start()
+
+    @property
+    def failure(self) -> str | None:
+        """Why etcd does not run, or None while it does, or is not meant to."""
+        return self._failure
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None while there is none."""
+        child = self._child
+        return None if child is None else child.pid
+
+    def start(self, arguments: Sequence[str]) -> None:
+        """Run etcd with these arguments until ``stop``; returns at once."""
+        with self._change:
+            self._wanted = tuple(arguments)
+            self._failure = None
+            self._change.notify_all()
+
+    def stop(self, seconds: float) -> None:
+        """End the child: SIGTERM, and SIGKILL when it has not ended in so many seconds."""
+        with self._change:
+            self._wanted = None
+            self._change.notify_all()
+            child = self._child
+        if child is not None:
+            _end(child, seconds)
+        with self._change:
+            self._change.wait_for(lambda: self._child is None, timeout=seconds)
+            self._failure = None
+
+    def close(self, seconds: float) -> None:
+        """Stop, and end the supervising thread."""
+        self.stop(seconds)
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        self._thread.join(seconds)
+
+    def _supervise(self) -> None:
+        failures = 0
+        while (arguments := self._next_arguments()) is not None:
+            try:
+                ended = self._run_once(arguments)
+            except (OSError, EtcdError, RefusedError) as error:
+                ended = Ended(127, 0.0, f"it cannot be started: {error}")
+            if self._wanted is None:
+                failures = 0
+                continue
+            if ended.code == 0:
+                self._rest()
+                continue
+            failures = 1 if ended.seconds > _HEALTHY_SECONDS else failures + 1
+            self._report(ended, failures)
+
+    def _next_arguments(self) -> tuple[str, ...] | None:
+        with self._change:
+            self._change.wait_for(lambda: self._closed or self._wanted is not None)
+            return None if self._closed else self._wanted
+
+    def _rest(self) -> None:
+        log.warning("etcd ended by itself: was this member removed?")
+        with self._change:
+            self._wanted = None
+        threading.Thread(target=self._on_removed, name="removed", daemon=True).start()
+
+    def _report(self, ended: Ended, failures: int) -> None:
+        pause = pause_before_restart(failures)
+        self._failure = ended.sentence()
+        log.error("%s; next start in %.1f s failures=%d", ended.sentence(), pause, failures)
+        with self._change:
+            self._change.wait_for(lambda: self._closed or self._wanted is None, timeout=pause)
+
+    def _run_once(self, arguments: tuple[str, ...]) -> Ended:
+        begun = time.monotonic()
+        lock = _lock(self._lock_path)
+        try:
+            child = self._fork(arguments, lock)
+        finally:
+            lock.release()
+        words: deque[str] = deque(maxlen=_WORDS_KEPT)
+        assert child.stderr is not None
+        for line in child.stderr:
+            _note(line, words)
+        code = child.wait()
+        with self._change:
+            self._child = None
+            self._change.notify_all()
+        return Ended(code, time.monotonic() - begun, words[-1] if words else "")
+
+    def _fork(self, arguments: tuple[str, ...], lock: FolderLock) -> subprocess.Popen[bytes]:
+        make_private_folder(self._folder)
+        (self._folder / "etcd:1").unlink(missing_ok=True)
+        with self._change:
+            if self._wanted is None:
+                raise EtcdError("etcd was stopped before it started")
+            self._child = subprocess.Popen(
+                [*_death_signal(), str(self.binary.path), *arguments],
+                cwd=self._folder,
+                env=_environment(os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(lock.fileno(),),
+                start_new_session=True,
+            )
+            lock.write_pid(self._child.pid)
+            self._failure = None
+            return self._child
+
+
+def _death_signal() -> list[str]:
+    """Return the prefix that makes the kernel kill etcd when our thread ends (setpriv(1))."""
+    setpriv = shutil.which("setpriv")
+    return [] if setpriv is None else [setpriv, "--pdeathsig", "KILL", "--"]
+
+
+def _environment(ours: os._Environ[str]) -> dict[str, str]:
+    """Return what etcd may see: no ETCD_* variable may overrule an argument, no proxy is used."""
+    return {k: v for k, v in ours.items() if k in ("PATH", "HOME", "LANG", "TZ", "GOMAXPROCS")}
+
+
+def _end(child: subprocess.Popen[bytes], seconds: float) -> None:
+    child.send_signal(signal.SIGTERM)
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        log.warning("etcd did not end in %.0f s and is killed", seconds)
+        child.kill()
+
+
+def _lock(path: Path) -> FolderLock:
+    """Take the lock, ending an etcd that outlived its daemon."""
+    try:
+        return FolderLock.acquire(path, holder="etcd", inheritable=True)
+    except RefusedError:
+        _end_orphan(path)
+    deadline = time.monotonic() + _ORPHAN_SECONDS
+    while True:
+        try:
+            return FolderLock.acquire(path, holder="etcd", inheritable=True)
+        except RefusedError:
+            if time.monotonic() > deadline:
+                raise
+            threading.Event().wait(0.05)
+
+
+def _end_orphan(path: Path) -> None:
+    """Kill the process that the lock names, if it is an etcd that holds this very lock."""
+    try:
+        pid = int(path.read_text())
+        target = os.stat(path)
+        holds = any(
+            os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), target)
+            for fd in os.listdir(f"/proc/{pid}/fd")
+            if os.path.exists(f"/proc/{pid}/fd/{fd}")
+        )
+        if holds and pid != os.getpid():
+            log.warning("an etcd outlived its daemon and is ended pid=%d", pid)
+            os.kill(pid, signal.SIGKILL)
+    except (OSError, ValueError):
+        return
+
+
+def _note(line: bytes, words: deque[str]) -> None:
+    """Pass one line of etcd's log on, and keep it if it may be its last words."""
+    text = line.decode("utf-8", "replace").strip()
+    try:
+        entry = json.loads(text)
+        level = str(entry["level"])
+    except (ValueError, KeyError, TypeError):
+        level, entry = "error", {"msg": text}
+    said = str(entry.get("msg", "")) + (f" ({entry['error']})" if entry.get("error") else "")
+    if level in ("error", "fatal", "panic", "dpanic") and not said.startswith("goroutine"):
+        words.append(said[:300])
+    log.debug("etcd said: %s level=%s", said, level)

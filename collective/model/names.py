@@ -1,0 +1,103 @@
+"""Server names and network addresses: what is valid, how they sort, how they are written.
+
+It does not resolve names; see ``collective.protocol.resolve``.
+
+Invariants:
+  * A server name is one host name label (RFC 1123, section 2.1): 1 to 63 letters, digits and
+    hyphens, no hyphen at either end. It is kept in lower case.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from collective.errors import InputError
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_RULE = (
+    "a server name is one host name label: 1 to 63 letters, digits and hyphens, "
+    "no hyphen at either end"
+)
+
+
+def parse_server_name(text: str) -> str:
+    """Return a server name in its stored form.
+
+    Args:
+        text: the name as somebody typed it.
+
+    Raises:
+        InputError: it is not a host name label.
+    """
+    name = text.lower()
+    if _LABEL.fullmatch(name):
+        return name
+    hint = _RULE
+    first = name.split(".", 1)[0]
+    if "." in name and _LABEL.fullmatch(first):
+        hint = f"{_RULE}; without the domain it would be {first}"
+    raise InputError(f"{text[:80]!r} is not a server name", hint)
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key that puts mgt2 before mgt10."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
+
+
+def bracketed(address: str) -> str:
+    """Return an address as a URL holds it: an IPv6 address goes into brackets (RFC 3986)."""
+    return f"[{address}]" if ":" in address else address
+
+
+def is_ip_address(text: str) -> bool:
+    """Tell whether the text is an IPv4 or IPv6 address rather than a host name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def certified_addresses(addresses: Iterable[str]) -> list[str]:
+    """Return the addresses that a server's certificate is made out for.
+
+    etcd compares a certificate with the *source* of the connection. The kernel sends from
+    127.0.0.1 (or ::1) to any loopback address, so a server on such an address gets that one too.
+    """
+    wanted = list(dict.fromkeys(addresses))
+    if any(ipaddress.ip_address(a).is_loopback for a in wanted if is_ip_address(a)):
+        wanted += [a for a in ("127.0.0.1", "::1") if a not in wanted]
+    return wanted
+
+
+def peer_url(address: str, port: int) -> str:
+    """Return the URL under which etcd members reach each other."""
+    return f"https://{bracketed(address)}:{port}"
+
+
+def parse_host_port(text: str, default_port: int) -> tuple[str, int]:
+    """Split ``host``, ``host:port``, ``[v6]`` or ``[v6]:port``.
+
+    Args:
+        text: what the user typed.
+        default_port: taken where none is given.
+
+    Raises:
+        InputError: the port is no port, the host is empty, or a bracket is missing.
+    """
+    host, port = text, str(default_port)
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")):
+            raise InputError(f"{text[:80]!r} is not a host, or host:port")
+        port = rest[1:] or port
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    if not host or any(c.isspace() or c in "/@?#" for c in host):
+        raise InputError(f"{text[:80]!r} is not a host, or host:port")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise InputError(f"{port[:80]!r} in {text[:80]!r} is not a port from 1 to 65535")
+    return host, int(port)

@@ -1,0 +1,85 @@
+"""What this server is and what it is doing: the state file, which is also the joiner's journal.
+
+It does not read or write the file; ``collective.daemon.state`` does.
+
+Invariants:
+  * The file is replaced whole, so each value of ``Plan`` is a state that was once true.
+  * It holds no secret.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import asdict, dataclass
+
+from collective.errors import ProtocolError
+
+FORMAT = 1
+
+
+class Mode(enum.Enum):
+    """The state of this server, see docs/architecture.md for the table of transitions."""
+
+    MEMBER = "member"
+    ADOPTING = "adopting"
+    JOINING = "joining"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which member of which collective this server is.
+
+    Attributes:
+        mode: what this server is doing.
+        name: server name.
+        address: advertised IP address.
+        door_port, peer_port: TCP ports.
+        cluster_token: etcd's initial cluster token.
+        initial_cluster: etcd's ``name=url`` list.
+        existing: whether etcd joins an existing cluster.
+        member_id: etcd member id in hex, "" while not known.
+        sponsor: ``host:port`` of the door that took this server in, or "".
+        started: whether etcd ever answered on this data directory.
+        reason: for a removed server, why it rests.
+        aside: where data that was replaced has gone, newest last.
+    """
+
+    mode: Mode
+    name: str
+    address: str
+    door_port: int
+    peer_port: int
+    cluster_token: str
+    initial_cluster: str
+    existing: bool
+    member_id: str = ""
+    sponsor: str = ""
+    started: bool = False
+    reason: str = ""
+    aside: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the text of the state file."""
+        fields = {**asdict(self), "mode": self.mode.value, "aside": list(self.aside)}
+        return json.dumps({"format": FORMAT, **fields}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read the text of a state file.
+
+        Raises:
+            ProtocolError: it has a newer format or is broken.
+        """
+        try:
+            raw = json.loads(text)
+            if int(raw["format"]) > FORMAT:
+                raise ProtocolError(
+                    f"the state file has format {raw['format']}, this release reads up to {FORMAT}",
+                    "a newer release wrote it: install that release again",
+                )
+            known = {k: raw[k] for k in cls.__dataclass_fields__ if k in raw}
+            return cls(**{**known, "mode": Mode(raw["mode"]), "aside": tuple(raw["aside"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ProtocolError(f"the state file is broken: {error!r}") from None

@@ -1,0 +1,172 @@
+"""The records in the store, and their JSON.
+
+It does not read or write the store; ``collective.etcd.store`` does.
+
+Invariants:
+  * Every record carries ``format``; a newer one is refused, never misread.
+  * Unknown keys of a known format are kept out, not refused: a later release may add some.
+  * Enum values and field names never change.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from collective.errors import ProtocolError
+
+FORMAT = 1
+
+
+class Role(enum.Enum):
+    """What a server is in the collective."""
+
+    VOTER = "voter"
+    LEARNER = "learner"
+    NONVOTING = "nonvoting"
+
+
+class ChangeKind(enum.Enum):
+    """A change of the voters that must not overlap another one."""
+
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True)
+class MemberRecord:
+    """One server of the collective, as the store knows it.
+
+    Attributes:
+        name: server name.
+        member_id: etcd member id, 16 hexadecimal digits.
+        role: learner until promoted.
+        address: where it is reached, an IP address.
+        door_port: TCP port of its daemon's door.
+        peer_port: TCP port of its etcd's peer door.
+        serials: serial numbers (hex) of every certificate issued to it and not yet expired.
+        joined: seconds since the epoch.
+    """
+
+    name: str
+    member_id: str
+    role: Role
+    address: str
+    door_port: int
+    peer_port: int
+    serials: tuple[str, ...]
+    joined: float
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """A pending invitation. It holds nothing that lets a server in.
+
+    Attributes:
+        name: the server that it admits.
+        role: what the server will be.
+        public_key: Ed25519 public key, hex.
+        issuer: the member that issued it.
+        issued, expires: seconds since the epoch.
+        claimed_by: SHA-256 (hex) of the public key of the CSR that claimed it, or None.
+    """
+
+    name: str
+    role: Role
+    public_key: str
+    issuer: str
+    issued: float
+    expires: float
+    claimed_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """The one change of the voters that is under way, or the last one that was made.
+
+    While ``done`` is false nobody may begin another; whoever leads finishes it. A change is
+    never taken back, so one that is sent to etcd twice, or late, does no harm: it names a
+    member id, and etcd never uses an id again.
+    """
+
+    kind: ChangeKind
+    name: str
+    member_id: str
+    by: str
+    done: bool
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """A certificate that opens no door any more.
+
+    Attributes:
+        serial: hex.
+        name: the server that it was issued to.
+        when: seconds since the epoch.
+    """
+
+    serial: str
+    name: str
+    when: float
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A record with the revision of its last change, for compare-and-set."""
+
+    record: Any
+    mod_revision: int = field(compare=False, default=0)
+
+
+Record = MemberRecord | Invitation | Change | Revocation
+R = TypeVar("R", MemberRecord, Invitation, Change, Revocation)
+
+
+def to_json(record: Record) -> str:
+    """Return the stored form of a record."""
+    fields = {k: _plain(v) for k, v in asdict(record).items()}
+    return json.dumps({"format": FORMAT, **fields}, sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def from_json(cls: type[R], text: str | bytes) -> R:
+    """Read a stored record.
+
+    Args:
+        cls: the record's class.
+        text: what the store holds.
+
+    Raises:
+        ProtocolError: it has a newer format, or is not such a record.
+    """
+    what = cls.__name__
+    try:
+        raw = json.loads(text)
+        version = int(raw["format"])
+        if version > FORMAT:
+            raise ProtocolError(
+                f"a {what} has format {version}, this release reads up to {FORMAT}",
+                "a server with a newer release wrote it: upgrade collectived here",
+            )
+        return cls(**{k: _READ.get(k, _same)(raw[k]) for k in cls.__dataclass_fields__})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProtocolError(f"a {what} in the store is broken: {error!r}") from None
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "role": Role,
+    "kind": ChangeKind,
+    "serials": tuple,
+}

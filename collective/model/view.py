@@ -1,0 +1,113 @@
+"""What the store holds, at one revision: the value that decisions about records are made on.
+
+It does not read the store.
+
+Invariants:
+  * A view is never changed; ``updated`` makes another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from collective.model.records import (
+    Change,
+    Invitation,
+    MemberRecord,
+    R,
+    Revocation,
+    Role,
+    from_json,
+)
+
+PREFIX = "collective/v1/"
+_MEMBERS = PREFIX + "members/"
+_INVITATIONS = PREFIX + "invitations/"
+_REVOKED = PREFIX + "revoked/"
+CHANGE_KEY = PREFIX + "change"
+
+
+def member_key(name: str) -> str:
+    """Return the key of a member's record."""
+    return _MEMBERS + name
+
+
+def invitation_key(name: str) -> str:
+    """Return the key of the invitation for a server."""
+    return _INVITATIONS + name
+
+
+def revoked_key(serial: str) -> str:
+    """Return the key of a revoked certificate."""
+    return _REVOKED + serial
+
+
+@dataclass(frozen=True)
+class Item:
+    """One stored key."""
+
+    value: bytes
+    mod_revision: int
+    lease: int = 0
+
+
+@dataclass(frozen=True)
+class View:
+    """All records of the collective at one revision of the store."""
+
+    revision: int
+    items: Mapping[str, Item] = field(default_factory=dict)
+
+    def updated(self, revision: int, puts: Mapping[str, Item], deletes: Iterable[str]) -> View:
+        """Return the view after some events, at their revision."""
+        items = {k: v for k, v in {**self.items, **puts}.items() if k not in set(deletes)}
+        return View(revision, items)
+
+    def mod_revision(self, key: str) -> int:
+        """Return the revision of a key's last change, 0 for one that is absent."""
+        item = self.items.get(key)
+        return 0 if item is None else item.mod_revision
+
+    def lease(self, key: str) -> int:
+        """Return the lease that a key is bound to, 0 for none."""
+        item = self.items.get(key)
+        return 0 if item is None else item.lease
+
+    @cached_property
+    def members(self) -> Mapping[str, MemberRecord]:
+        """Members by name."""
+        return self._all(MemberRecord, _MEMBERS)
+
+    @cached_property
+    def invitations(self) -> Mapping[str, Invitation]:
+        """Pending invitations by the invited name."""
+        return self._all(Invitation, _INVITATIONS)
+
+    @cached_property
+    def revoked(self) -> Mapping[str, Revocation]:
+        """Revoked certificates by serial number."""
+        return self._all(Revocation, _REVOKED)
+
+    @cached_property
+    def change(self) -> Change | None:
+        """The last change of the voters, made or under way."""
+        item = self.items.get(CHANGE_KEY)
+        return None if item is None else from_json(Change, item.value)
+
+    @property
+    def voters(self) -> Mapping[str, MemberRecord]:
+        """Members that count in the quorum."""
+        return {n: m for n, m in self.members.items() if m.role is Role.VOTER}
+
+    def by_member_id(self, member_id: str) -> MemberRecord | None:
+        """Return the member with an etcd id."""
+        return next((m for m in self.members.values() if m.member_id == member_id), None)
+
+    def _all(self, cls: type[R], prefix: str) -> Mapping[str, R]:
+        return {
+            key[len(prefix) :]: from_json(cls, item.value)
+            for key, item in self.items.items()
+            if key.startswith(prefix)
+        }

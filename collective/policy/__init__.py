@@ -1,0 +1,1 @@
+"""The decisions: pure functions over what was observed once. No input, no output, no clock."""

@@ -1,0 +1,158 @@
+"""May the voters change so? The forecast, and the refusals that keep promise P1.
+
+Safety property: no change that is allowed here leaves fewer answering voters than the quorum of
+the voters that remain.
+
+It does not observe and does not act; the caller counts who answers, once, and decides on that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from collective.errors import InputError, QuorumError, RefusedError
+from collective.model.records import Role
+from collective.model.view import View
+
+
+def quorum(voters: int) -> int:
+    """Return how many of so many voters must answer."""
+    return voters // 2 + 1
+
+
+@dataclass(frozen=True)
+class Strength:
+    """Numbers of a collective: voters, how many of them answer."""
+
+    voters: int
+    answering: int
+
+    @property
+    def quorum(self) -> int:
+        """Return how many must answer."""
+        return quorum(self.voters)
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether enough answer."""
+        return self.answering >= self.quorum
+
+    @property
+    def spare(self) -> int:
+        """Return how many more may be lost with the quorum still there."""
+        return max(0, self.answering - self.quorum)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a decision about membership is made on.
+
+    Attributes:
+        here: the server that decides.
+        view: the records, read linearizably.
+        answering: names of members whose daemon and etcd answered just now, ``here`` included.
+    """
+
+    here: str
+    view: View
+    answering: frozenset[str]
+
+    def strength(self, without: str | None = None) -> Strength:
+        """Count voters and answering voters, as if one were gone."""
+        voters = self.view.voters.keys() - {without}
+        return Strength(len(voters), len(voters & self.answering))
+
+
+def check_invite(view: View, name: str, here: str) -> None:
+    """Refuse an invitation for a server that is in.
+
+    Raises:
+        RefusedError: the name is a member's.
+    """
+    if name == here:
+        raise RefusedError(f"cannot invite {name}: that is this server")
+    if name in view.members:
+        raise RefusedError(
+            f"cannot invite {name}: it is a member of this collective",
+            f"if {name} was lost or reinstalled, run 'collective delete {name}' first",
+        )
+
+
+def check_delete(observed: Observed, name: str, force: bool) -> None:
+    """Refuse a deletion that must not be (design section 6, promise P1).
+
+    Args:
+        observed: records and who answers.
+        name: the server to delete.
+        force: whether a live server other than ``here`` may be deleted.
+
+    Raises:
+        InputError: there is no such member.
+        RefusedError: it is the last voter, it is live, or another change is under way.
+        QuorumError: too few voters would answer.
+    """
+    members = observed.view.members
+    if name not in members:
+        known = ", ".join(sorted(members))
+        raise InputError(f"cannot delete {name}: no such member", f"the members are: {known}")
+    if not observed.view.voters.keys() - {name}:
+        raise RefusedError(
+            f"cannot delete {name}: it is the only voter of its collective",
+            "a collective has at least one server; to join another one, run 'collective join'",
+        )
+    if name in observed.answering and name != observed.here and not force:
+        raise RefusedError(
+            f"cannot delete {name}: it is active",
+            f"stop it first, run 'collective delete' on {name}, or use --force",
+        )
+    _check_strength(observed, name)
+
+
+def _check_strength(observed: Observed, name: str) -> None:
+    before, after = observed.strength(), observed.strength(without=name)
+    if after.holds:
+        return
+    absent = sorted(observed.view.voters.keys() - observed.answering - {name})
+    hint = f"start {' or '.join(absent)} first" if absent else None
+    raise QuorumError(
+        f"cannot delete {name}: {after.answering} of {after.voters} voters would remain "
+        f"reachable, quorum is {after.quorum} (now {before.answering} of {before.voters}, "
+        f"quorum {before.quorum})",
+        hint,
+    )
+
+
+def check_no_change_under_way(view: View) -> None:
+    """Refuse to begin a change of the voters beside another one.
+
+    Raises:
+        RefusedError: one has begun and is not done.
+    """
+    change = view.change
+    if change is not None and not change.done:
+        raise RefusedError(
+            f"another change is under way: {change.kind.value} {change.name}, by {change.by}",
+            "try again in a few seconds; the leader finishes it",
+        )
+
+
+def check_admission(view: View, name: str, role: Role, here: str) -> None:
+    """Refuse to take in a server that is a voter already, or one of a kind not yet taken.
+
+    Raises:
+        RefusedError: as above.
+    """
+    if role is not Role.VOTER:
+        raise RefusedError("servers that do not vote are not supported yet")
+    member = view.members.get(name)
+    if name == here or (member is not None and member.role is Role.VOTER):
+        raise RefusedError(f"cannot take in {name}: it is a member already")
+
+
+def tolerance_sentence(strength: Strength) -> str:
+    """Return the line of ``show`` that says how many more servers may be lost."""
+    if strength.spare == 0:
+        wanted = " (three servers are needed to survive the loss of one)"
+        return "No more servers may be lost" + (wanted if strength.voters < 3 else "")
+    servers = "server" if strength.spare == 1 else "servers"
+    return f"{strength.spare} more {servers} may be lost"

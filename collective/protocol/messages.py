@@ -1,0 +1,129 @@
+"""The paths of the doors and the forms of what crosses them.
+
+Every message carries ``format``; what a newer release adds is ignored, a newer format is refused.
+
+It opens nothing; ``peer`` and ``door`` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collective.errors import ProtocolError
+
+FORMAT = 1
+DEFAULT_PORT = 13002
+
+# A step that means: not your turn yet, ask again.
+BUSY = "busy"
+
+# What a stranger may ask.
+CHALLENGE = "/v1/enroll/challenge"
+CLAIM = "/v1/enroll/claim"
+ADMIT = "/v1/enroll/admit"
+DIAL_BACK = "/v1/dial-back"
+
+# What a member may ask.
+STATUS = "/v1/status"
+SYNC = "/v1/sync"
+LEAVE = "/v1/leave"
+CA_KEY = "/v1/ca-key"
+MEMBERSHIP = "/v1/membership"
+
+
+def check_format(raw: Mapping[str, Any]) -> None:
+    """Refuse a message of a newer format.
+
+    Raises:
+        ProtocolError: it is newer, or says no format.
+    """
+    version = raw.get("format")
+    if not isinstance(version, int):
+        raise ProtocolError("a message without a format came in")
+    if version > FORMAT:
+        raise ProtocolError(
+            f"a message has format {version}, this release reads up to {FORMAT}",
+            "upgrade collectived on this server",
+        )
+
+
+def text(raw: Mapping[str, Any], key: str, longest: int = 8192) -> str:
+    """Return a text field of a message.
+
+    Raises:
+        ProtocolError: it is missing, no text, or too long.
+    """
+    value = raw.get(key)
+    if not isinstance(value, str) or len(value) > longest:
+        raise ProtocolError(f"a message has no good {key!r}")
+    return value
+
+
+def port(raw: Mapping[str, Any], key: str) -> int:
+    """Return a TCP port of a message.
+
+    Raises:
+        ProtocolError: it is no port.
+    """
+    value = raw.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
+        raise ProtocolError(f"a message has no good {key!r}")
+    return value
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """What one server says of itself.
+
+    Attributes:
+        name: its name.
+        release: version of this software.
+        etcd_version: of the etcd that it runs.
+        member_id, leader: etcd ids in hex, "" for none.
+        term, index, applied: raft numbers.
+        db_size: bytes.
+        learner: whether its etcd still catches up.
+        certificate_ends: ISO 8601, UTC.
+        errors: what it complains of.
+    """
+
+    name: str
+    release: str
+    etcd_version: str
+    member_id: str
+    leader: str
+    term: int
+    index: int
+    applied: int
+    db_size: int
+    learner: bool
+    certificate_ends: str
+    errors: tuple[str, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether its etcd runs and follows or is a leader."""
+        return bool(self.member_id) and bool(self.leader)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        fields = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        return {"format": FORMAT, **fields, "errors": list(self.errors)}
+
+    @classmethod
+    def from_wire(cls, raw: Mapping[str, Any]) -> ServerStatus:
+        """Read the JSON form.
+
+        Raises:
+            ProtocolError: it is not such a message, or a newer one.
+        """
+        check_format(raw)
+        try:
+            fields: dict[str, Any] = {key: raw[key] for key in cls.__dataclass_fields__}
+            for key, kind in (("term", int), ("index", int), ("applied", int), ("db_size", int)):
+                fields[key] = kind(fields[key])
+            return cls(**{**fields, "errors": tuple(str(e) for e in fields["errors"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(f"a status is broken: {error!r}") from None

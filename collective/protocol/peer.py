@@ -1,0 +1,292 @@
+"""Calls to another server's door: JSON over HTTP over TLS, with deadlines.
+
+It decides nothing about trust beyond what its caller asks for: a CA to verify against, and the
+name that the certificate must carry.
+
+Invariants:
+  * Nothing is sent before the certificate was verified.
+  * No proxy is used (``http.client`` knows none).
+  * A call ends by its deadline, however slowly the other side answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from collective.errors import CollectiveError, ProtocolError, UnreachableError, from_wire
+from collective.model.names import bracketed
+
+_MOST_BYTES = 1 << 20
+_LINE_BYTES = 1 << 18
+
+
+def authority_context(ca_pem: bytes) -> ssl.SSLContext:
+    """Return a client context that trusts one CA and checks no host name.
+
+    Members are told apart by the name in their certificate, not by how they were reached.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=ca_pem.decode("ascii"))
+    return context
+
+
+def stranger_context() -> ssl.SSLContext:
+    """Return a client context for a server of which nothing is known yet: it verifies nothing.
+
+    Whoever uses it sends no secret, and checks what comes back by other means.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def where(host: str, port: int) -> str:
+    """Return ``host:port`` for people."""
+    return f"{bracketed(host)}:{port}"
+
+
+def unreachable(host: str, port: int, error: Exception, seconds: float) -> UnreachableError:
+    """Translate what a socket said."""
+    hint = "check that collectived runs there and that no firewall is in between"
+    if isinstance(error, TimeoutError):
+        reason = f"no answer within {seconds:.0f} s" if seconds >= 1 else "no answer in time"
+    elif isinstance(error, ConnectionRefusedError):
+        reason = "connection refused"
+    elif isinstance(error, ssl.SSLCertVerificationError):
+        reason = f"its certificate is not good here: {error.verify_message}"
+        hint = "it belongs to another collective, or was deleted from this one"
+    elif isinstance(error, ssl.SSLError):
+        reason = f"TLS failed: {error.reason or error}"
+    else:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+    return UnreachableError(f"cannot reach {where(host, port)}: {reason[:200]}", hint)
+
+
+def served_chain(host: str, port: int, seconds: float) -> list[bytes]:
+    """Return the certificates (DER, leaf first) that a door serves, and send it nothing.
+
+    Raises:
+        UnreachableError: no TLS server answers there in time.
+    """
+    try:
+        with (
+            socket.create_connection((host, port), timeout=seconds) as raw,
+            stranger_context().wrap_socket(raw) as tls,
+        ):
+            return _chain(tls)
+    except OSError as error:
+        raise unreachable(host, port, error, seconds) from error
+
+
+def _chain(tls: ssl.SSLSocket) -> list[bytes]:
+    public = getattr(tls, "get_unverified_chain", None)
+    if public is not None:
+        return [bytes(der) for der in public()]
+    # Python 3.10 to 3.12 have the call, but only on the inner object; 3.13 made it public.
+    inner = tls._sslobj  # type: ignore[attr-defined]
+    pem = (certificate.public_bytes() for certificate in inner.get_unverified_chain())
+    return [ssl.PEM_cert_to_DER_cert(text) for text in pem]
+
+
+class Peer:
+    """A connection to one door, opened when first needed and kept for the next call."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        check: Callable[[str, str], str | None] = lambda name, serial: None,
+    ) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            host: IP address.
+            port: TCP port.
+            context: whom to trust, and our own certificate where we show one.
+            check: gets the name and the serial number (hex) in the other side's certificate,
+                and returns why it is not wanted, or None.
+        """
+        self.host = host
+        self.port = port
+        self._context = context
+        self._check = check
+        self._connection: http.client.HTTPSConnection | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the certificate that the other side served."""
+        return hashlib.sha256(self._tls().getpeercert(True) or b"").hexdigest()
+
+    @property
+    def local_address(self) -> str:
+        """The address that this connection comes from."""
+        return str(self._tls().getsockname()[0])
+
+    def _tls(self) -> ssl.SSLSocket:
+        sock = None if self._connection is None else self._connection.sock
+        if not isinstance(sock, ssl.SSLSocket):
+            raise UnreachableError(f"{where(self.host, self.port)} closed the connection")
+        return sock
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def open(self, seconds: float) -> None:
+        """Connect and verify, if that has not been done.
+
+        Raises:
+            UnreachableError: no answer in time, or a certificate that is not good.
+        """
+        if self._connection is not None and self._connection.sock is not None:
+            return
+        connection = http.client.HTTPSConnection(
+            self.host, self.port, timeout=seconds, context=self._context
+        )
+        try:
+            connection.connect()
+            self._connection = connection
+            self._verify_identity()
+        except OSError as error:
+            self.close()
+            raise unreachable(self.host, self.port, error, seconds) from error
+        except UnreachableError:
+            self.close()
+            raise
+
+    def _verify_identity(self) -> None:
+        certificate: Mapping[str, Any] = self._tls().getpeercert() or {}
+        subject = {key: value for rdn in certificate.get("subject", ()) for key, value in rdn}
+        serial = str(certificate.get("serialNumber", "")).lower().lstrip("0")
+        objection = self._check(str(subject.get("commonName", "")), serial)
+        if objection is not None:
+            raise UnreachableError(f"will not talk to {where(self.host, self.port)}: {objection}")
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float
+    ) -> dict[str, Any]:
+        """Make one call and return the JSON object that comes back.
+
+        Args:
+            method, path: of the HTTP request.
+            body: sent as JSON, or None.
+            seconds: deadline for all of it.
+
+        Raises:
+            UnreachableError: no answer in time.
+            ProtocolError: the answer is no JSON object.
+            CollectiveError: what the other side answered with, as its own class.
+        """
+        deadline = time.monotonic() + seconds
+        response = self._send(method, path, body, deadline)
+        try:
+            raw = self._read_all(response, deadline)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise unreachable(self.host, self.port, error, seconds) from error
+        return self._decode(raw, response.status)
+
+    def lines(
+        self, method: str, path: str, body: Mapping[str, Any], seconds: float
+    ) -> Iterator[dict[str, Any]]:
+        """Make a call whose answer is a JSON object a line; yield them as they come.
+
+        Raises:
+            CollectiveError: as ``call``; also for a line that holds an error.
+        """
+        deadline = time.monotonic() + seconds
+        response = self._send(method, path, body, deadline)
+        if response.status != 200:
+            self._decode(self._read_all(response, deadline), response.status)
+        try:
+            while line := self._read_line(response, deadline):
+                value = self._decode(line, 200)
+                if "error" in value:
+                    raise from_wire(value["error"])
+                yield value
+            response.close()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise unreachable(self.host, self.port, error, seconds) from error
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, deadline: float
+    ) -> http.client.HTTPResponse:
+        fresh = self._connection is None or self._connection.sock is None
+        seconds = max(0.01, deadline - time.monotonic())
+        self.open(seconds)
+        assert self._connection is not None
+        self._set_timeout(deadline)
+        data = None if body is None else json.dumps(body).encode()
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        try:
+            self._connection.request(method, path, data, headers)
+            return self._connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            if not fresh and not isinstance(error, TimeoutError) and method == "GET":
+                # The other side may have closed an idle connection: once more, on a new one.
+                return self._send(method, path, body, deadline)
+            raise unreachable(self.host, self.port, error, seconds) from error
+
+    def _set_timeout(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._tls().settimeout(left)
+
+    def _read_all(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            self._keep_to(deadline, response)
+            part = response.read1(65536)
+            if not part:
+                response.close()
+                return b"".join(parts)
+            parts.append(part)
+            size += len(part)
+            if size > _MOST_BYTES:
+                raise http.client.HTTPException("the answer is too long")
+
+    def _read_line(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
+        self._keep_to(deadline, response)
+        return response.readline(_LINE_BYTES)
+
+    def _keep_to(self, deadline: float, response: http.client.HTTPResponse) -> None:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        if self._connection is not None and self._connection.sock is not None:
+            self._set_timeout(deadline)
+
+    def _decode(self, raw: bytes, status: int) -> dict[str, Any]:
+        try:
+            value = json.loads(raw)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise ProtocolError(
+                f"{where(self.host, self.port)} answered {status} and no JSON object"
+            )
+        if status >= 400:
+            raise _told(value)
+        return value
+
+
+def _told(value: Mapping[str, Any]) -> CollectiveError:
+    return from_wire(value.get("error"))

