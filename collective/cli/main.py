@@ -132,8 +132,8 @@ def _remarks(document: dict[str, Any]) -> None:
         output.note(f"warning: {error}")
     if document.get("removed"):
         name = document["name"]
-        aside = document["set_aside"]
-        where = f"; its former data is in {aside[-1]}" if aside else ""
+        aside = document.get("former_data")
+        where = f"; its former data is in {aside}" if aside else ""
         output.note(f"error: {document['removed']}{where}")
         output.note(
             f"hint: to come back: 'collective invite {name}' on a member and 'collective join' "
@@ -149,8 +149,7 @@ def _delete(options: Namespace, socket: str) -> int:
     name = result["name"]
     if result["left"]:
         output.say(f"{name} left its collective")
-        for place in result["set_aside"]:
-            output.note(f"its former data is in {place}")
+        output.note(f"its former data is in {result['former_data']}")
         return 0
     output.say(f"{name} is deleted")
     if result["confirmed"]:

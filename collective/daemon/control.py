@@ -110,8 +110,8 @@ def _delete(server: CollectiveServer, raw: Mapping[str, Any], emit: Emit) -> Any
     name = parse_server_name(str(raw["server"])) if raw.get("server") else node.name
     if name == node.name:
         by = membership.leave(node)
-        server.become_removed(node, f"it left; {by} removed it")
-        return {"name": name, "left": True, "set_aside": list(server.plan.aside)}
+        server.leave_life(node, f"it left; {by} removed it")
+        return {"name": name, "left": True, "former_data": server.plan.former_data}
     deleted = membership.delete(node, name, bool(raw.get("force")), node.name)
     return {
         "name": name,

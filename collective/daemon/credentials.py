@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -96,6 +96,9 @@ class Credentials:
         self._folder = folder
         self._ca_pem = read_private(folder / "ca.pem")
         self._leaf = read_leaf(_certificates(read_private(self.leaf_file)))
+        # OpenSSL reads certificate and key one after the other: whoever serves handshakes with
+        # these contexts puts a guard here that keeps them off in between.
+        self.guard: Callable[[Callable[[], None]], None] = lambda action: action()
 
     @property
     def leaf_file(self) -> Path:
@@ -174,7 +177,7 @@ class Credentials:
         """Show another certificate from now on; etcd takes it up by itself."""
         write_atomically(self.leaf_file, leaf_file)
         self._leaf = read_leaf(_certificates(leaf_file))
-        self.server_context.load_cert_chain(self.leaf_file)
+        self.guard(lambda: self.server_context.load_cert_chain(self.leaf_file))
         self.client_context.load_cert_chain(self.leaf_file)
 
     def store_ca_key(self, key_pem: bytes) -> None:
@@ -190,6 +193,11 @@ class Credentials:
         """Write the revocation list; does nothing on a server without the CA's key."""
         if self.holds_ca_key:
             write_atomically(self.crl_file, self.authority().crl(serials, now))
+
+
+def renewal_due(leaf: LeafInfo, now: datetime) -> bool:
+    """Tell whether two thirds of a certificate's life are over."""
+    return now >= leaf.not_before + (leaf.not_after - leaf.not_before) * 2 / 3
 
 
 def _certificates(pem: bytes) -> bytes:

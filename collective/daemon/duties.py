@@ -28,6 +28,13 @@ log = logging.getLogger(__name__)
 _IDLE_SECONDS = 1.0
 _EAGER_SECONDS = 0.03
 _CALL_SECONDS = 2.0
+_REMOVE_TRIES = 4
+_WRITE_TRIES = 8
+# While another change of its members is not applied, raft drops a second one without a word
+# (raft.go, pendingConfIndex), and etcd then waits for it in vain: so ask for little, and again.
+CHANGE_SECONDS = 1.0
+# Whoever began a change finishes it; only when that takes so long is it taken over.
+_PATIENCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class Duties:
         self._node = node
         self._timeout = learner_timeout
         self._progress: dict[int, Progress] = {}
+        self._pending: tuple[Change, float] | None = None
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="duties", daemon=True)
@@ -104,7 +112,8 @@ class Duties:
             self._progress = {}
             return False
         view = self._node.replica.view
-        if view.change is not None and not view.change.done:
+        if self._is_overdue(view.change):
+            assert view.change is not None
             finish(self._node, view.change)
         with within(_CALL_SECONDS):
             learners = [m for m in self._node.gateway.members() if m.learner]
@@ -115,6 +124,15 @@ class Duties:
         for member in stuck(self._progress, elapsed(), self._timeout):
             self._evict(view, member)
         return bool(seen)
+
+    def _is_overdue(self, change: Change | None) -> bool:
+        """Tell whether the server that began a change seems not to finish it."""
+        if change is None or change.done:
+            self._pending = None
+            return False
+        if self._pending is None or self._pending[0] != change:
+            self._pending = (change, elapsed())
+        return elapsed() - self._pending[1] > _PATIENCE_SECONDS
 
     def _settle_records(self, view: View, learners: list[EtcdMember]) -> None:
         """Write down a promotion that happened before its record could be written."""
@@ -140,7 +158,7 @@ class Duties:
         if status is None:
             return 0
         try:
-            with within(_CALL_SECONDS):
+            with within(CHANGE_SECONDS):
                 self._node.gateway.promote(learner.id)
         except EtcdError as error:
             log.debug("not promoted yet: %s name=%s", error, record.name)
@@ -176,7 +194,7 @@ class Duties:
             name,
             hex_id(member),
         )
-        with within(_CALL_SECONDS):
+        with within(CHANGE_SECONDS):
             self._node.gateway.remove(member)
         self._progress.pop(member, None)
         if record is not None:
@@ -189,15 +207,24 @@ def finish(node: Node, change: Change) -> None:
     Raises:
         EtcdError: etcd did not do it, or did not say so; it stays under way.
     """
-    try:
-        with within(5.0):
-            node.gateway.remove(int(change.member_id, 16))
-    except EtcdError:
-        if not _is_gone(node, change.member_id):
-            raise
-    view = node.store.read()
-    if view.change == change and node.store.finish_removal(view, change, epoch()):
-        log.info("removed name=%s id=%s", change.name, change.member_id)
+    for left in reversed(range(_REMOVE_TRIES)):
+        try:
+            with within(CHANGE_SECONDS):
+                node.gateway.remove(int(change.member_id, 16))
+            break
+        except EtcdError:
+            if _is_gone(node, change.member_id):
+                break
+            if not left:
+                raise
+    for _ in range(_WRITE_TRIES):
+        view = node.store.read()
+        if view.change != change:
+            return
+        if node.store.finish_removal(view, change, epoch()):
+            log.info("removed name=%s id=%s", change.name, change.member_id)
+            return
+    raise EtcdError(f"the record of {change.name} changes all the time")
 
 
 def _is_gone(node: Node, member_id: str) -> bool:

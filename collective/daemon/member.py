@@ -9,22 +9,31 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 
 
 from collective.daemon import membership, sponsor
 from collective.daemon.access import member_of
+from collective.daemon.duties import finish
 from collective.daemon.node import Node
 from collective.daemon.server import CollectiveServer
-from collective.errors import AccessError, InputError, ProtocolError, RefusedError
+from collective.errors import (
+    AccessError,
+    CollectiveError,
+    InputError,
+    ProtocolError,
+    RefusedError,
+)
 from collective.model.plan import Mode
-from collective.model.records import Role
+from collective.model.records import Change, Role
 from collective.protocol import messages
 from collective.protocol.web import Request, Response, json_response, lines_response
 
 log = logging.getLogger(__name__)
 
 _SYNC_SECONDS = 2.5
+_LEAVE_PAUSE_SECONDS = 0.05
 
 Route = Callable[[CollectiveServer, Node, Request], Response]
 
@@ -95,8 +104,23 @@ def _sync(server: CollectiveServer, node: Node, request: Request) -> Response:
 
 
 def _leave(server: CollectiveServer, node: Node, request: Request) -> Response:
+    """Answer when the removal is written down: once it is made, that server hears no answer."""
     member = member_of(node.store.read(), request.peer)
-    membership.delete(node, member.name, force=True, by=member.name)
+    change = membership.begin_removal(node, member.name, force=True, by=member.name)
+    threading.Timer(_LEAVE_PAUSE_SECONDS, _finish_leave, (node, change)).start()
+    return json_response(200, {"format": messages.FORMAT})
+
+
+def _finish_leave(node: Node, change: Change) -> None:
+    try:
+        finish(node, change)
+    except CollectiveError as error:
+        log.warning("whoever leads must finish a removal: %s name=%s", error, change.name)
+
+
+def _hand_over(server: CollectiveServer, node: Node, request: Request) -> Response:
+    member_of(node.replica.view, request.peer)
+    node.hand_over()
     return json_response(200, {"format": messages.FORMAT})
 
 
@@ -117,5 +141,6 @@ _ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", messages.STATUS): _status,
     ("POST", messages.SYNC): _sync,
     ("POST", messages.LEAVE): _leave,
+    ("POST", messages.HAND_OVER): _hand_over,
     ("GET", messages.CA_KEY): _ca_key,
 }

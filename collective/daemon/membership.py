@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 
 _TRIES = 8
 _SYNC_SECONDS = 3.0
-_LEAVE_SECONDS = 15.0
+_LEAVE_SECONDS = 10.0
+_LOG_HINT = "see the log of collectived on this server"
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,16 @@ def needs_quorum(node: Node, doing: str) -> Iterator[None]:
     try:
         yield
     except EtcdError as error:
-        view = node.replica.view
+        if node.failure is not None:
+            raise EtcdError(f"cannot {doing}: {node.failure}", _LOG_HINT) from error
+        voters = node.replica.view.voters.keys()
         answering = node.prober.answering(0.0) | {node.name}
-        voters = view.voters.keys()
         strength = Strength(len(voters), len(voters & answering))
+        if strength.holds:
+            raise QuorumError(
+                f"cannot {doing}: no quorum was proven in time ({error.message})",
+                "a new leader may be being elected: try again",
+            ) from error
         raise QuorumError(
             f"cannot {doing}: no quorum: {strength.answering} of {strength.voters} voters "
             f"answer, quorum is {strength.quorum} ({error.message})",
@@ -122,12 +129,17 @@ def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
         QuorumError: there is no quorum, or the removal would cost it.
     """
     with needs_quorum(node, f"delete {name}"):
-        change = _begin_removal(node, name, force, by)
+        change = begin_removal(node, name, force, by)
         finish(node, change)
         return _confirm(node, name)
 
 
-def _begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
+def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
+    """Decide on a removal and write it down; from then on it is made, whoever dies.
+
+    Raises:
+        InputError, RefusedError, QuorumError: as ``delete``.
+    """
     for _ in range(_TRIES):
         observed = node.observe()
         under_way = observed.view.change
@@ -136,10 +148,28 @@ def _begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
         check_delete(observed, name, force)
         check_no_change_under_way(observed.view)
         member = observed.view.members[name]
+        _take_leadership_from(node, member)
         change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False)
         if node.store.begin_change(observed.view, change):
             return change
     raise _too_busy(f"delete {name}")
+
+
+def _take_leadership_from(node: Node, member: MemberRecord) -> None:
+    """Have a leader that is to be removed hand over first: writes go on, and so do we.
+
+    A leader that is removed takes the news of its own removal with it; the others would only
+    learn it after an election.
+    """
+    if f"{node.status().leader:016x}" != member.member_id:
+        return
+    peer = node.peer(member)
+    try:
+        peer.call("POST", messages.HAND_OVER, {"format": messages.FORMAT}, _SYNC_SECONDS)
+    except CollectiveError as error:
+        log.info("the leader to be removed did not hand over: %s name=%s", error, member.name)
+    finally:
+        peer.close()
 
 
 def _confirm(node: Node, name: str) -> Deleted:
@@ -175,22 +205,23 @@ def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool:
 def leave(node: Node) -> str:
     """Ask another member to remove this server; return that member's name.
 
+    When this returns the removal is written down, and will be made; it may not be made yet.
+
     Raises:
         RefusedError: this is the only voter, or a rule forbids it.
         QuorumError: there is no quorum, or leaving would cost it.
     """
     with needs_quorum(node, f"delete {node.name}"):
         observed = node.observe()
-    check_delete(observed, node.name, force=False)
-    sponsor = _who_removes_us(observed)
-    node.hand_over()
-    peer = node.peer(sponsor)
-    body = {"format": messages.FORMAT}
-    try:
-        peer.call("POST", messages.LEAVE, body, _LEAVE_SECONDS)
-    finally:
-        peer.close()
-    return sponsor.name
+        check_delete(observed, node.name, force=False)
+        sponsor = _who_removes_us(observed)
+        node.hand_over()
+        peer = node.peer(sponsor)
+        try:
+            peer.call("POST", messages.LEAVE, {"format": messages.FORMAT}, _LEAVE_SECONDS)
+        finally:
+            peer.close()
+        return sponsor.name
 
 
 def _who_removes_us(observed: Observed) -> MemberRecord:

@@ -115,13 +115,17 @@ class Node:
         self._frame.etcd.stop(STOP_SECONDS)
         self.gateway.close()
 
-    def hand_over(self) -> None:
-        """Give leadership to the voter that has the most of the log, if this server leads."""
+    def hand_over(self, not_to: str = "") -> None:
+        """Give leadership to the voter that has the most of the log, if this server leads.
+
+        Args:
+            not_to: a member that must not get it, since it is about to go.
+        """
         try:
             status = self.status()
             if status.leader != status.member_id:
                 return
-            target = self._successor()
+            target = self._successor(not_to)
             if target is None:
                 return
             with within(_HANDOVER_SECONDS):
@@ -130,8 +134,8 @@ class Node:
         except CollectiveError as error:
             log.warning("leadership was not handed over: %s", error)
 
-    def _successor(self) -> MemberRecord | None:
-        voters = self.replica.view.voters
+    def _successor(self, not_to: str) -> MemberRecord | None:
+        voters = {n: m for n, m in self.replica.view.voters.items() if n != not_to}
         found = self.prober.answers(0.0)
         able = [
             (answer.status.index, voters[name])

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from collective.daemon import credentials, lives
 from collective.daemon.clock import elapsed, utc_now
-from collective.daemon.credentials import Credentials
+from collective.daemon.credentials import Credentials, renewal_due
 from collective.daemon.duties import Duties
 from collective.daemon.joiner import Admitted, Dialled, Emit, Join, Self
+from collective.daemon.membership import gencert
 from collective.daemon.node import Frame, Node
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
@@ -39,6 +40,7 @@ from collective.etcd.binary import check_version, find_etcd, identify
 from collective.etcd.process import EtcdProcess
 from collective.files import FolderLock, make_private_folder
 from collective.model.layout import Layout
+from collective.model.names import natural_key
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.token import Token
@@ -52,6 +54,10 @@ _CALL_SECONDS = 5.0
 _FIRST_ANSWER_SECONDS = 30.0
 _READY_MARGIN_SECONDS = 30.0
 _WATCH_SECONDS = 0.5
+_LEAVE_SECONDS = 5.0
+_NOTICE_SECONDS = 2.0
+_RENEW_SECONDS = 600.0
+_ATTACH_SECONDS = 60.0
 
 
 class CollectiveServer:
@@ -130,6 +136,7 @@ class CollectiveServer:
         """Begin a life. A server that was removed has none: it only answers."""
         self._plan = plan
         self._credentials = Credentials(Path(self.layout.pki))
+        self._credentials.guard = self.doors.between_handshakes
         if plan.mode is Mode.REMOVED:
             self.on_new_context()
             return
@@ -238,10 +245,14 @@ class CollectiveServer:
         Raises:
             CollectiveError: it did not work; the text says whether anything changed.
         """
-        if not self._joining.acquire(blocking=False):
+        resumes = self.plan.mode is Mode.JOINING
+        if not self._joining.acquire(timeout=_ATTACH_SECONDS if resumes else 0.1):
             raise RefusedError("cannot join: another join is under way here")
         try:
-            if self.plan.mode is not Mode.JOINING:
+            if resumes and self.plan.mode is Mode.MEMBER:
+                return
+            self._drop_false_start()
+            if self.plan.mode is not Mode.JOINING or self.node is None:
                 self._refuse_if_in_company()
                 admitted = self._admit(server, token, emit)
                 self._adopt(admitted)
@@ -250,17 +261,37 @@ class CollectiveServer:
         finally:
             self._joining.release()
 
+    def _drop_false_start(self) -> None:
+        """End the life of a learner whose etcd never started: its list of members is too old."""
+        with self._life:
+            if self.plan.mode is Mode.JOINING and not self.plan.started and self._failing():
+                self._end_life(hand_over=False)
+
+    def _failing(self) -> bool:
+        return self.node is None or self.node.failure is not None
+
     def _refuse_if_in_company(self) -> None:
         node = self.node
         if node is None:
             return
         view = node.replica.view
-        others = sorted(view.members.keys() - {node.name})
-        if others:
+        others = sorted(view.members.keys() - {node.name}, key=natural_key)
+        if others and not self._was_just_removed(node):
             raise RefusedError(
                 f"cannot join: {node.name} is in a collective already, with {', '.join(others)}",
                 "run 'collective delete' here first to leave it",
             )
+
+    def _was_just_removed(self, node: Node) -> bool:
+        """Give a deletion a moment to be noticed here, where the store does not answer."""
+        try:
+            node.store.read(_NOTICE_SECONDS)
+            return False
+        except EtcdError:
+            deadline = elapsed() + _NOTICE_SECONDS
+            while self.node is node and elapsed() < deadline:
+                self.stopped.wait(0.05)
+            return self.node is not node
 
     def _admit(self, server: str, token: Token, emit: Emit) -> Admitted:
         here = Self(
@@ -356,17 +387,36 @@ class CollectiveServer:
     # Being removed ---------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Find out that this server was removed, from what the members say."""
+        """Find out that this server was removed, and renew its certificate in time."""
+        next_try = 0.0
         while not self.stopped.wait(_WATCH_SECONDS):
             node = self.node
-            if node is not None and node.prober.told_removed():
+            if node is None:
+                continue
+            if node.prober.told_removed():
                 self.become_removed(node, "the other members say so")
+            elif renewal_due(node.credentials.leaf, utc_now()) and elapsed() > next_try:
+                next_try = elapsed() + _RENEW_SECONDS
+                self._renew(node)
+
+    def _renew(self, node: Node) -> None:
+        try:
+            gencert(node)
+        except CollectiveError as error:
+            log.warning("the certificate is to be renewed, but could not be: %s", error)
 
     def _etcd_ended(self) -> None:
         """Handle an etcd that ended with code 0 by itself, which a removed member's does."""
         node = self.node
         if node is not None and not self.stopped.is_set():
             self.become_removed(node, "etcd says so")
+
+    def leave_life(self, node: Node, why: str) -> None:
+        """Wait until a removal that is written down is made, and end this life."""
+        deadline = elapsed() + _LEAVE_SECONDS
+        while self.node is node and elapsed() < deadline and not node.prober.told_removed():
+            self.stopped.wait(0.05)
+        self.become_removed(node, why)
 
     def become_removed(self, node: Node, why: str) -> None:
         """End the life of a member that was deleted; its data is moved aside."""
@@ -408,9 +458,9 @@ class CollectiveServer:
 
 def removed_error(plan: Plan) -> RemovedError:
     """Return the error of a server that rests."""
-    where = f" (its data is in {plan.aside[-1]})" if plan.aside else ""
+    where = plan.former_data
     return RemovedError(
-        f"{plan.reason}{where}",
+        plan.reason + (f"; its former data is in {where}" if where else ""),
         f"to come back: 'collective invite {plan.name}' on a member and 'collective join' here; "
         "for a new collective of one: 'collective gencert' here",
     )

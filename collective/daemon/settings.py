@@ -342,7 +342,7 @@ _TABLE = (
     _Row(
         "election_ms",
         _whole_number(100, 50000),
-        "500",
+        "450",
         "How long the leader may be silent before an election, in milliseconds; "
         f"at least {_HEARTBEATS_PER_ELECTION} times heartbeat_ms.",
     ),

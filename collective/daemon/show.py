@@ -72,6 +72,7 @@ def resting(plan: Plan) -> dict[str, Any]:
         "leader": None,
         "members": [],
         "removed": plan.reason,
+        "former_data": plan.former_data,
         "set_aside": list(plan.aside),
         "errors": [],
     }

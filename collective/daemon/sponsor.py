@@ -20,6 +20,7 @@ from typing import Any
 
 from collective import __version__
 from collective.daemon.clock import epoch, utc_now
+from collective.daemon.duties import CHANGE_SECONDS
 from collective.daemon.node import Node, hex_id
 from collective.errors import (
     CollectiveError,
@@ -53,7 +54,7 @@ log = logging.getLogger(__name__)
 _NONCE = "enrollment nonce"
 _ADMITTED = "enrollment admitted"
 _DIAL_SECONDS = 5.0
-_ADD_SECONDS = 5.0
+_LIST_SECONDS = 3.0
 _MOST_ADDRESSES = 16
 
 
@@ -245,7 +246,7 @@ def _url(candidate: Candidate) -> str:
 
 
 def _members(node: Node) -> list[EtcdMember]:
-    with within(_ADD_SECONDS):
+    with within(_LIST_SECONDS):
         return node.gateway.members()
 
 
@@ -316,7 +317,7 @@ def _add(node: Node, candidate: Candidate, serial: str) -> tuple[int, str] | Non
         )
     if ours is None:
         try:
-            with within(_ADD_SECONDS):
+            with within(CHANGE_SECONDS):
                 _, members = node.gateway.add_learner(_url(candidate))
         except EtcdError as error:
             log.info("a learner was not added: %s name=%s", error, candidate.name)

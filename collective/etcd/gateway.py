@@ -179,7 +179,9 @@ class Gateway:
         """
         try:
             answer = self._client.post(self._client.get_url(path), json=body)
-        except (ConnectionFailedError, ConnectionTimeoutError) as error:
+        except ConnectionTimeoutError as error:
+            raise EtcdUnavailableError("etcd did not answer in time") from error
+        except ConnectionFailedError as error:
             raise EtcdUnavailableError(f"etcd: {_reason(error)}") from error
         except Etcd3Exception as error:
             raise EtcdError(f"etcd: {_reason(error)}") from error
@@ -349,4 +351,4 @@ def _reason(error: Etcd3Exception) -> str:
     try:
         return str(json.loads(text)["error"])
     except (ValueError, KeyError, TypeError):
-        return text[:200]
+        return "it does not answer" if "Pool" in text else text[:200]

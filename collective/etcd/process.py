@@ -265,8 +265,10 @@ def _note(line: bytes, words: deque[str]) -> None:
         entry = json.loads(text)
         level = str(entry["level"])
     except (ValueError, KeyError, TypeError):
-        level, entry = "error", {"msg": text}
+        # Not JSON: a usage error, or a panic with its stack, of which the first line tells.
+        level = "error" if not words or text.startswith("panic:") else "stack"
+        entry = {"msg": text}
     said = str(entry.get("msg", "")) + (f" ({entry['error']})" if entry.get("error") else "")
-    if level in ("error", "fatal", "panic", "dpanic") and not said.startswith("goroutine"):
+    if level in ("error", "fatal", "panic", "dpanic"):
         words.append(said[:300])
     log.debug("etcd said: %s level=%s", said, level)

@@ -60,6 +60,11 @@ class Plan:
     reason: str = ""
     aside: tuple[str, ...] = ()
 
+    @property
+    def former_data(self) -> str:
+        """Where the newest data of etcd that was moved aside is, or ""."""
+        return next((place for place in reversed(self.aside) if place.endswith("/etcd")), "")
+
     def to_json(self) -> str:
         """Return the text of the state file."""
         fields = {**asdict(self), "mode": self.mode.value, "aside": list(self.aside)}

@@ -71,7 +71,8 @@ def check_invite(view: View, name: str, here: str) -> None:
     """
     if name == here:
         raise RefusedError(f"cannot invite {name}: that is this server")
-    if name in view.members:
+    member = view.members.get(name)
+    if member is not None and member.role is not Role.LEARNER:
         raise RefusedError(
             f"cannot invite {name}: it is a member of this collective",
             f"if {name} was lost or reinstalled, run 'collective delete {name}' first",

@@ -172,9 +172,12 @@ class Connection:
         writer = self._open_writer()
         if writer.can_write_eof():
             writer.write_eof()
-        with self._within(_LINGER_SECONDS):
-            while await self._reader.read(_SLICE):
-                pass
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._forget(), _LINGER_SECONDS)
+
+    async def _forget(self) -> None:
+        while await self._reader.read(_SLICE):
+            pass
 
     @contextmanager
     def _within(self, seconds: float) -> Iterator[None]:

@@ -208,8 +208,12 @@ class DoorServer:
                 continue
             try:
                 self._admit(door, sock, context)
-            except OSError:
-                sock.close()  # it is gone already
+            except OSError as error:
+                sock.close()
+                _log.debug("a connection was not accepted door=%s: %s", door.name, error)
+            except Exception as error:  # the caller's code gave no context: others may do better
+                sock.close()
+                self._warn("cannot serve a connection door=%s", door.name, error)
             await asyncio.sleep(0)  # a flood must not keep the loop to itself
 
     def _admit(self, door: Door, sock: socket.socket, make: _MakeContext | None) -> None:
@@ -227,13 +231,16 @@ class DoorServer:
             _log.debug("a connection was not accepted door=%s: %s", door.name, error)
             await asyncio.sleep(0)
             return
-        now = asyncio.get_running_loop().time()
-        if now - self._warned >= _WARN_SECONDS:
-            self._warned = now
-            _log.warning("cannot accept connections for now door=%s: %s", door.name, error)
+        self._warn("cannot accept connections for now door=%s", door.name, error)
         door.handshakes.make_room()
         door.strangers.make_room()
         await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
+
+    def _warn(self, message: str, name: str, error: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._warned >= _WARN_SECONDS:
+            self._warned = now
+            _log.warning(message, name, exc_info=error)
 
     def _choose_workers(self, peer: Peer) -> Workers:
         if peer.transport == "unix":

@@ -117,7 +117,8 @@ def _check_free(path: Path) -> None:
 
 def _discard(sock: socket.socket, path: Path) -> None:
     sock.close()
-    path.unlink(missing_ok=True)
+    with suppress(OSError):  # what failed before is what matters
+        path.unlink()
 
 
 def _cannot_listen(where: str, error: OSError) -> CollectiveError:

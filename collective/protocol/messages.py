@@ -29,6 +29,7 @@ DIAL_BACK = "/v1/dial-back"
 STATUS = "/v1/status"
 SYNC = "/v1/sync"
 LEAVE = "/v1/leave"
+HAND_OVER = "/v1/hand-over"
 CA_KEY = "/v1/ca-key"
 MEMBERSHIP = "/v1/membership"
 

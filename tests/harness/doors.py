@@ -9,6 +9,7 @@ import datetime
 import http.client
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from collective.protocol.door import without_resumption
 from collective.protocol.web import PeerCertificate
 
 PATIENCE = 10.0
@@ -97,7 +99,7 @@ class Authority:
         context.load_cert_chain(leaf.file)
         context.load_verify_locations(self.file)
         context.verify_mode = ssl.CERT_OPTIONAL
-        return context
+        return without_resumption(context)
 
     def client_context(self, leaf: Leaf | None = None) -> ssl.SSLContext:
         """Return a client's context; None comes as a stranger."""
@@ -142,8 +144,6 @@ def read_to_end(sock: socket.socket) -> bytes:
 
 def ask(sock: socket.socket, raw: bytes) -> bytes:
     """Send raw bytes and read until the other side closes."""
-    try:
+    with suppress(ConnectionResetError, BrokenPipeError):  # turned down before it was all sent
         sock.sendall(raw)
-    except (ConnectionResetError, BrokenPipeError):
-        pass  # turned down before it was all sent
     return read_to_end(sock)

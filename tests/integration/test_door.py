@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import socket
+import ssl
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -63,7 +64,7 @@ class House:
     def open(self, handler: Callable[[Request], Response], limits: Limits | None = None) -> None:
         self.server.listen_unix(Door("control", handler, limits), self.path, 0o600)
         door = Door("members", handler, limits)
-        self.address = self.server.listen_tls(door, "127.0.0.1", 0, self.context)
+        self.address = self.server.listen_tls(door, "127.0.0.1", 0, lambda: self.context)
 
     def tls(self, leaf: Leaf | None = None) -> socket.socket:
         return connect_tls(self.address, self.authority.client_context(leaf))
@@ -290,6 +291,25 @@ def test_swapped_certificate_is_served_to_new_connections(house: House) -> None:
         assert call(http_over(old))["n"] == 2
 
 
+def test_connections_after_one_without_a_context_are_served(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the caller has no context for a connection, that one is closed and the next served."""
+    given = iter([None, house.context])
+
+    def give() -> ssl.SSLContext:
+        context = next(given)
+        if context is None:
+            raise errors.CollectiveError("no certificate yet")
+        return context
+
+    house.address = house.server.listen_tls(Door("members", count), "127.0.0.1", 0, give)
+    with pytest.raises(OSError, match=r"."):
+        house.tls()
+    assert call(http_over(house.tls()))["n"] == 1
+    assert "no certificate yet" in caplog.text
+
+
 def test_session_is_never_resumed(house: House, member: Leaf) -> None:
     """A certificate is proved anew each time: no session carries an old CA's word along."""
     house.open(who)
@@ -487,7 +507,7 @@ def test_taken_port_is_named(house: House) -> None:
     house.open(count)
     host, port = house.address
     with pytest.raises(errors.InputError) as caught:
-        house.server.listen_tls(Door("second", count), host, port, house.context)
+        house.server.listen_tls(Door("second", count), host, port, lambda: house.context)
     assert str(caught.value) == f"cannot listen on {host}:{port}: address already in use"
 
 
@@ -495,7 +515,7 @@ def test_taken_port_is_named(house: House) -> None:
 def test_address_that_is_not_here_is_named(house: House, host: str) -> None:
     """The error for an address of another machine, or of none, names it."""
     with pytest.raises(errors.InputError) as caught:
-        house.server.listen_tls(Door("members", count), host, 0, house.context)
+        house.server.listen_tls(Door("members", count), host, 0, lambda: house.context)
     assert host in str(caught.value)
 
 

@@ -1,0 +1,99 @@
+"""Start processes that end with us, and find and end those that run in a folder.
+
+A process belongs to a folder if its working directory is in it: daemons are started so, and
+their etcds run in a folder below. So no list of ids is kept that could grow stale, and only what
+was started here is ever ended, by its id.
+
+Three nets, so that nothing outlives a run:
+  * ``setpriv --pdeathsig KILL``: the kernel ends the process when the *thread* that forked it
+    ends (prctl(2)). So all are forked by one thread, which lives as long as this process, whatever
+    thread asks. An etcd dies with its daemon in the same way.
+  * The folder's owner ends what runs in it before the folder is removed.
+  * Where there is no setpriv, or the owner was killed: the next owner's sweep of stale folders.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from tests.harness.waiting import wait_until
+
+_END_SECONDS = 10.0
+_forker = ThreadPoolExecutor(1, "forker")
+
+
+def spawn(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, outlive: bool
+) -> subprocess.Popen[bytes]:
+    """Start a process in a folder and in a session of its own, so that Ctrl-C does not reach it.
+
+    Args:
+        command: program and arguments.
+        folder: its working directory.
+        environment: all of its environment.
+        log: where its output is added.
+        outlive: whether it lives on when this process ends.
+    """
+    setpriv = None if outlive else shutil.which("setpriv")
+    prefix = [] if setpriv is None else [setpriv, "--pdeathsig", "KILL", "--"]
+
+    def fork() -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [*prefix, *command],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    return _forker.submit(fork).result()
+
+
+def processes_in(folder: Path, *, below: bool = True) -> list[int]:
+    """Return the ids of the processes whose working directory is a folder.
+
+    Args:
+        folder: where to look; a folder that is gone meanwhile still counts.
+        below: whether folders in it count too.
+    """
+    root = os.path.realpath(folder)
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with suppress(OSError):  # it ended, is a zombie, or is another user's
+                cwd = os.readlink(f"/proc/{entry}/cwd").removesuffix(" (deleted)")
+                if cwd == root or (below and cwd.startswith(root + "/")):
+                    found.append(int(entry))
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def send(pids: Sequence[int], number: signal.Signals) -> None:
+    """Send a signal to processes, some of which may be gone."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def end_processes_in(folder: Path) -> None:
+    """Kill what runs in a folder, and wait until it is gone.
+
+    Raises:
+        HarnessError: something is still there after ten seconds.
+    """
+
+    def gone() -> bool:
+        pids = processes_in(folder)
+        send(pids, signal.SIGKILL)
+        return not pids
+
+    wait_until(gone, _END_SECONDS, f"end of the processes in {folder}")
