@@ -51,5 +51,8 @@ $(READY): setup.cfg setup.py pyproject.toml
 		echo "hint: install it (on Debian: apt-get install python3-venv)," \
 			"or name another Python: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,sandbox]'
+	@# An old pip writes start scripts that are slow to start, and a finder instead of a path too.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat \
+		-e '.[test,sandbox]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""Link several Confluent management servers into one collective that survives the loss of a server.
+"""Link several Confluent management servers into one collective that survives a lost server.
 
 This module holds the version and nothing else: the ``collective`` command imports it at every
 start, so it must stay cheap.

@@ -8,7 +8,7 @@ A test that uses ``etcd``, ``cluster`` or ``make_cluster`` runs once for each ve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -28,7 +28,7 @@ def etcd(request: pytest.FixtureRequest) -> Etcd:
 
 
 @pytest.fixture
-def new_cluster(request: pytest.FixtureRequest, etcd: Etcd) -> Iterator[Callable[[], Cluster]]:
+def new_cluster(request: pytest.FixtureRequest, etcd: Etcd) -> Iterator[Callable[..., Cluster]]:
     """Makes a Cluster without servers, with settings for all of them."""
     clusters = request.node.stash.setdefault(_CLUSTERS, [])
     with ExitStack() as stack:
@@ -43,7 +43,7 @@ def new_cluster(request: pytest.FixtureRequest, etcd: Etcd) -> Iterator[Callable
 
 
 @pytest.fixture
-def cluster(new_cluster: Callable[[], Cluster]) -> Cluster:
+def cluster(new_cluster: Callable[..., Cluster]) -> Cluster:
     """A Cluster without servers."""
     return new_cluster()
 
@@ -63,7 +63,7 @@ def make_cluster(new_cluster: Callable[..., Cluster]) -> Callable[..., Cluster]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put the logs of all servers into the report of a test that failed."""
     report = yield
     if report.failed:

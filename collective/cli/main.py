@@ -1,11 +1,11 @@
 """The commands: read the arguments, ask the daemon, print what it says.
 
-It decides nothing: rules, refusals and forecasts come from the daemon.
+It decides nothing and knows no format: rules, refusals and sentences come from the daemon.
 
 Invariants:
   * Standard output has the result alone, so that ``$(collective invite mgt2)`` is the token.
   * The exit status is that of the error's class, see ``collective.errors``.
-  * A token is never printed but by ``invite``, and is read without an echo.
+  * A token is read without an echo, and is sent in a body, never in a route.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from __future__ import annotations
 import os
 import sys
 
-from collective.cli import output
-from collective.cli.parser import make_parser
-from collective.client import ask, stream
-from collective.errors import AccessError, CollectiveError, InputError, QuorumError, RemovedError
+from collective.cli import output, quick
+from collective.client import stream
+from collective.errors import AccessError, CollectiveError, DaemonError, InputError
 from collective.model.layout import Layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import Namespace
     from typing import Any
 
 _SHOW_SECONDS = 10.0
@@ -33,10 +31,17 @@ _LONGEST_TOKEN = 4096
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = make_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options: Any = quick.parse(given)
+    if options is None:
+        from collective.cli.parser import make_parser
+
+        options = make_parser().parse_args(given)
     try:
         socket = Layout.from_environment(os.environ).control_socket
-        return _COMMANDS[options.command](options, socket)
+        status = _COMMANDS[options.command](options, socket)
+        sys.stdout.flush()
+        return status
     except CollectiveError as error:
         output.complain(error)
         return error.exit_code
@@ -48,34 +53,52 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _gencert(options: Namespace, socket: str) -> int:
-    ask(socket, "POST", "/v1/gencert", None, _CHANGE_SECONDS)
-    output.say("Certificate generated successfully")
-    return 0
-
-
-def _invite(options: Namespace, socket: str) -> int:
-    body: dict[str, Any] = {"server": options.server, "nonvoting": options.nonvoting}
-    if options.ttl is not None:
-        from collective.model.duration import parse_duration
-
-        body["ttl"] = parse_duration(options.ttl)
-    result = ask(socket, "POST", "/v1/invite", body, _CHANGE_SECONDS)
-    output.say(result["token"])
-    return 0
-
-
-def _join(options: Namespace, socket: str) -> int:
-    body = {"server": options.server, "token": _token(options.token)}
+def _ask(socket: str, method: str, route: str, seconds: float, body: bytes = b"") -> int:
+    """Make a request, print what comes back, and return the exit status that the daemon gives."""
     progress = output.Progress()
     try:
-        for line in stream(socket, "POST", "/v1/join", body, _JOIN_SECONDS):
-            if "step" in line:
-                progress.step(line["step"], line.get("text", ""))
+        for kind, text in stream(socket, method, route, body, seconds):
+            if kind == "s":
+                progress.step(text)
+                continue
+            progress.end()
+            if kind == "o":
+                output.say(text)
+            elif kind == "n":
+                output.note(text)
+            elif kind == "x":
+                return int(text)
     finally:
         progress.end()
-    output.say("Success")
-    return 0
+    raise DaemonError(
+        "collectived broke off without an answer", "see its log: journalctl -u collectived"
+    )
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    import json
+
+    return json.dumps({"format": 1, **values}).encode()
+
+
+def _gencert(_options: Any, socket: str) -> int:
+    return _ask(socket, "POST", "/v1/gencert", _CHANGE_SECONDS)
+
+
+def _invite(options: Any, socket: str) -> int:
+    if isinstance(options, quick.Options):  # a plain name, which needs no quoting in a route
+        return _ask(socket, "POST", f"/v1/invite?server={options.server}", _CHANGE_SECONDS)
+    from collective.model.duration import parse_duration
+
+    values: dict[str, Any] = {"server": options.server, "nonvoting": options.nonvoting}
+    if options.ttl is not None:
+        values["ttl"] = parse_duration(options.ttl)
+    return _ask(socket, "POST", "/v1/invite", _CHANGE_SECONDS, _json(values))
+
+
+def _join(options: Any, socket: str) -> int:
+    body = _json({"server": options.server, "token": _token(options.token)})
+    return _ask(socket, "POST", "/v1/join", _JOIN_SECONDS, body)
 
 
 def _token(given: str | None) -> str:
@@ -111,56 +134,13 @@ def _token_file(path: str) -> str:
         raise InputError(f"cannot read the token from {path}: {error.strerror}") from None
 
 
-def _show(options: Namespace, socket: str) -> int:
-    document = ask(socket, "GET", "/v1/show", None, _SHOW_SECONDS)
-    if options.json:
-        import json
-
-        output.say(json.dumps(document, indent=2))
-    else:
-        for line in output.show_lines(document):
-            output.say(line)
-        _remarks(document)
-    if document["quorum"]:
-        return 0
-    return RemovedError.exit_code if document.get("removed") else QuorumError.exit_code
+def _show(options: Any, socket: str) -> int:
+    return _ask(socket, "GET", "/v1/show?json=1" if options.json else "/v1/show", _SHOW_SECONDS)
 
 
-def _remarks(document: dict[str, Any]) -> None:
-    """Say on standard error what an administrator should know and a script need not."""
-    for error in document["errors"]:
-        output.note(f"warning: {error}")
-    if document.get("removed"):
-        name = document["name"]
-        aside = document.get("former_data")
-        where = f"; its former data is in {aside}" if aside else ""
-        output.note(f"error: {document['removed']}{where}")
-        output.note(
-            f"hint: to come back: 'collective invite {name}' on a member and 'collective join' "
-            "here; for a new collective of one: 'collective gencert' here"
-        )
-    elif len(document["members"]) == 1 and document["quorum"]:
-        output.note("this server is a collective of one; 'collective invite SERVER' adds another")
-
-
-def _delete(options: Namespace, socket: str) -> int:
-    body = {"server": options.server, "force": options.force}
-    result = ask(socket, "POST", "/v1/delete", body, _CHANGE_SECONDS)
-    name = result["name"]
-    if result["left"]:
-        output.say(f"{name} left its collective")
-        output.note(f"its former data is in {result['former_data']}")
-        return 0
-    output.say(f"{name} is deleted")
-    if result["confirmed"]:
-        output.note(f"{name} is locked out of: {', '.join(result['confirmed'])}")
-    if result["unconfirmed"]:
-        output.note(
-            f"warning: not confirmed by {', '.join(result['unconfirmed'])}: offline members learn "
-            "it when they return"
-        )
-    output.note(f"{result['tolerance']}")
-    return 0
+def _delete(options: Any, socket: str) -> int:
+    body = _json({"server": options.server, "force": options.force})
+    return _ask(socket, "POST", "/v1/delete", _CHANGE_SECONDS, body)
 
 
 _COMMANDS = {

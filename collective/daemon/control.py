@@ -2,8 +2,9 @@
 
 Who may use it is decided by the mode of the socket, so no request is refused here for who asks.
 
-Every answer is a stream of JSON lines: ``{"step": ..., "text": ...}`` while something happens,
-then one ``{"result": ...}`` or ``{"error": ...}``.
+Every answer is a stream. As JSON lines: ``{"step": ..., "text": ...}`` while something happens,
+then one ``{"result": ...}`` or ``{"error": ...}``. As text, where the request accepts
+``text/plain``: what the command prints, see ``collective.render``.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from collective import render
 from collective.daemon import membership, show
 from collective.daemon.server import CollectiveServer, removed_error
-from collective.errors import CollectiveError, InputError, RefusedError
+from collective.errors import CollectiveError, InputError, RefusedError, from_wire
 from collective.model.names import parse_server_name
 from collective.model.plan import Mode
 from collective.model.token import Token
@@ -42,9 +44,13 @@ def handler(server: CollectiveServer) -> Callable[[Request], Response]:
         command = _COMMANDS.get((request.method, request.path))
         if command is None:
             raise InputError(f"collectived knows no {request.method} {request.path}")
-        raw = request.json() if request.body else {"format": FORMAT}
+        raw = request.json() if request.body else {"format": FORMAT, **request.query}
         check_format(raw)
-        return lines_response(_run(server, command, raw))
+        lines = _run(server, command, raw)
+        if request.accepts_text:
+            renderer = render.show_json if raw.get("json") else _RENDERERS[request.path]
+            return Response(200, _as_text(lines, renderer), "text/plain; charset=utf-8")
+        return lines_response(lines)
 
     return handle
 
@@ -78,10 +84,26 @@ def _run(
             return
 
 
+def _as_text(lines: Iterator[Line | None], renderer: render.Renderer) -> Iterator[bytes]:
+    for line in lines:
+        if line is None:
+            yield b""
+        elif "step" in line:
+            yield _encoded([render.step(line["step"], line["text"])])
+        elif "error" in line:
+            yield _encoded(render.error(from_wire(line["error"])).lines())
+        else:
+            yield _encoded(renderer(line["result"]).lines())
+
+
+def _encoded(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
 def _show(server: CollectiveServer, raw: Mapping[str, Any], emit: Emit) -> Any:
     node = server.node
     if node is None:
-        return show.resting(server.plan)
+        return show.resting(server.plan, removed_error(server.plan))
     return show.document(node)
 
 
@@ -132,6 +154,14 @@ def _gencert(server: CollectiveServer, raw: Mapping[str, Any], emit: Emit) -> An
         membership.gencert(server.node)
     return {"certificate_ends": server.credentials.leaf.not_after.isoformat()}
 
+
+_RENDERERS: Mapping[str, render.Renderer] = {
+    "/v1/show": render.show,
+    "/v1/invite": render.invite,
+    "/v1/join": render.join,
+    "/v1/delete": render.delete,
+    "/v1/gencert": render.gencert,
+}
 
 _COMMANDS: Mapping[tuple[str, str], Command] = {
     ("GET", "/v1/show"): _show,

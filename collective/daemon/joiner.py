@@ -36,7 +36,6 @@ from collective.daemon.credentials import Bundle
 from collective.daemon.state import State
 from collective.errors import (
     CollectiveError,
-    InputError,
     InvitationError,
     ProtocolError,
     RefusedError,

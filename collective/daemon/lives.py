@@ -13,7 +13,6 @@ import ipaddress
 import logging
 import secrets
 import socket
-
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``collectived``: settings, log, signals, systemd; the work is in ``collective.daemon.server``."""
+"""``collectived``: settings, log, signals, systemd; ``collective.daemon.server`` does the work."""
 
 from __future__ import annotations
 

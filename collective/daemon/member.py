@@ -12,7 +12,6 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-
 from collective.daemon import membership, sponsor
 from collective.daemon.access import member_of
 from collective.daemon.duties import finish

@@ -55,9 +55,9 @@ class Replica:
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
-                view = self._store.read_local()
-                self._publish(view)
-                for view in self._store.follow(view):
+                first = self._store.read_local()
+                self._publish(first)
+                for view in self._store.follow(first):
                     if self._stopped.is_set():
                         return
                     self._publish(view)

@@ -14,7 +14,7 @@ from typing import Any
 from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
 from collective.daemon.prober import Answer
-from collective.errors import EtcdError
+from collective.errors import EtcdError, RemovedError
 from collective.model.names import natural_key
 from collective.model.plan import Plan
 from collective.model.records import MemberRecord, Role
@@ -62,8 +62,8 @@ def document(node: Node) -> dict[str, Any]:
     }
 
 
-def resting(plan: Plan) -> dict[str, Any]:
-    """Return the document of a server that was removed."""
+def resting(plan: Plan, error: RemovedError) -> dict[str, Any]:
+    """Return the document of a server that was removed, which ``error`` explains."""
     return {
         "format": FORMAT,
         "name": plan.name,
@@ -71,7 +71,8 @@ def resting(plan: Plan) -> dict[str, Any]:
         "quorum": False,
         "leader": None,
         "members": [],
-        "removed": plan.reason,
+        "removed": error.message,
+        "hint": error.hint,
         "former_data": plan.former_data,
         "set_aside": list(plan.aside),
         "errors": [],

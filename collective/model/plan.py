@@ -81,7 +81,8 @@ class Plan:
             raw = json.loads(text)
             if int(raw["format"]) > FORMAT:
                 raise ProtocolError(
-                    f"the state file has format {raw['format']}, this release reads up to {FORMAT}",
+                    f"the state file has format {raw['format']}, this release reads up to "
+                    f"{FORMAT}",
                     "a newer release wrote it: install that release again",
                 )
             known = {k: raw[k] for k in cls.__dataclass_fields__ if k in raw}

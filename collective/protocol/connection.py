@@ -227,7 +227,9 @@ class Connection:
             if not isinstance(head, h11.Request):
                 return None
             method, path, query = self._check_head(head)
-            return Request(method, path, query, await self._read_body(), peer, self._memory)
+            body = await self._read_body()
+            text = (b"accept", b"text/plain") in head.headers
+            return Request(method, path, query, body, peer, self._memory, text)
 
     async def _next_event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:

@@ -18,6 +18,7 @@ import logging
 import socket
 import ssl
 import threading
+from asyncio import sslproto
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,18 @@ _THREADS = {"anonymous": 4, "member": 16, "unix": 8}
 _CUT_SECONDS = 5.0
 _ACCEPT_PAUSE_SECONDS = 0.1
 _WARN_SECONDS = 60.0
+_TLS_BUFFER = 16384
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def _shrink_tls_buffers() -> None:
+    """Make asyncio's TLS take small pieces: requests are small, and strangers many.
+
+    From Python 3.11 on each connection holds a buffer of 256 KiB, which is a class attribute of
+    ``asyncio.sslproto.SSLProtocol`` and no setting. Python 3.10 has neither.
+    """
+    if hasattr(sslproto.SSLProtocol, "max_size"):
+        sslproto.SSLProtocol.max_size = _TLS_BUFFER
 
 
 def without_resumption(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -73,6 +85,7 @@ class DoorServer:
 
     def start(self) -> None:
         """Start the thread; nothing listens yet."""
+        _shrink_tls_buffers()
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_log_loop_error)
         self._thread = threading.Thread(target=self._run, name="door", daemon=True)

@@ -88,6 +88,7 @@ class Request:
         query: the last value of each name.
         body: all of it.
         peer: who asks.
+        accepts_text: whether it accepts ``text/plain`` only.
         memory: one per connection and as long-lived as it, the same for all of its requests.
     """
 
@@ -97,6 +98,7 @@ class Request:
     body: bytes = field(repr=False)
     peer: Peer
     memory: dict[str, Any] = field(repr=False)
+    accepts_text: bool = False
 
     def json(self) -> dict[str, Any]:
         """Return the body as a JSON object.

@@ -196,4 +196,3 @@ def states(seen_by: Server) -> dict[str, str]:
     if document is None:
         return {}
     return {member["name"]: member["state"] for member in document["members"]}
-

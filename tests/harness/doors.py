@@ -120,7 +120,11 @@ def connect_unix(path: Path) -> socket.socket:
     """Open a connection to a unix socket."""
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(PATIENCE)
-    sock.connect(str(path))
+    try:
+        sock.connect(str(path))
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
@@ -143,7 +147,8 @@ def read_to_end(sock: socket.socket) -> bytes:
 
 
 def ask(sock: socket.socket, raw: bytes) -> bytes:
-    """Send raw bytes and read until the other side closes."""
-    with suppress(ConnectionResetError, BrokenPipeError):  # turned down before it was all sent
-        sock.sendall(raw)
-    return read_to_end(sock)
+    """Send raw bytes, read until the other side closes, and close."""
+    with sock:
+        with suppress(ConnectionResetError, BrokenPipeError):  # turned down before the last byte
+            sock.sendall(raw)
+        return read_to_end(sock)

@@ -43,6 +43,11 @@ def temporary_folder() -> Iterator[Path]:
         os.close(lock)
 
 
+def lasting_folder(prefix: str) -> Path:
+    """Make a folder that stays until ``remove_folder``, whoever made it."""
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=_base()))
+
+
 def remove_folder(folder: Path) -> None:
     """End what runs in a folder, and remove it."""
     end_processes_in(folder)

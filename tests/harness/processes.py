@@ -1,8 +1,8 @@
 """Start processes that end with us, and find and end those that run in a folder.
 
-A process belongs to a folder if its working directory is in it: daemons are started so, and
-their etcds run in a folder below. So no list of ids is kept that could grow stale, and only what
-was started here is ever ended, by its id.
+A daemon or an etcd belongs to a folder if its working directory is in it: daemons are started
+so, and their etcds run in a folder below. So no list of ids is kept that could grow stale, and
+nothing else is ever ended, not even a shell that somebody has in that folder.
 
 Three nets, so that nothing outlives a run:
   * ``setpriv --pdeathsig KILL``: the kernel ends the process when the *thread* that forked it
@@ -26,6 +26,7 @@ from pathlib import Path
 from tests.harness.waiting import wait_until
 
 _END_SECONDS = 10.0
+_PROGRAMS = {b"collective.daemon.main", b"collectived", b"etcd"}
 _forker = ThreadPoolExecutor(1, "forker")
 
 
@@ -60,7 +61,7 @@ def spawn(
 
 
 def processes_in(folder: Path, *, below: bool = True) -> list[int]:
-    """Return the ids of the processes whose working directory is a folder.
+    """Return the ids of the daemons and etcds whose working directory is a folder.
 
     Args:
         folder: where to look; a folder that is gone meanwhile still counts.
@@ -74,7 +75,16 @@ def processes_in(folder: Path, *, below: bool = True) -> list[int]:
                 cwd = os.readlink(f"/proc/{entry}/cwd").removesuffix(" (deleted)")
                 if cwd == root or (below and cwd.startswith(root + "/")):
                     found.append(int(entry))
-    return [pid for pid in found if pid != os.getpid()]
+    return [pid for pid in found if _is_program(pid)]
+
+
+def _is_program(pid: int) -> bool:
+    """Tell a daemon or an etcd, or setpriv on its way to become one, from anything else."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(os.path.basename(word) in _PROGRAMS for word in words)
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> None:

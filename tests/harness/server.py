@@ -69,8 +69,8 @@ class CommandError(HarnessError):
 
     def __init__(self, server: str, result: Result) -> None:
         super().__init__(
-            f"[{server}]# {result.command}\nended with {result.code} after {result.seconds:.2f} s\n"
-            f"{result.out}{result.err}"
+            f"[{server}]# {result.command}\nended with {result.code} after "
+            f"{result.seconds:.2f} s\n{result.out}{result.err}"
         )
         self.result = result
 
@@ -171,7 +171,7 @@ class Server:
                 raise HarnessError(f"the daemon of {self.name} ended\n{self.log_text}")
             return self._is_answering()
 
-        wait_until(ready, seconds, f"{self.name} takes commands\n{self.log_text}")
+        wait_until(ready, seconds, f"{self.name} takes commands")
 
     def wait_for_quorum(self, seconds: float = _READY_SECONDS) -> dict[str, Any]:
         """Wait until this server proves a quorum, and return what it shows then."""
@@ -286,7 +286,9 @@ class Server:
         typed = shlex.join(["collective", *arguments])
         return self._execute(command, typed, self._environment(env or {}), input, check, timeout)
 
-    def popen(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def popen(
+        self, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         """Start ``collective`` with pipes and return it: to talk to it, or to end it half-way."""
         return subprocess.Popen(
             [sys.executable, "-m", "collective.cli.main", *arguments],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -60,6 +61,7 @@ class House:
         self.path = folder / "control"
         self.context = authority.server_context(authority.issue("mgt1", 0x11))
         self.address = ("", 0)
+        self.sockets = contextlib.ExitStack()
 
     def open(self, handler: Callable[[Request], Response], limits: Limits | None = None) -> None:
         self.server.listen_unix(Door("control", handler, limits), self.path, 0o600)
@@ -67,15 +69,18 @@ class House:
         self.address = self.server.listen_tls(door, "127.0.0.1", 0, lambda: self.context)
 
     def tls(self, leaf: Leaf | None = None) -> socket.socket:
-        return connect_tls(self.address, self.authority.client_context(leaf))
+        sock = connect_tls(self.address, self.authority.client_context(leaf))
+        return self.sockets.enter_context(sock)
 
     def unix(self) -> socket.socket:
-        return connect_unix(self.path)
+        return self.sockets.enter_context(connect_unix(self.path))
 
 
 @pytest.fixture
-def house(server: DoorServer, authority: Authority, tmp_path: Path) -> House:
-    return House(server, authority, tmp_path)
+def house(server: DoorServer, authority: Authority, tmp_path: Path) -> Iterator[House]:
+    house = House(server, authority, tmp_path)
+    with house.sockets:
+        yield house
 
 
 def call(connection: http.client.HTTPConnection, method: str = "GET", path: str = "/") -> Any:

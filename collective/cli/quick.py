@@ -1,0 +1,33 @@
+"""Read the commonest command lines without argparse, which takes as long to import as Python.
+
+It reads nothing that argparse would read otherwise: what is not plain is left to it.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Options:
+    """What argparse's Namespace would hold."""
+
+    def __init__(self, **values: object) -> None:
+        self.__dict__.update(values)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+def parse(arguments: list[str]) -> Options | None:
+    """Return the options of ``show [--json]`` and ``invite SERVER``, None for all else."""
+    if arguments == ["show"] or arguments == ["show", "--json"]:
+        return Options(command="show", json=len(arguments) == 2)
+    if len(arguments) == 2 and arguments[0] == "invite" and _is_plain(arguments[1]):
+        return Options(command="invite", server=arguments[1], nonvoting=False, ttl=None)
+    return None
+
+
+def _is_plain(word: str) -> bool:
+    return word.replace("-", "").replace(".", "").isalnum() and word[0] != "-" and word.isascii()

@@ -1,0 +1,264 @@
+"""The forecast: promise P1, by brute force, and the words of each refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, combinations
+
+import pytest
+
+from collective.errors import CollectiveError, InputError, QuorumError, RefusedError
+from collective.model.records import Change, ChangeKind, MemberRecord, Role, to_json
+from collective.model.view import CHANGE_KEY, Item, View, member_key
+from collective.policy.membership import (
+    Observed,
+    Strength,
+    check_admission,
+    check_delete,
+    check_invite,
+    check_no_change_under_way,
+    quorum,
+    tolerance_sentence,
+)
+
+MOST_VOTERS = 7
+
+
+def view_of(
+    voters: int, others: dict[str, Role] | None = None, change: Change | None = None
+) -> View:
+    """Return a view with voters m1, m2, … and others."""
+    roles = {f"m{n}": Role.VOTER for n in range(1, voters + 1)} | (others or {})
+    items = {
+        member_key(name): Item(
+            to_json(MemberRecord(name, name, role, "10.0.0.1", 1, 2, (), 0.0)).encode(), 1
+        )
+        for name, role in roles.items()
+    }
+    if change is not None:
+        items[CHANGE_KEY] = Item(to_json(change).encode(), 1)
+    return View(1, items)
+
+
+def subsets(names: list[str]) -> Iterator[frozenset[str]]:
+    sizes = range(len(names) + 1)
+    yield from map(frozenset, chain.from_iterable(combinations(names, size) for size in sizes))
+
+
+def allowed(observed: Observed, name: str, force: bool) -> bool:
+    try:
+        check_delete(observed, name, force)
+    except CollectiveError:
+        return False
+    return True
+
+
+def majority(voters: int) -> int:
+    """Return the smallest number that two disjoint sets of voters cannot both have."""
+    return next(n for n in range(voters + 1) if 2 * n > voters)
+
+
+def test_quorum_is_the_smallest_majority() -> None:
+    """Two quorums always have a voter in common, and one voter less would not do."""
+    assert [quorum(n) for n in range(1, 10)] == [majority(n) for n in range(1, 10)]
+
+
+@pytest.mark.parametrize("voters", range(1, MOST_VOTERS + 1))
+def test_no_allowed_deletion_leaves_less_than_a_quorum(voters: int) -> None:
+    """P1, for every set of voters that answers, every victim, with and without force."""
+    others = {"l1": Role.LEARNER, "n1": Role.NONVOTING}
+    view = view_of(voters, others)
+    names = [f"m{n}" for n in range(1, voters + 1)]
+    tried = 0
+    for answering in subsets([*names, "l1"]):
+        for victim in view.members:
+            for here in answering & set(names):
+                for force in (False, True):
+                    tried += 1
+                    if not allowed(Observed(here, view, answering), victim, force):
+                        continue
+                    left = set(names) - {victim}
+                    assert left
+                    assert len(left & answering) >= majority(len(left))
+    assert tried > voters
+
+
+@pytest.mark.parametrize("voters", range(2, MOST_VOTERS + 1))
+def test_forced_deletion_is_allowed_wherever_it_leaves_a_quorum(voters: int) -> None:
+    """The forecast refuses no more than it must."""
+    view = view_of(voters)
+    names = [f"m{n}" for n in range(1, voters + 1)]
+    for answering in subsets(names):
+        for victim in names:
+            left = set(names) - {victim}
+            enough = len(left & answering) >= majority(len(left))
+            assert allowed(Observed("m1", view, answering), victim, force=True) is enough
+
+
+@pytest.mark.parametrize(
+    ("voters", "answering", "strength"),
+    [
+        (1, "m1", Strength(1, 1)),
+        (3, "m1 m2", Strength(3, 2)),
+        (3, "m1 m2 l1 n1 stranger", Strength(3, 2)),
+        (3, "", Strength(3, 0)),
+    ],
+)
+def test_only_voters_are_counted(voters: int, answering: str, strength: Strength) -> None:
+    """A learner or a stranger that answers makes no quorum."""
+    view = view_of(voters, {"l1": Role.LEARNER, "n1": Role.NONVOTING})
+    assert Observed("m1", view, frozenset(answering.split())).strength() == strength
+
+
+def test_refusal_gives_the_numbers_and_who_to_start() -> None:
+    """P1 asks for voters, how many answer, and quorum before and after."""
+    observed = Observed("m1", view_of(3), frozenset({"m1", "m3"}))
+    with pytest.raises(QuorumError) as caught:
+        check_delete(observed, "m3", force=True)
+    assert caught.value.message == (
+        "cannot delete m3: 1 of 2 voters would remain reachable, quorum is 2 "
+        "(now 2 of 3, quorum 2)"
+    )
+    assert caught.value.hint == "start m2 first"
+
+
+def test_refusal_hides_no_other_voter_that_is_absent() -> None:
+    """The victim itself is not among those to start."""
+    observed = Observed("m1", view_of(5), frozenset({"m1"}))
+    with pytest.raises(QuorumError) as caught:
+        check_delete(observed, "m5", force=False)
+    assert caught.value.hint == "start m2 or m3 or m4 first"
+
+
+@pytest.mark.parametrize(
+    ("voters", "answering", "victim", "force", "error", "says"),
+    [
+        (2, "m1 m2", "m9", False, InputError, "no such member"),
+        (1, "m1", "m1", True, RefusedError, "only voter"),
+        (3, "m1 m2 m3", "m3", False, RefusedError, "m3: it is active"),
+        (2, "m1 m2", "m2", False, RefusedError, "m2: it is active"),
+        (3, "m1", "m3", False, QuorumError, "1 of 2"),
+    ],
+)
+def test_deletion_that_must_not_be_is_refused(
+    voters: int, answering: str, victim: str, force: bool, error: type[Exception], says: str
+) -> None:
+    """Each rule has its class and its words."""
+    observed = Observed("m1", view_of(voters), frozenset(answering.split()))
+    with pytest.raises(error, match=says):
+        check_delete(observed, victim, force)
+
+
+@pytest.mark.parametrize(
+    ("voters", "answering", "victim", "force"),
+    [
+        (3, "m1 m2", "m3", False),
+        (3, "m1 m2 m3", "m3", True),
+        (3, "m1 m2 m3", "m1", False),
+        (2, "m1 m2", "m1", False),
+        (3, "m1 m2 m3 l1", "l1", True),
+        (3, "m1 m2 m3", "l1", False),
+    ],
+)
+def test_deletion_that_costs_nothing_is_allowed(
+    voters: int, answering: str, victim: str, force: bool
+) -> None:
+    """A dead server, a live one by force, this one itself, a learner."""
+    view = view_of(voters, {"l1": Role.LEARNER})
+    check_delete(Observed("m1", view, frozenset(answering.split())), victim, force)
+
+
+@pytest.mark.parametrize("name", ["m1", "m2", "n1"])
+def test_member_is_not_invited(name: str) -> None:
+    """A name that is in, voter or not, cannot be invited."""
+    with pytest.raises(RefusedError, match=f"cannot invite {name}"):
+        check_invite(view_of(2, {"n1": Role.NONVOTING}), name, "m1")
+
+
+def test_learner_is_invited_again() -> None:
+    """A join whose invitation ended on the way goes on with a new one."""
+    check_invite(view_of(2, {"l1": Role.LEARNER}), "l1", "m1")
+
+
+def test_server_whose_record_is_not_written_yet_does_not_invite_itself() -> None:
+    """The view of a fresh collective of one may still be empty."""
+    with pytest.raises(RefusedError, match="this server"):
+        check_invite(View(1), "m1", "m1")
+
+
+def test_new_name_is_invited() -> None:
+    """That is what an invitation is for."""
+    check_invite(view_of(2), "m3", "m1")
+
+
+@pytest.mark.parametrize(("done", "refused"), [(True, False), (False, True)])
+def test_change_waits_for_the_one_before(done: bool, refused: bool) -> None:
+    """Two changes of the voters never overlap."""
+    view = view_of(3, change=Change(ChangeKind.REMOVE, "m3", "m3", "m2", done))
+    if not refused:
+        check_no_change_under_way(view)
+        return
+    with pytest.raises(RefusedError, match="remove m3, by m2"):
+        check_no_change_under_way(view)
+
+
+def test_first_change_has_nothing_to_wait_for() -> None:
+    """A store without a change record is one where none was made."""
+    check_no_change_under_way(view_of(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "refused"),
+    [
+        ("m3", Role.VOTER, False),
+        ("l1", Role.VOTER, False),
+        ("m2", Role.VOTER, True),
+        ("m1", Role.VOTER, True),
+        ("m3", Role.NONVOTING, True),
+        ("m3", Role.LEARNER, True),
+    ],
+)
+def test_admission_is_for_those_who_are_not_voters(name: str, role: Role, refused: bool) -> None:
+    """A join that was cut off, whose learner is listed already, goes on."""
+    view = view_of(2, {"l1": Role.LEARNER})
+    if not refused:
+        check_admission(view, name, role, "m1")
+        return
+    with pytest.raises(RefusedError):
+        check_admission(view, name, role, "m1")
+
+
+@pytest.mark.parametrize(
+    ("voters", "answering", "sentence"),
+    [
+        (
+            1,
+            1,
+            "No more servers may be lost (three servers are needed to survive the loss of one)",
+        ),
+        (
+            2,
+            2,
+            "No more servers may be lost (three servers are needed to survive the loss of one)",
+        ),
+        (3, 3, "1 more server may be lost"),
+        (3, 2, "No more servers may be lost"),
+        (3, 1, "No more servers may be lost"),
+        (5, 5, "2 more servers may be lost"),
+        (5, 4, "1 more server may be lost"),
+    ],
+)
+def test_tolerance_is_said_in_one_sentence(voters: int, answering: int, sentence: str) -> None:
+    """It counts the servers that were lost already."""
+    assert tolerance_sentence(Strength(voters, answering)) == sentence
+
+
+@pytest.mark.parametrize("voters", range(1, MOST_VOTERS + 1))
+def test_spare_is_how_many_losses_the_quorum_survives(voters: int) -> None:
+    """One loss more than that and the quorum is gone."""
+    for answering in range(voters + 1):
+        strength = Strength(voters, answering)
+        assert strength.holds is (answering >= majority(voters))
+        if strength.holds:
+            assert Strength(voters, answering - strength.spare).holds
+            assert not Strength(voters, answering - strength.spare - 1).holds

@@ -1,0 +1,87 @@
+"""The tree of errors: exit codes, wire codes and the way over a socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from collective import errors
+from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError, from_wire
+
+# The documented table: scripts of other people depend on it.
+PUBLISHED = {
+    "failed": 1,
+    "input": 2,
+    "quorum": 3,
+    "refused": 4,
+    "daemon": 5,
+    "removed": 6,
+    "unreachable": 7,
+    "invitation": 8,
+    "etcd": 9,
+    "etcd-unavailable": 9,
+    "access": 10,
+    "protocol": 11,
+}
+
+
+def tree(cls: type[CollectiveError] = CollectiveError) -> Iterator[type[CollectiveError]]:
+    """Yield every class that is defined in ``collective.errors``."""
+    if cls.__module__ == errors.__name__:
+        yield cls
+    for below in cls.__subclasses__():
+        yield from tree(below)
+
+
+EVERY = list(tree())
+
+
+def test_published_codes_never_change() -> None:
+    """Wire code and exit code of each class are those that were published."""
+    assert {cls.code: cls.exit_code for cls in EVERY} == PUBLISHED
+    assert len(EVERY) == len(PUBLISHED)
+
+
+def test_exit_code_belongs_to_one_class_but_for_the_documented_one() -> None:
+    """A script can tell the classes apart; etcd that does not answer is still an etcd error."""
+    apart = [cls for cls in EVERY if cls is not EtcdUnavailableError]
+    assert len({cls.exit_code for cls in apart}) == len(apart)
+    assert EtcdUnavailableError.exit_code == EtcdError.exit_code
+    assert issubclass(EtcdUnavailableError, EtcdError)
+
+
+@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("hint", [None, "do this"])
+def test_error_that_crosses_a_socket_comes_back_whole(
+    cls: type[CollectiveError], hint: str | None
+) -> None:
+    """Class, message and hint are the same at the other end."""
+    back = from_wire(json.loads(json.dumps(cls("it failed", hint).to_wire())))
+    assert (type(back), back.message, back.hint, str(back)) == (
+        cls,
+        "it failed",
+        hint,
+        "it failed",
+    )
+
+
+@pytest.mark.parametrize("wire", [None, 3, "oops", [], ["code"]])
+def test_error_without_a_form_is_a_protocol_error(wire: object) -> None:
+    """What is not even an object is the other side's fault."""
+    assert type(from_wire(wire)) is errors.ProtocolError
+
+
+@pytest.mark.parametrize("wire", [{}, {"code": 7}, {"code": "of-a-later-release", "message": "m"}])
+def test_error_of_an_unknown_code_is_a_plain_one(wire: object) -> None:
+    """A later release may have more classes; its errors still fail the command, with 1."""
+    back = from_wire(wire)
+    assert (type(back), back.exit_code) == (CollectiveError, 1)
+
+
+@pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
+def test_error_class_says_when_it_is_raised(cls: type[CollectiveError]) -> None:
+    """Each class has a sentence of its own."""
+    assert cls.__doc__
+    assert cls.__name__.endswith("Error")
