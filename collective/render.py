@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from collective.errors import CollectiveError, QuorumError, RemovedError
+from collective.errors import CollectiveError, QuorumError, from_wire
 
 OUT, NOTE, STEP, EXIT = "o", "n", "s", "x"
 
@@ -88,8 +88,8 @@ def delete(result: Document) -> Rendered:
 def show(document: Document) -> Rendered:
     """Render ``show``; the exit status is 0 only with a proven quorum."""
     notes = tuple(f"warning: {text}" for text in document["errors"])
-    if document.get("removed"):
-        problem = error(RemovedError(str(document["removed"]), str(document["hint"])))
+    if document.get("idle"):
+        problem = error(from_wire(document["idle"]))
         return Rendered(_state_lines(document), notes + problem.notes, problem.status)
     if document["quorum"] and len(document["members"]) == 1:
         notes += (

@@ -18,7 +18,8 @@ from typing import Any
 
 from collective import render
 from collective.daemon import membership, show
-from collective.daemon.server import CollectiveServer, removed_error
+from collective.daemon.enlist import Enlister
+from collective.daemon.server import CollectiveServer, idle_error
 from collective.errors import CollectiveError, InputError, RefusedError, from_wire
 from collective.model.names import parse_server_name
 from collective.model.plan import Mode
@@ -37,11 +38,12 @@ _SHORTEST_TTL, _LONGEST_TTL = 10, 30 * 86400
 _POLL_SECONDS = 0.5
 
 
-def handler(server: CollectiveServer) -> Callable[[Request], Response]:
+def handler(server: CollectiveServer, enlister: Enlister) -> Callable[[Request], Response]:
     """Return the handler of the control socket."""
+    commands = {**_COMMANDS, ("POST", "/v1/join"): _join(enlister)}
 
     def handle(request: Request) -> Response:
-        command = _COMMANDS.get((request.method, request.path))
+        command = commands.get((request.method, request.path))
         if command is None:
             raise InputError(f"collectived knows no {request.method} {request.path}")
         raw = request.json() if request.body else {"format": FORMAT, **request.query}
@@ -103,7 +105,7 @@ def _encoded(lines: Iterable[str]) -> bytes:
 def _show(server: CollectiveServer, raw: Mapping[str, Any], emit: Emit) -> Any:
     node = server.node
     if node is None:
-        return show.resting(server.plan, removed_error(server.plan))
+        return show.idle(server.plan, idle_error(server.plan))
     return show.document(node)
 
 
@@ -121,10 +123,13 @@ def _invite(server: CollectiveServer, raw: Mapping[str, Any], emit: Emit) -> Any
     return {"token": token.to_text()}
 
 
-def _join(server: CollectiveServer, raw: Mapping[str, Any], emit: Emit) -> Any:
-    token = Token.parse(str(raw.get("token", "")))
-    server.join(str(raw.get("server", "")), token, emit)
-    return {}
+def _join(enlister: Enlister) -> Command:
+    def join(_server: CollectiveServer, raw: Mapping[str, Any], emit: Emit) -> Any:
+        token = Token.parse(str(raw.get("token", "")))
+        enlister.join(str(raw.get("server", "")), token, emit)
+        return {}
+
+    return join
 
 
 def _delete(server: CollectiveServer, raw: Mapping[str, Any], emit: Emit) -> Any:
@@ -149,7 +154,7 @@ def _gencert(server: CollectiveServer, raw: Mapping[str, Any], emit: Emit) -> An
     if server.plan.mode is Mode.REMOVED:
         server.begin_again()
     elif server.node is None:
-        raise removed_error(server.plan)
+        raise idle_error(server.plan)
     else:
         membership.gencert(server.node)
     return {"certificate_ends": server.credentials.leaf.not_after.isoformat()}
@@ -166,7 +171,6 @@ _RENDERERS: Mapping[str, render.Renderer] = {
 _COMMANDS: Mapping[tuple[str, str], Command] = {
     ("GET", "/v1/show"): _show,
     ("POST", "/v1/invite"): _invite,
-    ("POST", "/v1/join"): _join,
     ("POST", "/v1/delete"): _delete,
     ("POST", "/v1/gencert"): _gencert,
 }

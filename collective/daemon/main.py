@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from collective.daemon import control, member
+from collective.daemon.enlist import Enlister
 from collective.daemon.lives import listen_addresses
 from collective.daemon.notify import Notifier
 from collective.daemon.parser import make_parser
@@ -61,7 +62,9 @@ def _run(settings: Settings, layout: Layout) -> int:
     try:
         server.doors.start()
         server.start()
-        open_doors(server)
+        enlister = Enlister(server)
+        open_doors(server, enlister)
+        enlister.resume()
         notifier.ready()
         _wait(server, notifier, told)
         notifier.stopping()
@@ -70,19 +73,19 @@ def _run(settings: Settings, layout: Layout) -> int:
     return 0
 
 
-def open_doors(server: CollectiveServer) -> None:
+def open_doors(server: CollectiveServer, enlister: Enlister) -> None:
     """Open the network door and the control socket.
 
     Raises:
         InputError: an address is taken or not here.
         AccessError: a port or folder is not ours to use.
     """
-    door = Door("member", member.handler(server))
+    door = Door("member", member.handler(server, enlister))
     for host in listen_addresses(server.settings, server.plan.address):
         server.doors.listen_tls(
             door, host, server.settings.port, lambda: server.credentials.server_context
         )
-    control_door = Door("control", control.handler(server))
+    control_door = Door("control", control.handler(server, enlister))
     server.doors.listen_unix(control_door, Path(server.layout.control_socket), _CONTROL_MODE)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from collective.daemon import membership, sponsor
 from collective.daemon.access import member_of
 from collective.daemon.duties import finish
+from collective.daemon.enlist import Enlister
 from collective.daemon.node import Node
 from collective.daemon.server import CollectiveServer
 from collective.errors import (
@@ -37,12 +38,12 @@ _LEAVE_PAUSE_SECONDS = 0.05
 Route = Callable[[CollectiveServer, Node, Request], Response]
 
 
-def handler(server: CollectiveServer) -> Callable[[Request], Response]:
+def handler(server: CollectiveServer, enlister: Enlister) -> Callable[[Request], Response]:
     """Return the handler of the network door."""
 
     def handle(request: Request) -> Response:
         if (request.method, request.path) == ("POST", messages.DIAL_BACK):
-            return _dial_back(server, request)
+            return _dial_back(server.plan.name, enlister, request)
         route = _ROUTES.get((request.method, request.path))
         if route is None:
             raise InputError("there is nothing at this path")
@@ -54,10 +55,10 @@ def handler(server: CollectiveServer) -> Callable[[Request], Response]:
     return handle
 
 
-def _dial_back(server: CollectiveServer, request: Request) -> Response:
-    dialled = server.dialled
+def _dial_back(name: str, enlister: Enlister, request: Request) -> Response:
+    dialled = enlister.dialled
     if dialled is None:
-        raise RefusedError(f"{server.plan.name} is not joining a collective now")
+        raise RefusedError(f"{name} is not joining a collective now")
     return json_response(200, dialled.answer(request.json()))
 
 

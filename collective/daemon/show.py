@@ -14,7 +14,7 @@ from typing import Any
 from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
 from collective.daemon.prober import Answer
-from collective.errors import EtcdError, RemovedError
+from collective.errors import CollectiveError, EtcdError
 from collective.model.names import natural_key
 from collective.model.plan import Plan
 from collective.model.records import MemberRecord, Role
@@ -62,8 +62,8 @@ def document(node: Node) -> dict[str, Any]:
     }
 
 
-def resting(plan: Plan, error: RemovedError) -> dict[str, Any]:
-    """Return the document of a server that was removed, which ``error`` explains."""
+def idle(plan: Plan, why: CollectiveError) -> dict[str, Any]:
+    """Return the document of a server that is a member of nothing, and why."""
     return {
         "format": FORMAT,
         "name": plan.name,
@@ -71,8 +71,7 @@ def resting(plan: Plan, error: RemovedError) -> dict[str, Any]:
         "quorum": False,
         "leader": None,
         "members": [],
-        "removed": error.message,
-        "hint": error.hint,
+        "idle": why.to_wire(),
         "former_data": plan.former_data,
         "set_aside": list(plan.aside),
         "errors": [],

@@ -286,6 +286,16 @@ class Server:
         typed = shlex.join(["collective", *arguments])
         return self._execute(command, typed, self._environment(env or {}), input, check, timeout)
 
+    def run_daemon(self, *arguments: str, timeout: float = _COMMAND_SECONDS) -> Result:
+        """Run ``collectived`` in the foreground on this server's folders, until it ends.
+
+        It is for starts that fail, and for options that print something.
+        """
+        command = [sys.executable, "-m", "collective.daemon.main", *arguments]
+        typed = shlex.join(["collectived", *arguments])
+        environment = self._environment({})
+        return self._execute(command, typed, environment, None, False, timeout, self.root)
+
     def popen(
         self, *arguments: str, env: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:

@@ -1,0 +1,226 @@
+"""Join another collective: the whole of ``collective join`` on the server that runs it.
+
+The talk with the sponsor is in ``joiner``, the file operations in ``lives``; here they meet: the
+former life ends, that of a learner begins, and it becomes a member.
+
+Invariants:
+  * One join at a time; the same command again attaches to the one under way, or goes on with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from collective.daemon import credentials, lives
+from collective.daemon.clock import elapsed, utc_now
+from collective.daemon.joiner import Admitted, Dialled, Emit, Join, Self
+from collective.daemon.node import Node
+from collective.daemon.server import FIRST_ANSWER_SECONDS, CollectiveServer, idle_error
+from collective.errors import CollectiveError, EtcdError, RefusedError, UnreachableError
+from collective.model.names import natural_key
+from collective.model.plan import Mode
+from collective.model.records import Role
+from collective.model.token import Token
+from collective.protocol import messages
+
+log = logging.getLogger(__name__)
+
+_CALL_SECONDS = 5.0
+_READY_MARGIN_SECONDS = 30.0
+_POLL_SECONDS = 0.03
+_NOTICE_SECONDS = 2.0
+_ATTACH_SECONDS = 60.0
+
+
+class Enlister:
+    """The joins of one server."""
+
+    def __init__(self, server: CollectiveServer) -> None:
+        self._server = server
+        self._joining = threading.Lock()
+        self._dialled: Dialled | None = None
+        self._peer_port_holder: socket.socket | None = None
+
+    def resume(self) -> None:
+        """Go on with a join that a restart cut off, if there is one; returns at once."""
+        if self._server.plan.mode is Mode.JOINING:
+            threading.Thread(target=self._finish_alone, name="join", daemon=True).start()
+
+    def expect_dial_back(self, dialled: Dialled | None) -> None:
+        """Answer dial-backs with this; while etcd does not run, also hold its port open."""
+        self._dialled = dialled
+        holder, self._peer_port_holder = self._peer_port_holder, None
+        if holder is not None:
+            holder.close()
+        if dialled is not None and self._server.node is None:
+            self._peer_port_holder = socket.create_server(
+                (dialled.addresses[0], self._server.settings.peer_port),
+                family=socket.AF_INET6 if ":" in dialled.addresses[0] else socket.AF_INET,
+            )
+
+    @property
+    def dialled(self) -> Dialled | None:
+        """What a dial-back is answered with now, None outside of a join."""
+        return self._dialled
+
+    def join(self, server: str, token: Token, emit: Emit) -> None:
+        """Join the collective that a server is a member of, or go on with a join.
+
+        Args:
+            server: name or address, with an optional port.
+            token: the invitation.
+            emit: gets each step's name and a sentence.
+
+        Raises:
+            CollectiveError: it did not work; the text says whether anything changed.
+        """
+        resumes = self._server.plan.mode is Mode.JOINING
+        if not self._joining.acquire(timeout=_ATTACH_SECONDS if resumes else 0.1):
+            raise RefusedError("cannot join: another join is under way here")
+        try:
+            if resumes and self._server.plan.mode is Mode.MEMBER:
+                return
+            self._drop_false_start()
+            if self._server.plan.mode is not Mode.JOINING or self._server.node is None:
+                self._refuse_if_in_company()
+                admitted = self._admit(server, token, emit)
+                self._adopt(admitted)
+                emit("adopt", f"data of before is in {self._server.layout.aside}")
+            self._finish(emit)
+        finally:
+            self._joining.release()
+
+    def _drop_false_start(self) -> None:
+        """End the life of a learner whose etcd never started: its list of members is too old."""
+        with self._server.life:
+            if (
+                self._server.plan.mode is Mode.JOINING
+                and not self._server.plan.started
+                and self._failing()
+            ):
+                self._server.end_life(hand_over=False)
+
+    def _failing(self) -> bool:
+        return self._server.node is None or self._server.node.failure is not None
+
+    def _refuse_if_in_company(self) -> None:
+        node = self._server.node
+        if node is None:
+            return
+        view = node.replica.view
+        others = sorted(view.members.keys() - {node.name}, key=natural_key)
+        if others and not self._was_just_removed(node):
+            raise RefusedError(
+                f"cannot join: {node.name} is in a collective already, with {', '.join(others)}",
+                "run 'collective delete' here first to leave it",
+            )
+
+    def _was_just_removed(self, node: Node) -> bool:
+        """Give a deletion a moment to be noticed here, where the store does not answer."""
+        try:
+            node.store.read(_NOTICE_SECONDS)
+            return False
+        except EtcdError:
+            deadline = elapsed() + _NOTICE_SECONDS
+            while self._server.node is node and elapsed() < deadline:
+                self._server.stopped.wait(0.05)
+            return self._server.node is not node
+
+    def _admit(self, server: str, token: Token, emit: Emit) -> Admitted:
+        here = Self(
+            name=self._server.settings.name,
+            address=lives.own_address(self._server.settings),
+            door_port=self._server.settings.port,
+            peer_port=self._server.settings.peer_port,
+            fingerprint=self._server.credentials.leaf.fingerprint,
+            hosts=self._server.settings.hosts,
+        )
+        return Join(here, self._server.state, self, self._server.stopped).run(server, token, emit)
+
+    def _adopt(self, admitted: Admitted) -> None:
+        """End the former life and begin that of a learner."""
+        pki = Path(self._server.layout.pki)
+        credentials.prepare(pki, admitted.bundle, None)
+        with self._server.life:
+            plan = replace(admitted.plan, aside=self._server.plan.aside)
+            self._server.save(plan)
+            self._server.end_life(hand_over=False)
+            plan = lives.adopt(self._server.layout, self._server.state, plan, utc_now())
+            self._server.live(plan)
+
+    def _finish_alone(self) -> None:
+        """Go on with a join after a restart, with nobody at the terminal."""
+        try:
+            with self._joining:
+                self._finish(lambda step, said: log.info("join: %s step=%s", said, step))
+        except CollectiveError as error:
+            log.error("the join was not finished: %s", error)
+
+    def _finish(self, emit: Emit) -> None:
+        """Wait until the learner is a voter, and fetch what only voters have."""
+        if self._server.plan.mode is Mode.MEMBER:
+            return
+        node = self._server.require_node()
+        limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
+        if not node.wait_until(lambda status: bool(status.member_id), FIRST_ANSWER_SECONDS):
+            self._raise_if_idle()
+            raise EtcdError(
+                node.failure or f"etcd did not answer within {FIRST_ANSWER_SECONDS:.0f} s",
+                "run the same command again; the collective is not harmed by a learner",
+            )
+        emit("start", "etcd runs and catches up")
+        if not node.wait_until(lambda s: bool(s.leader) and not s.learner, limit):
+            self._raise_if_idle()
+            raise UnreachableError(
+                f"this server was not made a voter within {limit:.0f} s",
+                "see 'collective show' on a member; run the same command again",
+            )
+        emit("promote", "this server is a voter")
+        self._become_member(node, limit)
+        emit("ready", "this server takes part")
+
+    def _become_member(self, node: Node, limit: float) -> None:
+        deadline = elapsed() + limit
+        while True:
+            try:
+                if self._fetch_ca_key(node):
+                    break
+            except CollectiveError as error:
+                log.debug("not ready yet: %s", error)
+            if elapsed() > deadline or self._server.stopped.wait(_POLL_SECONDS):
+                raise UnreachableError(
+                    "no member gave this server the key of the collective's CA",
+                    "it keeps trying; see 'collective show'",
+                )
+        with self._server.life:
+            self._server.save(replace(self._server.plan, mode=Mode.MEMBER, started=True))
+            self._server.state.drop_join_key()
+
+    def _fetch_ca_key(self, node: Node) -> bool:
+        """Get the CA's key from another voter; False while our record does not say voter."""
+        view = node.store.read()
+        own = view.members.get(node.name)
+        if own is None or own.role is not Role.VOTER:
+            return False
+        for member in view.voters.values():
+            if member.name == node.name:
+                continue
+            peer = node.peer(member)
+            try:
+                raw = peer.call("GET", messages.CA_KEY, None, _CALL_SECONDS)
+                node.credentials.store_ca_key(messages.text(raw, "key").encode())
+                node.credentials.revoke(view.revoked, utc_now())
+                return True
+            except CollectiveError as error:
+                log.debug("no key from %s: %s", member.name, error)
+            finally:
+                peer.close()
+        return False
+
+    def _raise_if_idle(self) -> None:
+        if self._server.plan.mode is Mode.REMOVED:
+            raise idle_error(self._server.plan)
