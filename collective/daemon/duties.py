@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.node import Node, hex_id
+from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError
 from collective.etcd.gateway import EtcdMember, Status, within
 from collective.model.records import Change, Role
@@ -29,7 +30,6 @@ _IDLE_SECONDS = 1.0
 _EAGER_SECONDS = 0.03
 _CALL_SECONDS = 2.0
 _REMOVE_TRIES = 4
-_WRITE_TRIES = 8
 # While another change of its members is not applied, raft drops a second one without a word
 # (raft.go, pendingConfIndex), and etcd then waits for it in vain: so ask for little, and again.
 CHANGE_SECONDS = 1.0
@@ -217,14 +217,15 @@ def finish(node: Node, change: Change) -> None:
                 break
             if not left:
                 raise
-    for _ in range(_WRITE_TRIES):
+
+    def attempt() -> bool | None:
         view = node.store.read()
         if view.change != change:
-            return
-        if node.store.finish_removal(view, change, epoch()):
-            log.info("removed name=%s id=%s", change.name, change.member_id)
-            return
-    raise EtcdError(f"the record of {change.name} changes all the time")
+            return False
+        return node.store.finish_removal(view, change, epoch()) or None
+
+    if until_written(f"delete {change.name}", attempt):
+        log.info("removed name=%s id=%s", change.name, change.member_id)
 
 
 def _is_gone(node: Node, member_id: str) -> bool:

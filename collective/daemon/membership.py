@@ -21,6 +21,7 @@ from datetime import datetime
 from collective.daemon.clock import epoch, utc_now
 from collective.daemon.duties import finish
 from collective.daemon.node import Node
+from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedError
 from collective.model.names import certified_addresses, natural_key
 from collective.model.records import Change, ChangeKind, Invitation, MemberRecord, Role
@@ -37,7 +38,6 @@ from collective.protocol import messages
 
 log = logging.getLogger(__name__)
 
-_TRIES = 8
 _SYNC_SECONDS = 3.0
 _LEAVE_SECONDS = 10.0
 _LOG_HINT = "see the log of collectived on this server"
@@ -100,18 +100,21 @@ def invite(node: Node, name: str, seconds: int) -> Token:
         QuorumError: there is no quorum.
     """
     seed = new_seed()
+
+    def attempt() -> Token | None:
+        view = node.store.read()
+        check_invite(view, name, node.name)
+        now = epoch()
+        public_key = public_key_of(seed).hex()
+        invitation = Invitation(name, Role.VOTER, public_key, node.name, now, now + seconds)
+        if not node.store.invite(view, invitation, seconds):
+            return None
+        return Token(name, seed, node.credentials.authority().pin)
+
     with needs_quorum(node, f"invite {name}"):
-        for _ in range(_TRIES):
-            view = node.store.read()
-            check_invite(view, name, node.name)
-            now = epoch()
-            invitation = Invitation(
-                name, Role.VOTER, public_key_of(seed).hex(), node.name, now, now + seconds
-            )
-            if node.store.invite(view, invitation, seconds):
-                log.info("invited name=%s seconds=%d", name, seconds)
-                return Token(name, seed, node.credentials.authority().pin)
-    raise _too_busy(f"invite {name}")
+        token = until_written(f"invite {name}", attempt)
+    log.info("invited name=%s seconds=%d", name, seconds)
+    return token
 
 
 def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
@@ -140,7 +143,8 @@ def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
     Raises:
         InputError, RefusedError, QuorumError: as ``delete``.
     """
-    for _ in range(_TRIES):
+
+    def attempt() -> Change | None:
         observed = node.observe()
         under_way = observed.view.change
         if under_way is not None and not under_way.done and under_way.name == name:
@@ -150,9 +154,9 @@ def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
         member = observed.view.members[name]
         _take_leadership_from(node, member)
         change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False)
-        if node.store.begin_change(observed.view, change):
-            return change
-    raise _too_busy(f"delete {name}")
+        return change if node.store.begin_change(observed.view, change) else None
+
+    return until_written(f"delete {name}", attempt)
 
 
 def _take_leadership_from(node: Node, member: MemberRecord) -> None:
@@ -246,20 +250,18 @@ def gencert(node: Node, now: datetime | None = None) -> None:
     """
     addresses = certified_addresses([node.plan.address, *node.credentials.leaf.addresses])
     leaf_file, info = node.credentials.new_leaf(addresses, now or utc_now())
+
+    def attempt() -> int | None:
+        view = node.store.read()
+        record = view.members.get(node.name)
+        if record is None:
+            raise RefusedError(f"cannot make a certificate: {node.name} is not a member")
+        serials = (*record.serials, info.serial)
+        written = node.store.put_member(view, replace(record, serials=serials))
+        return view.revision + 1 if written else None
+
     with needs_quorum(node, "make a certificate"):
-        for _ in range(_TRIES):
-            view = node.store.read()
-            record = view.members.get(node.name)
-            if record is None:
-                raise RefusedError(f"cannot make a certificate: {node.name} is not a member")
-            serials = (*record.serials, info.serial)
-            if node.store.put_member(view, replace(record, serials=serials)):
-                node.replica.wait_for(view.revision + 1, _SYNC_SECONDS)
-                node.credentials.use_leaf(leaf_file)
-                log.info("new certificate serial=%s ends=%s", info.serial, info.not_after)
-                return
-    raise _too_busy("make a certificate")
-
-
-def _too_busy(doing: str) -> RefusedError:
-    return RefusedError(f"cannot {doing}: others change the same record all the time")
+        revision = until_written("make a certificate", attempt)
+    node.replica.wait_for(revision, _SYNC_SECONDS)
+    node.credentials.use_leaf(leaf_file)
+    log.info("new certificate serial=%s ends=%s", info.serial, info.not_after)

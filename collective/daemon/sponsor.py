@@ -22,10 +22,10 @@ from collective import __version__
 from collective.daemon.clock import epoch, utc_now
 from collective.daemon.duties import CHANGE_SECONDS
 from collective.daemon.node import Node, hex_id
+from collective.daemon.retries import until_written
 from collective.errors import (
     CollectiveError,
     EtcdError,
-    InvitationError,
     ProtocolError,
     QuorumError,
     RefusedError,
@@ -172,14 +172,14 @@ def _statement(candidate: Candidate, nonce: str) -> EnrollmentStatement:
 
 
 def _claimed(node: Node, proof: Proof) -> View:
-    for _ in range(8):
+    def attempt() -> View | None:
         view = _read(node, proof.name)
         invitation = view.invitations.get(proof.name)
         claimed = judge(invitation, proof, epoch())
         check_admission(view, proof.name, claimed.role, node.name)
-        if claimed == invitation or node.store.claim(view, claimed):
-            return view
-    raise RefusedError(f"the invitation for {proof.name} changes all the time")
+        return view if claimed == invitation or node.store.claim(view, claimed) else None
+
+    return until_written(f"take in {proof.name}", attempt)
 
 
 def _read(node: Node, name: str) -> View:
@@ -330,7 +330,7 @@ def _add(node: Node, candidate: Candidate, serial: str) -> tuple[int, str] | Non
 
 
 def _record(node: Node, candidate: Candidate, member_id: int, serial: str) -> View:
-    for _ in range(8):
+    def attempt() -> View | None:
         view = node.store.read()
         old = view.members.get(candidate.name)
         serials = (*(old.serials if old is not None else ()), serial)
@@ -344,9 +344,9 @@ def _record(node: Node, candidate: Candidate, member_id: int, serial: str) -> Vi
             serials,
             epoch(),
         )
-        if node.store.put_member(view, record):
-            return view
-    raise InvitationError(f"the record of {candidate.name} changes all the time")
+        return view if node.store.put_member(view, record) else None
+
+    return until_written(f"take in {candidate.name}", attempt)
 
 
 def _initial_cluster(

@@ -1,0 +1,234 @@
+"""The records on a real etcd: all or nothing, and every event in order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from collective.errors import EtcdError
+from collective.etcd.gateway import Put
+from collective.model.records import (
+    Change,
+    ChangeKind,
+    Invitation,
+    MemberRecord,
+    Role,
+)
+from collective.model.view import PREFIX, View, invitation_key, member_key
+from tests.contract.conftest import Member
+from tests.harness import wait_until
+
+pytestmark = pytest.mark.contract
+
+MGT1 = MemberRecord("mgt1", "1", Role.VOTER, "127.0.0.2", 13002, 13003, ("a1", "a2"), 1.0)
+MGT2 = replace(MGT1, name="mgt2", member_id="2", role=Role.LEARNER, serials=("b1",))
+
+
+def invitation(name: str, key: str = "ab") -> Invitation:
+    return Invitation(name, Role.VOTER, key, "mgt1", 0.0, 3600.0)
+
+
+def test_records_are_written_and_read(member: Member) -> None:
+    """What is put is in the next view, at its revision; the local read has it too."""
+    store = member.store
+    empty = store.read()
+    assert not empty.items
+    assert store.put_member(empty, MGT1)
+    assert store.invite(empty, invitation("mgt2"), 600)
+    view = store.read()
+    assert dict(view.members) == {"mgt1": MGT1}
+    assert dict(view.invitations) == {"mgt2": invitation("mgt2")}
+    assert view.revision > empty.revision
+    assert store.read_local() == view
+    assert view.lease(invitation_key("mgt2")) != 0
+    assert view.lease(member_key("mgt1")) == 0
+
+
+def test_write_on_an_old_view_is_refused_and_writes_nothing(member: Member) -> None:
+    """Each kind of write, when its record changed after the view was read."""
+    store = member.store
+    old = store.read()
+    change = Change(ChangeKind.REMOVE, "mgt2", "2", "mgt1", False)
+    assert store.put_member(old, MGT2)
+    assert store.invite(old, invitation("mgt3"), 600)
+    assert store.begin_change(old, change)
+    now = store.read()
+    assert not store.put_member(old, replace(MGT2, role=Role.VOTER), complete=True)
+    assert not store.invite(old, invitation("mgt3", "cd"), 600)
+    assert not store.invite(old, invitation("mgt2"), 600)
+    assert not store.claim(old, replace(invitation("mgt3"), claimed_by="c1"))
+    assert not store.withdraw(old, "mgt3")
+    assert not store.begin_change(old, replace(change, name="mgt1"))
+    assert not store.finish_removal(old, change, 5.0)
+    assert not store.drop_member(old, MGT2, 5.0)
+    assert store.read() == now
+
+
+def test_second_invitation_replaces_the_first(member: Member) -> None:
+    """One name, one pending invitation, the newer one's lease."""
+    store = member.store
+    assert store.invite(store.read(), invitation("mgt2"), 600)
+    first = store.read()
+    assert store.invite(first, invitation("mgt2", "cd"), 600)
+    second = store.read()
+    assert second.invitations["mgt2"].public_key == "cd"
+    assert second.lease(invitation_key("mgt2")) != first.lease(invitation_key("mgt2"))
+
+
+def test_claim_is_won_by_one_of_many(member: Member) -> None:
+    """P3: a race for one invitation has one winner, and the lease stays."""
+    store = member.store
+    store.invite(store.read(), invitation("mgt2"), 600)
+    view = store.read()
+    claims = [replace(invitation("mgt2"), claimed_by=f"c{n}") for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda claim: store.claim(view, claim), claims))
+    assert won.count(True) == 1
+    after = store.read()
+    assert after.invitations["mgt2"] == claims[won.index(True)]
+    key = invitation_key("mgt2")
+    assert after.lease(key) == view.lease(key)
+
+
+def test_invitation_ends_with_its_lease_claimed_or_not(member: Member) -> None:
+    """The claim does not make it live longer; what is beside it stays."""
+    store = member.store
+    store.put_member(store.read(), MGT1)
+    for name in ("mgt2", "mgt3"):
+        assert store.invite(store.read(), invitation(name), 1)
+    view = store.read()
+    assert store.claim(view, replace(invitation("mgt2"), claimed_by="c1"))
+    wait_until(lambda: not store.read().invitations, 15.0, "the end of the invitations")
+    assert set(store.read().members) == {"mgt1"}
+
+
+def test_completed_join_ends_its_invitation_in_one_step(member: Member) -> None:
+    """Never a voter with an invitation that is still good."""
+    store = member.store
+    store.invite(store.read(), invitation("mgt2"), 600)
+    store.put_member(store.read(), MGT2)
+    before = store.read()
+    assert store.put_member(before, replace(MGT2, role=Role.VOTER), complete=True)
+    after = store.read()
+    assert (after.revision, set(after.voters)) == (before.revision + 1, {"mgt2"})
+    assert not after.invitations
+
+
+def test_finished_removal_revokes_and_forgets_in_one_step(member: Member) -> None:
+    """Every certificate of the server is revoked when its record goes."""
+    store = member.store
+    change = Change(ChangeKind.REMOVE, "mgt1", "1", "mgt9", False)
+    store.put_member(store.read(), MGT1)
+    store.invite(store.read(), invitation("mgt1"), 600)
+    assert store.begin_change(store.read(), change)
+    before = store.read()
+    assert store.finish_removal(before, change, 5.0)
+    after = store.read()
+    assert after.revision == before.revision + 1
+    assert (dict(after.members), dict(after.invitations)) == ({}, {})
+    assert {s: r.name for s, r in after.revoked.items()} == {"a1": "mgt1", "a2": "mgt1"}
+    assert after.change == replace(change, done=True)
+    assert not store.finish_removal(before, change, 6.0)
+
+
+def test_removal_of_a_former_member_spares_its_successor(member: Member) -> None:
+    """A server that came back under the same name has another id, and keeps its record."""
+    store = member.store
+    change = Change(ChangeKind.REMOVE, "mgt1", "1", "mgt9", False)
+    store.begin_change(store.read(), change)
+    successor = replace(MGT1, member_id="77")
+    store.put_member(store.read(), successor)
+    assert store.finish_removal(store.read(), change, 5.0)
+    after = store.read()
+    assert dict(after.members) == {"mgt1": successor}
+    assert not after.revoked
+
+
+def test_follower_sees_every_change_in_order(member: Member) -> None:
+    """Puts, deletes and transactions while it follows: each view is what the store was then."""
+    store = member.store
+    start = store.read()
+    written: dict[int, dict[str, str]] = {start.revision: {}}
+
+    def write() -> None:
+        model: dict[str, str] = {}
+        for n in range(300):
+            key = f"{PREFIX}x/{n % 7}"
+            if n % 5 == 4:
+                deletes = [k for k in sorted(model)][:2]
+                puts: list[Put] = []
+            else:
+                deletes, puts = [], [Put(key, str(n)), Put(f"{PREFIX}y", str(n))]
+            _, revision = member.gateway.transact({}, puts, deletes)
+            model.update({p.key: p.value for p in puts})
+            for gone in deletes:
+                del model[gone]
+            written[revision] = dict(model)
+
+    writer = threading.Thread(target=write)
+    seen: list[View] = []
+    for view in store.follow(start):
+        seen.append(view)
+        if len(seen) == 1:
+            writer.start()
+        if not writer.is_alive() and view.revision >= max(written):
+            break
+        if len(seen) == 1:
+            continue
+    writer.join()
+    assert [v.revision for v in seen] == sorted({v.revision for v in seen})
+    for view in seen:
+        assert {k: i.value.decode() for k, i in view.items.items()} == written[view.revision]
+
+
+def backlog(member: Member, count: int) -> View:
+    """Write so many revisions and return the view from before them."""
+    start = member.store.read()
+
+    def write(n: int) -> None:
+        member.gateway.transact({}, [Put(f"{PREFIX}x/{n:05}", "")])
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(write, range(count)))
+    return start
+
+
+def test_follower_that_is_behind_catches_up_without_a_gap(member: Member) -> None:
+    """2,500 revisions behind: more than etcd sends in one batch."""
+    start = backlog(member, 2500)
+    goal = member.store.read()
+    for view in member.store.follow(start):
+        if len(view.items) == 2500:
+            break
+    assert view.items == goal.items
+    assert view.revision == goal.revision
+
+
+def test_view_never_claims_a_revision_whose_changes_it_lacks(member: Member) -> None:
+    """Whoever goes on from a view's revision, or waits for one, must not miss anything."""
+    start = backlog(member, 2500)
+    goal = member.store.read()
+    for view in member.store.follow(start):
+        missing = [
+            key
+            for key, item in goal.items.items()
+            if item.mod_revision <= view.revision and key not in view.items
+        ]
+        assert not missing, f"{len(missing)} changes are missing at revision {view.revision}"
+        if view.revision == goal.revision:
+            break
+
+
+def test_follower_from_a_compacted_revision_gets_an_error(member: Member) -> None:
+    """It must read again, and is told so at once."""
+    start = backlog(member, 20)
+    now = member.store.read()
+    member.gateway.call("/kv/compaction", {"revision": str(now.revision)})
+    begun = time.monotonic()
+    with pytest.raises(EtcdError, match="compacted"):
+        list(member.store.follow(start))
+    assert time.monotonic() - begun < 5
