@@ -22,6 +22,11 @@ OUT, NOTE, STEP, EXIT = "o", "n", "s", "x"
 
 Document = Mapping[str, Any]
 
+_NO_QUORUM_HINT = (
+    "hint: start the servers listed as offline; if they are lost for good, see RECOVERY in "
+    "collective(1)"
+)
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -95,6 +100,8 @@ def show(document: Document) -> Rendered:
         notes += (
             "this server is a collective of one; 'collective invite SERVER' lets another one in",
         )
+    if not document["quorum"]:
+        notes += (_NO_QUORUM_HINT,)
     status = 0 if document["quorum"] else QuorumError.exit_code
     return Rendered(_state_lines(document), notes, status)
 

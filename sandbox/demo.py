@@ -110,7 +110,7 @@ class Demo:
     def _locked_out(self) -> None:
         title("mgt3 is locked out: it knows, its certificate opens no door, its token is spent")
         mgt1, mgt2, mgt3 = self._servers
-        wait_until(lambda: is_removed(mgt3), _REMOVED_SECONDS, "mgt3 knows that it was deleted")
+        wait_until(lambda: mgt3.is_removed, _REMOVED_SECONDS, "mgt3 knows that it was deleted")
         self._run(mgt3, "show", code=_REMOVED)
         now, before = Path(mgt2.layout.pki), former_pki(mgt3)
         for folder, opens in ((now, True), (before, False)):
@@ -155,12 +155,6 @@ class Demo:
         opened, text = knock(door, path, folder)
         print(f"{'the door opened' if opened else 'refused'}: {text}", flush=True)
         expect(opened is opens, f"{door} {'lets' if opens else 'does not let'} {by.name} in")
-
-
-def is_removed(server: Server) -> bool:
-    """Tell whether a server knows that it was deleted."""
-    document = server.ask_show()
-    return document is not None and "removed" in document
 
 
 def former_pki(server: Server) -> Path:

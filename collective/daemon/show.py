@@ -35,7 +35,10 @@ def document(node: Node) -> dict[str, Any]:
     # After the read: the leader that made it possible is the one that status names.
     own = node.own_status()
     answers = node.prober.answers(_PROBE_SECONDS)
-    states = {name: _state(record, name, own, answers) for name, record in view.members.items()}
+    states = {
+        name: _state(record, own, answers.get(name), proven)
+        for name, record in view.members.items()
+    }
     active = {name for name, state in states.items() if state[0] == "active"}
     leader = view.by_member_id(own.leader) if proven and own.leader else None
     voters = view.voters.keys()
@@ -110,17 +113,25 @@ def _held(node: Node) -> View:
 
 
 def _state(
-    record: MemberRecord, name: str, own: ServerStatus, answers: Any
+    record: MemberRecord, own: ServerStatus, answer: Answer | None, proven: bool
 ) -> tuple[str, ServerStatus | None, str]:
-    """Return state, status and error of a member."""
-    answer: Answer | None = answers.get(name)
-    status = own if name == own.name else (answer.status if answer is not None else None)
-    error = "" if name == own.name else (answer.error if answer is not None else "not asked yet")
-    if status is None:
-        return "offline", None, error
+    """Return state, status and error of a member.
+
+    Without a quorum nobody has a leader, so a member whose etcd answers is active all the same;
+    with one, a member that knows no leader is cut off from the others.
+    """
+    if record.name == own.name:
+        status, error = own, ""
+    elif answer is None:
+        return "offline", None, "not asked yet"
+    elif answer.status is None:
+        return "offline", None, answer.error
+    else:
+        status, error = answer.status, answer.error
     if record.role is Role.LEARNER:
         return "learner", status, error
-    return ("active" if status.healthy else "degraded"), status, error
+    well = status.healthy if proven else bool(status.member_id)
+    return ("active" if well else "degraded"), status, error
 
 
 def _member(

@@ -47,6 +47,10 @@ def _in_hosts(host: str, path: Path) -> list[str]:
     return [w[0] for w in lines if w and wanted in (n.lower() for n in w[1:])]
 
 
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).lower()
+
+
 def _ask_system(host: str, seconds: float) -> list[str]:
     answers: list[str] = []
     failures: list[OSError | UnicodeError] = []
@@ -64,7 +68,7 @@ def _ask_system(host: str, seconds: float) -> list[str]:
     thread.join(seconds)
     hint = "check the name, /etc/hosts and DNS, or give an address instead"
     if failures:
-        raise UnreachableError(f"the name {host} does not resolve: {failures[0]}", hint)
+        raise UnreachableError(f"the name {host} does not resolve: {_reason(failures[0])}", hint)
     if not answers:
         raise UnreachableError(f"the name {host} did not resolve within {seconds:.0f} s", hint)
     return list(dict.fromkeys(answers))

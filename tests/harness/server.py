@@ -341,6 +341,12 @@ class Server:
         return document
 
     @property
+    def is_removed(self) -> bool:
+        """Whether this server says that it was deleted from its collective."""
+        document = self.ask_show()
+        return document is not None and document["mode"] == "removed"
+
+    @property
     def log_text(self) -> str:
         """All that the daemon printed."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
