@@ -160,6 +160,12 @@ class Prober:
             for name, line in lines.items()
         }
 
+    def renew(self) -> None:
+        """Ask everybody again now, and forget what they said before."""
+        with self._lock:
+            for line in self._lines.values():
+                line.renew(line.member)
+
     def told_removed(self) -> bool:
         """Tell whether a member said that this server was deleted."""
         with self._lock:

@@ -24,7 +24,8 @@ from collective.protocol.messages import ServerStatus
 
 FORMAT = 1
 # With every other server dead the command must answer in half a second, start-up included.
-_FIRST_SECONDS = 0.3
+_READ_SECONDS = 0.25
+_RENEW_SECONDS = 0.1
 _PATIENT_SECONDS = 2.0
 _PROBE_SECONDS = 0.3
 
@@ -34,7 +35,7 @@ def document(node: Node) -> dict[str, Any]:
     view, proven, error = _prove(node)
     # After the read: the leader that made it possible is the one that status names.
     own = node.own_status()
-    answers = node.prober.answers(_PROBE_SECONDS)
+    answers = node.prober.answers(_PROBE_SECONDS if proven else 0.0)
     states = {
         name: _state(record, own, answers.get(name), proven)
         for name, record in view.members.items()
@@ -87,7 +88,7 @@ def _prove(node: Node) -> tuple[View, bool, str]:
     deadline = elapsed() + _PATIENT_SECONDS
     while True:
         try:
-            return node.store.read(_FIRST_SECONDS), True, ""
+            return node.store.read(_READ_SECONDS), True, ""
         except EtcdError as refused:
             error = refused.message
         if elapsed() > deadline or node.failure is not None or not _enough_answer(node):
@@ -96,9 +97,10 @@ def _prove(node: Node) -> tuple[View, bool, str]:
 
 
 def _enough_answer(node: Node) -> bool:
-    """Tell whether it is worth waiting: enough voters say that they have a leader."""
+    """Tell whether it is worth waiting: enough voters say, asked anew, that they have a leader."""
     voters = node.replica.view.voters.keys()
-    answering = node.prober.answering(0.0) | {node.name}
+    node.prober.renew()
+    answering = node.prober.answering(_RENEW_SECONDS) | {node.name}
     return Strength(len(voters), len(voters & answering)).holds
 
 
@@ -107,7 +109,7 @@ def _held(node: Node) -> View:
     if view.revision:
         return view
     try:
-        return node.store.read_local(_FIRST_SECONDS)
+        return node.store.read_local(_READ_SECONDS)
     except EtcdError:
         return view
 
