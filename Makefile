@@ -6,10 +6,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo sandbox test bench format lint types man clean
+.PHONY: help venv demo sandbox sandbox-stop test bench format lint types man clean
 
 help: ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
 
 venv: $(READY) ## make the environment that all others use, in .venv
 
@@ -18,6 +18,9 @@ demo: $(READY) ## see a collective of three servers work, on this machine, in a 
 
 sandbox: $(READY) ## leave such a collective running, to play with
 	@$(BIN)/python -m sandbox.sandbox
+
+sandbox-stop: $(READY) ## stop and remove it
+	@$(BIN)/python -m sandbox.sandbox stop
 
 test: $(READY) ## run every check and test
 	@$(BIN)/python -m tools.check

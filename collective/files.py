@@ -27,6 +27,7 @@ from collective.errors import AccessError, CollectiveError, InputError, RefusedE
 
 _NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 _REASON = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -95,6 +96,14 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
         _fsync_folder(path.parent)
     except OSError as error:
         raise file_error(error, "write", path) from error
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove what a kill in the middle of ``write_atomically`` can leave in a folder."""
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def make_private_folder(path: Path, mode: int = 0o700) -> None:

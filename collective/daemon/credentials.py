@@ -74,6 +74,12 @@ def install(folder: Path) -> None:
         os.close(fd)
 
 
+def repair(folder: Path) -> None:
+    """Finish an ``install`` that was cut off between moving the old folder away and its end."""
+    if not folder.exists() and incoming(folder).exists():
+        install(folder)
+
+
 def prepare_fresh(folder: Path, name: str, addresses: Sequence[str], now: datetime) -> None:
     """Write the folder of a collective of one: a new CA and a leaf."""
     authority = Authority.create(f"collective of {name}", now)

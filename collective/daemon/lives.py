@@ -72,10 +72,11 @@ def begin_alone(layout: Layout, state: State, settings: Settings, now: datetime)
     it is.
     """
     address = own_address(settings) or guessed_address()
-    aside = _clear(Path(layout.etcd_data), layout, "unknown-data", now)
-    aside += _clear(Path(layout.pki), layout, "unknown-data", now)
-    credentials.prepare_fresh(Path(layout.pki), settings.name, certified_addresses([address]), now)
-    credentials.install(Path(layout.pki))
+    pki = Path(layout.pki)
+    credentials.prepare_fresh(pki, settings.name, certified_addresses([address]), now)
+    _clear(Path(layout.etcd_data), layout, "unknown-data", now)
+    _clear(pki, layout, "replaced", now)
+    credentials.install(pki)
     plan = Plan(
         mode=Mode.MEMBER,
         name=settings.name,
@@ -85,7 +86,7 @@ def begin_alone(layout: Layout, state: State, settings: Settings, now: datetime)
         cluster_token=secrets.token_hex(16),
         initial_cluster=f"{settings.name}={peer_url(address, settings.peer_port)}",
         existing=False,
-        aside=aside,
+        aside=places_aside(layout),
     )
     state.save(plan)
     log.info("this server is a collective of one name=%s address=%s", plan.name, address)
@@ -104,31 +105,53 @@ def adopt(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
     Returns:
         The plan of the learner, saved.
     """
-    pki = Path(layout.pki)
-    moved = _clear(Path(layout.etcd_data), layout, "before-join", now)
-    if credentials.incoming(pki).exists():
-        moved += _clear(pki, layout, "before-join", now)
-        credentials.install(pki)
-    learner = replace(plan, mode=Mode.JOINING, aside=(*plan.aside, *moved))
+    _replace_all(layout, "before-join", now)
+    learner = replace(plan, mode=Mode.JOINING, aside=places_aside(layout))
     state.save(learner)
     return learner
 
 
-def rest(layout: Layout, state: State, plan: Plan, reason: str, now: datetime) -> Plan:
+def begin_rest(layout: Layout, state: State, plan: Plan, reason: str, now: datetime) -> Plan:
+    """Write down that this server was removed, with the certificates of its rest prepared.
+
+    Returns:
+        The plan of a server that leaves, saved; ``rest`` goes on from it.
+    """
+    addresses = certified_addresses([plan.address])
+    credentials.prepare_fresh(Path(layout.pki), plan.name, addresses, now)
+    leaving = replace(plan, mode=Mode.LEAVING, reason=reason)
+    state.save(leaving)
+    return leaving
+
+
+def rest(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
     """Make this a server that was removed: old data aside, and certificates to be invited with.
 
     Returns:
         The plan of a server that rests, saved.
     """
-    moved = _clear(Path(layout.etcd_data), layout, "removed", now)
-    moved += _clear(Path(layout.pki), layout, "removed", now)
-    addresses = certified_addresses([plan.address])
-    credentials.prepare_fresh(Path(layout.pki), plan.name, addresses, now)
-    credentials.install(Path(layout.pki))
-    rested = replace(plan, mode=Mode.REMOVED, reason=reason, aside=(*plan.aside, *moved))
+    _replace_all(layout, "removed", now)
+    rested = replace(plan, mode=Mode.REMOVED, aside=places_aside(layout))
     state.save(rested)
     state.drop_join_key()
     return rested
+
+
+def places_aside(layout: Layout) -> tuple[str, ...]:
+    """Return all that was ever moved aside here, oldest first.
+
+    It is read off the disk, since a power cut may come after a move and before the state file.
+    """
+    return tuple(str(place) for place in sorted(Path(layout.aside).glob("*/*")))
+
+
+def _replace_all(layout: Layout, reason: str, now: datetime) -> None:
+    """Move the data of the former life aside, and put the prepared certificates in place."""
+    pki = Path(layout.pki)
+    _clear(Path(layout.etcd_data), layout, reason, now)
+    if credentials.incoming(pki).exists():
+        _clear(pki, layout, reason, now)
+        credentials.install(pki)
 
 
 def check_plan(plan: Plan, settings: Settings) -> None:
@@ -150,9 +173,7 @@ def data_is_lost(layout: Layout, plan: Plan) -> bool:
     return plan.started and not (Path(layout.etcd_data) / "member").exists()
 
 
-def _clear(path: Path, layout: Layout, reason: str, now: datetime) -> tuple[str, ...]:
-    if not path.exists():
-        return ()
-    place = set_aside(path, Path(layout.aside), reason, now)
-    log.warning("data was moved aside from=%s to=%s", path, place)
-    return (str(place),)
+def _clear(path: Path, layout: Layout, reason: str, now: datetime) -> None:
+    if path.exists():
+        place = set_aside(path, Path(layout.aside), reason, now)
+        log.warning("data was moved aside from=%s to=%s", path, place)

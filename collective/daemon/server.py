@@ -14,11 +14,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from collective.daemon import lives
+from collective.daemon import credentials, lives
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.credentials import Credentials, renewal_due
 from collective.daemon.duties import Duties
@@ -34,7 +33,7 @@ from collective.errors import (
 from collective.etcd.arguments import Timing
 from collective.etcd.binary import check_version, find_etcd, identify
 from collective.etcd.process import EtcdProcess
-from collective.files import FolderLock, make_private_folder
+from collective.files import FolderLock, make_private_folder, sweep_temporary
 from collective.model.layout import Layout
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
@@ -78,7 +77,6 @@ class CollectiveServer:
             binary, Path(layout.etcd_run), Path(layout.etcd_lock), self._etcd_ended
         )
         self.doors = DoorServer()
-        self.on_new_context: Callable[[], None] = lambda: None
 
     @property
     def plan(self) -> Plan:
@@ -98,12 +96,18 @@ class CollectiveServer:
         Raises:
             CollectiveError: the state cannot be used; the text says what to do.
         """
+        pki = Path(self.layout.pki)
+        credentials.repair(pki)
+        for folder in (pki, Path(self.layout.state)):
+            sweep_temporary(folder)
         plan = self.state.load()
         if plan is None:
             plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now())
         lives.check_plan(plan, self.settings)
         if plan.mode is Mode.ADOPTING:
             plan = lives.adopt(self.layout, self.state, plan, utc_now())
+        if plan.mode is Mode.LEAVING:
+            plan = lives.rest(self.layout, self.state, plan, utc_now())
         self.live(plan)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
@@ -122,7 +126,6 @@ class CollectiveServer:
         self.credentials_in_use = Credentials(Path(self.layout.pki))
         self.credentials_in_use.guard = self.doors.between_handshakes
         if plan.mode is Mode.REMOVED:
-            self.on_new_context()
             return
         if lives.data_is_lost(self.layout, plan):
             raise RefusedError(
@@ -136,7 +139,6 @@ class CollectiveServer:
         node = Node(frame, plan, self.credentials_in_use, self._on_view)
         self.node = node
         self._duties = Duties(node, self.settings.learner_timeout)
-        self.on_new_context()
         node.start()
         self._duties.start()
         threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()
@@ -243,7 +245,8 @@ class CollectiveServer:
             reason = f"{self.plan.name} was deleted from its collective"
             if self.plan.mode is Mode.JOINING:
                 reason = f"{self.plan.name} was given up while it joined"
-            self.live(lives.rest(self.layout, self.state, self.plan, reason, utc_now()))
+            leaving = lives.begin_rest(self.layout, self.state, self.plan, reason, utc_now())
+            self.live(lives.rest(self.layout, self.state, leaving, utc_now()))
 
     def begin_again(self) -> None:
         """Make a server that was removed a collective of one."""

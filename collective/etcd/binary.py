@@ -110,6 +110,7 @@ def identify(path: Path) -> Etcd:
             [str(path), "--version"],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=_VERSION_SECONDS,
             check=False,
             env={"PATH": os.defpath},

@@ -193,7 +193,7 @@ class Gateway:
         """Return what this etcd says of itself."""
         raw = self.call("/maintenance/status", {})
         return Status(
-            member_id=int(raw["header"]["member_id"]),
+            member_id=_number(raw, "header", "member_id"),
             leader=int(raw.get("leader", 0)),
             term=int(raw.get("raftTerm", 0)),
             index=int(raw.get("raftIndex", 0)),
@@ -212,7 +212,7 @@ class Gateway:
     def add_learner(self, url: str) -> tuple[int, list[EtcdMember]]:
         """Add a learner; return its id and the list that etcd answered with."""
         raw = self.call("/cluster/member/add", {"peerURLs": [url], "isLearner": True})
-        return int(raw["member"]["ID"]), _members(raw)
+        return _number(raw, "member", "ID"), _members(raw)
 
     def promote(self, member_id: int) -> None:
         """Make a learner a voter; etcd refuses while it has not caught up."""
@@ -235,7 +235,7 @@ class Gateway:
         if serializable:
             body["serializable"] = True
         raw = self.call("/kv/range", body)
-        return int(raw["header"]["revision"]), [key_value(kv) for kv in raw.get("kvs", ())]
+        return _number(raw, "header", "revision"), [key_value(kv) for kv in raw.get("kvs", ())]
 
     def transact(
         self, unchanged: Mapping[str, int], puts: Sequence[Put], deletes: Sequence[str] = ()
@@ -257,11 +257,11 @@ class Gateway:
         success: list[dict[str, Any]] = [{"request_put": put.to_wire()} for put in puts]
         success += [{"request_delete_range": {"key": encode(key)}} for key in deletes]
         raw = self.call("/kv/txn", {"compare": compare, "success": success})
-        return bool(raw.get("succeeded", False)), int(raw["header"]["revision"])
+        return bool(raw.get("succeeded", False)), _number(raw, "header", "revision")
 
     def grant_lease(self, seconds: int) -> int:
         """Return the id of a new lease."""
-        return int(self.call("/lease/grant", {"TTL": str(seconds)})["ID"])
+        return _number(self.call("/lease/grant", {"TTL": str(seconds)}), "ID")
 
     def watch(self, prefix: str, revision: int, read_seconds: float) -> Iterator[dict[str, Any]]:
         """Yield the raw results of one watch stream until it ends.
@@ -287,12 +287,13 @@ class Gateway:
             }
         }
         try:
-            with (
-                within(read_seconds),
-                self._session.post(
+            # Only the call itself is in the block: what this generator's caller does between two
+            # results has deadlines of its own.
+            with within(read_seconds):
+                response = self._session.post(
                     self._client.get_url("/watch"), json=body, stream=True
-                ) as response,
-            ):
+                )
+            with response:
                 for line in response.iter_lines():
                     if line:
                         yield _watch_result(line)
@@ -324,6 +325,21 @@ def key_value(raw: Mapping[str, Any]) -> KeyValue:
     )
 
 
+def _number(raw: Mapping[str, Any], *keys: str) -> int:
+    """Return a number that an answer must have.
+
+    Raises:
+        EtcdError: it is not there: something else than etcd answered.
+    """
+    value: Any = raw
+    try:
+        for key in keys:
+            value = value[key]
+        return int(value)
+    except (KeyError, TypeError, ValueError):
+        raise EtcdError(f"etcd: an answer came without {'.'.join(keys)}") from None
+
+
 def _members(raw: Mapping[str, Any]) -> list[EtcdMember]:
     return [
         EtcdMember(
@@ -337,7 +353,10 @@ def _members(raw: Mapping[str, Any]) -> list[EtcdMember]:
 
 
 def _watch_result(line: bytes) -> dict[str, Any]:
-    message = json.loads(line)
+    try:
+        message = json.loads(line)
+    except ValueError as error:
+        raise EtcdUnavailableError("the watch broke off in the middle of a line") from error
     if "error" in message:
         raise EtcdError(f"the watch failed: {message['error']}")
     result: dict[str, Any] = message.get("result", {})
@@ -351,4 +370,4 @@ def _reason(error: Etcd3Exception) -> str:
     try:
         return str(json.loads(text)["error"])
     except (ValueError, KeyError, TypeError):
-        return "it does not answer" if "Pool" in text else text[:200]
+        return "it does not answer" if "Pool" in text else text[:200].strip()

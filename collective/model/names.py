@@ -32,11 +32,11 @@ def parse_server_name(text: str) -> str:
         InputError: it is not a host name label.
     """
     name = text.lower()
-    if _LABEL.fullmatch(name):
+    if text.isascii() and _LABEL.fullmatch(name):
         return name
     hint = _RULE
     first = name.split(".", 1)[0]
-    if "." in name and _LABEL.fullmatch(first):
+    if text.isascii() and "." in name and _LABEL.fullmatch(first):
         hint = f"{_RULE}; without the domain it would be {first}"
     raise InputError(f"{text[:80]!r} is not a server name", hint)
 
@@ -98,6 +98,6 @@ def parse_host_port(text: str, default_port: int) -> tuple[str, int]:
         host, _, port = text.partition(":")
     if not host or any(c.isspace() or c in "/@?#" for c in host):
         raise InputError(f"{text[:80]!r} is not a host, or host:port")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+    if not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536):
         raise InputError(f"{port[:80]!r} in {text[:80]!r} is not a port from 1 to 65535")
     return host, int(port)

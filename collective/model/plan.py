@@ -14,6 +14,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from collective.errors import ProtocolError
+from collective.model.typed import fields_of
 
 FORMAT = 1
 
@@ -24,6 +25,7 @@ class Mode(enum.Enum):
     MEMBER = "member"
     ADOPTING = "adopting"
     JOINING = "joining"
+    LEAVING = "leaving"
     REMOVED = "removed"
 
 
@@ -85,7 +87,6 @@ class Plan:
                     f"{FORMAT}",
                     "a newer release wrote it: install that release again",
                 )
-            known = {k: raw[k] for k in cls.__dataclass_fields__ if k in raw}
-            return cls(**{**known, "mode": Mode(raw["mode"]), "aside": tuple(raw["aside"])})
-        except (ValueError, KeyError, TypeError) as error:
+            return cls(**{**fields_of(cls, raw), "mode": Mode(raw["mode"])})
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ProtocolError(f"the state file is broken: {error!r}") from None

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from collective.errors import ProtocolError
+from collective.model.typed import fields_of
 
 FORMAT = 1
 
@@ -156,17 +157,10 @@ def from_json(cls: type[R], text: str | bytes) -> R:
                 f"a {what} has format {version}, this release reads up to {FORMAT}",
                 "a server with a newer release wrote it: upgrade collectived here",
             )
-        return cls(**{k: _READ.get(k, _same)(raw[k]) for k in cls.__dataclass_fields__})
-    except (ValueError, KeyError, TypeError) as error:
+        values = fields_of(cls, raw)
+        return cls(**{k: _ENUMS[k](v) if k in _ENUMS else v for k, v in values.items()})
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"a {what} in the store is broken: {error!r}") from None
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-_READ: Mapping[str, Callable[[Any], Any]] = {
-    "role": Role,
-    "kind": ChangeKind,
-    "serials": tuple,
-}
+_ENUMS: Mapping[str, Callable[[Any], Any]] = {"role": Role, "kind": ChangeKind}

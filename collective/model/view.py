@@ -62,7 +62,8 @@ class View:
 
     def updated(self, revision: int, puts: Mapping[str, Item], deletes: Iterable[str]) -> View:
         """Return the view after some events, at their revision."""
-        items = {k: v for k, v in {**self.items, **puts}.items() if k not in set(deletes)}
+        gone = frozenset(deletes)
+        items = {k: v for k, v in {**self.items, **puts}.items() if k not in gone}
         return View(revision, items)
 
     def mod_revision(self, key: str) -> int:

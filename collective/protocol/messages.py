@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collective.errors import ProtocolError
+from collective.model.typed import fields_of
 
 FORMAT = 1
 DEFAULT_PORT = 13002
@@ -122,9 +123,6 @@ class ServerStatus:
         """
         check_format(raw)
         try:
-            fields: dict[str, Any] = {key: raw[key] for key in cls.__dataclass_fields__}
-            for key, kind in (("term", int), ("index", int), ("applied", int), ("db_size", int)):
-                fields[key] = kind(fields[key])
-            return cls(**{**fields, "errors": tuple(str(e) for e in fields["errors"])})
+            return cls(**fields_of(cls, raw))
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"a status is broken: {error!r}") from None

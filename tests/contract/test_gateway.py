@@ -148,8 +148,7 @@ def test_lease_takes_its_keys_with_it(member: Member) -> None:
         (lambda g: g.transact({}, [Put("k", "v", 12345)]), "requested lease not found"),
         (lambda g: g.move_leader(12345), "etcd: "),
         (lambda g: g.call("/kv/range", {"key": "!"}), "etcd: "),
-        (lambda g: g.call("/no/such/path", {}), "etcd: "),
-        (lambda g: g.transact({}, [Put("k", "x" * (2 << 20))]), "too large"),
+        (lambda g: g.transact({}, [Put("k", "x" * (2 << 20))]), "larger than max"),
     ],
 )
 def test_what_etcd_refuses_is_an_etcd_error_in_its_words(
@@ -161,6 +160,13 @@ def test_what_etcd_refuses_is_an_etcd_error_in_its_words(
     assert type(caught.value) is EtcdError
     assert "\n" not in caught.value.message
     assert len(caught.value.message) < 300
+
+
+def test_refusal_that_is_no_json_is_one_line(member: Member) -> None:
+    """etcd says "Not Found" and a newline for a path that this version does not have."""
+    with pytest.raises(EtcdError, match="Not Found") as caught:
+        member.gateway.call("/no/such/path", {})
+    assert "\n" not in caught.value.message
 
 
 def test_learner_that_does_not_run_is_added_listed_and_not_promoted(member: Member) -> None:
@@ -176,7 +182,7 @@ def test_learner_that_does_not_run_is_added_listed_and_not_promoted(member: Memb
         gateway.add_learner(url)
     with pytest.raises(EtcdError, match="too many learner"):
         gateway.add_learner("https://127.0.0.4:1")
-    with pytest.raises(EtcdError, match="(?i)learner|not found|not an active"):
+    with pytest.raises(EtcdError, match="learner|transferee"):
         gateway.move_leader(learner)
     assert put(member, "k/a", "1")  # a learner that is dead costs nothing (P2)
     gateway.remove(learner)
@@ -215,7 +221,6 @@ def test_watch_ends_with_its_etcd(member: Member) -> None:
         list(stream)
 
 
-@pytest.mark.xfail(reason="within() around a yield lasts between the results, and past the end")
 def test_watch_leaves_the_deadline_of_its_reader_alone(member: Member) -> None:
     """A call between two results of a watch has the deadline that it would have without."""
     stream = member.gateway.watch("k/", 1, 30.0)

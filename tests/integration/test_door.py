@@ -162,6 +162,37 @@ def test_stream_that_breaks_is_not_taken_for_whole(
     assert "a stream failed" in caplog.text
 
 
+def test_stream_to_the_end_that_breaks_lacks_the_goodbye(house: House) -> None:
+    """An HTTP/1.0 client tells a whole body from a cut one by TLS's close alert."""
+
+    def chunks(request: Request) -> Iterator[bytes]:
+        yield b"half"
+        if request.path == "/broken":
+            raise OSError("disk")
+
+    house.open(lambda request: Response(200, chunks(request)))
+    context = house.authority.client_context()
+    for path, whole in ((b"/broken", False), (b"/", True)):
+        raw = socket.create_connection(house.address, timeout=PATIENCE)
+        with context.wrap_socket(raw, suppress_ragged_eofs=False) as sock:
+            sock.sendall(b"GET %s HTTP/1.0\r\n\r\n" % path)
+            expected = contextlib.nullcontext() if whole else pytest.raises(OSError, match=r".")
+            with expected:
+                while sock.recv(65536):
+                    pass
+
+
+@pytest.mark.parametrize("transport", ["tls", "unix"])
+def test_client_that_is_refused_in_mid_body_can_send_it_and_read_why(
+    house: House, transport: str
+) -> None:
+    """The door takes the rest of a body that it will not have, so that the refusal is read."""
+    house.open(count)
+    connection = http_over(house.tls() if transport == "tls" else house.unix())
+    connection.request("POST", "/", body=b"x" * 4_000_000)
+    assert connection.getresponse().status == 413
+
+
 def test_head_request_gets_no_body(house: House) -> None:
     """HEAD is answered without a body, also where the answer is a stream, and keeps the line."""
     house.open(lambda request: lines_response(iter([{"a": 1}])))
@@ -364,9 +395,13 @@ def ticks(closed: threading.Event) -> Iterator[dict[str, int] | None]:
 
 @pytest.mark.parametrize("transport", ["tls", "unix"])
 def test_client_that_leaves_closes_the_stream(house: House, transport: str) -> None:
-    """The iterator behind a stream is closed soon after the client went away."""
+    """The iterator behind a stream is closed soon after the client went away.
+
+    It is held on to here, so that it is not closed by merely being forgotten.
+    """
     closed = threading.Event()
-    house.open(lambda request: lines_response(ticks(closed)))
+    stream = ticks(closed)
+    house.open(lambda request: lines_response(stream))
     sock = house.tls() if transport == "tls" else house.unix()
     sock.sendall(GET_1_0)
     assert sock.recv(10)
@@ -392,6 +427,22 @@ def test_silent_stream_notices_that_its_client_left(house: House) -> None:
     sock.sendall(GET_1_0)
     assert sock.recv(10)
     sock.close()
+    assert closed.wait(PATIENCE)
+
+
+def test_unix_peer_that_does_not_read_is_cut(house: House) -> None:
+    """The write deadline holds where the kernel has none of its own."""
+    closed = threading.Event()
+
+    def flood() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 65536
+        finally:
+            closed.set()
+
+    house.open(lambda request: Response(200, flood()), Limits(write_seconds=0.3))
+    house.unix().sendall(GET_1_0)
     assert closed.wait(PATIENCE)
 
 

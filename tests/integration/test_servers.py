@@ -67,6 +67,23 @@ def test_quorum_lost_is_never_claimed_and_comes_back(make_cluster: MakeCluster) 
     mgt3.wait_for_quorum()
 
 
+def test_server_that_returns_alone_hides_no_member(make_cluster: MakeCluster) -> None:
+    """The first one up after a power cut lists the others as offline, and claims nothing (P8).
+
+    An etcd that starts without a quorum answers nobody, not even a read that is not linearizable.
+    """
+    cluster = make_cluster(3)
+    for server in cluster.servers.values():
+        server.kill()
+    mgt2 = cluster["mgt2"]
+    mgt2.start()
+    result = mgt2.run("show")
+    assert result.code == QuorumError.exit_code
+    assert result.lines[:2] == ["Quorum: False", "Leader: unknown"]
+    listed = [line.strip() for line in result.lines if line.startswith("  ")]
+    assert set(listed) == {"mgt1", "mgt2", "mgt3"}
+
+
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_all_servers_return_in_another_order(make_cluster: MakeCluster, how: str) -> None:
     """A collective that was down comes back by itself, with the same members."""

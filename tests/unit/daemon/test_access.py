@@ -50,7 +50,8 @@ def test_certificate_of_a_member_opens_the_door(name: str, serial: str) -> None:
         ("mgt1", "c1", RemovedError),
     ],
 )
-def test_any_other_certificate_does_not(name: str | None, serial: str, error: type[Exception]
+def test_any_other_certificate_does_not(
+    name: str | None, serial: str, error: type[Exception]
 ) -> None:
     """None at all, another's, one that no record lists (minted with a copy of the CA's key)."""
     with pytest.raises(error):

@@ -193,8 +193,6 @@ def test_server_without_the_ca_key_leaves_its_list_alone(tmp_path: Path, bundle:
 
 
 @pytest.mark.parametrize(("days", "due"), [(0, False), (243, False), (244, True), (365, True)])
-def test_leaf_is_renewed_after_two_thirds_of_its_life(
-    folder: Path, days: int, due: bool
-) -> None:
+def test_leaf_is_renewed_after_two_thirds_of_its_life(folder: Path, days: int, due: bool) -> None:
     """A year's certificate, after some eight months."""
     assert renewal_due(Credentials(folder).leaf, NOW + timedelta(days=days)) is due

@@ -25,7 +25,7 @@ DEFAULTS = Settings(
     etcd=None,
     allow_unsafe_etcd=False,
     heartbeat_ms=50,
-    election_ms=500,
+    election_ms=450,
     hosts=None,
     invitation_ttl=3600.0,
     learner_timeout=300.0,
@@ -192,7 +192,7 @@ def test_setting_without_a_value_is_refused(line: str) -> None:
         (
             "\nheartbeat_ms = 200",
             "c.conf:2: election_ms must be at least 5 times heartbeat_ms (200), "
-            "found the default 500",
+            "found the default 450",
         ),
         (
             "election_ms = 249",

@@ -137,7 +137,6 @@ def test_program_that_does_not_end_is_an_etcd_error(
         identify(program(tmp_path / "etcd", "exec sleep 60"))
 
 
-@pytest.mark.xfail(reason="identify decodes the output strictly", raises=UnicodeDecodeError)
 def test_program_that_prints_no_text_is_an_etcd_error(tmp_path: Path) -> None:
     """Bytes that are not UTF-8 are an output without a version."""
     with pytest.raises(EtcdError):

@@ -58,7 +58,6 @@ def test_view_after_events_is_what_a_dict_would_be(
         assert dict(before.items) == copy
 
 
-@pytest.mark.xfail(reason="View.updated reads its iterable of deletes once for each key")
 def test_deletes_may_be_an_iterator() -> None:
     """The annotation says iterable, so one that can be read only once is as good as a set."""
     view = View(1, {"a": Item(b"", 1), "b": Item(b"", 1)})

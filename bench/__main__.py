@@ -1,0 +1,132 @@
+"""``python -m bench``: measure, print a table for each etcd, and write it to ``bench/results``.
+
+The exit status says whether all was measured, not whether the bars are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench import commands, failover, handover, join, machine, memory, report, survivor
+from bench.network import sweep
+from bench.place import Place, SkippedError, say
+from bench.report import Row
+from sandbox.interrupts import INTERRUPTED, interruptible
+from tests.harness import HarnessError
+from tools.etcd_versions import Etcd, find_etcds
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Something to measure.
+
+    Attributes:
+        row: its number in the table.
+        what: a few words.
+        measure: does it.
+    """
+
+    row: str
+    what: str
+    measure: Callable[[Place], Iterable[Row]]
+
+
+MEASUREMENTS = (
+    Measurement("1", "show against etcdctl", commands.show),
+    Measurement("2", "invite against etcdctl", commands.invite),
+    Measurement("3", "joins", join.measure),
+    Measurement("4", "leader killed", failover.killed),
+    Measurement("5", "leader stopped", failover.stopped),
+    Measurement("6", "leader cut off", failover.cut_off),
+    Measurement("7", "leader stopped cleanly", handover.measure),
+    Measurement("8", "show with all others dead", survivor.measure),
+    Measurement("9", "memory", memory.measure),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what the arguments ask for."""
+    options = _parser().parse_args(arguments)
+    etcds = [e for e in find_etcds() if not options.etcd or e.version_text in options.etcd]
+    if not etcds:
+        print("bench: error: no such etcd; see python -m tools.etcd_versions", file=sys.stderr)
+        return 2
+    chosen = [m for m in MEASUREMENTS if not options.only or m.row in options.only]
+    sweep()
+    try:
+        with interruptible():
+            missing = [_bench(etcd, chosen, options) for etcd in etcds]
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 1 if any(missing) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the figures.")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="ROW",
+        choices=[m.row for m in MEASUREMENTS],
+        help="measure this row alone; can be given again. Rows of earlier runs stay in the file",
+    )
+    parser.add_argument(
+        "--etcd", action="append", metavar="VERSION", help="with this etcd alone (default: each)"
+    )
+    parser.add_argument("--rounds", type=_count, help="how often, instead of what is usual")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long to wait, before each row, for others to leave the machine alone "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--dry", action="store_true", help="do not write to bench/results")
+    return parser
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError
+    return count
+
+
+def _bench(etcd: Etcd, chosen: Sequence[Measurement], options: argparse.Namespace) -> bool:
+    """Measure with one etcd, print and write; return whether a row is missing."""
+    place = Place(etcd, options.rounds)
+    rows = [row for m in chosen for row in _rows(place, m, options.patience)]
+    where = machine.describe(etcd)
+    print(f"\netcd {etcd.version_text}\n{where}\n\n{report.table(rows)}\n")
+    for note in report.notes(rows):
+        print(f"* {note}")
+    if not options.dry:
+        report.write(etcd.version_text, where, rows)
+    return any(row.ours is None for row in rows)
+
+
+def _rows(place: Place, measurement: Measurement, patience: float) -> Iterator[Row]:
+    busy = machine.wait_until_quiet(patience)
+    say(f"etcd {place.etcd.version_text}, row {measurement.row}: {measurement.what}")
+    try:
+        for row in measurement.measure(place):
+            yield row.at(busy)
+    except SkippedError as reason:
+        yield _nothing(measurement, f"skipped: {reason}", busy)
+    except HarnessError as error:
+        say(str(error))
+        first = str(error).splitlines()[0]
+        yield _nothing(measurement, f"not measured: {first}", busy)
+
+
+def _nothing(measurement: Measurement, why: str, busy: float) -> Row:
+    row = Row(measurement.row, measurement.what, None, "-", None, notes=(why,))
+    return row.at(busy)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

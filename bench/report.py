@@ -1,0 +1,109 @@
+"""Rows of the table, printed and kept as markdown.
+
+It judges only by what a row says of itself.
+
+Invariants:
+  * No name of a host, no path and no date is in it.
+  * A run of some rows replaces these and keeps the others, if the machine is the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.sample import Sample
+
+_RESULTS = Path(__file__).resolve().parent / "results"
+_HEAD = ("row", "what", "ours", "other side", "compared", "bar", "verdict", "busy before")
+_KEY = re.compile(r"\| (\d+\w*) \|")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line.
+
+    Attributes:
+        key: such as ``3b``.
+        what: is measured.
+        ours: the figures; None where there are none.
+        bar: what they are held against.
+        kept: whether they keep it; None where it cannot be said.
+        other: the other side's figures, measured in the same run, with their name.
+        compared: how the two compare.
+        notes: sentences below the table.
+        busy: share of processor time that others took just before, 0 to 1.
+    """
+
+    key: str
+    what: str
+    ours: Sample | None
+    bar: str
+    kept: bool | None
+    other: str = ""
+    compared: str = ""
+    notes: tuple[str, ...] = ()
+    busy: float = 0.0
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The texts of the line, in the order of the columns."""
+        verdict = {True: "pass", False: "miss", None: "-"}[self.kept]
+        ours = "-" if self.ours is None else str(self.ours)
+        busy = f"{self.busy:.0%}"
+        other, compared = self.other or "-", self.compared or "-"
+        return self.key, self.what, ours, other, compared, self.bar, verdict, busy
+
+    def at(self, busy: float) -> Row:
+        """Return the row with how busy the machine was."""
+        return replace(self, busy=busy)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the rows as a markdown table that is also good to read as it is."""
+    lines = [_HEAD, *(row.cells for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
+    texts = [_line(line, widths) for line in lines]
+    texts.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(texts)
+
+
+def notes(rows: Iterable[Row]) -> list[str]:
+    """Return the notes of the rows, each with its row's number."""
+    return [f"{row.key}: {note}" for row in rows for note in row.notes]
+
+
+def write(version: str, machine: str, rows: Sequence[Row]) -> None:
+    """Write the rows to ``bench/results/VERSION.md``, over the same rows of an earlier run."""
+    path = _RESULTS / f"{version}.md"
+    old = path.read_text().splitlines() if path.exists() else []
+    if machine not in old:
+        old = []
+    replaced = {row.key for row in rows}
+    lines = {key: _line(cells, None) for key, cells in _kept(old, replaced)}
+    lines |= {row.key: _line(row.cells, None) for row in rows}
+    said = [line for line in old if line.startswith("* ") and _note_key(line) not in replaced]
+    said += [f"* {note}" for note in notes(rows)]
+    head = [_line(_HEAD, None), "|" + "---|" * len(_HEAD)]
+    body = [lines[key] for key in sorted(lines)]
+    text = [f"# etcd {version}", "", machine, "", *head, *body, "", *sorted(said)]
+    _RESULTS.mkdir(exist_ok=True)
+    path.write_text("\n".join(text).rstrip() + "\n")
+
+
+def _kept(old: Iterable[str], replaced: set[str]) -> Iterable[tuple[str, tuple[str, ...]]]:
+    for line in old:
+        match = _KEY.match(line)
+        if match is not None and match[1] not in replaced:
+            yield match[1], tuple(cell.strip() for cell in line.strip("|").split("|"))
+
+
+def _note_key(line: str) -> str:
+    return line.removeprefix("* ").partition(":")[0]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int] | None) -> str:
+    padded = [cell.ljust(widths[i]) if widths else cell for i, cell in enumerate(cells)]
+    return f"| {' | '.join(padded)} |"
