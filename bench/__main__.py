@@ -82,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="how long to wait, before each row, for others to leave the machine alone "
-        "(default: %(default)s)",
+        help="how long to wait, in all rounds of a row, for others to leave the machine "
+        "alone (default: %(default)s)",
     )
     parser.add_argument("--dry", action="store_true", help="do not write to bench/results")
     return parser
@@ -98,8 +98,10 @@ def _count(text: str) -> int:
 
 def _bench(etcd: Etcd, chosen: Sequence[Measurement], options: argparse.Namespace) -> bool:
     """Measure with one etcd, print and write; return whether a row is missing."""
-    place = Place(etcd, options.rounds)
-    rows = [row for m in chosen for row in _rows(place, m, options.patience)]
+    rows: list[Row] = []
+    for measurement in chosen:
+        place = Place(etcd, options.rounds, machine.Quiet(options.patience))
+        rows += _rows(place, measurement)
     where = machine.describe(etcd)
     print(f"\netcd {etcd.version_text}\n{where}\n\n{report.table(rows)}\n")
     for note in report.notes(rows):
@@ -109,23 +111,21 @@ def _bench(etcd: Etcd, chosen: Sequence[Measurement], options: argparse.Namespac
     return any(row.ours is None for row in rows)
 
 
-def _rows(place: Place, measurement: Measurement, patience: float) -> Iterator[Row]:
-    busy = machine.wait_until_quiet(patience)
+def _rows(place: Place, measurement: Measurement) -> Iterator[Row]:
     say(f"etcd {place.etcd.version_text}, row {measurement.row}: {measurement.what}")
     try:
         for row in measurement.measure(place):
-            yield row.at(busy)
+            yield row.at(place.quiet.typical)
     except SkippedError as reason:
-        yield _nothing(measurement, f"skipped: {reason}", busy)
+        yield _nothing(measurement, f"skipped: {reason}")
     except HarnessError as error:
         say(str(error))
         first = str(error).splitlines()[0]
-        yield _nothing(measurement, f"not measured: {first}", busy)
+        yield _nothing(measurement, f"not measured: {first}")
 
 
-def _nothing(measurement: Measurement, why: str, busy: float) -> Row:
-    row = Row(measurement.row, measurement.what, None, "-", None, notes=(why,))
-    return row.at(busy)
+def _nothing(measurement: Measurement, why: str) -> Row:
+    return Row(measurement.row, measurement.what, None, "-", None, notes=(why,))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def _compare(
     ours, theirs = [], []
     count = place.count(_PAIRS)
     for number in range(-_WARM, count):
+        place.quiet.wait()
         seconds = command(servers[number % len(servers)])
         other = endpoint_status(place.etcd, servers).seconds
         if number >= 0:

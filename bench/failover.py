@@ -127,6 +127,7 @@ def _measure(place: Place, cluster: Cluster, fault: Fault) -> Row:
         leader = settle(cluster)
         survivors = [server for server in cluster.servers.values() if server is not leader]
         asked, watched = survivors[number % 2], survivors[1 - number % 2]
+        place.quiet.wait()
         rounds.append(_round(leader, asked, watched, fault))
         fault.mend(leader)
         say(f"leader {fault.what}: {rounds[-1]}")

@@ -33,7 +33,7 @@ def measure(place: Place) -> Iterator[Row]:
     gaps, usual, lost, stops = [], [], [], []
     with place.collective() as cluster:
         for _ in range(place.count(_ROUNDS)):
-            writer, begun, seconds = _round(cluster)
+            writer, begun, seconds = _round(place, cluster)
             usual.append(writer.longest_gap(begun - _BEFORE_SECONDS, begun))
             gaps.append(writer.longest_gap(begun, time.monotonic()))
             lost.append(writer.given_up)
@@ -56,9 +56,10 @@ def measure(place: Place) -> Iterator[Row]:
     )
 
 
-def _round(cluster: Cluster) -> tuple[Writer, float, float]:
+def _round(place: Place, cluster: Cluster) -> tuple[Writer, float, float]:
     leader = settle(cluster)
     follower = next(server for server in cluster.servers.values() if server is not leader)
+    place.quiet.wait()
     writer = Writer(follower)
     writer.start()
     rest(_BEFORE_SECONDS)

@@ -25,7 +25,7 @@ def measure(place: Place) -> Iterator[Row]:
     rounds = []
     for _ in range(place.count(_CLUSTERS)):
         with place.cluster() as cluster:
-            rounds.append(_round(cluster))
+            rounds.append(_round(place, cluster))
         say("joins: " + ", ".join(f"{seconds * 1000:.0f} ms" for seconds in rounds[-1]))
     for (key, which), values in zip(_JOINERS, zip(*rounds, strict=True), strict=True):
         sample = Sample.of(values)
@@ -33,10 +33,11 @@ def measure(place: Place) -> Iterator[Row]:
         yield Row(key, f"join to `Success` as a voter, {which}", sample, "1000 ms", kept)
 
 
-def _round(cluster: Cluster) -> list[float]:
+def _round(place: Place, cluster: Cluster) -> list[float]:
     first, *joiners = cluster.add_running(1 + len(_JOINERS))
     tokens = [checked(first, "invite", server.name).out for server in joiners]
     seconds = []
+    place.quiet.wait()
     for server, token in zip(joiners, tokens, strict=True):
         timed = checked(server, "join", first.door_name, "-i", "-", input=token)
         _refuse_learner(server)

@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import platform
 import re
+import statistics
 import subprocess
 import threading
 from pathlib import Path
 
 from tools.etcd_versions import Etcd
 
-_QUIET = 0.10
-_LOOK_SECONDS = 1.0
+# The idle servers of a measurement take some of it themselves.
+_QUIET = 0.15
+_LOOK_SECONDS = 0.2
 
 
 def describe(etcd: Etcd) -> str:
@@ -28,19 +30,32 @@ def describe(etcd: Etcd) -> str:
     )
 
 
-def wait_until_quiet(patience: float) -> float:
-    """Wait until others leave the machine alone.
+class Quiet:
+    """Waits, before each round of a measurement, until others leave the machine alone.
 
-    Args:
-        patience: for how long to wait at most, seconds.
-
-    Returns:
-        The share of all processor time that was taken in the last second, 0 to 1.
+    Invariants:
+      * It waits no longer, over all rounds, than its patience lasts.
     """
-    waited = 0.0
-    while (busy := _busy_share()) > _QUIET and waited < patience:
-        waited += _LOOK_SECONDS
-    return busy
+
+    def __init__(self, patience: float) -> None:
+        """Prepare.
+
+        Args:
+            patience: for how long to wait at most, seconds; a first short look is free.
+        """
+        self._patience = patience
+        self._shares: list[float] = []
+
+    def wait(self) -> None:
+        """Return when the machine is quiet, or the patience is gone."""
+        while (share := _busy_share()) > _QUIET and self._patience > 0:
+            self._patience -= _LOOK_SECONDS
+        self._shares.append(share)
+
+    @property
+    def typical(self) -> float:
+        """The share of processor time that was in use before a round, 0 to 1: the median."""
+        return statistics.median(self._shares) if self._shares else 0.0
 
 
 def _busy_share() -> float:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from bench.machine import Quiet
 from tests.harness import Cluster, Server, temporary_folder
 from tools.etcd_versions import Etcd
 
@@ -29,10 +30,12 @@ class Place:
     Attributes:
         etcd: the version to use.
         rounds: how often; None for what is usual for the measurement.
+        quiet: to wait for before each round.
     """
 
     etcd: Etcd
     rounds: int | None
+    quiet: Quiet
 
     def count(self, usual: int) -> int:
         """Return how often to measure."""

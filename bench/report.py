@@ -34,7 +34,7 @@ class Row:
         other: the other side's figures, measured in the same run, with their name.
         compared: how the two compare.
         notes: sentences below the table.
-        busy: share of processor time that others took just before, 0 to 1.
+        busy: share of processor time in use right before a round, 0 to 1: the median.
     """
 
     key: str

@@ -25,7 +25,7 @@ def measure(place: Place) -> Iterator[Row]:
     firsts, laters = [], []
     with place.collective() as cluster:
         for number in range(place.count(_ROUNDS)):
-            first, later, led = _round(cluster, number % 2 == 0)
+            first, later, led = _round(place, cluster, number % 2 == 0)
             firsts.append((first, led))
             laters.append((later, led))
             say(f"alone: {first.seconds * 1000:.0f} ms, later {later.seconds * 1000:.0f} ms")
@@ -53,11 +53,12 @@ def _row(key: str, when: str, calls: list[tuple[Timed, bool]]) -> Row:
     )
 
 
-def _round(cluster: Cluster, keep_leader: bool) -> tuple[Timed, Timed, bool]:
+def _round(place: Place, cluster: Cluster, keep_leader: bool) -> tuple[Timed, Timed, bool]:
     leader = settle(cluster)
     followers = [server for server in cluster.servers.values() if server is not leader]
     survivor = leader if keep_leader else followers[0]
     others = [server for server in cluster.servers.values() if server is not survivor]
+    place.quiet.wait()
     _kill(others)
     first = collective(survivor, "show")
     rest(_LATER_SECONDS)

@@ -66,6 +66,7 @@ class Node:
         plan: Plan,
         credentials: Credentials,
         on_view: Callable[[Node, View], None],
+        remembered: View,
     ) -> None:
         """Put the parts together; nothing runs yet.
 
@@ -73,14 +74,16 @@ class Node:
             frame: etcd's process and where things are.
             plan: which member this is.
             credentials: certificates in use.
-            on_view: called with each new view of the records, before ``synced`` reports it.
+            on_view: called with each new view of the records.
+            remembered: the records as they were in the last run.
         """
         self._frame = frame
         self.plan = plan
         self.credentials = credentials
         self.gateway = Gateway(Path(frame.layout.etcd_socket))
         self.store = Store(self.gateway)
-        self.replica = Replica(self.store, [self._revoke, lambda view: on_view(self, view)])
+        listeners = [self._revoke, lambda view: on_view(self, view)]
+        self.replica = Replica(self.store, listeners, remembered)
         self.prober = Prober(plan.name, credentials.client_context, self._check)
         self._stopping = threading.Event()
         self._revoked: frozenset[str] | None = None
@@ -103,6 +106,7 @@ class Node:
         )
         arguments = etcd_arguments(self.plan, paths, self._frame.timing, self._frame.listen)
         self._frame.etcd.start(arguments)
+        self.prober.follow(self.replica.view.members.values())
         self.replica.start()
 
     def stop(self, hand_over: bool = True) -> None:
@@ -217,5 +221,7 @@ class Node:
         """Rewrite the revocation list when the records revoke more than it does."""
         revoked = frozenset(view.revoked)
         if revoked != self._revoked:
+            # If the disk is full this raises, the view is not taken, and it is tried again: a
+            # member must not say that it refuses somebody whom its etcd still lets in.
             self.credentials.revoke(revoked, utc_now())
             self._revoked = revoked

@@ -26,17 +26,24 @@ Listener = Callable[[View], None]
 class Replica:
     """A thread that follows the store."""
 
-    def __init__(self, store: Store, listeners: list[Listener]) -> None:
+    def __init__(self, store: Store, listeners: list[Listener], remembered: View) -> None:
+        """Prepare; ``start`` begins.
+
+        Args:
+            store: to follow.
+            listeners: get each new view.
+            remembered: the view of the last run, until etcd has told something newer.
+        """
         self._store = store
         self._listeners = listeners
         self._changed = threading.Condition()
-        self._view = View(0)
+        self._view = remembered
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
 
     @property
     def view(self) -> View:
-        """The newest view; revision 0 when there was none yet."""
+        """The newest view, at first that of the last run; revision 0 when there was none yet."""
         return self._view
 
     def start(self) -> None:

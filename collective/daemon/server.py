@@ -88,7 +88,7 @@ class CollectiveServer:
     @property
     def credentials(self) -> Credentials:
         """The certificates in use."""
-        return self.credentials_in_use
+        return self._credentials
 
     def start(self) -> None:
         """Begin or go on with the life that the state file names; doors are not opened here.
@@ -123,8 +123,8 @@ class CollectiveServer:
     def live(self, plan: Plan) -> None:
         """Begin a life. A server that was removed has none: it only answers."""
         self._plan = plan
-        self.credentials_in_use = Credentials(Path(self.layout.pki))
-        self.credentials_in_use.guard = self.doors.between_handshakes
+        self._credentials = Credentials(Path(self.layout.pki))
+        self._credentials.guard = self.doors.between_handshakes
         if plan.mode is Mode.REMOVED:
             return
         if lives.data_is_lost(self.layout, plan):
@@ -136,7 +136,8 @@ class CollectiveServer:
         listen = lives.listen_addresses(self.settings, plan.address)
         timing = Timing(self.settings.heartbeat_ms, self.settings.election_ms)
         frame = Frame(self.layout, self._etcd, timing, listen)
-        node = Node(frame, plan, self.credentials_in_use, self._on_view)
+        remembered = self.state.load_view()
+        node = Node(frame, plan, self._credentials, self._on_view, remembered)
         self.node = node
         self._duties = Duties(node, self.settings.learner_timeout)
         node.start()
@@ -172,7 +173,7 @@ class CollectiveServer:
             if view.members:
                 return
             status = node.status()
-            plan, serial = node.plan, self.credentials_in_use.leaf.serial
+            plan, serial = node.plan, self._credentials.leaf.serial
             record = MemberRecord(
                 plan.name,
                 f"{status.member_id:016x}",
@@ -200,8 +201,22 @@ class CollectiveServer:
             self.doors.close_where(
                 lambda peer: peer.certificate is not None and peer.certificate.serial in revoked
             )
-        if self._duties is not None:
-            self._duties.wake()
+        duties = self._duties
+        if duties is not None:
+            duties.wake()
+        self._remember(node, view)
+
+    def _remember(self, node: Node, view: View) -> None:
+        """Keep the records for a start without a quorum, where they have changed."""
+        known = node.replica.view
+        if (known.members, known.revoked) == (view.members, view.revoked):
+            return
+        with self.life:
+            if self.node is node:
+                try:
+                    self.state.save_view(view)
+                except CollectiveError as error:
+                    log.error("the records cannot be remembered: %s", error)
 
     def _watch(self) -> None:
         """Find out that this server was removed, and renew its certificate in time."""

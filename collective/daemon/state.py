@@ -9,8 +9,10 @@ from pathlib import Path
 
 from collective.files import make_private_folder, read_private, write_atomically
 from collective.model.plan import Plan
+from collective.model.view import View
 
 _NAME = "server.json"
+_VIEW = "view.json"
 _JOIN_KEY = "join.key"
 
 
@@ -36,6 +38,21 @@ class State:
     def save(self, plan: Plan) -> None:
         """Replace the plan; when this returns it survives a power cut."""
         write_atomically(self._folder / _NAME, plan.to_json().encode())
+
+    def load_view(self) -> View:
+        """Return the records as this server last saw them; empty if it never did."""
+        try:
+            return View.from_json(read_private(self._folder / _VIEW).decode("utf-8", "replace"))
+        except FileNotFoundError:
+            return View(0)
+
+    def save_view(self, view: View) -> None:
+        """Remember the records: etcd tells nothing before it has found a quorum."""
+        write_atomically(self._folder / _VIEW, view.to_json().encode())
+
+    def drop_view(self) -> None:
+        """Forget the records: they are of another collective."""
+        (self._folder / _VIEW).unlink(missing_ok=True)
 
     def join_key(self) -> bytes | None:
         """Return the key that an unfinished join is claimed with, or None."""

@@ -8,11 +8,14 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from collective.errors import ProtocolError
 from collective.model.records import (
+    FORMAT,
     Change,
     Invitation,
     MemberRecord,
@@ -105,6 +108,37 @@ class View:
     def by_member_id(self, member_id: str) -> MemberRecord | None:
         """Return the member with an etcd id."""
         return next((m for m in self.members.values() if m.member_id == member_id), None)
+
+    def to_json(self) -> str:
+        """Return what a server remembers of the view for a start without a quorum.
+
+        That is members and revoked certificates. Invitations are left out: they are the store's.
+        """
+        kept = {
+            key: [item.value.decode("utf-8", "replace"), item.mod_revision]
+            for key, item in self.items.items()
+            if key.startswith((_MEMBERS, _REVOKED))
+        }
+        return json.dumps({"format": FORMAT, "revision": self.revision, "items": kept})
+
+    @classmethod
+    def from_json(cls, text: str) -> View:
+        """Read what ``to_json`` made; what cannot be read is an empty view.
+
+        It is a memory and not the truth, which the store has: so a broken or newer one is no
+        error.
+        """
+        try:
+            raw = json.loads(text)
+            items = {
+                str(key): Item(str(value).encode(), int(revision))
+                for key, (value, revision) in raw["items"].items()
+            }
+            view = cls(int(raw["revision"]), items)
+            _ = (view.members, view.revoked)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, ProtocolError):
+            return cls(0)
+        return view if raw.get("format") == FORMAT else cls(0)
 
     def _all(self, cls: type[R], prefix: str) -> Mapping[str, R]:
         return {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from collective.daemon import credentials
+from collective.daemon.credentials import Credentials
 from collective.errors import EtcdError
 from collective.etcd.arguments import Files, Timing, etcd_arguments
 from collective.etcd.binary import Etcd
@@ -21,6 +24,7 @@ from collective.etcd.store import Store
 from collective.model.layout import Layout
 from collective.model.names import certified_addresses, peer_url
 from collective.model.plan import Mode, Plan
+from collective.pki import make_request, new_key
 from tests.harness import temporary_folder, wait_until
 from tests.harness.ports import claim_ports
 from tools import etcd_versions
@@ -76,10 +80,15 @@ class Member:
 
     def wait(self, other_than: int | None = None) -> None:
         """Wait until it answers, with another process id than this one."""
+        wait_until(
+            lambda: self.process.pid not in (None, other_than), START_SECONDS, "a process of etcd"
+        )
+        self.wait_for_answer()
+
+    def wait_for_answer(self) -> None:
+        """Wait until whatever etcd runs here answers."""
 
         def answers() -> bool:
-            if self.process.pid in (None, other_than):
-                return False
             try:
                 with within(1.0):
                     self.gateway.range("x")
@@ -90,44 +99,79 @@ class Member:
         wait_until(answers, START_SECONDS, f"an answer of etcd ({self.process.failure})")
 
 
+@contextmanager
+def new_member(binary: Etcd, folder: Path, name: str, address: str) -> Iterator[Member]:
+    """Make a member with a CA of its own, whose etcd was not started yet."""
+    layout = Layout.from_environment({"COLLECTIVE_ROOT": str(folder)})
+    Path(layout.data).mkdir()
+    pki = Path(layout.pki)
+    now = datetime.now(timezone.utc)
+    credentials.prepare_fresh(pki, name, certified_addresses([address]), now)
+    credentials.install(pki)
+    ports = claim_ports([address])
+    plan = Plan(
+        mode=Mode.MEMBER,
+        name=name,
+        address=address,
+        door_port=ports.door,
+        peer_port=ports.peer,
+        cluster_token=secrets.token_hex(16),
+        initial_cluster=f"{name}={peer_url(address, ports.peer)}",
+        existing=False,
+    )
+    removed = threading.Event()
+    process = EtcdProcess(
+        binary, Path(layout.etcd_run), Path(layout.etcd_lock), lambda *_: removed.set()
+    )
+    gateway = Gateway(Path(layout.etcd_socket))
+    try:
+        yield Member(layout, plan, binary, process, gateway, Store(gateway), removed)
+    finally:
+        gateway.close()
+        process.close(2.0)
+        ports.release()
+
+
+def enrolled(joiner: Member, member: Member) -> Member:
+    """Return the joiner as a learner of the other's cluster, with a leaf of its CA."""
+    pki = Path(joiner.layout.pki)
+    authority = Credentials(Path(member.layout.pki)).authority()
+    key, name, now = new_key(), joiner.plan.name, datetime.now(timezone.utc)
+    addresses = certified_addresses([joiner.plan.address])
+    leaf = authority.issue(make_request(key, name), name, addresses, now)
+    bundle = credentials.Bundle(key, leaf, authority.certificate_pem, authority.crl((), now))
+    credentials.prepare(pki, bundle, None)
+    shutil.rmtree(pki)
+    credentials.install(pki)
+    url = peer_url(joiner.plan.address, joiner.plan.peer_port)
+    member.gateway.add_learner(url)
+    plan = replace(
+        joiner.plan,
+        existing=True,
+        cluster_token=member.plan.cluster_token,
+        initial_cluster=f"{member.plan.initial_cluster},{name}={url}",
+    )
+    return replace(joiner, plan=plan)
+
+
 @pytest.fixture
 def idle(etcd: etcd_versions.Etcd) -> Iterator[Member]:
     """A member whose etcd was not started yet."""
-    with temporary_folder() as folder:
-        layout = Layout.from_environment({"COLLECTIVE_ROOT": str(folder)})
-        Path(layout.data).mkdir()
-        pki = Path(layout.pki)
-        now = datetime.now(timezone.utc)
-        credentials.prepare_fresh(pki, "mgt1", certified_addresses([ADDRESS]), now)
-        credentials.install(pki)
-        ports = claim_ports([ADDRESS])
-        plan = Plan(
-            mode=Mode.MEMBER,
-            name="mgt1",
-            address=ADDRESS,
-            door_port=ports.door,
-            peer_port=ports.peer,
-            cluster_token=secrets.token_hex(16),
-            initial_cluster=f"mgt1={peer_url(ADDRESS, ports.peer)}",
-            existing=False,
-        )
-        binary = Etcd(etcd.etcd, etcd.version)
-        removed = threading.Event()
-        process = EtcdProcess(
-            binary, Path(layout.etcd_run), Path(layout.etcd_lock), lambda *_: removed.set()
-        )
-        gateway = Gateway(Path(layout.etcd_socket))
-        member = Member(layout, plan, binary, process, gateway, Store(gateway), removed)
-        try:
-            yield member
-        finally:
-            gateway.close()
-            process.close(2.0)
-            ports.release()
+    binary = Etcd(etcd.etcd, etcd.version)
+    with temporary_folder() as folder, new_member(binary, folder, "mgt1", ADDRESS) as made:
+        yield made
+
+
+@pytest.fixture
+def stranger(etcd: etcd_versions.Etcd) -> Iterator[Member]:
+    """Another such member, which has nothing to do with the first."""
+    binary = Etcd(etcd.etcd, etcd.version)
+    with temporary_folder() as folder, new_member(binary, folder, "mgt2", "127.0.0.3") as made:
+        yield made
 
 
 @pytest.fixture
 def member(idle: Member) -> Member:
     """A member whose etcd runs and answers."""
     idle.start()
-    return replace(idle)
+    return idle

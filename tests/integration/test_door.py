@@ -459,7 +459,7 @@ def test_stop_lets_a_request_end_and_closes_what_waits(house: House) -> None:
     idle, busy = house.tls(), house.unix()
     busy.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
     assert entered.wait(PATIENCE)
-    stopper = threading.Thread(target=house.server.stop, args=(PATIENCE,))
+    stopper = threading.Thread(target=house.server.stop, args=(6 * PATIENCE,))
     stopper.start()
     assert read_to_end(idle) == b""
     assert not house.path.exists()
