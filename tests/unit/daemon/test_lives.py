@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_data_of_nobody_is_moved_aside(layout: Layout, state: State) -> None:
     Path(layout.pki).mkdir()
     Path(layout.pki, "ca.key").write_text("precious too")
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
-    etcd, pki = map(Path, plan.aside)
+    pki, etcd = sorted(map(Path, plan.aside), key=lambda place: place.name != "pki")
     assert (etcd / "member/wal").read_text() == "precious"
     assert (pki / "ca.key").read_text() == "precious too"
     assert not Path(layout.etcd_data).exists()
@@ -283,3 +284,51 @@ def test_data_is_lost_where_it_was_and_is_not(
     if there:
         write_etcd(layout, "")
     assert lives.data_is_lost(layout, plan) is lost
+
+
+@pytest.mark.parametrize("step", ["begin_rest", "rest", "begin_alone"])
+@pytest.mark.parametrize(
+    ("cut", "times"),
+    [
+        ("prepare_fresh", 1),
+        ("set_aside", 1),
+        ("set_aside", 2),
+        ("install", 1),
+    ],
+)
+def test_server_that_was_cut_on_its_way_out_or_back_can_start(
+    layout: Layout,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    cut: str,
+    times: int,
+) -> None:
+    """After any kill -9, what the next start finds is a plan with the files that it needs (P5)."""
+    plan = lives.begin_alone(layout, state, SETTINGS, NOW)
+    plan = replace(plan, started=True)
+    state.save(plan)
+    write_etcd(layout, "old")
+
+    def go() -> None:
+        left = plan
+        if step != "begin_alone":
+            left = lives.begin_rest(layout, state, left, "deleted", LATER)
+            if step == "rest":
+                lives.rest(layout, state, left, LATER)
+        else:
+            state.save(replace(plan, mode=Mode.REMOVED))
+            lives.begin_alone(layout, state, SETTINGS, LATER)
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        killed_after(patch, cut, times)
+        go()
+    credentials.repair(Path(layout.pki))
+    found = state.load()
+    assert found is not None
+    if found.mode is Mode.LEAVING:
+        found = lives.rest(layout, state, found, LATER)
+    assert Credentials(Path(layout.pki)).leaf.name == "mgt1"
+    if found.mode is Mode.MEMBER:
+        assert not lives.data_is_lost(layout, found)
+    assert [v for k, v in everything(layout).items() if k.endswith("wal")] == [b"old"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextvars
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -177,7 +178,7 @@ def test_answer_that_is_no_object_is_read_as_an_empty_one(answer: object) -> Non
 def test_answer_without_what_is_needed_is_an_etcd_error(call: str) -> None:
     """Something else that answers on the socket gives no foreign error."""
     gateway, _ = gateway_over({})
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "status": gateway.status,
         "range": lambda: gateway.range("a"),
         "transact": lambda: gateway.transact({}, ()),

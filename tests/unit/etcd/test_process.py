@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_pauses_grow_to_a_limit() -> None:
     assert pauses[0] <= 0.5
     assert pauses == sorted(pauses)
     assert max(pauses) == pauses[-1] <= 60
-    assert all(later <= 2 * sooner for sooner, later in zip(pauses, pauses[1:], strict=False))
+    assert all(later <= 2 * sooner for sooner, later in pairwise(pauses))
 
 
 @given(st.integers(-5, 10**9))

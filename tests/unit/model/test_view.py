@@ -105,7 +105,7 @@ def test_view_sorts_records_by_kind() -> None:
 def test_empty_view_has_nothing() -> None:
     """A store that nobody wrote to is no error."""
     view = View(1)
-    assert not (view.members or view.invitations or view.revoked or view.voters)
+    assert [*view.members, *view.invitations, *view.revoked, *view.voters] == []
     assert view.change is None
     assert view.by_member_id("1") is None
 
