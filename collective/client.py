@@ -43,7 +43,12 @@ def ask(path: str, method: str, route: str, body: dict[str, Any] | None, seconds
 
     data = json.dumps({"format": _FORMAT, **(body or {})}).encode()
     for line in _exchange(path, method, route, data, seconds, "application/json"):
-        value = json.loads(line)
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise ProtocolError("collectived answered with something other than JSON")
         if "error" in value:
             raise from_wire(value["error"])
         if "result" in value:

@@ -66,7 +66,7 @@ def _ask(socket: str, method: str, route: str, seconds: float, body: bytes = b""
                 output.say(text)
             elif kind == "n":
                 output.note(text)
-            elif kind == "x":
+            elif kind == "x" and text.isdigit():
                 return int(text)
     finally:
         progress.end()

@@ -116,7 +116,10 @@ def _invite(server: CollectiveServer, raw: Mapping[str, Any], emit: Emit) -> Any
             f"cannot invite {name} as a server that does not vote: not supported yet",
             "leave out -n to invite it as a voter",
         )
-    seconds = int(raw.get("ttl") or server.settings.invitation_ttl)
+    ttl = raw.get("ttl", server.settings.invitation_ttl)
+    if not isinstance(ttl, int | float) or isinstance(ttl, bool) or ttl != ttl:
+        raise InputError("the ttl must be a number of seconds")
+    seconds = int(min(ttl, _LONGEST_TTL + 1))
     if not _SHORTEST_TTL <= seconds <= _LONGEST_TTL:
         raise InputError(f"the ttl must be from 10s to 30d, found {seconds}s")
     token = membership.invite(server.require_node(), name, seconds)

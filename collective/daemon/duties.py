@@ -20,7 +20,7 @@ from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError
 from collective.etcd.gateway import EtcdMember, Status, within
-from collective.model.records import Change, Role
+from collective.model.records import Change, MemberRecord, Role
 from collective.model.view import View
 from collective.protocol import messages
 
@@ -35,6 +35,7 @@ _REMOVE_TRIES = 4
 CHANGE_SECONDS = 1.0
 # Whoever began a change finishes it; only when that takes so long is it taken over.
 _PATIENCE_SECONDS = 2.0
+_ADD_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Duties:
         self._timeout = learner_timeout
         self._progress: dict[int, Progress] = {}
         self._pending: tuple[Change, float] | None = None
+        self._lost: dict[str, float] = {}
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="duties", daemon=True)
@@ -112,38 +114,60 @@ class Duties:
             self._progress = {}
             return False
         view = self._node.replica.view
-        if self._is_overdue(view.change):
-            assert view.change is not None
-            finish(self._node, view.change)
+        self._take_over(view.change)
         with within(_CALL_SECONDS):
-            learners = [m for m in self._node.gateway.members() if m.learner]
-        self._settle_records(view, learners)
+            members = self._node.gateway.members()
+        learners = [m for m in members if m.learner]
+        self._settle_records(view, members)
         indexes = {m.id: self._try_promotion(view, m) for m in learners}
         seen = {member: index for member, index in indexes.items() if index is not None}
         self._progress = advance(self._progress, seen, elapsed())
         for member in stuck(self._progress, elapsed(), self._timeout):
-            self._evict(view, member)
+            self._evict(member)
+            record = view.by_member_id(hex_id(member))
+            if record is not None:
+                self._lost[record.name] = float("-inf")
         return bool(seen)
 
-    def _is_overdue(self, change: Change | None) -> bool:
+    def _take_over(self, change: Change | None) -> None:
+        """Finish a removal that its server does not; whatever comes of it, the rest goes on."""
+        if change is None or not self._is_overdue(change):
+            return
+        try:
+            finish(self._node, change)
+        except CollectiveError as error:
+            log.warning("a removal cannot be finished yet: %s name=%s", error, change.name)
+
+    def _is_overdue(self, change: Change) -> bool:
         """Tell whether the server that began a change seems not to finish it."""
-        if change is None or change.done:
+        if change.done:
             self._pending = None
             return False
         if self._pending is None or self._pending[0] != change:
             self._pending = (change, elapsed())
         return elapsed() - self._pending[1] > _PATIENCE_SECONDS
 
-    def _settle_records(self, view: View, learners: list[EtcdMember]) -> None:
-        """Write down a promotion that happened before its record could be written."""
-        pending = [m for m in view.members.values() if m.role is Role.LEARNER]
-        if not pending:
-            return
-        with within(_CALL_SECONDS):
-            voters = {hex_id(m.id) for m in self._node.gateway.members() if not m.learner}
-        for record in pending:
+    def _settle_records(self, view: View, members: list[EtcdMember]) -> None:
+        """Bring records of learners up with what etcd says, where a crash came in between."""
+        learners = [m for m in view.members.values() if m.role is Role.LEARNER]
+        voters = {hex_id(m.id) for m in members if not m.learner}
+        urls = {url for m in members for url in m.peer_urls}
+        lost = {r.name for r in learners if r.url not in urls}
+        for record in learners:
             if record.member_id in voters:
                 self._record_promotion(record.name)
+        self._lost = {name: self._lost.get(name, elapsed()) for name in lost}
+        for name, since in self._lost.items():
+            # A sponsor writes the record before it asks etcd: give it time to.
+            if elapsed() - since > _ADD_SECONDS:
+                self._drop(view.members[name])
+
+    def _drop(self, record: MemberRecord) -> None:
+        """Drop the record of a learner that etcd does not have."""
+        view = self._node.store.read()
+        if view.members.get(record.name) == record:
+            log.warning("the record of a server that did not come is dropped name=%s", record.name)
+            self._node.store.drop_member(view, record, epoch())
 
     def _try_promotion(self, view: View, learner: EtcdMember) -> int | None:
         """Promote a learner if it is ready; return its raft index, None once it is a voter."""
@@ -151,7 +175,7 @@ class Duties:
         if record is None:
             return 0
         try:
-            status = self._ask(record.name)
+            status = self._ask(record)
         except CollectiveError as error:
             log.debug("the learner does not answer yet: %s name=%s", error, record.name)
             return 0
@@ -166,9 +190,8 @@ class Duties:
         self._record_promotion(record.name)
         return None
 
-    def _ask(self, name: str) -> int | None:
+    def _ask(self, record: MemberRecord) -> int | None:
         """Return the raft index of a learner that runs, None for one that does not yet."""
-        record = self._node.replica.view.members[name]
         peer = self._node.peer(record)
         try:
             raw = peer.call("GET", messages.STATUS, None, _CALL_SECONDS)
@@ -182,23 +205,23 @@ class Duties:
         record = view.members.get(name)
         if record is None or record.role is not Role.LEARNER:
             return
-        if self._node.store.put_member(view, replace(record, role=Role.VOTER), complete=True):
+        if self._node.store.promote_member(view, replace(record, role=Role.VOTER)):
             log.info("promoted to voter name=%s id=%s", name, record.member_id)
 
-    def _evict(self, view: View, member: int) -> None:
-        record = view.by_member_id(hex_id(member))
-        name = record.name if record is not None else "unknown"
-        log.warning(
-            "a learner made no progress for %.0f s and is removed name=%s id=%s",
-            self._timeout,
-            name,
-            hex_id(member),
-        )
-        with within(CHANGE_SECONDS):
-            self._node.gateway.remove(member)
+    def _evict(self, member: int) -> None:
+        """Remove a learner; its record is dropped when etcd does not have it any more."""
+        with within(_CALL_SECONDS):
+            # A promotion that seemed to fail may have happened: a voter is not ours to remove.
+            still = any(m.id == member and m.learner for m in self._node.gateway.members())
+        if still:
+            log.warning(
+                "a learner made no progress for %.0f s and is removed id=%s",
+                self._timeout,
+                hex_id(member),
+            )
+            with within(CHANGE_SECONDS):
+                self._node.gateway.remove(member)
         self._progress.pop(member, None)
-        if record is not None:
-            self._node.store.drop_member(self._node.store.read(), record, epoch())
 
 
 def finish(node: Node, change: Change) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from collective.daemon import credentials, lives
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.joiner import Admitted, Dialled, Emit, Join, Self
-from collective.daemon.node import Node
+from collective.daemon.node import Node, hex_id
 from collective.daemon.server import FIRST_ANSWER_SECONDS, CollectiveServer, idle_error
 from collective.errors import CollectiveError, EtcdError, RefusedError, UnreachableError
 from collective.model.names import natural_key
@@ -26,6 +26,7 @@ from collective.model.plan import Mode
 from collective.model.records import Role
 from collective.model.token import Token
 from collective.protocol import messages
+from collective.protocol.listening import bind_tcp
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ _READY_MARGIN_SECONDS = 30.0
 _POLL_SECONDS = 0.03
 _NOTICE_SECONDS = 2.0
 _ATTACH_SECONDS = 60.0
+_AGAIN_SECONDS = 2.0
 
 
 class Enlister:
@@ -57,9 +59,8 @@ class Enlister:
         if holder is not None:
             holder.close()
         if dialled is not None and self._server.node is None:
-            self._peer_port_holder = socket.create_server(
-                (dialled.addresses[0], self._server.settings.peer_port),
-                family=socket.AF_INET6 if ":" in dialled.addresses[0] else socket.AF_INET,
+            self._peer_port_holder = bind_tcp(
+                dialled.addresses[0], self._server.settings.peer_port
             )
 
     @property
@@ -86,9 +87,11 @@ class Enlister:
                 return
             self._drop_false_start()
             if self._server.plan.mode is not Mode.JOINING or self._server.node is None:
-                self._refuse_if_in_company()
-                admitted = self._admit(server, token, emit)
-                self._adopt(admitted)
+                with self._server.gate.joining(self._server.settings.name):
+                    self._refuse_if_in_company()
+                    self._server.settle()
+                    admitted = self._admit(server, token, emit)
+                    self._adopt(admitted)
                 emit("adopt", f"data of before is in {self._server.layout.aside}")
             self._finish(emit)
         finally:
@@ -108,12 +111,29 @@ class Enlister:
         return self._server.node is None or self._server.node.failure is not None
 
     def _refuse_if_in_company(self) -> None:
+        """Let only a collective of one join another, and be sure that it is one.
+
+        Raises:
+            RefusedError: there are other members, or the store does not say.
+        """
         node = self._server.node
         if node is None:
             return
-        view = node.replica.view
-        others = sorted(view.members.keys() - {node.name}, key=natural_key)
-        if others and not self._was_just_removed(node):
+        try:
+            view, members = node.store.read(_NOTICE_SECONDS), node.gateway.members()
+            known = {m.name or hex_id(m.id) for m in members} | view.members.keys()
+        except EtcdError as error:
+            known = set(node.replica.view.members)
+            if self._was_just_removed(node):
+                return
+            if not known - {node.name}:
+                raise RefusedError(
+                    f"cannot join: the store of {node.name} does not say whether it has other "
+                    f"members: {error.message}",
+                    "see 'collective show'",
+                ) from error
+        others = sorted(known - {node.name}, key=natural_key)
+        if others:
             raise RefusedError(
                 f"cannot join: {node.name} is in a collective already, with {', '.join(others)}",
                 "run 'collective delete' here first to leave it",
@@ -121,14 +141,10 @@ class Enlister:
 
     def _was_just_removed(self, node: Node) -> bool:
         """Give a deletion a moment to be noticed here, where the store does not answer."""
-        try:
-            node.store.read(_NOTICE_SECONDS)
-            return False
-        except EtcdError:
-            deadline = elapsed() + _NOTICE_SECONDS
-            while self._server.node is node and elapsed() < deadline:
-                self._server.stopped.wait(0.05)
-            return self._server.node is not node
+        deadline = elapsed() + _NOTICE_SECONDS
+        while self._server.node is node and elapsed() < deadline:
+            self._server.stopped.wait(_POLL_SECONDS)
+        return self._server.node is not node
 
     def _admit(self, server: str, token: Token, emit: Emit) -> Admitted:
         here = Self(
@@ -153,12 +169,14 @@ class Enlister:
             self._server.live(plan)
 
     def _finish_alone(self) -> None:
-        """Go on with a join after a restart, with nobody at the terminal."""
-        try:
-            with self._joining:
-                self._finish(lambda step, said: log.info("join: %s step=%s", said, step))
-        except CollectiveError as error:
-            log.error("the join was not finished: %s", error)
+        """Go on with a join after a restart, with nobody at the terminal, until it is decided."""
+        while self._server.plan.mode is Mode.JOINING and not self._server.stopped.is_set():
+            try:
+                with self._joining:
+                    self._finish(lambda step, said: log.info("join: %s step=%s", said, step))
+            except CollectiveError as error:
+                log.error("the join is not finished: %s", error)
+            self._server.stopped.wait(_AGAIN_SECONDS)
 
     def _finish(self, emit: Emit) -> None:
         """Wait until the learner is a voter, and fetch what only voters have."""
@@ -197,6 +215,8 @@ class Enlister:
                     "it keeps trying; see 'collective show'",
                 )
         with self._server.life:
+            if self._server.node is not node:
+                raise idle_error(self._server.plan)
             self._server.save(replace(self._server.plan, mode=Mode.MEMBER, started=True))
             self._server.state.drop_join_key()
 
@@ -212,8 +232,7 @@ class Enlister:
             peer = node.peer(member)
             try:
                 raw = peer.call("GET", messages.CA_KEY, None, _CALL_SECONDS)
-                node.credentials.store_ca_key(messages.text(raw, "key").encode())
-                node.credentials.revoke(view.revoked, utc_now())
+                node.take_ca_key(messages.text(raw, "key").encode())
                 return True
             except CollectiveError as error:
                 log.debug("no key from %s: %s", member.name, error)

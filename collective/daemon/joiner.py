@@ -64,8 +64,8 @@ log = logging.getLogger(__name__)
 
 DIAL_SECONDS = 5.0
 _ADMIT_SECONDS = 40.0
-_TURN_SECONDS = 120.0
-_TURN_PAUSE_SECONDS = 0.05
+_TURN_SECONDS = 400.0
+_TURN_PAUSE_SECONDS = 0.5
 _MOST_SKEW_SECONDS = 600.0
 
 Emit = Callable[[str, str], None]
@@ -260,7 +260,10 @@ class Join:
         }
         answer = peer.call("POST", messages.CLAIM, body, DIAL_SECONDS)
         messages.check_format(answer)
-        return list(answer.get("members", ())), (address,)
+        members = answer.get("members")
+        if not isinstance(members, list) or not all(isinstance(m, dict) for m in members):
+            raise ProtocolError(f"{where(peer.host, peer.port)} names no members")
+        return members, (address,)
 
     def _reach_all(self, members: list[dict[str, Any]]) -> None:
         """Find out before any change that the etcds of the collective can be reached from here.
@@ -293,12 +296,14 @@ class Join:
     def _admitted(
         self, peer: Peer, token: Token, key: bytes, addresses: tuple[str, ...], raw: Any
     ) -> Admitted:
+        if not isinstance(raw, dict):
+            raise ProtocolError("the sponsor's answer is broken")
         messages.check_format(raw)
         bundle = Bundle(
             key,
             messages.text(raw, "leaf").encode(),
             messages.text(raw, "ca").encode(),
-            bytes.fromhex(messages.text(raw, "crl", 1 << 18)),
+            messages.octets(raw, "crl", 1 << 18),
         )
         plan = Plan(
             mode=Mode.ADOPTING,
@@ -326,7 +331,10 @@ def _named(error: UnreachableError, host: str, address: str) -> UnreachableError
 
 
 def _check_clock(asked: dict[str, Any], peer: Peer) -> None:
-    offset = epoch() - float(asked.get("now", 0))
+    now = asked.get("now")
+    if not isinstance(now, int | float):
+        raise ProtocolError(f"{where(peer.host, peer.port)} does not tell the time")
+    offset = epoch() - now
     if abs(offset) > _MOST_SKEW_SECONDS:
         way = "ahead of" if offset > 0 else "behind"
         raise RefusedError(

@@ -142,7 +142,8 @@ def places_aside(layout: Layout) -> tuple[str, ...]:
 
     It is read off the disk, since a power cut may come after a move and before the state file.
     """
-    return tuple(str(place) for place in sorted(Path(layout.aside).glob("*/*")))
+    places = Path(layout.aside).glob("*/*")
+    return tuple(str(p) for p in sorted(places, key=lambda p: (p.parent.stat().st_mtime_ns, p)))
 
 
 def _replace_all(layout: Layout, reason: str, now: datetime) -> None:
@@ -166,6 +167,16 @@ def check_plan(plan: Plan, settings: Settings) -> None:
             f"set name = {plan.name} in the settings file; to rename a server, delete it and "
             "invite it under the new name",
         )
+
+
+def first_start_was_cut(layout: Layout, plan: Plan) -> bool:
+    """Tell whether etcd of a collective of one was killed before it ever answered.
+
+    Killed between making its log and the first entry in it, an etcd never elects itself. Nobody
+    can have written to it: invitations wait for our own record, which comes later.
+    """
+    fresh = plan.mode is Mode.MEMBER and not plan.existing and not plan.started
+    return fresh and Path(layout.etcd_data).exists()
 
 
 def data_is_lost(layout: Layout, plan: Plan) -> bool:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from collective.daemon import membership, sponsor
 from collective.daemon.access import member_of
@@ -68,13 +69,18 @@ def _challenge(server: CollectiveServer, node: Node, request: Request) -> Respon
 
 
 def _claim(server: CollectiveServer, node: Node, request: Request) -> Response:
-    _only_full_member(server)
-    return json_response(200, sponsor.claim(node, request))
+    with server.gate.sponsoring(node.name):
+        _only_full_member(server)
+        return json_response(200, sponsor.claim(node, request))
 
 
 def _admit(server: CollectiveServer, node: Node, request: Request) -> Response:
-    _only_full_member(server)
-    return lines_response(sponsor.admit(node, request))
+    def lines() -> Iterator[dict[str, Any] | None]:
+        with server.gate.sponsoring(node.name):
+            _only_full_member(server)
+            yield from sponsor.admit(node, request)
+
+    return lines_response(lines())
 
 
 def _only_full_member(server: CollectiveServer) -> None:
@@ -87,7 +93,12 @@ def _only_full_member(server: CollectiveServer) -> None:
 def _status(server: CollectiveServer, node: Node, request: Request) -> Response:
     # A server that is still catching up may not have the records yet; the TLS library has
     # verified that a certificate of the collective's CA is at the other end.
-    if server.plan.mode is not Mode.JOINING or not request.peer.authenticated:
+    certificate = request.peer.certificate
+    view = node.replica.view
+    known = certificate is not None and (
+        certificate.name in view.members or certificate.serial in view.revoked
+    )
+    if server.plan.mode is not Mode.JOINING or certificate is None or known:
         member_of(node.replica.view, request.peer)
     return json_response(200, node.own_status().to_wire())
 
@@ -99,7 +110,7 @@ def _sync(server: CollectiveServer, node: Node, request: Request) -> Response:
     revision = raw.get("revision")
     if not isinstance(revision, int):
         raise ProtocolError("a sync names no revision")
-    synced = node.replica.wait_for(revision, _SYNC_SECONDS)
+    synced = node.replica.wait_for(revision, _SYNC_SECONDS) and node.refuses_all_revoked
     return json_response(200, {"format": messages.FORMAT, "synced": synced})
 
 

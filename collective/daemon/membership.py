@@ -15,14 +15,20 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from collective.daemon.clock import epoch, utc_now
 from collective.daemon.duties import finish
 from collective.daemon.node import Node
 from collective.daemon.retries import until_written
-from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedError
+from collective.errors import (
+    CollectiveError,
+    EtcdError,
+    EtcdUnavailableError,
+    QuorumError,
+    RefusedError,
+)
 from collective.model.names import certified_addresses, natural_key
 from collective.model.records import Change, ChangeKind, Invitation, MemberRecord, Role
 from collective.model.token import Token
@@ -39,6 +45,7 @@ from collective.protocol import messages
 log = logging.getLogger(__name__)
 
 _SYNC_SECONDS = 3.0
+_START_SECONDS = 3.0
 _LEAVE_SECONDS = 10.0
 _LOG_HINT = "see the log of collectived on this server"
 
@@ -69,7 +76,7 @@ def needs_quorum(node: Node, doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except EtcdError as error:
+    except EtcdUnavailableError as error:
         if node.failure is not None:
             raise EtcdError(f"cannot {doing}: {node.failure}", _LOG_HINT) from error
         voters = node.replica.view.voters.keys()
@@ -111,6 +118,8 @@ def invite(node: Node, name: str, seconds: int) -> Token:
             return None
         return Token(name, seed, node.credentials.authority().pin)
 
+    # On a fresh server the first command may come before its own record.
+    node.replica.wait_until(lambda view: node.name in view.members, _START_SECONDS)
     with needs_quorum(node, f"invite {name}"):
         token = until_written(f"invite {name}", attempt)
     log.info("invited name=%s seconds=%d", name, seconds)
@@ -134,7 +143,7 @@ def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
     with needs_quorum(node, f"delete {name}"):
         change = begin_removal(node, name, force, by)
         finish(node, change)
-        return _confirm(node, name)
+    return _confirm(node, name)
 
 
 def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
@@ -152,6 +161,10 @@ def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
         check_delete(observed, name, force)
         check_no_change_under_way(observed.view)
         member = observed.view.members[name]
+        if not member.member_id:
+            raise RefusedError(
+                f"cannot delete {name}: it is just being taken in", "try again in a few seconds"
+            )
         _take_leadership_from(node, member)
         change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False)
         return change if node.store.begin_change(observed.view, change) else None
@@ -178,13 +191,17 @@ def _take_leadership_from(node: Node, member: MemberRecord) -> None:
 
 def _confirm(node: Node, name: str) -> Deleted:
     """Wait until each member that answers has taken the revocation up."""
-    observed = node.observe()
+    try:
+        observed = node.observe()
+    except EtcdError as error:
+        log.warning("the deletion is made, but nobody could be asked about it: %s", error)
+        return Deleted(name, Strength(0, 0), (), tuple(node.replica.view.members.keys() - {name}))
     revision = observed.view.revision
     others = [m for n, m in observed.view.members.items() if n != node.name]
-    node.replica.wait_for(revision, _SYNC_SECONDS)
+    here = node.replica.wait_for(revision, _SYNC_SECONDS) and node.refuses_all_revoked
     with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
         done = list(pool.map(lambda m: _has_confirmed(node, m, revision), others))
-    outcome = {m.name: good for m, good in zip(others, done, strict=True)} | {node.name: True}
+    outcome = {m.name: good for m, good in zip(others, done, strict=True)} | {node.name: here}
     ordered = sorted(outcome, key=natural_key)
     return Deleted(
         name,
@@ -256,8 +273,8 @@ def gencert(node: Node, now: datetime | None = None) -> None:
         record = view.members.get(node.name)
         if record is None:
             raise RefusedError(f"cannot make a certificate: {node.name} is not a member")
-        serials = (*record.serials, info.serial)
-        written = node.store.put_member(view, replace(record, serials=serials))
+        certified, too_many = record.certified(info.serial, info.fingerprint)
+        written = node.store.put_member(view, certified, epoch(), too_many)
         return view.revision + 1 if written else None
 
     with needs_quorum(node, "make a certificate"):

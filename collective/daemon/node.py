@@ -19,7 +19,7 @@ from collective import __version__
 from collective.daemon.access import objection
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.credentials import Credentials
-from collective.daemon.prober import Check, Prober
+from collective.daemon.prober import Prober
 from collective.daemon.replica import Replica
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
 from collective.etcd.arguments import Files, Timing, etcd_arguments
@@ -32,7 +32,7 @@ from collective.model.records import MemberRecord
 from collective.model.view import View
 from collective.policy.membership import Observed
 from collective.protocol.messages import ServerStatus
-from collective.protocol.peer import Peer
+from collective.protocol.peer import Check, Peer
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ class Node:
         self.prober = Prober(plan.name, credentials.client_context, self._check)
         self._stopping = threading.Event()
         self._revoked: frozenset[str] | None = None
+        self._revoking = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -119,17 +120,13 @@ class Node:
         self._frame.etcd.stop(STOP_SECONDS)
         self.gateway.close()
 
-    def hand_over(self, not_to: str = "") -> None:
-        """Give leadership to the voter that has the most of the log, if this server leads.
-
-        Args:
-            not_to: a member that must not get it, since it is about to go.
-        """
+    def hand_over(self) -> None:
+        """Give leadership to the voter that has the most of the log, if this server leads."""
         try:
             status = self.status()
             if status.leader != status.member_id:
                 return
-            target = self._successor(not_to)
+            target = self._successor()
             if target is None:
                 return
             with within(_HANDOVER_SECONDS):
@@ -138,8 +135,8 @@ class Node:
         except CollectiveError as error:
             log.warning("leadership was not handed over: %s", error)
 
-    def _successor(self, not_to: str) -> MemberRecord | None:
-        voters = {n: m for n, m in self.replica.view.voters.items() if n != not_to}
+    def _successor(self) -> MemberRecord | None:
+        voters = self.replica.view.voters
         found = self.prober.answers(0.0)
         able = [
             (answer.status.index, voters[name])
@@ -175,15 +172,25 @@ class Node:
         return False
 
     def observe(self, seconds: float = 2.0) -> Observed:
-        """Return what a decision about membership is made on: records, and who answers.
+        """Return what a decision about membership is made on: records, voters, who answers.
+
+        Everybody is asked anew: an answer from before would let a deletion take the quorum of a
+        collective that has just lost a server.
 
         Raises:
             EtcdError: the records cannot be read linearizably: there is no quorum.
         """
         view = self.store.read()
+        with within(seconds):
+            voters = frozenset(
+                record.name if record is not None else member.name or hex_id(member.id)
+                for member in self.gateway.members()
+                if not member.learner
+                for record in [view.by_member_id(hex_id(member.id))]
+            )
         self.prober.follow(view.members.values())
-        answering = self.prober.answering(seconds) | {self.name}
-        return Observed(self.name, view, frozenset(answering))
+        answering = self.prober.answering(seconds, since=elapsed()) | {self.name}
+        return Observed(self.name, view, voters, frozenset(answering))
 
     def peer(self, member: MemberRecord) -> Peer:
         """Return a new connection to a member's door."""
@@ -214,13 +221,26 @@ class Node:
             errors=tuple(errors),
         )
 
+    @property
+    def refuses_all_revoked(self) -> bool:
+        """Whether the revocation list in use has all that the records revoke."""
+        return self._revoked == frozenset(self.replica.view.revoked)
+
+    def take_ca_key(self, key_pem: bytes) -> None:
+        """Keep the CA's key, and write the revocation list with it."""
+        with self._revoking:
+            self.credentials.store_ca_key(key_pem)
+        self._revoke(self.replica.view)
+
     def _check(self, wanted: str) -> Check:
-        return lambda name, serial: objection(self.replica.view, wanted, name, serial)
+        return lambda served: objection(self.replica.view, wanted, served)
 
     def _revoke(self, view: View) -> None:
         """Rewrite the revocation list when the records revoke more than it does."""
         revoked = frozenset(view.revoked)
-        if revoked != self._revoked:
+        with self._revoking:
+            if revoked == self._revoked or not self.credentials.holds_ca_key:
+                return
             # If the disk is full this raises, the view is not taken, and it is tried again: a
             # member must not say that it refuses somebody whom its etcd still lets in.
             self.credentials.revoke(revoked, utc_now())

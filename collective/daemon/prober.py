@@ -21,7 +21,7 @@ from collective.errors import CollectiveError, RemovedError
 from collective.model.records import MemberRecord
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
-from collective.protocol.peer import Peer
+from collective.protocol.peer import Check, Peer
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +38,13 @@ class Answer:
         status: what the member said, None when it did not answer.
         error: why there is no status, or "".
         removed: whether it says that we were deleted.
-        when: of the monotonic clock, seconds.
+        when: it was asked, seconds of the monotonic clock.
     """
 
     status: ServerStatus | None
     error: str
     when: float
     removed: bool = False
-
-
-Check = Callable[[str, str], str | None]
 
 
 class _Line(threading.Thread):
@@ -79,14 +76,18 @@ class _Line(threading.Thread):
             self._answer = None
         self._wake.set()
 
-    def fresh(self, seconds: float) -> Answer | None:
-        """Return a fresh outcome, waiting at most so long for one."""
+    def asked_since(self, since: float, seconds: float) -> Answer | None:
+        """Return an outcome of a question asked at a time or later, waiting at most so long."""
         with self._answered:
-            self._answered.wait_for(self._is_fresh, seconds)
-            return self._answer if self._is_fresh() else None
+            self._answered.wait_for(lambda: self._is_since(since), seconds)
+            return self._answer if self._is_since(since) else None
 
-    def _is_fresh(self) -> bool:
-        return self._answer is not None and elapsed() - self._answer.when < _FRESH_SECONDS
+    def _is_since(self, since: float) -> bool:
+        return self._answer is not None and self._answer.when >= since
+
+    def ask_now(self) -> None:
+        """Ask again without waiting for the next turn."""
+        self._wake.set()
 
     def run(self) -> None:
         """Ask until stopped."""
@@ -102,12 +103,17 @@ class _Line(threading.Thread):
         self._peer.close()
 
     def _ask(self) -> Answer:
+        asked = elapsed()
         try:
             raw = self._peer.call("GET", messages.STATUS, None, ANSWER_SECONDS)
-            return Answer(ServerStatus.from_wire(raw), "", elapsed())
+            return Answer(ServerStatus.from_wire(raw), "", asked)
         except CollectiveError as error:
             self._peer.close()
-            return Answer(None, error.message, elapsed(), isinstance(error, RemovedError))
+            return Answer(None, error.message, asked, isinstance(error, RemovedError))
+        except Exception:
+            log.exception("a member could not be asked name=%s", self.member.name)
+            self._peer.close()
+            return Answer(None, "it could not be asked, see the log", asked)
 
 
 class Prober:
@@ -145,26 +151,26 @@ class Prober:
         """Ask nobody any more."""
         self.follow(())
 
-    def answers(self, seconds: float) -> Mapping[str, Answer]:
-        """Return a fresh outcome for every member that is asked.
+    def answers(self, seconds: float, since: float | None = None) -> Mapping[str, Answer]:
+        """Return an outcome for every member that is asked.
 
         Args:
             seconds: how long to wait for those of which there is none.
+            since: take only what was asked at this time (monotonic) or later, and ask now; None
+                for what is known to be at most ``INTERVAL_SECONDS + ANSWER_SECONDS`` old.
         """
         with self._lock:
             lines = dict(self._lines)
-        deadline = elapsed() + seconds
-        silent = Answer(None, "no answer yet", elapsed())
+        now = elapsed()
+        if since is not None:
+            for line in lines.values():
+                line.ask_now()
+        oldest = now - _FRESH_SECONDS if since is None else since
+        silent = Answer(None, "no answer yet", now)
         return {
-            name: line.fresh(max(0.0, deadline - elapsed())) or silent
+            name: line.asked_since(oldest, max(0.0, now + seconds - elapsed())) or silent
             for name, line in lines.items()
         }
-
-    def renew(self) -> None:
-        """Ask everybody again now, and forget what they said before."""
-        with self._lock:
-            for line in self._lines.values():
-                line.renew(line.member)
 
     def told_removed(self) -> bool:
         """Tell whether a member said that this server was deleted."""
@@ -172,9 +178,13 @@ class Prober:
             answers = [line.answer for line in self._lines.values()]
         return any(answer is not None and answer.removed for answer in answers)
 
-    def answering(self, seconds: float) -> frozenset[str]:
-        """Return the names of the members that answer and whose etcd is well."""
-        found = self.answers(seconds)
+    def answering(self, seconds: float, since: float | None = None) -> frozenset[str]:
+        """Return the names of the members that answer and whose etcd is well.
+
+        Args:
+            seconds, since: as for ``answers``.
+        """
+        found = self.answers(seconds, since)
         return frozenset(n for n, a in found.items() if a.status is not None and a.status.healthy)
 
 

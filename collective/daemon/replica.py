@@ -38,6 +38,7 @@ class Replica:
         self._listeners = listeners
         self._changed = threading.Condition()
         self._view = remembered
+        self._told = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
 
@@ -56,8 +57,12 @@ class Replica:
 
     def wait_for(self, revision: int, seconds: float) -> bool:
         """Wait until every listener has seen this revision; False when it took too long."""
+        return self.wait_until(lambda view: view.revision >= revision, seconds)
+
+    def wait_until(self, holds: Callable[[View], bool], seconds: float) -> bool:
+        """Wait until something holds of the view; False when it took too long."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._view.revision >= revision, seconds)
+            return self._changed.wait_for(lambda: holds(self._view), seconds)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -75,8 +80,9 @@ class Replica:
             self._stopped.wait(_PAUSE_SECONDS)
 
     def _publish(self, view: View) -> None:
-        if view.revision < self._view.revision:
+        if self._told and view.revision < self._view.revision:
             return
+        self._told = True
         for listener in self._listeners:
             listener(view)
         with self._changed:

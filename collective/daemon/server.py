@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from collective.daemon import credentials, lives
-from collective.daemon.clock import elapsed, utc_now
+from collective.daemon.clock import elapsed, epoch, utc_now
 from collective.daemon.credentials import Credentials, renewal_due
 from collective.daemon.duties import Duties
+from collective.daemon.gate import Gate
 from collective.daemon.membership import gencert
 from collective.daemon.node import Frame, Node
 from collective.daemon.settings import Settings
@@ -44,7 +45,8 @@ log = logging.getLogger(__name__)
 
 FIRST_ANSWER_SECONDS = 30.0
 _WATCH_SECONDS = 0.5
-_LEAVE_SECONDS = 5.0
+_LEAVE_SECONDS = 10.0
+_LEAVE_POLL_SECONDS = 0.05
 _RENEW_SECONDS = 600.0
 
 
@@ -67,6 +69,7 @@ class CollectiveServer:
         self.state = State(Path(layout.state))
         self.stopped = threading.Event()
         self.life = threading.RLock()
+        self.gate = Gate()
         self.node: Node | None = None
         self._duties: Duties | None = None
         path = find_etcd(str(settings.etcd) if settings.etcd else None, os.environ.get("PATH", ""))
@@ -104,6 +107,8 @@ class CollectiveServer:
         if plan is None:
             plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now())
         lives.check_plan(plan, self.settings)
+        if lives.first_start_was_cut(self.layout, plan):
+            plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now())
         if plan.mode is Mode.ADOPTING:
             plan = lives.adopt(self.layout, self.state, plan, utc_now())
         if plan.mode is Mode.LEAVING:
@@ -136,13 +141,18 @@ class CollectiveServer:
         listen = lives.listen_addresses(self.settings, plan.address)
         timing = Timing(self.settings.heartbeat_ms, self.settings.election_ms)
         frame = Frame(self.layout, self._etcd, timing, listen)
-        remembered = self.state.load_view()
+        remembered = self.state.load_view(plan.cluster_token)
         node = Node(frame, plan, self._credentials, self._on_view, remembered)
         self.node = node
         self._duties = Duties(node, self.settings.learner_timeout)
         node.start()
         self._duties.start()
         threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()
+
+    def settle(self) -> None:
+        """Wait for a change of life that is under way to end."""
+        with self.life:
+            pass
 
     def end_life(self, hand_over: bool) -> None:
         """Stop being a member, with leadership handed over first or not."""
@@ -155,8 +165,9 @@ class CollectiveServer:
 
     def _first_answer(self, node: Node) -> None:
         """Note that etcd has data, and, in a collective of one, write our own record."""
-        if not node.wait_until(lambda status: bool(status.member_id), FIRST_ANSWER_SECONDS):
-            return
+        while not node.wait_until(lambda status: bool(status.member_id), FIRST_ANSWER_SECONDS):
+            if self.stopped.is_set() or self.node is not node:
+                return
         with self.life:
             if self.node is not node:
                 return
@@ -166,14 +177,15 @@ class CollectiveServer:
             self._record_ourselves(node)
 
     def _record_ourselves(self, node: Node) -> None:
-        if not node.wait_until(lambda status: bool(status.leader), FIRST_ANSWER_SECONDS):
-            return
+        while not node.wait_until(lambda status: bool(status.leader), FIRST_ANSWER_SECONDS):
+            if self.stopped.is_set() or self.node is not node:
+                return
         try:
             view = node.store.read()
             if view.members:
                 return
             status = node.status()
-            plan, serial = node.plan, self._credentials.leaf.serial
+            plan, leaf = node.plan, self._credentials.leaf
             record = MemberRecord(
                 plan.name,
                 f"{status.member_id:016x}",
@@ -181,10 +193,11 @@ class CollectiveServer:
                 plan.address,
                 plan.door_port,
                 plan.peer_port,
-                (serial,),
-                utc_now().timestamp(),
+                (leaf.serial,),
+                (leaf.fingerprint,),
+                epoch(),
             )
-            node.store.put_member(view, record)
+            node.store.put_member(view, record, epoch())
         except CollectiveError as error:
             log.warning("this server could not write its own record: %s", error)
 
@@ -214,7 +227,7 @@ class CollectiveServer:
         with self.life:
             if self.node is node:
                 try:
-                    self.state.save_view(view)
+                    self.state.save_view(view, node.plan.cluster_token)
                 except CollectiveError as error:
                     log.error("the records cannot be remembered: %s", error)
 
@@ -226,10 +239,16 @@ class CollectiveServer:
             if node is None:
                 continue
             if node.prober.told_removed():
-                self.become_removed(node, "the other members say so")
+                self._try_to_rest(node)
             elif renewal_due(node.credentials.leaf, utc_now()) and elapsed() > next_try:
                 next_try = elapsed() + _RENEW_SECONDS
                 self._renew(node)
+
+    def _try_to_rest(self, node: Node) -> None:
+        try:
+            self.become_removed(node, "the other members say so")
+        except CollectiveError as error:
+            log.error("the data of a deleted member cannot be moved aside: %s", error)
 
     def _renew(self, node: Node) -> None:
         try:
@@ -244,10 +263,21 @@ class CollectiveServer:
             self.become_removed(node, "etcd says so")
 
     def leave_life(self, node: Node, why: str) -> None:
-        """Wait until a removal that is written down is made, and end this life."""
+        """Wait until a removal that is written down is made, and end this life.
+
+        Raises:
+            CollectiveError: it is not made yet. The life goes on: without this member's data
+                the others might never make it.
+        """
         deadline = elapsed() + _LEAVE_SECONDS
-        while self.node is node and elapsed() < deadline and not node.prober.told_removed():
-            self.stopped.wait(0.05)
+        while self.node is node and not node.prober.told_removed():
+            if elapsed() > deadline or self.stopped.wait(_LEAVE_POLL_SECONDS):
+                raise CollectiveError(
+                    f"{node.name} is being deleted, but that is not done after "
+                    f"{_LEAVE_SECONDS:.0f} s",
+                    "it goes on by itself while the other members have a quorum; see "
+                    "'collective show'",
+                )
         self.become_removed(node, why)
 
     def become_removed(self, node: Node, why: str) -> None:
@@ -285,6 +315,11 @@ class CollectiveServer:
 
 def idle_error(plan: Plan) -> CollectiveError:
     """Return the error of a server that is a member of nothing."""
+    if plan.mode in (Mode.MEMBER, Mode.LEAVING):
+        return CollectiveError(
+            f"{plan.name} was deleted, and its data could not be moved aside",
+            "see the log of collectived, make room or mend the folder, and restart collectived",
+        )
     if plan.mode is not Mode.REMOVED:
         return RefusedError(
             f"{plan.name} has not finished to join",

@@ -99,8 +99,7 @@ def _prove(node: Node) -> tuple[View, bool, str]:
 def _enough_answer(node: Node) -> bool:
     """Tell whether it is worth waiting: enough voters say, asked anew, that they have a leader."""
     voters = node.replica.view.voters.keys()
-    node.prober.renew()
-    answering = node.prober.answering(_RENEW_SECONDS) | {node.name}
+    answering = node.prober.answering(_RENEW_SECONDS, since=elapsed()) | {node.name}
     return Strength(len(voters), len(voters & answering)).holds
 
 

@@ -14,18 +14,21 @@ import hashlib
 import logging
 import secrets
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from collective import __version__
-from collective.daemon.clock import epoch, utc_now
+from collective.daemon.clock import elapsed, epoch, utc_now
 from collective.daemon.duties import CHANGE_SECONDS
 from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written
 from collective.errors import (
     CollectiveError,
     EtcdError,
+    EtcdUnavailableError,
+    InvitationError,
     ProtocolError,
     QuorumError,
     RefusedError,
@@ -38,13 +41,14 @@ from collective.model.view import View
 from collective.pki import (
     DialBackStatement,
     EnrollmentStatement,
+    LeafInfo,
     read_leaf,
     request_key_id,
     verify_dial_back,
     verify_enrollment,
 )
 from collective.policy.admission import Proof, judge
-from collective.policy.membership import check_admission
+from collective.policy.membership import check_addresses, check_admission
 from collective.protocol import messages
 from collective.protocol.peer import Peer, stranger_context, unreachable, where
 from collective.protocol.web import Request
@@ -54,6 +58,10 @@ log = logging.getLogger(__name__)
 _NONCE = "enrollment nonce"
 _ADMITTED = "enrollment admitted"
 _DIAL_SECONDS = 5.0
+_TURN_SECONDS = 5.0
+_TURN_POLL_SECONDS = 0.03
+_SAME_ID_SECONDS = 1.05
+_IN_THE_WAY = ("too many learner", "exist")
 _LIST_SECONDS = 3.0
 _MOST_ADDRESSES = 16
 
@@ -64,7 +72,9 @@ class Candidate:
 
     Attributes:
         name: as invited.
+        role: as invited.
         csr: PEM.
+        csr_key_id: SHA-256 (hex) of its public key, which claimed the invitation.
         addresses: the advertised one first.
         door_port, peer_port: its TCP ports.
         fingerprint: of our certificate, as it saw it.
@@ -73,6 +83,7 @@ class Candidate:
     name: str
     role: Role
     csr: bytes
+    csr_key_id: str
     addresses: tuple[str, ...]
     door_port: int
     peer_port: int
@@ -115,7 +126,7 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
     raw = request.json()
     candidate = _candidate(raw, node.credentials.leaf.fingerprint)
     statement = _statement(candidate, nonce)
-    signature = _bytes(raw, "signature")
+    signature = messages.octets(raw, "signature")
     proof = Proof(
         candidate.name,
         candidate.role.value,
@@ -123,6 +134,7 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
         lambda key: verify_enrollment(bytes.fromhex(key), statement, signature),
     )
     view = _claimed(node, proof)
+    check_addresses(view, candidate.name, candidate.addresses)
     request.memory[_ADMITTED] = candidate
     log.info("an invitation was claimed name=%s from=%s", candidate.name, request.peer.address)
     return {"format": messages.FORMAT, "members": _reachable(view)}
@@ -139,22 +151,17 @@ def _candidate(raw: Mapping[str, Any], fingerprint: str) -> Candidate:
         role = Role(messages.text(raw, "role"))
     except ValueError:
         raise ProtocolError("a proof asks for an unknown role") from None
+    csr = messages.text(raw, "csr").encode()
     return Candidate(
         parse_server_name(messages.text(raw, "name")),
         role,
-        messages.text(raw, "csr").encode(),
+        csr,
+        request_key_id(csr),
         tuple(addresses),
         messages.port(raw, "door_port"),
         messages.port(raw, "peer_port"),
         fingerprint,
     )
-
-
-def _bytes(raw: Mapping[str, Any], key: str) -> bytes:
-    try:
-        return bytes.fromhex(messages.text(raw, key))
-    except ValueError:
-        raise ProtocolError(f"a message has no good {key!r}") from None
 
 
 def _statement(candidate: Candidate, nonce: str) -> EnrollmentStatement:
@@ -163,7 +170,7 @@ def _statement(candidate: Candidate, nonce: str) -> EnrollmentStatement:
         role=candidate.role.value,
         server_fingerprint=candidate.fingerprint,
         nonce=nonce,
-        csr_key_id=request_key_id(candidate.csr),
+        csr_key_id=candidate.csr_key_id,
         csr_sha256=hashlib.sha256(candidate.csr).hexdigest(),
         addresses=candidate.addresses,
         door_port=candidate.door_port,
@@ -200,7 +207,7 @@ def _reachable(view: View) -> list[dict[str, Any]]:
     ]
 
 
-def admit(node: Node, request: Request) -> Iterator[dict[str, Any]]:
+def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
     """Take the candidate of this connection in, as a learner; yield each step as it is done.
 
     Raises:
@@ -208,9 +215,12 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any]]:
         UnreachableError: the dial-back failed.
         QuorumError, EtcdError: etcd did not add it.
     """
-    candidate = request.memory.get(_ADMITTED)
+    # A claim is good for one admission: a server that keeps its connection is a stranger again.
+    candidate = request.memory.pop(_ADMITTED, None)
     if not isinstance(candidate, Candidate):
         raise ProtocolError("a server wants to be admitted without a claim")
+    _check_claim(node.store.read(), candidate)
+    yield from _wait_for_turn(node, candidate)
     if _others_turn(node, candidate):
         yield {"step": messages.BUSY}
         return
@@ -222,7 +232,7 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any]]:
     addresses = certified_addresses([*candidate.addresses, request.peer.address])
     leaf = authority.issue(candidate.csr, candidate.name, addresses, utc_now())
     yield {"step": "issue"}
-    added = _add(node, candidate, read_leaf(leaf).serial)
+    added = _add(node, candidate, read_leaf(leaf))
     if added is None:
         yield {"step": messages.BUSY}
         return
@@ -255,6 +265,32 @@ def _others_turn(node: Node, candidate: Candidate) -> bool:
     return any(m.learner and _url(candidate) not in m.peer_urls for m in _members(node))
 
 
+def _wait_for_turn(node: Node, candidate: Candidate) -> Iterator[None]:
+    """Wait for a moment while another server is taken in, which mostly takes no longer."""
+    deadline = elapsed() + _TURN_SECONDS
+    while elapsed() < deadline and _others_turn(node, candidate):
+        yield None
+        threading.Event().wait(_TURN_POLL_SECONDS)
+
+
+def _check_claim(view: View, candidate: Candidate) -> None:
+    """See that the invitation is still there and still claimed by this candidate's key.
+
+    Raises:
+        InvitationError: it was used up, revoked, replaced, or has expired.
+    """
+    invitation = view.invitations.get(candidate.name)
+    if (
+        invitation is None
+        or invitation.claimed_by != candidate.csr_key_id
+        or epoch() >= invitation.expires
+    ):
+        raise InvitationError(
+            f"the invitation for {candidate.name} is no longer good",
+            f"run 'collective invite {candidate.name}' on a member for a new token",
+        )
+
+
 def dial_back(node: Node, candidate: Candidate, host: str) -> None:
     """Reach the candidate at one address, and make it prove its CSR's key there.
 
@@ -273,7 +309,7 @@ def dial_back(node: Node, candidate: Candidate, host: str) -> None:
     body = {"format": messages.FORMAT, "address": host}
     try:
         answer = _ask_unverified(host, port, {**body, "nonce": nonce})
-        signature = _bytes(answer, "signature")
+        signature = messages.octets(answer, "signature")
     except CollectiveError as error:
         raise UnreachableError(
             f"{node.name} cannot reach {candidate.name} at {where(host, port)}: {error.message}",
@@ -307,44 +343,100 @@ def _knock(node: Node, candidate: Candidate, host: str) -> None:
         ) from error
 
 
-def _add(node: Node, candidate: Candidate, serial: str) -> tuple[int, str] | None:
-    """Make the candidate a learner and write its record; None when it must wait its turn."""
-    members = _members(node)
-    ours = next((m for m in members if _url(candidate) in m.peer_urls), None)
+def _add(node: Node, candidate: Candidate, leaf: LeafInfo) -> tuple[int, str] | None:
+    """Make the candidate a learner and write its record; None when it must wait its turn.
+
+    The record is written first, without an id: whoever leads then knows whose a learner is that
+    a sponsor has left behind, and drops a record that etcd has no learner for.
+    """
+    ours = _find(_members(node), candidate)
     if ours is not None and not ours.learner:
         raise RefusedError(
             f"cannot take in {candidate.name}: a voter has its address already: {_url(candidate)}"
         )
+    _record(node, candidate, leaf, hex_id(ours.id) if ours is not None else "")
     if ours is None:
         try:
-            with within(CHANGE_SECONDS):
-                _, members = node.gateway.add_learner(_url(candidate))
-        except EtcdError as error:
-            log.info("a learner was not added: %s name=%s", error, candidate.name)
-            members = _members(node)
-        ours = next((m for m in members if _url(candidate) in m.peer_urls), None)
+            ours = _add_learner(node, candidate)
+        except EtcdError:
+            _drop(node, candidate)
+            raise
         if ours is None:
             return None
-    view = _record(node, candidate, ours.id, serial)
-    return ours.id, _initial_cluster(view, members, candidate, ours.id)
+        view = _record(node, candidate, leaf, hex_id(ours.id))
+    else:
+        view = node.store.read()
+    return ours.id, _initial_cluster(view, _members(node), candidate, ours.id)
 
 
-def _record(node: Node, candidate: Candidate, member_id: int, serial: str) -> View:
+def _drop(node: Node, candidate: Candidate) -> None:
+    """Drop the record of a learner that etcd refused to add."""
+    view = node.store.read()
+    record = view.members.get(candidate.name)
+    if record is not None and record.role is Role.LEARNER and not record.member_id:
+        node.store.drop_member(view, record, epoch())
+
+
+def _find(members: list[EtcdMember], candidate: Candidate) -> EtcdMember | None:
+    return next((m for m in members if _url(candidate) in m.peer_urls), None)
+
+
+def _add_learner(node: Node, candidate: Candidate) -> EtcdMember | None:
+    """Ask etcd for it, and look whether it was done; None when another learner is in the way.
+
+    Raises:
+        EtcdError: etcd refused it for another reason.
+    """
+    for left in (1, 0):
+        try:
+            with within(CHANGE_SECONDS):
+                node.gateway.add_learner(_url(candidate))
+        except EtcdUnavailableError as error:
+            log.info("etcd did not say that it added a learner: %s name=%s", error, candidate.name)
+        except EtcdError as error:
+            if _is_of_this_second(error) and left:
+                threading.Event().wait(_SAME_ID_SECONDS)
+                continue
+            if not any(words in error.message for words in _IN_THE_WAY):
+                raise
+        break
+    return _find(_members(node), candidate)
+
+
+def _is_of_this_second(error: EtcdError) -> bool:
+    """Tell whether etcd would give the id of a member that was removed.
+
+    The id is a hash of URL, cluster token and the time in seconds (membership.NewMember), so a
+    server that is deleted and taken in again within one second gets the one that was removed,
+    and etcd refuses that with these words.
+    """
+    return "member not found" in error.message
+
+
+def _record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: str) -> View:
     def attempt() -> View | None:
         view = node.store.read()
+        _check_claim(view, candidate)
+        if leaf.serial in view.revoked:
+            raise RefusedError(f"taking in {candidate.name} took too long and was given up")
         old = view.members.get(candidate.name)
-        serials = (*(old.serials if old is not None else ()), serial)
+        if old is not None and old.role is not Role.LEARNER:
+            raise RefusedError(f"cannot take in {candidate.name}: it is a member already")
         record = MemberRecord(
             candidate.name,
-            hex_id(member_id),
+            member_id,
             Role.LEARNER,
             candidate.address,
             candidate.door_port,
             candidate.peer_port,
-            serials,
+            old.serials if old is not None else (),
+            old.fingerprints if old is not None else (),
             epoch(),
         )
-        return view if node.store.put_member(view, record) else None
+        too_many: tuple[str, ...] = ()
+        if leaf.serial not in record.serials:
+            record, too_many = record.certified(leaf.serial, leaf.fingerprint)
+        return view if node.store.admit_member(view, record, epoch(), too_many) else None
 
     return until_written(f"take in {candidate.name}", attempt)
 

@@ -39,20 +39,17 @@ class State:
         """Replace the plan; when this returns it survives a power cut."""
         write_atomically(self._folder / _NAME, plan.to_json().encode())
 
-    def load_view(self) -> View:
+    def load_view(self, collective: str) -> View:
         """Return the records as this server last saw them; empty if it never did."""
         try:
-            return View.from_json(read_private(self._folder / _VIEW).decode("utf-8", "replace"))
+            text = read_private(self._folder / _VIEW).decode("utf-8", "replace")
+            return View.from_json(text, collective)
         except FileNotFoundError:
             return View(0)
 
-    def save_view(self, view: View) -> None:
+    def save_view(self, view: View, collective: str) -> None:
         """Remember the records: etcd tells nothing before it has found a quorum."""
-        write_atomically(self._folder / _VIEW, view.to_json().encode())
-
-    def drop_view(self) -> None:
-        """Forget the records: they are of another collective."""
-        (self._folder / _VIEW).unlink(missing_ok=True)
+        write_atomically(self._folder / _VIEW, view.to_json(collective).encode())
 
     def join_key(self) -> bytes | None:
         """Return the key that an unfinished join is claimed with, or None."""

@@ -140,7 +140,7 @@ class EtcdProcess:
                 ended = self._run_once(arguments)
             except (OSError, EtcdError, RefusedError) as error:
                 ended = Ended(127, 0.0, f"it cannot be started: {error}")
-            if self._wanted is None:
+            if self._wanted is not arguments:
                 failures = 0
                 continue
             if ended.code == 0:
@@ -188,7 +188,7 @@ class EtcdProcess:
         make_private_folder(self._folder)
         (self._folder / "etcd:1").unlink(missing_ok=True)
         with self._change:
-            if self._wanted is None:
+            if self._wanted is not arguments:
                 raise EtcdError("etcd was stopped before it started")
             self._child = subprocess.Popen(
                 [*_death_signal(), str(self.binary.path), *arguments],
@@ -251,11 +251,16 @@ def _end_orphan(path: Path) -> None:
             for fd in os.listdir(f"/proc/{pid}/fd")
             if os.path.exists(f"/proc/{pid}/fd/{fd}")
         )
-        if holds and pid != os.getpid():
+        if holds and _parent_of(pid) != os.getpid():
             log.warning("an etcd outlived its daemon and is ended pid=%d", pid)
             os.kill(pid, signal.SIGKILL)
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):
         return
+
+
+def _parent_of(pid: int) -> int:
+    """Return the parent of a process, see proc(5): the second field after the name."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _note(line: bytes, words: deque[str]) -> None:

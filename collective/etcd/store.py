@@ -7,7 +7,7 @@ that the caller decided on.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,8 @@ from collective.model.view import (
 
 READ_SECONDS = 3.0
 WRITE_SECONDS = 5.0
+# A certificate lives a year; revoking it longer than that serves nobody.
+_REVOKED_SECONDS = 400 * 86400
 _WATCH_SILENCE_SECONDS = 300.0
 
 
@@ -83,24 +85,43 @@ class Store:
         key = invitation_key(invitation.name)
         return self._write(view, (key,), {key: invitation}, lease=view.lease(key))
 
-    def withdraw(self, view: View, name: str) -> bool:
-        """Delete an invitation; False if it changed."""
-        key = invitation_key(name)
-        return self._write(view, (key,), {}, deletes=(key,))
-
-    def put_member(self, view: View, member: MemberRecord, complete: bool = False) -> bool:
-        """Write a member's record; ``complete`` also ends its invitation.
+    def put_member(
+        self, view: View, member: MemberRecord, when: float, revoke: Sequence[str] = ()
+    ) -> bool:
+        """Write a member's record, and revoke certificates that it no longer lists.
 
         Returns:
             False when the record changed meanwhile.
         """
         key = member_key(member.name)
-        deletes = (invitation_key(member.name),) if complete else ()
-        return self._write(view, (key,), {key: member}, deletes=deletes)
+        return self._write(view, (key,), {key: member} | _revoked(member.name, revoke, when))
+
+    def promote_member(self, view: View, member: MemberRecord) -> bool:
+        """Write the record of a learner that became a voter, and end its invitation.
+
+        Returns:
+            False when the record changed meanwhile.
+        """
+        key = member_key(member.name)
+        return self._write(view, (key,), {key: member}, deletes=(invitation_key(member.name),))
+
+    def admit_member(
+        self, view: View, member: MemberRecord, when: float, revoke: Sequence[str]
+    ) -> bool:
+        """Write the record of a server that is being taken in on its invitation.
+
+        Returns:
+            False when its record, its invitation, or the change of the voters is not what the
+            view says any more.
+        """
+        key = member_key(member.name)
+        unchanged = (key, invitation_key(member.name), CHANGE_KEY)
+        return self._write(view, unchanged, {key: member} | _revoked(member.name, revoke, when))
 
     def begin_change(self, view: View, change: Change) -> bool:
-        """Begin a change of the voters; False if any other has begun or ended meanwhile."""
-        return self._write(view, (CHANGE_KEY,), {CHANGE_KEY: change})
+        """Begin a change of the voters; False if another has, or a record changed, meanwhile."""
+        unchanged = (CHANGE_KEY, *(member_key(name) for name in view.members))
+        return self._write(view, unchanged, {CHANGE_KEY: change})
 
     def finish_removal(self, view: View, change: Change, when: float) -> bool:
         """End a removal: its record done, certificates revoked, member and invitation gone.
@@ -115,7 +136,7 @@ class Store:
         puts: dict[str, Record] = {CHANGE_KEY: replace(change, done=True)}
         deletes: tuple[str, ...] = ()
         if member is not None and member.member_id == change.member_id:
-            puts |= {revoked_key(s): Revocation(s, member.name, when) for s in member.serials}
+            puts |= _revoked(member.name, member.serials, when)
             deletes = (member_key(change.name), invitation_key(change.name))
         return self._write(view, keys, puts, deletes=deletes)
 
@@ -126,7 +147,7 @@ class Store:
             False when the record changed meanwhile; then nothing was written.
         """
         key = member_key(member.name)
-        puts = {revoked_key(s): Revocation(s, member.name, when) for s in member.serials}
+        puts = _revoked(member.name, member.serials, when)
         return self._write(view, (key,), puts, deletes=(key,))
 
     def _write(
@@ -137,9 +158,14 @@ class Store:
         deletes: tuple[str, ...] = (),
         lease: int = 0,
     ) -> bool:
-        wire = [Put(key, to_json(record), lease) for key, record in puts.items()]
         compare = {key: view.mod_revision(key) for key in unchanged}
+        revokes = any(isinstance(record, Revocation) for record in puts.values())
         with within(WRITE_SECONDS):
+            until_expiry = self._gateway.grant_lease(_REVOKED_SECONDS) if revokes else 0
+            wire = [
+                Put(key, to_json(r), until_expiry if isinstance(r, Revocation) else lease)
+                for key, r in puts.items()
+            ]
             return self._gateway.transact(compare, wire, deletes)[0]
 
     def follow(self, view: View) -> Iterator[View]:
@@ -152,12 +178,22 @@ class Store:
         for result in stream:
             events = result.get("events", ())
             if events:
-                view = _apply(view, int(result["header"]["revision"]), events)
+                view = _apply(view, events)
                 yield view
         raise EtcdError("the watch ended")
 
 
-def _apply(view: View, revision: int, events: list[dict[str, Any]]) -> View:
+def _revoked(name: str, serials: Sequence[str], when: float) -> dict[str, Record]:
+    return {revoked_key(s): Revocation(s, name, when) for s in serials}
+
+
+def _apply(view: View, events: list[dict[str, Any]]) -> View:
+    """Return the view after a batch of events.
+
+    Its revision is that of the last event. The header's may be the store's, which is ahead when
+    the watch has to catch up.
+    """
+    revision = max(int(event["kv"]["mod_revision"]) for event in events)
     puts: dict[str, Item] = {}
     deletes: set[str] = set()
     for event in events:

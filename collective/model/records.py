@@ -13,13 +13,15 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from collective.errors import ProtocolError
+from collective.model.names import peer_url
 from collective.model.typed import fields_of
 
 FORMAT = 1
+MOST_CERTIFICATES = 16
 
 
 class Role(enum.Enum):
@@ -42,12 +44,14 @@ class MemberRecord:
 
     Attributes:
         name: server name.
-        member_id: etcd member id, 16 hexadecimal digits.
+        member_id: etcd member id, 16 hexadecimal digits; "" before etcd has given one.
         role: learner until promoted.
         address: where it is reached, an IP address.
         door_port: TCP port of its daemon's door.
         peer_port: TCP port of its etcd's peer door.
-        serials: serial numbers (hex) of every certificate issued to it and not yet expired.
+        serials: serial numbers (hex) of the certificates issued to it, newest last.
+        fingerprints: SHA-256 (hex) of the same certificates: who holds a copy of the CA's key
+            can make a certificate with any name and serial number, but not with this.
         joined: seconds since the epoch.
     """
 
@@ -58,7 +62,26 @@ class MemberRecord:
     door_port: int
     peer_port: int
     serials: tuple[str, ...]
+    fingerprints: tuple[str, ...]
     joined: float
+
+    @property
+    def url(self) -> str:
+        """The URL of its etcd's peer door."""
+        return peer_url(self.address, self.peer_port)
+
+    def certified(self, serial: str, fingerprint: str) -> tuple[MemberRecord, tuple[str, ...]]:
+        """Add a certificate.
+
+        Returns:
+            The record with it, and the serial numbers of those that are too many now and are to
+            be revoked: a transaction of etcd has 128 operations at most, and a deletion must
+            revoke all in one.
+        """
+        serials, fingerprints = (*self.serials, serial), (*self.fingerprints, fingerprint)
+        extra = max(0, len(serials) - MOST_CERTIFICATES)
+        record = replace(self, serials=serials[extra:], fingerprints=fingerprints[extra:])
+        return record, serials[:extra]
 
 
 @dataclass(frozen=True)
@@ -112,14 +135,6 @@ class Revocation:
     serial: str
     name: str
     when: float
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A record with the revision of its last change, for compare-and-set."""
-
-    record: Any
-    mod_revision: int = field(compare=False, default=0)
 
 
 Record = MemberRecord | Invitation | Change | Revocation

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import MISSING
 from typing import Any
 
 
@@ -40,12 +41,14 @@ def fields_of(cls: type[Any], raw: Mapping[str, Any]) -> dict[str, Any]:
         raw: a decoded JSON object; what the dataclass does not have is left out.
 
     Raises:
-        KeyError: a field is missing.
+        KeyError: a field without a default is missing.
         TypeError: a field holds something else than it should. A field of another kind, such as
             an enum, is passed on as it is, for the caller to convert.
     """
     values: dict[str, Any] = {}
     for name, field in cls.__dataclass_fields__.items():
+        if name not in raw and field.default is not MISSING:
+            continue
         value, kind = raw[name], str(field.type)
         check = _CHECKS.get(kind)
         if check is not None and not check(value):

@@ -109,21 +109,25 @@ class View:
         """Return the member with an etcd id."""
         return next((m for m in self.members.values() if m.member_id == member_id), None)
 
-    def to_json(self) -> str:
+    def to_json(self, collective: str) -> str:
         """Return what a server remembers of the view for a start without a quorum.
 
         That is members and revoked certificates. Invitations are left out: they are the store's.
+
+        Args:
+            collective: tells the collective, whose revisions say nothing in another one.
         """
         kept = {
             key: [item.value.decode("utf-8", "replace"), item.mod_revision]
             for key, item in self.items.items()
             if key.startswith((_MEMBERS, _REVOKED))
         }
-        return json.dumps({"format": FORMAT, "revision": self.revision, "items": kept})
+        fields = {"collective": collective, "revision": self.revision, "items": kept}
+        return json.dumps({"format": FORMAT, **fields})
 
     @classmethod
-    def from_json(cls, text: str) -> View:
-        """Read what ``to_json`` made; what cannot be read is an empty view.
+    def from_json(cls, text: str, collective: str) -> View:
+        """Read what ``to_json`` made; what cannot be read, or is of another, is an empty view.
 
         It is a memory and not the truth, which the store has: so a broken or newer one is no
         error.
@@ -138,7 +142,8 @@ class View:
             _ = (view.members, view.revoked)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, ProtocolError):
             return cls(0)
-        return view if raw.get("format") == FORMAT else cls(0)
+        ours = raw.get("format") == FORMAT and raw.get("collective") == collective
+        return view if ours else cls(0)
 
     def _all(self, cls: type[R], prefix: str) -> Mapping[str, R]:
         return {

@@ -8,6 +8,8 @@ It does not observe and does not act; the caller counts who answers, once, and d
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from collective.errors import InputError, QuorumError, RefusedError
@@ -50,16 +52,18 @@ class Observed:
     Attributes:
         here: the server that decides.
         view: the records, read linearizably.
+        voters: names of etcd's voters, after that read: the truth, where a record is behind.
         answering: names of members whose daemon and etcd answered just now, ``here`` included.
     """
 
     here: str
     view: View
+    voters: frozenset[str]
     answering: frozenset[str]
 
     def strength(self, without: str | None = None) -> Strength:
         """Count voters and answering voters, as if one were gone."""
-        voters = self.view.voters.keys() - {without}
+        voters = self.voters - {without}
         return Strength(len(voters), len(voters & self.answering))
 
 
@@ -71,6 +75,10 @@ def check_invite(view: View, name: str, here: str) -> None:
     """
     if name == here:
         raise RefusedError(f"cannot invite {name}: that is this server")
+    if here not in view.members:
+        raise RefusedError(
+            f"cannot invite {name}: {here} has not finished to start", "try again in a second"
+        )
     member = view.members.get(name)
     if member is not None and member.role is not Role.LEARNER:
         raise RefusedError(
@@ -96,7 +104,7 @@ def check_delete(observed: Observed, name: str, force: bool) -> None:
     if name not in members:
         known = ", ".join(sorted(members))
         raise InputError(f"cannot delete {name}: no such member", f"the members are: {known}")
-    if not observed.view.voters.keys() - {name}:
+    if not observed.voters - {name}:
         raise RefusedError(
             f"cannot delete {name}: it is the only voter of its collective",
             "a collective has at least one server; to join another one, run 'collective join'",
@@ -113,7 +121,7 @@ def _check_strength(observed: Observed, name: str) -> None:
     before, after = observed.strength(), observed.strength(without=name)
     if after.holds:
         return
-    absent = sorted(observed.view.voters.keys() - observed.answering - {name})
+    absent = sorted(observed.voters - observed.answering - {name})
     hint = f"start {' or '.join(absent)} first" if absent else None
     raise QuorumError(
         f"cannot delete {name}: {after.answering} of {after.voters} voters would remain "
@@ -148,6 +156,23 @@ def check_admission(view: View, name: str, role: Role, here: str) -> None:
     member = view.members.get(name)
     if name == here or (member is not None and member.role is Role.VOTER):
         raise RefusedError(f"cannot take in {name}: it is a member already")
+
+
+def check_addresses(view: View, name: str, addresses: Sequence[str]) -> None:
+    """Refuse a server that could not reach the members, or they it, by loopback addresses.
+
+    Raises:
+        RefusedError: some addresses are loopback addresses and others are not.
+    """
+    members = {m.name: m.address for m in view.voters.values()}
+    kinds = {ipaddress.ip_address(a).is_loopback for a in (*addresses, *members.values())}
+    if len(kinds) < 2:
+        return
+    told = ", ".join(f"{n} {a}" for n, a in {**members, name: addresses[0]}.items())
+    raise RefusedError(
+        f"cannot take in {name}: a loopback address is reached from its own server only: {told}",
+        "set 'address' in the settings file of the server with the loopback address",
+    )
 
 
 def tolerance_sentence(strength: Strength) -> str:

@@ -32,7 +32,6 @@ SYNC = "/v1/sync"
 LEAVE = "/v1/leave"
 HAND_OVER = "/v1/hand-over"
 CA_KEY = "/v1/ca-key"
-MEMBERSHIP = "/v1/membership"
 
 
 def check_format(raw: Mapping[str, Any]) -> None:
@@ -61,6 +60,18 @@ def text(raw: Mapping[str, Any], key: str, longest: int = 8192) -> str:
     if not isinstance(value, str) or len(value) > longest:
         raise ProtocolError(f"a message has no good {key!r}")
     return value
+
+
+def octets(raw: Mapping[str, Any], key: str, longest: int = 8192) -> bytes:
+    """Return a field of a message that is written in hexadecimal digits.
+
+    Raises:
+        ProtocolError: it is missing, too long, or not hexadecimal.
+    """
+    try:
+        return bytes.fromhex(text(raw, key, longest))
+    except ValueError:
+        raise ProtocolError(f"a message has no good {key!r}") from None
 
 
 def port(raw: Mapping[str, Any], key: str) -> int:

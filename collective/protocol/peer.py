@@ -18,10 +18,14 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from collective.errors import CollectiveError, ProtocolError, UnreachableError, from_wire
 from collective.model.names import bracketed
+from collective.protocol.web import PeerCertificate
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _MOST_BYTES = 1 << 20
 _LINE_BYTES = 1 << 18
@@ -34,6 +38,7 @@ def authority_context(ca_pem: bytes) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.sslsocket_class = _Socket
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=ca_pem.decode("ascii"))
@@ -47,6 +52,7 @@ def stranger_context() -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.sslsocket_class = _Socket
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
@@ -100,6 +106,46 @@ def _chain(tls: ssl.SSLSocket) -> list[bytes]:
     return [ssl.PEM_cert_to_DER_cert(text) for text in pem]
 
 
+Check = Callable[[PeerCertificate], str | None]
+
+
+class _Socket(ssl.SSLSocket):
+    """A socket whose reads, all together, end by a deadline of the monotonic clock."""
+
+    deadline: float | None = None
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int | None = None, flags: int = 0) -> int:
+        """Read, with the time that is left."""
+        if self.deadline is not None:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self.settimeout(left)
+        return super().recv_into(buffer, nbytes, flags)
+
+
+class _Connection(http.client.HTTPSConnection):
+    """A connection whose TLS handshake gets only the time that connecting has left."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext, deadline: float) -> None:
+        super().__init__(host, port, timeout=_left(deadline), context=context)
+        self._own_context = context
+        self._deadline = deadline
+
+    def connect(self) -> None:
+        """Connect and shake hands."""
+        http.client.HTTPConnection.connect(self)
+        self.sock.settimeout(_left(self._deadline))
+        self.sock = self._own_context.wrap_socket(self.sock)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
 class Peer:
     """A connection to one door, opened when first needed and kept for the next call."""
 
@@ -108,7 +154,7 @@ class Peer:
         host: str,
         port: int,
         context: ssl.SSLContext,
-        check: Callable[[str, str], str | None] = lambda name, serial: None,
+        check: Check = lambda served: None,
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -116,8 +162,8 @@ class Peer:
             host: IP address.
             port: TCP port.
             context: whom to trust, and our own certificate where we show one.
-            check: gets the name and the serial number (hex) in the other side's certificate,
-                and returns why it is not wanted, or None.
+            check: gets the certificate that the other side served, and returns why it is not
+                wanted, or None.
         """
         self.host = host
         self.port = port
@@ -155,10 +201,10 @@ class Peer:
         """
         if self._connection is not None and self._connection.sock is not None:
             return
-        connection = http.client.HTTPSConnection(
-            self.host, self.port, timeout=seconds, context=self._context
-        )
         try:
+            connection = _Connection(
+                self.host, self.port, self._context, time.monotonic() + seconds
+            )
             connection.connect()
             self._connection = connection
             self._verify_identity()
@@ -173,7 +219,8 @@ class Peer:
         certificate: Mapping[str, Any] = self._tls().getpeercert() or {}
         subject = {key: value for rdn in certificate.get("subject", ()) for key, value in rdn}
         serial = str(certificate.get("serialNumber", "")).lower().lstrip("0")
-        objection = self._check(str(subject.get("commonName", "")), serial)
+        name = str(subject.get("commonName", ""))
+        objection = self._check(PeerCertificate(name, serial, self.fingerprint))
         if objection is not None:
             raise UnreachableError(f"will not talk to {where(self.host, self.port)}: {objection}")
 
@@ -193,9 +240,9 @@ class Peer:
             CollectiveError: what the other side answered with, as its own class.
         """
         deadline = time.monotonic() + seconds
-        response = self._send(method, path, body, deadline)
         try:
-            raw = self._read_all(response, deadline)
+            response = self._send(method, path, body, deadline)
+            raw = self._read_all(response)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise unreachable(self.host, self.port, error, seconds) from error
@@ -210,11 +257,11 @@ class Peer:
             CollectiveError: as ``call``; also for a line that holds an error.
         """
         deadline = time.monotonic() + seconds
-        response = self._send(method, path, body, deadline)
-        if response.status != 200:
-            self._decode(self._read_all(response, deadline), response.status)
         try:
-            while line := self._read_line(response, deadline):
+            response = self._send(method, path, body, deadline)
+            if response.status != 200:
+                self._decode(self._read_all(response), response.status)
+            while line := response.readline(_LINE_BYTES):
                 value = self._decode(line, 200)
                 if "error" in value:
                     raise from_wire(value["error"])
@@ -227,52 +274,37 @@ class Peer:
     def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None, deadline: float
     ) -> http.client.HTTPResponse:
+        """Send a request and return its answer, whose body is still to be read.
+
+        Raises:
+            OSError, HTTPException: the connection broke; UnreachableError: there is none.
+        """
         fresh = self._connection is None or self._connection.sock is None
-        seconds = max(0.01, deadline - time.monotonic())
-        self.open(seconds)
-        assert self._connection is not None
-        self._set_timeout(deadline)
+        self.open(_left(deadline))
+        connection = self._connection
+        assert connection is not None
+        tls = self._tls()
+        tls.settimeout(_left(deadline))
+        if isinstance(tls, _Socket):
+            tls.deadline = deadline
         data = None if body is None else json.dumps(body).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
         try:
-            self._connection.request(method, path, data, headers)
-            return self._connection.getresponse()
+            connection.request(method, path, data, headers)
+            return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            if not fresh and not isinstance(error, TimeoutError) and method == "GET":
-                # The other side may have closed an idle connection: once more, on a new one.
-                return self._send(method, path, body, deadline)
-            raise unreachable(self.host, self.port, error, seconds) from error
+            if fresh or isinstance(error, TimeoutError) or method != "GET":
+                raise
+            # The other side may have closed an idle connection: once more, on a new one.
+            return self._send(method, path, body, deadline)
 
-    def _set_timeout(self, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._tls().settimeout(left)
-
-    def _read_all(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            self._keep_to(deadline, response)
-            part = response.read1(65536)
-            if not part:
-                response.close()
-                return b"".join(parts)
-            parts.append(part)
-            size += len(part)
-            if size > _MOST_BYTES:
-                raise http.client.HTTPException("the answer is too long")
-
-    def _read_line(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
-        self._keep_to(deadline, response)
-        return response.readline(_LINE_BYTES)
-
-    def _keep_to(self, deadline: float, response: http.client.HTTPResponse) -> None:
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        if self._connection is not None and self._connection.sock is not None:
-            self._set_timeout(deadline)
+    def _read_all(self, response: http.client.HTTPResponse) -> bytes:
+        data = response.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise http.client.HTTPException("the answer is too long")
+        response.close()
+        return data
 
     def _decode(self, raw: bytes, status: int) -> dict[str, Any]:
         try:

@@ -1,0 +1,61 @@
+"""Taking servers in and joining exclude each other on one server.
+
+Two fresh servers that join each other would otherwise both become learners of a voter that is
+no more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from collective.errors import RefusedError
+
+
+class Gate:
+    """Who is in: any number of sponsors, or one joiner."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sponsoring = 0
+        self._joining = False
+
+    @contextmanager
+    def sponsoring(self, name: str) -> Iterator[None]:
+        """Take a server in.
+
+        Raises:
+            RefusedError: this server is itself joining.
+        """
+        with self._lock:
+            if self._joining:
+                raise RefusedError(
+                    f"{name} is itself joining a collective now",
+                    "ask another member, or try again when it has joined",
+                )
+            self._sponsoring += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._sponsoring -= 1
+
+    @contextmanager
+    def joining(self, name: str) -> Iterator[None]:
+        """Join another collective.
+
+        Raises:
+            RefusedError: this server is joining already, or is taking a server in.
+        """
+        with self._lock:
+            if self._joining:
+                raise RefusedError("cannot join: another join is under way here")
+            if self._sponsoring:
+                raise RefusedError(f"cannot join: {name} is taking another server in")
+            self._joining = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._joining = False
