@@ -22,6 +22,9 @@ OUT, NOTE, STEP, EXIT = "o", "n", "s", "x"
 
 Document = Mapping[str, Any]
 
+_JOINING_HINT = (
+    "hint: this server is joining; if that does not end, run the same 'collective join' again"
+)
 _NO_QUORUM_HINT = (
     "hint: start the servers listed as offline; if they are lost for good, see RECOVERY in "
     "collective(1)"
@@ -101,7 +104,7 @@ def show(document: Document) -> Rendered:
             "this server is a collective of one; 'collective invite SERVER' lets another one in",
         )
     if not document["quorum"]:
-        notes += (_NO_QUORUM_HINT,)
+        notes += (_JOINING_HINT if document["mode"] == "joining" else _NO_QUORUM_HINT,)
     status = 0 if document["quorum"] else QuorumError.exit_code
     return Rendered(_state_lines(document), notes, status)
 

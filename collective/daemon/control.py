@@ -137,7 +137,8 @@ def _join(enlister: Enlister) -> Command:
 
 def _delete(server: CollectiveServer, raw: Mapping[str, Any], emit: Emit) -> Any:
     node = server.require_node()
-    name = parse_server_name(str(raw["server"])) if raw.get("server") else node.name
+    asked = raw.get("server")
+    name = node.name if asked is None else parse_server_name(str(asked))
     if name == node.name:
         by = membership.leave(node)
         server.leave_life(node, f"it left; {by} removed it")

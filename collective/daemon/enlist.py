@@ -25,6 +25,7 @@ from collective.model.names import natural_key
 from collective.model.plan import Mode
 from collective.model.records import Role
 from collective.model.token import Token
+from collective.pki import public_key_of
 from collective.protocol import messages
 from collective.protocol.listening import bind_tcp
 
@@ -36,6 +37,11 @@ _POLL_SECONDS = 0.03
 _NOTICE_SECONDS = 2.0
 _ATTACH_SECONDS = 60.0
 _AGAIN_SECONDS = 2.0
+_SLICE_SECONDS = 2.0
+
+
+def _log_step(step: str, said: str) -> None:
+    log.info("join: %s step=%s", said, step)
 
 
 class Enlister:
@@ -83,7 +89,8 @@ class Enlister:
         if not self._joining.acquire(timeout=_ATTACH_SECONDS if resumes else 0.1):
             raise RefusedError("cannot join: another join is under way here")
         try:
-            if resumes and self._server.plan.mode is Mode.MEMBER:
+            if self._has_joined_by(token):
+                emit("ready", "this server takes part already")
                 return
             self._drop_false_start()
             if self._server.plan.mode is not Mode.JOINING or self._server.node is None:
@@ -93,9 +100,14 @@ class Enlister:
                     admitted = self._admit(server, token, emit)
                     self._adopt(admitted)
                 emit("adopt", f"data of before is in {self._server.layout.aside}")
-            self._finish(emit)
+            self._finish(emit, FIRST_ANSWER_SECONDS)
         finally:
             self._joining.release()
+
+    def _has_joined_by(self, token: Token) -> bool:
+        """Tell whether the join with this very token is done, maybe by the daemon alone."""
+        plan = self._server.plan
+        return plan.mode is Mode.MEMBER and plan.joined_by == public_key_of(token.seed).hex()
 
     def _drop_false_start(self) -> None:
         """End the life of a learner whose etcd never started: its list of members is too old."""
@@ -126,7 +138,8 @@ class Enlister:
             known = set(node.replica.view.members)
             if self._was_just_removed(node):
                 return
-            if not known - {node.name}:
+            # What is remembered says that we are alone; a memory that is lost says nothing.
+            if not known:
                 raise RefusedError(
                     f"cannot join: the store of {node.name} does not say whether it has other "
                     f"members: {error.message}",
@@ -173,21 +186,27 @@ class Enlister:
         while self._server.plan.mode is Mode.JOINING and not self._server.stopped.is_set():
             try:
                 with self._joining:
-                    self._finish(lambda step, said: log.info("join: %s step=%s", said, step))
+                    # Not for long: somebody may run the command again meanwhile.
+                    self._finish(_log_step, _SLICE_SECONDS)
             except CollectiveError as error:
                 log.error("the join is not finished: %s", error)
             self._server.stopped.wait(_AGAIN_SECONDS)
 
-    def _finish(self, emit: Emit) -> None:
-        """Wait until the learner is a voter, and fetch what only voters have."""
+    def _finish(self, emit: Emit, patience: float) -> None:
+        """Wait until the learner is a voter, and fetch what only voters have.
+
+        Args:
+            emit: gets each step.
+            patience: how long etcd may take to answer at all, in seconds.
+        """
         if self._server.plan.mode is Mode.MEMBER:
             return
         node = self._server.require_node()
         limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
-        if not node.wait_until(lambda status: bool(status.member_id), FIRST_ANSWER_SECONDS):
+        if not node.wait_until(lambda status: bool(status.member_id), patience):
             self._raise_if_idle()
             raise EtcdError(
-                node.failure or f"etcd did not answer within {FIRST_ANSWER_SECONDS:.0f} s",
+                node.failure or f"etcd did not answer within {patience:.0f} s",
                 "run the same command again; the collective is not harmed by a learner",
             )
         emit("start", "etcd runs and catches up")

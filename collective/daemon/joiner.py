@@ -52,6 +52,7 @@ from collective.pki import (
     key_id_of_private,
     make_request,
     new_key,
+    public_key_of,
     read_leaf,
     sign_dial_back,
     sign_enrollment,
@@ -215,8 +216,6 @@ class Join:
             admitted = self._admit(peer, token, key, addresses, emit)
             if admitted is not None:
                 return admitted
-            if not waited:
-                emit("wait", "another server is being taken in")
             waited = True
             if elapsed() > deadline or self._stopped.wait(_TURN_PAUSE_SECONDS):
                 raise RefusedError(
@@ -316,6 +315,7 @@ class Join:
             existing=True,
             member_id=messages.text(raw, "member_id"),
             sponsor=f"{bracketed(peer.host)}:{peer.port}",
+            joined_by=public_key_of(token.seed).hex(),
         )
         ours = f"{token.name}={peer_url(addresses[0], self._here.peer_port)}"
         if ours not in plan.initial_cluster.split(","):
@@ -356,6 +356,7 @@ def _open(host: str, port: int) -> OSError | None:
 
 def _sentence(line: dict[str, Any]) -> str:
     sentences = {
+        "wait": "another server is being taken in",
         "dial-back": f"this server answers at {line.get('address')}",
         "issue": "a certificate is signed",
         "add": f"etcd knows this server as learner {line.get('member_id')}",

@@ -151,10 +151,15 @@ class Node:
         Raises:
             EtcdError: it does not run or does not answer.
         """
-        if self.failure is not None:
-            raise EtcdError(self.failure)
-        with within(seconds):
-            return self.gateway.status()
+        try:
+            with within(seconds):
+                status = self.gateway.status()
+        except EtcdUnavailableError as error:
+            if self.failure is not None:
+                raise EtcdError(self.failure) from error
+            raise
+        self._frame.etcd.has_answered()
+        return status
 
     def wait_until(self, ready: Callable[[Status], bool], seconds: float) -> bool:
         """Ask etcd for its status until a condition holds; False when time is up."""

@@ -265,11 +265,13 @@ def _others_turn(node: Node, candidate: Candidate) -> bool:
     return any(m.learner and _url(candidate) not in m.peer_urls for m in _members(node))
 
 
-def _wait_for_turn(node: Node, candidate: Candidate) -> Iterator[None]:
+def _wait_for_turn(node: Node, candidate: Candidate) -> Iterator[dict[str, Any] | None]:
     """Wait for a moment while another server is taken in, which mostly takes no longer."""
     deadline = elapsed() + _TURN_SECONDS
+    told = False
     while elapsed() < deadline and _others_turn(node, candidate):
-        yield None
+        yield None if told else {"step": "wait"}
+        told = True
         threading.Event().wait(_TURN_POLL_SECONDS)
 
 

@@ -117,7 +117,13 @@ def identify(path: Path) -> Etcd:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EtcdError(f"cannot run {path}: {error}") from error
-    return Etcd(path, parse_version(done.stdout + done.stderr))
+    try:
+        return Etcd(path, parse_version(done.stdout + done.stderr))
+    except EtcdError as error:
+        raise EtcdError(
+            f"{path} is no etcd: {error.message} (exit status {done.returncode})",
+            "check the setting 'etcd', or the etcd that PATH finds",
+        ) from None
 
 
 def check_version(etcd: Etcd, allow_unsafe: bool) -> None:

@@ -97,7 +97,7 @@ class EtcdProcess:
 
     @property
     def failure(self) -> str | None:
-        """Why etcd does not run, or None while it does, or is not meant to."""
+        """Why etcd ended, until it has answered again; None while it is well, or not wanted."""
         return self._failure
 
     @property
@@ -105,6 +105,10 @@ class EtcdProcess:
         """The child's process id, None while there is none."""
         child = self._child
         return None if child is None else child.pid
+
+    def has_answered(self) -> None:
+        """Note that the child is well; until then the last failure is what there is to tell."""
+        self._failure = None
 
     def start(self, arguments: Sequence[str]) -> None:
         """Run etcd with these arguments until ``stop``; returns at once."""
@@ -201,7 +205,6 @@ class EtcdProcess:
                 start_new_session=True,
             )
             lock.write_pid(self._child.pid)
-            self._failure = None
             return self._child
 
 
@@ -270,8 +273,9 @@ def _note(line: bytes, words: deque[str]) -> None:
         entry = json.loads(text)
         level = str(entry["level"])
     except (ValueError, KeyError, TypeError):
-        # Not JSON: a usage error, or a panic with its stack, of which the first line tells.
-        level = "error" if not words or text.startswith("panic:") else "stack"
+        # Not JSON: a usage error, or a panic with its stack; mostly a line of JSON before it
+        # says more.
+        level = "error" if not words else "stack"
         entry = {"msg": text}
     said = str(entry.get("msg", "")) + (f" ({entry['error']})" if entry.get("error") else "")
     if level in ("error", "fatal", "panic", "dpanic"):

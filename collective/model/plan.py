@@ -45,6 +45,7 @@ class Plan:
         sponsor: ``host:port`` of the door that took this server in, or "".
         started: whether etcd ever answered on this data directory.
         reason: for a removed server, why it rests.
+        joined_by: public key (hex) of the token that this server came in with, or "".
         aside: where data that was replaced has gone, newest last.
     """
 
@@ -60,6 +61,7 @@ class Plan:
     sponsor: str = ""
     started: bool = False
     reason: str = ""
+    joined_by: str = ""
     aside: tuple[str, ...] = ()
 
     @property

@@ -24,6 +24,7 @@ from collective.model.names import parse_server_name
 SEED_BYTES = 32
 PIN_BYTES = 32
 _LONGEST = 1024
+_MOST_PADDING = 2
 _HINT = "copy the whole line that 'collective invite' printed"
 
 
@@ -71,6 +72,8 @@ class Token:
                 f"{SEED_BYTES + PIN_BYTES} after the name",
                 _HINT,
             )
+        if len(rest) > SEED_BYTES + PIN_BYTES + _MOST_PADDING:
+            raise InvitationError(f"the token for {server} is garbled: it is too long", _HINT)
         return cls(server, rest[:SEED_BYTES], rest[SEED_BYTES : SEED_BYTES + PIN_BYTES])
 
 

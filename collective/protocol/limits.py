@@ -48,7 +48,7 @@ class Limits:
     idle_seconds: float = 30.0
     member_idle_seconds: float = 120.0
     write_seconds: float = 10.0
-    anonymous_connections: int = 256
+    anonymous_connections: int = 128
     anonymous_per_address: int = 32
     member_connections: int = 512
     anonymous_requests_per_second: float = 20.0

@@ -271,7 +271,6 @@ def test_second_etcd_is_never_beside_the_first(member: Member, second: EtcdProce
     assert most == 1
 
 
-@pytest.mark.xfail(reason="_end_orphan kills an etcd whose daemon lives, and takes its place")
 def test_second_etcd_does_not_start(member: Member, second: EtcdProcess) -> None:
     """Its supervision finds the lock taken by an etcd whose daemon lives, and leaves it alone."""
     pid = member.pid
@@ -375,7 +374,6 @@ def in_function(name: str) -> bool:
     return False
 
 
-@pytest.mark.xfail(reason="_run_once keeps the arguments that it had before it waited")
 def test_arguments_of_the_last_start_count(recorder: tuple[EtcdProcess, Path, Path]) -> None:
     """A start that waits for the lock is overtaken by a stop and another start."""
     process, log, lock = recorder

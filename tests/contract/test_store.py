@@ -205,9 +205,6 @@ def test_follower_that_is_behind_catches_up_without_a_gap(member: Member) -> Non
     assert view.revision == goal.revision
 
 
-@pytest.mark.xfail(
-    reason="the header of a batch that is not the last names the store's revision, not the batch's"
-)
 def test_view_never_claims_a_revision_whose_changes_it_lacks(member: Member) -> None:
     """Whoever goes on from a view's revision, or waits for one, must not miss anything."""
     start = backlog(member, 2500)

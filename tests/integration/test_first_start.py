@@ -11,10 +11,6 @@ from tests.harness import Cluster, wait_until
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
 
-@pytest.mark.xfail(
-    strict=False,  # the window is some 20 ms wide, and not hit each time
-    reason="etcd that is killed before its first entry is on disk starts without members for ever",
-)
 def test_server_killed_while_its_etcd_makes_its_log_comes_up(cluster: Cluster) -> None:
     """Nothing was ever acknowledged, so the half-made data must be in nobody's way (P5, P10)."""
     server = cluster.add("mgt1")

@@ -110,10 +110,6 @@ def assert_starts(server: Server) -> None:
     server.wait_for_quorum()
 
 
-NO_PATH = pytest.mark.xfail(
-    strict=True, reason="an etcd that prints no version is not named, nor how it ended"
-)
-
 # The socket -----------------------------------------------------------------------------------
 
 
@@ -233,9 +229,9 @@ def test_etcd_that_is_nowhere_is_told(stopped: Server, tmp_path: Path) -> None:
         (version("3.5.0"), "can lose data"),
         (version("3.5.1"), "can lose data"),
         (version("3.5.2"), "can lose data"),
-        pytest.param("echo hello", "printed no version", marks=NO_PATH),
-        pytest.param("echo no such option >&2; exit 2", "printed no version", marks=NO_PATH),
-        pytest.param("kill -9 $$", "printed no version", marks=NO_PATH),
+        pytest.param("echo hello", "printed no version"),
+        pytest.param("echo no such option >&2; exit 2", "printed no version"),
+        pytest.param("kill -9 $$", "printed no version"),
     ],
 )
 def test_etcd_of_unfit_version_is_refused(
@@ -278,9 +274,6 @@ def test_etcd_that_crashes_at_start_is_told(stopped: Server, etcd: Etcd, tmp_pat
     assert_starts(stopped)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="while etcd is tried again it is forgotten why it ended: 'no quorum'"
-)
 def test_etcd_that_crashes_again_and_again_is_no_lack_of_quorum(
     stopped: Server, tmp_path: Path
 ) -> None:
@@ -421,10 +414,6 @@ def test_fresh_server_on_full_disk_says_so(cluster: Cluster) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.xfail(
-    strict=True,
-    reason="of etcd's last words 'panic: failed to create WAL' is kept, and not its error",
-)
 def test_server_without_room_for_etcds_log_says_so(cluster: Cluster) -> None:
     """etcd wants 64 MB at once; commands repeat what it said."""
     mgt1 = cluster.add()

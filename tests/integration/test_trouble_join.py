@@ -24,9 +24,6 @@ MakeCluster = Callable[..., Cluster]
 SECONDS = 20.0
 # Sum of all deadlines that a join which is refused may run into, and a busy machine.
 REFUSAL_SECONDS = 15.0
-DONE_IS_REFUSED = pytest.mark.xfail(
-    strict=True, reason="a join that the daemon finished by itself is refused: 'in a collective'"
-)
 STEPS = (
     "preflight",
     "dial",
@@ -37,7 +34,7 @@ STEPS = (
     "adopt",
     "start",
     "promote",
-    pytest.param("ready", marks=DONE_IS_REFUSED),
+    "ready",
 )
 
 
@@ -329,7 +326,6 @@ def test_join_cut_off_is_finished_by_the_daemon_itself(cluster: Cluster) -> None
     assert_collective_is(mgt1, mgt2)
 
 
-@DONE_IS_REFUSED
 def test_same_command_after_the_join_is_done_succeeds(cluster: Cluster) -> None:
     """Who repeats a join that was finished behind his back is told that all is well."""
     mgt1, mgt2 = cluster.add_running(2)
@@ -366,9 +362,6 @@ def test_learner_that_never_comes_up_is_evicted(make_cluster: MakeCluster, step:
     assert_collective_is(mgt1, mgt2, mgt3)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="who waits his turn asks so often that the door refuses him after a second"
-)
 def test_join_waits_for_a_learner_that_is_lost(make_cluster: MakeCluster) -> None:
     """Who comes next has his turn as soon as the lost one is evicted, and says why it takes."""
     cluster = make_cluster(1, learner_timeout="5s")

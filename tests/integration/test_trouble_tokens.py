@@ -254,7 +254,6 @@ def test_invalid_ttls_are_refused(scene: Scene) -> None:
     scene.assert_unchanged()
 
 
-@pytest.mark.xfail(strict=True, reason="--ttl 0s is taken for no --ttl: good for one hour")
 @pytest.mark.usefixtures("logs")
 def test_ttl_of_zero_is_refused(scene: Scene) -> None:
     """Nothing is invited for another time than was asked for."""
@@ -313,7 +312,6 @@ def test_members_neither_join_elsewhere_nor_are_invited(make_cluster: MakeCluste
     assert cluster.join(mgt3, mgt2).out == "Success\n"
 
 
-@pytest.mark.xfail(strict=True, reason="an empty name is taken for none: this server leaves")
 def test_delete_of_empty_name_is_refused(make_cluster: MakeCluster) -> None:
     """``collective delete "$UNSET"`` does not take this server out of its collective."""
     mgt1, mgt2 = make_cluster(2).servers.values()

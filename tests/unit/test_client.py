@@ -143,7 +143,6 @@ def test_answer_with_steps_alone_is_an_error(answering: list[Parts]) -> None:
         client.ask("p", "GET", "/v1/show", None, 1.0)
 
 
-@pytest.mark.xfail(reason="ask expects JSON objects and nothing else")
 @pytest.mark.parametrize("line", [b"<html>\n", b"[]\n", b"3\n", b"null\n", b"\xff\xfe\n"])
 def test_line_that_is_no_object_is_a_protocol_error(answering: list[Parts], line: bytes) -> None:
     """No other error leaves, whatever comes."""
