@@ -99,7 +99,7 @@ def _invite(commands: Commands) -> None:
         "-n",
         "--nonvoting",
         action="store_true",
-        help="let it in as a server that never votes and never leads",
+        help="let it in as a server that never votes and never leads (not in this release)",
     )
     parser.add_argument(
         "--ttl",

@@ -173,7 +173,7 @@ def test_stop_of_nothing_returns_at_once(idle: Member) -> None:
 
 
 def test_killed_etcd_is_started_again_with_its_data(member: Member) -> None:
-    """kill -9 loses no acknowledged write, and the failure is told until it runs again."""
+    """kill -9 loses no acknowledged write, and the failure is told until it answered again."""
     for n in range(3):
         _, revision = member.gateway.transact({}, [Put("k/n", str(n))])
         pid = member.pid
@@ -181,6 +181,8 @@ def test_killed_etcd_is_started_again_with_its_data(member: Member) -> None:
         member.wait(other_than=pid)
         (kv,) = member.gateway.range("k/")[1]
         assert (kv.value, kv.mod_revision) == (str(n).encode(), revision)
+        assert "was killed (9)" in str(member.process.failure)
+        member.process.has_answered()
         assert member.process.failure is None
     assert not member.removed.is_set()
 

@@ -16,16 +16,17 @@ from collective.model.records import (
     ChangeKind,
     Invitation,
     MemberRecord,
+    Revocation,
     Role,
 )
-from collective.model.view import PREFIX, View, invitation_key, member_key
+from collective.model.view import PREFIX, View, invitation_key, member_key, revoked_key
 from tests.contract.conftest import Member
 from tests.harness import wait_until
 
 pytestmark = pytest.mark.contract
 
-MGT1 = MemberRecord("mgt1", "1", Role.VOTER, "127.0.0.2", 13002, 13003, ("a1", "a2"), 1.0)
-MGT2 = replace(MGT1, name="mgt2", member_id="2", role=Role.LEARNER, serials=("b1",))
+MGT1 = MemberRecord("mgt1", "1", Role.VOTER, "127.0.0.2", 13002, 13003, ("a1", "a2"), ("f1", "f2"), 1.0)
+MGT2 = replace(MGT1, name="mgt2", member_id="2", role=Role.LEARNER, serials=("b1",), fingerprints=("g1",))
 
 
 def invitation(name: str, key: str = "ab") -> Invitation:
@@ -37,7 +38,7 @@ def test_records_are_written_and_read(member: Member) -> None:
     store = member.store
     empty = store.read()
     assert not empty.items
-    assert store.put_member(empty, MGT1)
+    assert store.put_member(empty, MGT1, 5.0)
     assert store.invite(empty, invitation("mgt2"), 600)
     view = store.read()
     assert dict(view.members) == {"mgt1": MGT1}
@@ -53,15 +54,16 @@ def test_write_on_an_old_view_is_refused_and_writes_nothing(member: Member) -> N
     store = member.store
     old = store.read()
     change = Change(ChangeKind.REMOVE, "mgt2", "2", "mgt1", False)
-    assert store.put_member(old, MGT2)
+    assert store.put_member(old, MGT2, 5.0)
     assert store.invite(old, invitation("mgt3"), 600)
     assert store.begin_change(old, change)
     now = store.read()
-    assert not store.put_member(old, replace(MGT2, role=Role.VOTER), complete=True)
+    assert not store.put_member(old, MGT2, 5.0, ["b1"])
+    assert not store.promote_member(old, replace(MGT2, role=Role.VOTER))
+    assert not store.admit_member(old, MGT2, 5.0, ["b1"])
     assert not store.invite(old, invitation("mgt3", "cd"), 600)
     assert not store.invite(old, invitation("mgt2"), 600)
     assert not store.claim(old, replace(invitation("mgt3"), claimed_by="c1"))
-    assert not store.withdraw(old, "mgt3")
     assert not store.begin_change(old, replace(change, name="mgt1"))
     assert not store.finish_removal(old, change, 5.0)
     assert not store.drop_member(old, MGT2, 5.0)
@@ -97,7 +99,7 @@ def test_claim_is_won_by_one_of_many(member: Member) -> None:
 def test_invitation_ends_with_its_lease_claimed_or_not(member: Member) -> None:
     """The claim does not make it live longer; what is beside it stays."""
     store = member.store
-    store.put_member(store.read(), MGT1)
+    store.put_member(store.read(), MGT1, 5.0)
     for name in ("mgt2", "mgt3"):
         assert store.invite(store.read(), invitation(name), 1)
     view = store.read()
@@ -110,19 +112,66 @@ def test_completed_join_ends_its_invitation_in_one_step(member: Member) -> None:
     """Never a voter with an invitation that is still good."""
     store = member.store
     store.invite(store.read(), invitation("mgt2"), 600)
-    store.put_member(store.read(), MGT2)
+    store.put_member(store.read(), MGT2, 5.0)
     before = store.read()
-    assert store.put_member(before, replace(MGT2, role=Role.VOTER), complete=True)
+    assert store.promote_member(before, replace(MGT2, role=Role.VOTER))
     after = store.read()
     assert (after.revision, set(after.voters)) == (before.revision + 1, {"mgt2"})
     assert not after.invitations
+
+
+def test_certificates_that_a_record_drops_are_revoked_in_the_same_step(member: Member) -> None:
+    """No moment in which a certificate is neither listed nor revoked."""
+    store = member.store
+    store.put_member(store.read(), MGT1, 5.0)
+    before = store.read()
+    renewed = replace(MGT1, serials=("a2", "a3"), fingerprints=("f2", "f3"))
+    assert store.put_member(before, renewed, 6.0, ["a1"])
+    after = store.read()
+    assert after.revision == before.revision + 1
+    assert dict(after.members) == {"mgt1": renewed}
+    assert dict(after.revoked) == {"a1": Revocation("a1", "mgt1", 6.0)}
+    assert after.lease(revoked_key("a1")) != 0
+    assert after.lease(member_key("mgt1")) == 0
+
+
+def test_admission_writes_the_record_and_revokes_the_former_one(member: Member) -> None:
+    """The invitation stays, claimed, until the learner is promoted."""
+    store = member.store
+    store.invite(store.read(), invitation("mgt2"), 600)
+    before = store.read()
+    assert store.admit_member(before, MGT2, 5.0, ["b0"])
+    after = store.read()
+    assert after.revision == before.revision + 1
+    assert dict(after.members) == {"mgt2": MGT2}
+    assert dict(after.revoked) == {"b0": Revocation("b0", "mgt2", 5.0)}
+    assert after.invitations == before.invitations
+
+
+@pytest.mark.parametrize("what", ["record", "invitation", "end of the invitation", "change"])
+def test_admission_on_what_is_no_more_is_refused(member: Member, what: str) -> None:
+    """P3: nothing that the decision was made on may have changed before it is written."""
+    store = member.store
+    store.invite(store.read(), invitation("mgt2"), 600)
+    old = store.read()
+    if what == "record":
+        assert store.put_member(old, replace(MGT2, address="127.0.0.9"), 5.0)
+    elif what == "invitation":
+        assert store.claim(old, replace(invitation("mgt2"), claimed_by="c1"))
+    elif what == "change":
+        assert store.begin_change(old, Change(ChangeKind.REMOVE, "mgt3", "3", "mgt1", False))
+    else:
+        member.gateway.transact({}, [], [invitation_key("mgt2")])
+    now = store.read()
+    assert not store.admit_member(old, MGT2, 5.0, ["b0"])
+    assert store.read() == now
 
 
 def test_finished_removal_revokes_and_forgets_in_one_step(member: Member) -> None:
     """Every certificate of the server is revoked when its record goes."""
     store = member.store
     change = Change(ChangeKind.REMOVE, "mgt1", "1", "mgt9", False)
-    store.put_member(store.read(), MGT1)
+    store.put_member(store.read(), MGT1, 5.0)
     store.invite(store.read(), invitation("mgt1"), 600)
     assert store.begin_change(store.read(), change)
     before = store.read()
@@ -141,7 +190,7 @@ def test_removal_of_a_former_member_spares_its_successor(member: Member) -> None
     change = Change(ChangeKind.REMOVE, "mgt1", "1", "mgt9", False)
     store.begin_change(store.read(), change)
     successor = replace(MGT1, member_id="77")
-    store.put_member(store.read(), successor)
+    store.put_member(store.read(), successor, 5.0)
     assert store.finish_removal(store.read(), change, 5.0)
     after = store.read()
     assert dict(after.members) == {"mgt1": successor}

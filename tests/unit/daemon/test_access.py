@@ -20,11 +20,21 @@ def view_of(*members: MemberRecord, revoked: tuple[str, ...] = ()) -> View:
 
 
 def member(name: str, *serials: str, role: Role = Role.VOTER) -> MemberRecord:
-    return MemberRecord(name, "1", role, "10.0.0.1", 13002, 13003, serials, 0.0)
+    fingerprints = tuple(map(fingerprint, serials))
+    return MemberRecord(name, "1", role, "10.0.0.1", 13002, 13003, serials, fingerprints, 0.0)
+
+
+def fingerprint(serial: str) -> str:
+    """Return the fingerprint of the certificate that was issued under a serial number."""
+    return serial.rjust(64, "f")
+
+
+def served(name: str, serial: str) -> PeerCertificate:
+    return PeerCertificate(name, serial, fingerprint(serial))
 
 
 def peer(name: str | None, serial: str = "a1") -> Peer:
-    certificate = None if name is None else PeerCertificate(name, serial, "f" * 64)
+    certificate = None if name is None else served(name, serial)
     return Peer("tls", "10.0.0.9", certificate)
 
 
@@ -78,10 +88,28 @@ def test_deleted_server_has_no_way_in() -> None:
         ("mgt2", "a1", "it is mgt2, not mgt1"),
         ("", "a1", "it is a server without a name, not mgt1"),
         ("mgt1", "c1", "mgt1 was deleted from this collective"),
+        ("mgt1", "ff", "its certificate is none that mgt1 was given"),
+        ("mgt1", "b1", "its certificate is none that mgt1 was given"),
     ],
 )
 def test_server_that_we_dial_must_be_the_one_we_want(
     name: str, serial: str, says: str | None
 ) -> None:
     """An address that now belongs to another server is found out before anything is sent."""
-    assert objection(ALL, "mgt1", name, serial) == says
+    assert objection(ALL, "mgt1", served(name, serial)) == says
+
+
+def test_server_without_a_record_is_believed_on_its_ca_when_dialled() -> None:
+    """A server that joins has no records yet; a revoked certificate is none all the same."""
+    assert objection(ALL, "mgt9", served("mgt9", "d1")) is None
+    assert objection(View(0), "mgt1", served("mgt1", "a1")) is None
+    assert objection(ALL, "mgt9", served("mgt9", "c1")) == "mgt9 was deleted from this collective"
+
+
+@pytest.mark.parametrize("other", ["0" * 64, "", fingerprint("b1"), fingerprint("a1").upper()])
+def test_certificate_minted_with_a_copy_of_the_ca_key_is_refused_both_ways(other: str) -> None:
+    """Name and serial number are a member's; who has the key can write them, but no fingerprint."""
+    minted = PeerCertificate("mgt1", "a1", other)
+    with pytest.raises(AccessError, match="the certificate of mgt1 belongs to no member"):
+        member_of(ALL, Peer("tls", "10.0.0.9", minted))
+    assert objection(ALL, "mgt1", minted) == "its certificate is none that mgt1 was given"

@@ -286,6 +286,30 @@ def test_data_is_lost_where_it_was_and_is_not(
     assert lives.data_is_lost(layout, plan) is lost
 
 
+@pytest.mark.parametrize(
+    ("mode", "existing", "started", "there", "cut"),
+    [
+        (Mode.MEMBER, False, False, True, True),
+        (Mode.MEMBER, False, False, False, False),
+        (Mode.MEMBER, False, True, True, False),
+        (Mode.MEMBER, True, False, True, False),
+        (Mode.JOINING, True, False, True, False),
+        (Mode.JOINING, False, False, True, False),
+        (Mode.ADOPTING, False, False, True, False),
+        (Mode.LEAVING, False, False, True, False),
+        (Mode.REMOVED, False, False, True, False),
+    ],
+)
+def test_first_start_was_cut_where_a_new_etcd_never_answered(
+    layout: Layout, mode: Mode, existing: bool, started: bool, there: bool, cut: bool
+) -> None:
+    """Data that anybody can have written to is never taken for half-made."""
+    plan = Plan(mode, "mgt1", "a", 1, 2, "ab", "", existing, started=started)
+    if there:
+        write_etcd(layout, "")
+    assert lives.first_start_was_cut(layout, plan) is cut
+
+
 @pytest.mark.parametrize("step", ["begin_rest", "rest", "begin_alone"])
 @pytest.mark.parametrize(
     ("cut", "times"),

@@ -71,7 +71,7 @@ def test_text_that_sets_nothing_gives_the_defaults(text: str) -> None:
         ("etcd = /opt/a=b#c", "etcd", Path("/opt/a=b#c")),
         ("allow_unsafe_etcd = yes", "allow_unsafe_etcd", True),
         ("allow_unsafe_etcd = no # please", "allow_unsafe_etcd", False),
-        ("heartbeat_ms = 100\t#x", "heartbeat_ms", 100),
+        ("heartbeat_ms = 90\t#x", "heartbeat_ms", 90),
         ("election_ms = 50000", "election_ms", 50000),
         ("hosts = /etc/hosts", "hosts", Path("/etc/hosts")),
         ("invitation_ttl = 10s", "invitation_ttl", 10.0),

@@ -12,7 +12,9 @@ from collective.etcd.store import _apply
 from collective.model.view import Item, View
 
 KEYS = st.sampled_from(["a", "b", "c"])
-STEPS = st.lists(st.tuples(KEYS, st.one_of(st.none(), st.binary(max_size=2))), max_size=8)
+STEPS = st.lists(
+    st.tuples(KEYS, st.one_of(st.none(), st.binary(max_size=2))), min_size=1, max_size=8
+)
 
 
 def event(key: str, value: bytes | None, revision: int) -> dict[str, Any]:
@@ -36,5 +38,13 @@ def test_events_change_a_view_as_they_would_a_dict(
         model.pop(key, None)
         if value is not None:
             model[key] = Item(value, revision)
-    after = _apply(view, 99, events)
-    assert (after.revision, dict(after.items)) == (99, model)
+    after = _apply(view, events)
+    assert (after.revision, dict(after.items)) == (10 + len(steps), model)
+
+
+def test_view_after_a_batch_is_as_new_as_its_newest_event() -> None:
+    """Events of one transaction share a revision; the highest counts, wherever it stands."""
+    view = View(10)
+    batch = [event("a", b"1", 12), event("b", b"2", 14), event("c", None, 14)]
+    for events in (batch, batch[::-1]):
+        assert _apply(view, events).revision == 14

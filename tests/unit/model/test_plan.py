@@ -41,6 +41,7 @@ PLAN = Plan(
         sponsor=TEXT,
         started=st.booleans(),
         reason=TEXT,
+        joined_by=TEXT,
         aside=st.lists(TEXT, max_size=3).map(tuple),
     )
 )
@@ -79,7 +80,7 @@ def test_unknown_field_is_kept_out() -> None:
 def test_field_with_a_default_may_miss() -> None:
     """A file of an earlier release of the same format can be read."""
     raw = json.loads(PLAN.to_json())
-    for name in ("member_id", "sponsor", "started", "reason"):
+    for name in ("member_id", "sponsor", "started", "reason", "joined_by", "aside"):
         del raw[name]
     assert Plan.from_json(json.dumps(raw)) == PLAN
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from collective.errors import ProtocolError
 from collective.model.records import (
     FORMAT,
+    MOST_CERTIFICATES,
     Change,
     ChangeKind,
     Invitation,
@@ -28,15 +29,14 @@ TEXT = st.text(max_size=20)
 TIME = st.floats(allow_nan=False, allow_infinity=False)
 PORT = st.integers(1, 65535)
 ROLE = st.sampled_from(Role)
-MEMBERS = st.builds(
-    MemberRecord, TEXT, TEXT, ROLE, TEXT, PORT, PORT, st.lists(TEXT, max_size=3).map(tuple), TIME
-)
+TEXTS = st.lists(TEXT, max_size=3).map(tuple)
+MEMBERS = st.builds(MemberRecord, TEXT, TEXT, ROLE, TEXT, PORT, PORT, TEXTS, TEXTS, TIME)
 INVITATIONS = st.builds(Invitation, TEXT, ROLE, TEXT, TEXT, TIME, TIME, st.one_of(st.none(), TEXT))
 CHANGES = st.builds(Change, st.sampled_from(ChangeKind), TEXT, TEXT, TEXT, st.booleans())
 REVOCATIONS = st.builds(Revocation, TEXT, TEXT, TIME)
 
 MEMBER = MemberRecord(
-    "mgt1", "8e9e05c52164694d", Role.VOTER, "10.0.0.1", 13002, 13003, ("a1",), 5.5
+    "mgt1", "8e9e05c52164694d", Role.VOTER, "10.0.0.1", 13002, 13003, ("a1",), ("f1",), 5.5
 )
 INVITATION = Invitation("mgt2", Role.VOTER, "ab" * 32, "mgt1", 1.0, 3601.0)
 CHANGE = Change(ChangeKind.REMOVE, "mgt3", "1f", "mgt1", False)
@@ -58,7 +58,8 @@ def test_record_comes_back_from_its_json(record: Any) -> None:
 STORED = [
     (
         MEMBER,
-        '{"address": "10.0.0.1", "door_port": 13002, "format": 1, "joined": 5.5, '
+        '{"address": "10.0.0.1", "door_port": 13002, "fingerprints": ["f1"], "format": 1, '
+        '"joined": 5.5, '
         '"member_id": "8e9e05c52164694d", "name": "mgt1", "peer_port": 13003, '
         '"role": "voter", "serials": ["a1"]}',
     ),
@@ -109,12 +110,20 @@ def test_unknown_field_is_kept_out(record: Any) -> None:
 
 @each_example
 def test_missing_field_is_refused(record: Any) -> None:
-    """Each field is needed, and so is the format."""
-    for name in ["format", *(f.name for f in fields(record))]:
+    """Each field is needed that has no default, and so is the format."""
+    for name in ["format", *(f.name for f in fields(record) if f.default is MISSING)]:
         raw = json.loads(to_json(record))
         del raw[name]
         with pytest.raises(ProtocolError, match="is broken"):
             from_json(type(record), json.dumps(raw))
+
+
+def test_invitation_that_says_nothing_of_a_claim_is_not_claimed() -> None:
+    """The one field with a default is the only one that may miss."""
+    assert [f.name for f in fields(INVITATION) if f.default is not MISSING] == ["claimed_by"]
+    raw = json.loads(to_json(replace(INVITATION, claimed_by="c1")))
+    del raw["claimed_by"]
+    assert from_json(Invitation, json.dumps(raw)) == INVITATION
 
 
 @pytest.mark.parametrize(
@@ -135,6 +144,9 @@ def test_missing_field_is_refused(record: Any) -> None:
         changed(MEMBER, role=None),
         changed(MEMBER, serials=None),
         changed(MEMBER, serials=3),
+        changed(MEMBER, fingerprints=None),
+        changed(MEMBER, fingerprints=3),
+        changed(MEMBER, fingerprints=["f1", 2]),
     ],
 )
 def test_broken_record_is_a_protocol_error(text: str | bytes) -> None:
@@ -151,8 +163,43 @@ def test_format_without_an_end_is_a_protocol_error() -> None:
 
 def test_serials_that_are_no_list_are_refused() -> None:
     """A text is not taken apart into letters: each of them would be a serial number."""
-    with pytest.raises(ProtocolError):
-        from_json(MemberRecord, changed(MEMBER, serials="abc"))
+    for field in ("serials", "fingerprints"):
+        with pytest.raises(ProtocolError):
+            from_json(MemberRecord, changed(MEMBER, **{field: "abc"}))
+
+
+def with_certificates(count: int) -> MemberRecord:
+    """Return a member with so many certificates, oldest first."""
+    serials = tuple(f"a{n}" for n in range(count))
+    return replace(MEMBER, serials=serials, fingerprints=tuple(f"f{n}" for n in range(count)))
+
+
+def test_certificates_are_kept_up_to_sixteen() -> None:
+    """Serials and fingerprints stay side by side, newest last, and nothing is revoked."""
+    record = with_certificates(0)
+    for n in range(16):
+        record, revoked = record.certified(f"a{n}", f"f{n}")
+        assert revoked == ()
+    assert record == with_certificates(16)
+
+
+@pytest.mark.parametrize("before", [16, 17, 40])
+def test_certificates_that_are_too_many_are_to_be_revoked(before: int) -> None:
+    """The oldest go, also several at once, and what is kept and what is revoked is all there was."""
+    record, revoked = with_certificates(before).certified("new", "print")
+    assert len(record.serials) == len(record.fingerprints) == MOST_CERTIFICATES == 16
+    assert (*revoked, *record.serials) == (*with_certificates(before).serials, "new")
+    assert record.fingerprints == (*with_certificates(before).fingerprints[-15:], "print")
+    assert replace(record, serials=("a1",), fingerprints=("f1",)) == MEMBER
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [("10.0.0.1", "https://10.0.0.1:13003"), ("fd00::1", "https://[fd00::1]:13003")],
+)
+def test_url_is_that_of_the_peer_door(address: str, url: str) -> None:
+    """It is compared with what etcd lists, so it is written as etcd writes it."""
+    assert replace(MEMBER, address=address).url == url
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=4))

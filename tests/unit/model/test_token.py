@@ -134,6 +134,8 @@ def test_any_text_gives_a_token_or_an_invitation_error(text: str) -> None:
         (base64.b64encode(b"-a@" + b"x" * 64).decode(), "names no server"),
         (base64.b64encode(b"\xff@" + b"x" * 64).decode(), "names no server"),
         (base64.b64encode(b"mgt2@" + b"x" * 63).decode(), "for mgt2 is cut short: 63 bytes of 64"),
+        (base64.b64encode(b"mgt2@" + b"x" * 67).decode(), "for mgt2 is garbled: it is too long"),
+        (base64.b64encode(b"mgt2@" + b"x" * 700).decode(), "for mgt2 is garbled: it is too long"),
     ],
 )
 def test_refusal_says_what_is_wrong_with_the_token(text: str, says: str) -> None:
@@ -142,6 +144,13 @@ def test_refusal_says_what_is_wrong_with_the_token(text: str, says: str) -> None
     assert error is not None
     assert says in error.message
     assert "xxxx" not in error.message
+
+
+@pytest.mark.parametrize("filling", [b"", b"f", b"ff"])
+def test_filling_of_up_to_two_bytes_is_passed_over(filling: bytes) -> None:
+    """That many make every length of a name end without padding, and no more are needed."""
+    raw = b"mgt2@" + b"s" * 32 + b"p" * 32 + filling
+    assert Token.parse(base64.b64encode(raw).decode()) == Token("mgt2", b"s" * 32, b"p" * 32)
 
 
 def test_seed_is_in_no_representation() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -34,7 +36,7 @@ EVENTS = st.tuples(st.dictionaries(KEYS, ITEMS, max_size=3), st.sets(KEYS, max_s
 
 
 def member(name: str, role: Role = Role.VOTER, member_id: str = "1") -> MemberRecord:
-    return MemberRecord(name, member_id, role, "10.0.0.1", 13002, 13003, (), 0.0)
+    return MemberRecord(name, member_id, role, "10.0.0.1", 13002, 13003, (), (), 0.0)
 
 
 def view_of(**records: MemberRecord) -> View:
@@ -129,6 +131,67 @@ def test_broken_record_is_a_protocol_error_where_it_is_read() -> None:
     with pytest.raises(ProtocolError):
         _ = view.members
     assert not view.invitations
+
+
+ONE = member("mgt1")
+REMEMBERED = View(
+    7,
+    {
+        member_key("mgt1"): Item(to_json(ONE).encode(), 3, 9),
+        revoked_key("a1"): Item(to_json(Revocation("a1", "mgt3", 0.0)).encode(), 4),
+        invitation_key("mgt2"): Item(
+            to_json(Invitation("mgt2", Role.VOTER, "ab", "mgt1", 0.0, 1.0)).encode(), 5
+        ),
+        CHANGE_KEY: Item(to_json(Change(ChangeKind.REMOVE, "x", "1", "y", True)).encode(), 6),
+    },
+)
+
+
+def test_remembered_view_has_members_and_revocations_and_no_more() -> None:
+    """Who may come in is known without a quorum; invitations are the store's alone."""
+    view = View.from_json(REMEMBERED.to_json("ours"), "ours")
+    assert view.revision == 7
+    assert dict(view.members) == {"mgt1": ONE}
+    assert set(view.revoked) == {"a1"}
+    assert view.mod_revision(member_key("mgt1")) == 3
+    assert (dict(view.invitations), view.change) == ({}, None)
+
+
+def test_memory_of_another_collective_is_an_empty_view() -> None:
+    """Its revisions and its members say nothing here."""
+    assert View.from_json(REMEMBERED.to_json("theirs"), "ours") == View(0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2},
+        {"format": None},
+        {"items": []},
+        {"items": {"collective/v1/members/a": []}},
+        {"items": {"collective/v1/members/a": ["{}", 1]}},
+        {"items": {"collective/v1/members/a": ["\ud800", 1]}},
+        {"revision": None},
+        {"revision": "x"},
+    ],
+)
+def test_broken_memory_is_an_empty_view(changes: dict[str, Any]) -> None:
+    """It is no reason not to start: the store has the truth."""
+    text = json.dumps({**json.loads(REMEMBERED.to_json("ours")), **changes})
+    assert View.from_json(text, "ours") == View(0)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@given(st.text(max_size=20) | JSON.map(json.dumps))
+def test_any_memory_is_survived(text: str) -> None:
+    """Whatever the disk gives back, it is a view."""
+    assert View.from_json(text, "ours") == View(0)
 
 
 def test_view_cannot_be_changed() -> None:

@@ -13,6 +13,7 @@ from collective.model.view import CHANGE_KEY, Item, View, member_key
 from collective.policy.membership import (
     Observed,
     Strength,
+    check_addresses,
     check_admission,
     check_delete,
     check_invite,
@@ -25,19 +26,27 @@ MOST_VOTERS = 7
 
 
 def view_of(
-    voters: int, others: dict[str, Role] | None = None, change: Change | None = None
+    voters: int,
+    others: dict[str, Role] | None = None,
+    change: Change | None = None,
+    address: str = "10.0.0.1",
 ) -> View:
     """Return a view with voters m1, m2, … and others."""
     roles = {f"m{n}": Role.VOTER for n in range(1, voters + 1)} | (others or {})
     items = {
         member_key(name): Item(
-            to_json(MemberRecord(name, name, role, "10.0.0.1", 1, 2, (), 0.0)).encode(), 1
+            to_json(MemberRecord(name, name, role, address, 1, 2, (), (), 0.0)).encode(), 1
         )
         for name, role in roles.items()
     }
     if change is not None:
         items[CHANGE_KEY] = Item(to_json(change).encode(), 1)
     return View(1, items)
+
+
+def observe(here: str, view: View, answering: frozenset[str]) -> Observed:
+    """Return what is decided on where etcd's voters are those of the records."""
+    return Observed(here, view, frozenset(view.voters), answering)
 
 
 def subsets(names: list[str]) -> Iterator[frozenset[str]]:
@@ -75,7 +84,7 @@ def test_no_allowed_deletion_leaves_less_than_a_quorum(voters: int) -> None:
             for here in answering & set(names):
                 for force in (False, True):
                     tried += 1
-                    if not allowed(Observed(here, view, answering), victim, force):
+                    if not allowed(observe(here, view, answering), victim, force):
                         continue
                     left = set(names) - {victim}
                     assert left
@@ -92,7 +101,7 @@ def test_forced_deletion_is_allowed_wherever_it_leaves_a_quorum(voters: int) -> 
         for victim in names:
             left = set(names) - {victim}
             enough = len(left & answering) >= majority(len(left))
-            assert allowed(Observed("m1", view, answering), victim, force=True) is enough
+            assert allowed(observe("m1", view, answering), victim, force=True) is enough
 
 
 @pytest.mark.parametrize(
@@ -107,12 +116,33 @@ def test_forced_deletion_is_allowed_wherever_it_leaves_a_quorum(voters: int) -> 
 def test_only_voters_are_counted(voters: int, answering: str, strength: Strength) -> None:
     """A learner or a stranger that answers makes no quorum."""
     view = view_of(voters, {"l1": Role.LEARNER, "n1": Role.NONVOTING})
-    assert Observed("m1", view, frozenset(answering.split())).strength() == strength
+    assert observe("m1", view, frozenset(answering.split())).strength() == strength
+
+
+def test_voters_are_those_of_etcd_where_a_record_is_behind() -> None:
+    """Killed between promotion and its record, a learner of the records is a voter all the same."""
+    view = view_of(2, {"l1": Role.LEARNER})
+    voters = frozenset({"m1", "m2", "l1"})
+    observed = Observed("m1", view, voters, frozenset({"m1", "m2"}))
+    assert observed.strength() == Strength(3, 2)
+    assert observed.strength(without="l1") == Strength(2, 2)
+    with pytest.raises(QuorumError, match="1 of 2 voters would remain") as caught:
+        check_delete(observed, "m2", force=True)
+    assert caught.value.hint == "start l1 first"
+
+
+def test_only_voter_of_etcd_stays_whatever_the_records_say() -> None:
+    """A record that says voter makes none."""
+    view = view_of(2)
+    observed = Observed("m1", view, frozenset({"m1"}), frozenset({"m1", "m2"}))
+    with pytest.raises(RefusedError, match="only voter"):
+        check_delete(observed, "m1", force=True)
+    check_delete(observed, "m2", force=True)
 
 
 def test_refusal_gives_the_numbers_and_who_to_start() -> None:
     """P1 asks for voters, how many answer, and quorum before and after."""
-    observed = Observed("m1", view_of(3), frozenset({"m1", "m3"}))
+    observed = observe("m1", view_of(3), frozenset({"m1", "m3"}))
     with pytest.raises(QuorumError) as caught:
         check_delete(observed, "m3", force=True)
     assert caught.value.message == (
@@ -124,7 +154,7 @@ def test_refusal_gives_the_numbers_and_who_to_start() -> None:
 
 def test_refusal_hides_no_other_voter_that_is_absent() -> None:
     """The victim itself is not among those to start."""
-    observed = Observed("m1", view_of(5), frozenset({"m1"}))
+    observed = observe("m1", view_of(5), frozenset({"m1"}))
     with pytest.raises(QuorumError) as caught:
         check_delete(observed, "m5", force=False)
     assert caught.value.hint == "start m2 or m3 or m4 first"
@@ -144,7 +174,7 @@ def test_deletion_that_must_not_be_is_refused(
     voters: int, answering: str, victim: str, force: bool, error: type[Exception], says: str
 ) -> None:
     """Each rule has its class and its words."""
-    observed = Observed("m1", view_of(voters), frozenset(answering.split()))
+    observed = observe("m1", view_of(voters), frozenset(answering.split()))
     with pytest.raises(error, match=says):
         check_delete(observed, victim, force)
 
@@ -165,7 +195,7 @@ def test_deletion_that_costs_nothing_is_allowed(
 ) -> None:
     """A dead server, a live one by force, this one itself, a learner."""
     view = view_of(voters, {"l1": Role.LEARNER})
-    check_delete(Observed("m1", view, frozenset(answering.split())), victim, force)
+    check_delete(observe("m1", view, frozenset(answering.split())), victim, force)
 
 
 @pytest.mark.parametrize("name", ["m1", "m2", "n1"])
@@ -184,6 +214,13 @@ def test_server_whose_record_is_not_written_yet_does_not_invite_itself() -> None
     """The view of a fresh collective of one may still be empty."""
     with pytest.raises(RefusedError, match="this server"):
         check_invite(View(1), "m1", "m1")
+
+
+def test_server_whose_record_is_not_written_yet_invites_nobody() -> None:
+    """Nothing may be written to a store that the first start can still throw away."""
+    with pytest.raises(RefusedError, match="m1 has not finished to start") as caught:
+        check_invite(View(1), "m2", "m1")
+    assert caught.value.hint == "try again in a second"
 
 
 def test_new_name_is_invited() -> None:
@@ -226,6 +263,42 @@ def test_admission_is_for_those_who_are_not_voters(name: str, role: Role, refuse
         return
     with pytest.raises(RefusedError):
         check_admission(view, name, role, "m1")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "addresses"),
+    [
+        ("10.0.0.1", ["10.0.0.2"]),
+        ("10.0.0.1", ["10.0.0.2", "fd00::2"]),
+        ("fd00::1", ["10.0.0.2"]),
+        ("127.0.0.1", ["127.0.0.2"]),
+        ("127.0.0.1", ["127.9.9.9", "::1"]),
+        ("::1", ["127.0.0.2"]),
+    ],
+)
+def test_addresses_of_one_kind_are_taken_in(theirs: str, addresses: list[str]) -> None:
+    """All on one machine, or none on loopback."""
+    check_addresses(view_of(2, address=theirs), "m9", addresses)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "addresses", "told"),
+    [
+        ("10.0.0.1", ["127.0.0.2"], "m1 10.0.0.1, m2 10.0.0.1, m9 127.0.0.2"),
+        ("127.0.0.1", ["10.0.0.2"], "m1 127.0.0.1, m2 127.0.0.1, m9 10.0.0.2"),
+        ("10.0.0.1", ["10.0.0.2", "127.0.0.2"], "m9 10.0.0.2"),
+        ("127.0.0.1", ["127.0.0.2", "10.0.0.2"], "m9 127.0.0.2"),
+        ("fd00::1", ["::1"], "m9 ::1"),
+    ],
+)
+def test_loopback_mixed_with_real_addresses_is_refused(
+    theirs: str, addresses: list[str], told: str
+) -> None:
+    """One that nobody else reaches would be a voter that never answers; all are named."""
+    with pytest.raises(RefusedError, match="cannot take in m9: a loopback address") as caught:
+        check_addresses(view_of(2, address=theirs), "m9", addresses)
+    assert caught.value.message.endswith(told)
+    assert "set 'address'" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
