@@ -53,9 +53,9 @@ class Quiet:
         self._shares.append(share)
 
     @property
-    def typical(self) -> float:
+    def typical(self) -> float | None:
         """The share of processor time that was in use before a round, 0 to 1: the median."""
-        return statistics.median(self._shares) if self._shares else 0.0
+        return statistics.median(self._shares) if self._shares else None
 
 
 def _busy_share() -> float:

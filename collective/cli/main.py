@@ -31,7 +31,15 @@ _LONGEST_TOKEN = 4096
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
+    status = _run(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        # Nothing is left to be done: taking the interpreter apart would cost 2 to 3 ms of 30.
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _run(given: list[str]) -> int:
     options: Any = quick.parse(given)
     if options is None:
         from collective.cli.parser import make_parser
@@ -49,7 +57,6 @@ def main(arguments: list[str] | None = None) -> int:
         output.note("interrupted; what was begun goes on in collectived")
         return _INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 

@@ -136,6 +136,11 @@ class Credentials:
         """Whether this server can issue certificates."""
         return (self._folder / "ca.key").exists()
 
+    @cached_property
+    def pin(self) -> bytes:
+        """What a token says of the collective: SHA-256 of the CA's SubjectPublicKeyInfo."""
+        return Authority.from_pem(self._ca_pem, None).pin
+
     def authority(self) -> Authority:
         """Return the CA, with its key where this server holds it."""
         try:

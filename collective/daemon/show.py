@@ -28,14 +28,17 @@ _READ_SECONDS = 0.25
 _RENEW_SECONDS = 0.1
 _PATIENT_SECONDS = 2.0
 _PROBE_SECONDS = 0.3
+_LEAST_SECONDS = 0.02
 
 
 def document(node: Node) -> dict[str, Any]:
     """Return what this server knows of its collective, as the JSON of ``show --json``."""
+    begun = elapsed()
     view, proven, error = _prove(node)
     # After the read: the leader that made it possible is the one that status names.
     own = node.own_status()
-    answers = node.prober.answers(_PROBE_SECONDS if proven else 0.0)
+    # Whoever was silent while the quorum was being proven has had its time.
+    answers = node.prober.answers(max(_LEAST_SECONDS, begun + _PROBE_SECONDS - elapsed()))
     states = {
         name: _state(record, own, answers.get(name), proven)
         for name, record in view.members.items()
@@ -97,9 +100,11 @@ def _prove(node: Node) -> tuple[View, bool, str]:
 
 
 def _enough_answer(node: Node) -> bool:
-    """Tell whether it is worth waiting: enough voters say, asked anew, that they have a leader."""
+    """Tell whether it is worth waiting: enough voters, asked anew, answer to elect a leader."""
     voters = node.replica.view.voters.keys()
-    answering = node.prober.answering(_RENEW_SECONDS, since=elapsed()) | {node.name}
+    found = node.prober.answers(_RENEW_SECONDS, since=elapsed())
+    running = {n for n, a in found.items() if a.status is not None and a.status.member_id}
+    answering = running | {node.name}
     return Strength(len(voters), len(voters & answering)).holds
 
 

@@ -25,8 +25,12 @@ from tests.harness import wait_until
 
 pytestmark = pytest.mark.contract
 
-MGT1 = MemberRecord("mgt1", "1", Role.VOTER, "127.0.0.2", 13002, 13003, ("a1", "a2"), ("f1", "f2"), 1.0)
-MGT2 = replace(MGT1, name="mgt2", member_id="2", role=Role.LEARNER, serials=("b1",), fingerprints=("g1",))
+MGT1 = MemberRecord(
+    "mgt1", "1", Role.VOTER, "127.0.0.2", 13002, 13003, ("a1", "a2"), ("f1", "f2"), 1.0
+)
+MGT2 = replace(
+    MGT1, name="mgt2", member_id="2", role=Role.LEARNER, serials=("b1",), fingerprints=("g1",)
+)
 
 
 def invitation(name: str, key: str = "ab") -> Invitation:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collective.cli import main as module
 from collective.cli import output, quick
@@ -231,6 +233,46 @@ LINES = [
 @pytest.mark.parametrize("line", LINES, ids=" ".join)
 def test_quick_reading_is_what_argparse_reads(line: list[str]) -> None:
     """What it takes on itself, it reads the same; the rest it leaves alone."""
+    options = quick.parse(line)
+    if options is not None:
+        assert vars(options) == vars(make_parser().parse_args(line))
+
+
+WORDS = st.one_of(
+    st.sampled_from(
+        [
+            "show",
+            "invite",
+            "join",
+            "delete",
+            "gencert",
+            "--json",
+            "--js",
+            "--ttl",
+            "-n",
+            "-i",
+            "-",
+            "--",
+            "--help",
+            "mgt2",
+            "-1",
+            "1",
+            ".",
+            "a.b",
+        ]
+    ),
+    st.text(max_size=6),
+    st.text("aZ9.-_@=", max_size=6),
+)
+ARGUMENTS = st.one_of(
+    st.lists(WORDS, max_size=4),
+    st.tuples(st.sampled_from(["show", "invite"]), WORDS).map(list),
+)
+
+
+@given(ARGUMENTS)
+def test_whatever_is_read_quickly_argparse_reads_the_same(line: list[str]) -> None:
+    """For any words: the same options, or it is left to argparse."""
     options = quick.parse(line)
     if options is not None:
         assert vars(options) == vars(make_parser().parse_args(line))

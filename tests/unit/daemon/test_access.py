@@ -108,7 +108,7 @@ def test_server_without_a_record_is_believed_on_its_ca_when_dialled() -> None:
 
 @pytest.mark.parametrize("other", ["0" * 64, "", fingerprint("b1"), fingerprint("a1").upper()])
 def test_certificate_minted_with_a_copy_of_the_ca_key_is_refused_both_ways(other: str) -> None:
-    """Name and serial number are a member's; who has the key can write them, but no fingerprint."""
+    """Who has the key can write a member's name and serial number, but not its fingerprint."""
     minted = PeerCertificate("mgt1", "a1", other)
     with pytest.raises(AccessError, match="the certificate of mgt1 belongs to no member"):
         member_of(ALL, Peer("tls", "10.0.0.9", minted))

@@ -185,7 +185,7 @@ def test_certificates_are_kept_up_to_sixteen() -> None:
 
 @pytest.mark.parametrize("before", [16, 17, 40])
 def test_certificates_that_are_too_many_are_to_be_revoked(before: int) -> None:
-    """The oldest go, also several at once, and what is kept and what is revoked is all there was."""
+    """The oldest go, also several at once; what is kept and what is revoked is all there was."""
     record, revoked = with_certificates(before).certified("new", "print")
     assert len(record.serials) == len(record.fingerprints) == MOST_CERTIFICATES == 16
     assert (*revoked, *record.serials) == (*with_certificates(before).serials, "new")

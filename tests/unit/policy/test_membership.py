@@ -120,7 +120,7 @@ def test_only_voters_are_counted(voters: int, answering: str, strength: Strength
 
 
 def test_voters_are_those_of_etcd_where_a_record_is_behind() -> None:
-    """Killed between promotion and its record, a learner of the records is a voter all the same."""
+    """Killed between promotion and its record, a learner of the records votes all the same."""
     view = view_of(2, {"l1": Role.LEARNER})
     voters = frozenset({"m1", "m2", "l1"})
     observed = Observed("m1", view, voters, frozenset({"m1", "m2"}))

@@ -1,0 +1,284 @@
+"""What each command prints, line by line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collective import render
+from collective.errors import (
+    CollectiveError,
+    InputError,
+    InvitationError,
+    QuorumError,
+    RefusedError,
+    RemovedError,
+    from_wire,
+)
+from collective.render import Rendered
+
+_PROJECT = Path(__file__).parents[2]
+_NO_QUORUM = (
+    "hint: start the servers listed as offline; if they are lost for good, see RECOVERY in "
+    "collective(1)"
+)
+
+
+def document(leader: str | None, *members: tuple[str, str], **changes: Any) -> dict[str, Any]:
+    """Return what ``show`` is told, of members with their states."""
+    answering = sum(state == "active" for _, state in members)
+    return {
+        "format": 1,
+        "name": "mgt1",
+        "mode": "member",
+        "quorum": leader is not None,
+        "leader": leader,
+        "members": [{"name": name, "state": state} for name, state in members],
+        "voters": len(members),
+        "answering": answering,
+        "needed": len(members) // 2 + 1,
+        "tolerance": "1 more server may be lost",
+        "errors": [],
+        **changes,
+    }
+
+
+THREE = document("mgt1", ("mgt1", "active"), ("mgt2", "active"), ("mgt3", "active"))
+
+
+def idle(problem: CollectiveError, **changes: Any) -> dict[str, Any]:
+    """Return the document of a server that is a member of nothing."""
+    short = document(None, idle=problem.to_wire(), former_data="", **changes)
+    return {k: v for k, v in short.items() if k not in ("voters", "answering", "needed")}
+
+
+@pytest.mark.parametrize(
+    ("rendered", "lines"),
+    [
+        (render.gencert({}), ["o Certificate generated successfully", "x 0"]),
+        (render.invite({"token": "bWd0Mk"}), ["o bWd0Mk", "x 0"]),
+        (render.join({}), ["o Success", "x 0"]),
+        (Rendered(("a",), ("b", "c"), 3), ["o a", "n b", "n c", "x 3"]),
+        (Rendered(), ["x 0"]),
+    ],
+)
+def test_result_crosses_the_socket_line_by_line(rendered: Rendered, lines: list[str]) -> None:
+    """The result first, then what is for people, then the status; a result has its one line."""
+    assert list(rendered.lines()) == lines
+
+
+def test_certificate_is_told_as_the_manual_does_whatever_is_known_of_it() -> None:
+    """Facts are for those who ask for JSON."""
+    rendered = render.gencert({"certificate_ends": "2027-01-01T00:00:00+00:00"})
+    assert rendered == Rendered(("Certificate generated successfully",))
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "unconfirmed", "notes"),
+    [
+        ([], [], ()),
+        (["mgt1", "mgt2"], [], ("mgt3 is locked out of: mgt1, mgt2",)),
+        (
+            ["mgt1"],
+            ["mgt2", "mgt4"],
+            (
+                "mgt3 is locked out of: mgt1",
+                "warning: not confirmed by mgt2, mgt4: who is offline learns it on return",
+            ),
+        ),
+        (
+            [],
+            ["mgt2"],
+            ("warning: not confirmed by mgt2: who is offline learns it on return",),
+        ),
+    ],
+)
+def test_deletion_says_who_has_confirmed_it(
+    confirmed: list[str], unconfirmed: list[str], notes: tuple[str, ...]
+) -> None:
+    """And, last, how many servers may still be lost."""
+    result = {
+        "name": "mgt3",
+        "left": False,
+        "tolerance": "No more servers may be lost",
+        "confirmed": confirmed,
+        "unconfirmed": unconfirmed,
+    }
+    expected = Rendered(("mgt3 is deleted",), (*notes, "No more servers may be lost"), 0)
+    assert render.delete(result) == expected
+
+
+def test_server_that_left_says_where_its_data_is() -> None:
+    """P7: nothing is deleted."""
+    rendered = render.delete({"name": "mgt3", "left": True, "former_data": "/aside/1/etcd"})
+    assert rendered.out == ("mgt3 left its collective",)
+    assert rendered.notes == ("its former data is in /aside/1/etcd",)
+    assert rendered.status == 0
+
+
+def manual(page: str) -> tuple[str, ...]:
+    """Return the lines that a page shows under ``collective show``."""
+    text = (_PROJECT / page).read_text()
+    found = re.search(
+        r"collective show(?:\\fR)?\n((?:[ ]*Quorum: .*\n)(?:.+\n)+?)(?:\.EE|\n)", text
+    )
+    assert found is not None
+    lines = found[1].splitlines()
+    margin = len(lines[0]) - len(lines[0].lstrip())
+    return tuple(line[margin:] for line in lines)
+
+
+@pytest.mark.parametrize("page", ["man/collective.include", "README.md"])
+def test_show_prints_what_the_manual_shows(page: str) -> None:
+    """Scripts read these lines: the leader is not among the active ones."""
+    rendered = render.show(THREE)
+    assert rendered.out == manual(page)
+    assert rendered.out == (
+        "Quorum: True",
+        "Leader: mgt1",
+        "Active collective members:",
+        "  mgt2",
+        "  mgt3",
+        "1 more server may be lost.",
+    )
+    assert (rendered.notes, rendered.status) == ((), 0)
+
+
+def test_members_that_are_not_active_have_sections_of_their_own() -> None:
+    """After the manual's lines; a degraded member is no active one."""
+    told = document(
+        "mgt2",
+        ("mgt1", "active"),
+        ("mgt2", "active"),
+        ("mgt3", "offline"),
+        ("mgt4", "learner"),
+        ("mgt5", "degraded"),
+        errors=["disk is slow"],
+    )
+    rendered = render.show(told)
+    assert rendered.out == (
+        "Quorum: True",
+        "Leader: mgt2",
+        "Active collective members:",
+        "  mgt1",
+        "Joining collective members:",
+        "  mgt4",
+        "Offline collective members:",
+        "  mgt3",
+        "  mgt5",
+        "1 more server may be lost.",
+    )
+    assert (rendered.notes, rendered.status) == (("warning: disk is slow",), 0)
+
+
+def test_collective_of_one_says_how_to_go_on() -> None:
+    """The one note of a fresh server; the list of active ones is empty, as in the manual."""
+    rendered = render.show(document("mgt1", ("mgt1", "active"), tolerance="No more"))
+    assert rendered.out == (
+        "Quorum: True",
+        "Leader: mgt1",
+        "Active collective members:",
+        "No more.",
+    )
+    assert rendered.notes == (
+        "this server is a collective of one; 'collective invite SERVER' lets another one in",
+    )
+
+
+def test_show_without_a_quorum_counts_and_says_what_to_do() -> None:
+    """Its status is not 0, so that a script that waits for the quorum can."""
+    told = document(
+        None, ("mgt1", "active"), ("mgt2", "offline"), ("mgt3", "offline"), errors=["no quorum"]
+    )
+    rendered = render.show(told)
+    assert rendered.out == (
+        "Quorum: False",
+        "Leader: unknown",
+        "Active collective members:",
+        "  mgt1",
+        "Offline collective members:",
+        "  mgt2",
+        "  mgt3",
+        "1 of 3 voters answer, 2 are needed.",
+    )
+    assert rendered.notes == ("warning: no quorum", _NO_QUORUM)
+    assert rendered.status == QuorumError.exit_code == 3
+
+
+def test_show_without_a_quorum_or_a_member_says_no_numbers() -> None:
+    """Nothing was read yet, so 0 of 0 would be no news."""
+    rendered = render.show(document(None))
+    assert rendered.out == ("Quorum: False", "Leader: unknown", "Active collective members:")
+    assert (rendered.notes, rendered.status) == ((_NO_QUORUM,), 3)
+
+
+def test_server_that_joins_is_told_to_wait_or_join_again() -> None:
+    """No server is offline, so it is not told to start one."""
+    rendered = render.show(document(None, mode="joining"))
+    assert rendered.out == ("Quorum: False", "Leader: unknown", "Active collective members:")
+    assert rendered.notes == (
+        "hint: this server is joining; if that does not end, run the same 'collective join' again",
+    )
+    assert rendered.status == 3
+
+
+def test_removed_server_says_why_and_what_to_do() -> None:
+    """It has no quorum, but its status is that of a server that was removed."""
+    problem = RemovedError("mgt3 was deleted from this collective", "join it again")
+    rendered = render.show(idle(problem, mode="removed"))
+    assert rendered.out == ("Quorum: False", "Leader: unknown", "Active collective members:")
+    assert rendered.notes == (
+        "error: mgt3 was deleted from this collective",
+        "hint: join it again",
+    )
+    assert rendered.status == RemovedError.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    "told",
+    [THREE, document(None, ("mgt1", "active")), idle(RemovedError("gone"), mode="removed")],
+)
+def test_json_is_the_document_with_the_status_of_show(told: dict[str, Any]) -> None:
+    """Notes are left out: all that they say is in it."""
+    rendered = render.show_json(told)
+    assert json.loads("\n".join(rendered.out)) == told
+    assert not any("\n" in line for line in rendered.out)
+    assert (rendered.notes, rendered.status) == ((), render.show(told).status)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        InputError("bad name", "use letters"),
+        RefusedError("not now"),
+        InvitationError("it expired", "invite again"),
+        QuorumError("no quorum"),
+    ],
+)
+def test_error_has_its_hint_and_status_and_no_result(problem: CollectiveError) -> None:
+    """Standard output stays empty, so ``$(collective invite mgt2)`` is never an error's text."""
+    hint = [f"n hint: {problem.hint}"] if problem.hint else []
+    expected = [f"n error: {problem.message}", *hint, f"x {problem.exit_code}"]
+    assert list(render.error(problem).lines()) == expected
+
+
+@pytest.mark.xfail(strict=True, reason="a line break in a message begins a line of another kind")
+@pytest.mark.parametrize("message", ["no\no Success\nx 0", "no\r\nx 0"])
+def test_message_cannot_speak_for_the_command(message: str) -> None:
+    """A message may come from a server that we do not trust yet: it is no result and no status."""
+    problem = from_wire({"code": "refused", "message": message, "hint": message})
+    wire = "".join(f"{line}\n" for line in render.error(problem).lines())
+    assert [line[:2] for line in wire.split("\n")] == ["n ", "n ", "x ", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [("promote", "", "s promote"), ("dial", "10.0.0.1:13002", "s dial: 10.0.0.1:13002")],
+)
+def test_step_has_its_text_where_there_is_one(name: str, text: str, line: str) -> None:
+    """No colon is left at the end of a step that says nothing more."""
+    assert render.step(name, text) == line
