@@ -47,8 +47,8 @@ class Rendered:
 
     def lines(self) -> Iterable[str]:
         """Return it as it crosses the socket: a letter, a space, the text."""
-        yield from (f"{OUT} {line}" for line in self.out)
-        yield from (f"{NOTE} {line}" for line in self.notes)
+        yield from (f"{OUT} {_flat(line)}" for line in self.out)
+        yield from (f"{NOTE} {_flat(line)}" for line in self.notes)
         yield f"{EXIT} {self.status}"
 
 
@@ -60,7 +60,12 @@ def error(problem: CollectiveError) -> Rendered:
 
 def step(name: str, text: str) -> str:
     """Render a step of a long command."""
-    return f"{STEP} {name}: {text}" if text else f"{STEP} {name}"
+    return f"{STEP} {_flat(f'{name}: {text}' if text else name)}"
+
+
+def _flat(text: str) -> str:
+    """Return a text as one line: another server's words must not speak for the daemon."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def gencert(_result: Document) -> Rendered:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from collective.errors import EtcdError, RefusedError
+from collective.errors import CollectiveError, EtcdError, RefusedError
 from collective.etcd.binary import Etcd
 from collective.files import FolderLock, make_private_folder
 
@@ -142,7 +142,7 @@ class EtcdProcess:
         while (arguments := self._next_arguments()) is not None:
             try:
                 ended = self._run_once(arguments)
-            except (OSError, EtcdError, RefusedError) as error:
+            except (OSError, CollectiveError) as error:
                 ended = Ended(127, 0.0, f"it cannot be started: {error}")
             if self._wanted is not arguments:
                 failures = 0
@@ -254,7 +254,8 @@ def _end_orphan(path: Path) -> None:
             for fd in os.listdir(f"/proc/{pid}/fd")
             if os.path.exists(f"/proc/{pid}/fd/{fd}")
         )
-        if holds and _parent_of(pid) != os.getpid():
+        ours = os.getpid() in (pid, _parent_of(pid))
+        if holds and not ours:
             log.warning("an etcd outlived its daemon and is ended pid=%d", pid)
             os.kill(pid, signal.SIGKILL)
     except (OSError, ValueError, IndexError):

@@ -25,6 +25,15 @@ from collective.model.records import (
     from_json,
 )
 
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    ProtocolError,
+)
 PREFIX = "collective/v1/"
 _MEMBERS = PREFIX + "members/"
 _INVITATIONS = PREFIX + "invitations/"
@@ -140,7 +149,7 @@ class View:
             }
             view = cls(int(raw["revision"]), items)
             _ = (view.members, view.revoked)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, ProtocolError):
+        except _UNREADABLE:
             return cls(0)
         ours = raw.get("format") == FORMAT and raw.get("collective") == collective
         return view if ours else cls(0)

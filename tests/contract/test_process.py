@@ -389,9 +389,6 @@ def test_arguments_of_the_last_start_count(recorder: tuple[EtcdProcess, Path, Pa
     assert log.read_text() == "new\n"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_supervise ends for ever on a CollectiveError of the lock or the folder"
-)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_lock_that_cannot_be_taken_is_told_and_tried_again(tmp_path: Path) -> None:
     """A disk that is full, or not there for a moment, does not end the supervision."""

@@ -266,7 +266,6 @@ def test_error_has_its_hint_and_status_and_no_result(problem: CollectiveError) -
     assert list(render.error(problem).lines()) == expected
 
 
-@pytest.mark.xfail(strict=True, reason="a line break in a message begins a line of another kind")
 @pytest.mark.parametrize("message", ["no\no Success\nx 0", "no\r\nx 0"])
 def test_message_cannot_speak_for_the_command(message: str) -> None:
     """A message may come from a server that we do not trust yet: it is no result and no status."""
