@@ -1,0 +1,42 @@
+"""A server that wants in and has shown its proof: what the parts of sponsoring hand each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from collective.model.names import peer_url
+from collective.model.records import Role
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A server whose proof was good.
+
+    Attributes:
+        name: as invited.
+        role: as invited.
+        csr: PEM.
+        csr_key_id: SHA-256 (hex) of its public key, which claimed the invitation.
+        addresses: the advertised one first.
+        door_port, peer_port: its TCP ports.
+        fingerprint: of our certificate, as it saw it.
+    """
+
+    name: str
+    role: Role
+    csr: bytes
+    csr_key_id: str
+    addresses: tuple[str, ...]
+    door_port: int
+    peer_port: int
+    fingerprint: str
+
+    @property
+    def address(self) -> str:
+        """The address that it wants to be reached at."""
+        return self.addresses[0]
+
+    @property
+    def url(self) -> str:
+        """The URL of its etcd's peer door."""
+        return peer_url(self.address, self.peer_port)

@@ -1,0 +1,167 @@
+"""Make a candidate a learner of etcd, with its record; the sponsor's last step.
+
+Invariants:
+  * The record is there before the learner, so none is ever nobody's.
+  * Nothing is written unless the invitation is still claimed by this candidate's key.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from collective.daemon.candidate import Candidate
+from collective.daemon.clock import epoch
+from collective.daemon.duties import CHANGE_SECONDS
+from collective.daemon.node import Node, hex_id
+from collective.daemon.retries import until_written
+from collective.errors import EtcdError, EtcdUnavailableError, InvitationError, RefusedError
+from collective.etcd.gateway import EtcdMember, within
+from collective.model.records import MemberRecord, Role
+from collective.model.view import View
+from collective.pki import LeafInfo
+
+log = logging.getLogger(__name__)
+
+_LIST_SECONDS = 3.0
+_SAME_ID_SECONDS = 1.05
+_IN_THE_WAY = ("too many learner", "exist")
+
+
+def members_of(node: Node) -> list[EtcdMember]:
+    """Return etcd's members, with a deadline."""
+    with within(_LIST_SECONDS):
+        return node.gateway.members()
+
+
+def others_turn(node: Node, candidate: Candidate) -> bool:
+    """Tell whether another server is being taken in: joins queue, one learner at a time."""
+    return any(m.learner and candidate.url not in m.peer_urls for m in members_of(node))
+
+
+def add(node: Node, candidate: Candidate, leaf: LeafInfo) -> tuple[int, str] | None:
+    """Make the candidate a learner and write its record; None when it must wait its turn.
+
+    The record is written first, without an id: whoever leads then knows whose a learner is that
+    a sponsor has left behind, and drops a record that etcd has no learner for.
+    """
+    ours = _find(members_of(node), candidate)
+    if ours is not None and not ours.learner:
+        raise RefusedError(
+            f"cannot take in {candidate.name}: a voter has its address already: {candidate.url}"
+        )
+    _record(node, candidate, leaf, hex_id(ours.id) if ours is not None else "")
+    if ours is None:
+        try:
+            ours = _add_learner(node, candidate)
+        except EtcdError:
+            _drop(node, candidate)
+            raise
+        if ours is None:
+            return None
+        view = _record(node, candidate, leaf, hex_id(ours.id))
+    else:
+        view = node.store.read()
+    return ours.id, _initial_cluster(view, members_of(node), candidate, ours.id)
+
+
+def _drop(node: Node, candidate: Candidate) -> None:
+    """Drop the record of a learner that etcd refused to add."""
+    view = node.store.read()
+    record = view.members.get(candidate.name)
+    if record is not None and record.role is Role.LEARNER and not record.member_id:
+        node.store.drop_member(view, record, epoch())
+
+
+def _find(members: list[EtcdMember], candidate: Candidate) -> EtcdMember | None:
+    return next((m for m in members if candidate.url in m.peer_urls), None)
+
+
+def _add_learner(node: Node, candidate: Candidate) -> EtcdMember | None:
+    """Ask etcd for it, and look whether it was done; None when another learner is in the way.
+
+    Raises:
+        EtcdError: etcd refused it for another reason.
+    """
+    for left in (1, 0):
+        try:
+            with within(CHANGE_SECONDS):
+                node.gateway.add_learner(candidate.url)
+        except EtcdUnavailableError as error:
+            log.info("etcd did not say that it added a learner: %s name=%s", error, candidate.name)
+        except EtcdError as error:
+            if _is_of_this_second(error) and left:
+                threading.Event().wait(_SAME_ID_SECONDS)
+                continue
+            if not any(words in error.message for words in _IN_THE_WAY):
+                raise
+        break
+    return _find(members_of(node), candidate)
+
+
+def _is_of_this_second(error: EtcdError) -> bool:
+    """Tell whether etcd would give the id of a member that was removed.
+
+    The id is a hash of URL, cluster token and the time in seconds (membership.NewMember), so a
+    server that is deleted and taken in again within one second gets the one that was removed,
+    and etcd refuses that with these words.
+    """
+    return "member not found" in error.message
+
+
+def _record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: str) -> View:
+    def attempt() -> View | None:
+        view = node.store.read()
+        check_claim(view, candidate)
+        if leaf.serial in view.revoked:
+            raise RefusedError(f"taking in {candidate.name} took too long and was given up")
+        old = view.members.get(candidate.name)
+        if old is not None and old.role is not Role.LEARNER:
+            raise RefusedError(f"cannot take in {candidate.name}: it is a member already")
+        record = MemberRecord(
+            candidate.name,
+            member_id,
+            Role.LEARNER,
+            candidate.address,
+            candidate.door_port,
+            candidate.peer_port,
+            old.serials if old is not None else (),
+            old.fingerprints if old is not None else (),
+            epoch(),
+        )
+        too_many: tuple[str, ...] = ()
+        if leaf.serial not in record.serials:
+            record, too_many = record.certified(leaf.serial, leaf.fingerprint)
+        return view if node.store.admit_member(view, record, epoch(), too_many) else None
+
+    return until_written(f"take in {candidate.name}", attempt)
+
+
+def _initial_cluster(
+    view: View, members: list[EtcdMember], candidate: Candidate, member_id: int
+) -> str:
+    def name(member: EtcdMember) -> str:
+        if member.id == member_id:
+            return candidate.name
+        record = view.by_member_id(hex_id(member.id))
+        return record.name if record is not None else member.name
+
+    return ",".join(f"{name(m)}={url}" for m in members for url in m.peer_urls)
+
+
+def check_claim(view: View, candidate: Candidate) -> None:
+    """See that the invitation is still there and still claimed by this candidate's key.
+
+    Raises:
+        InvitationError: it was used up, revoked, replaced, or has expired.
+    """
+    invitation = view.invitations.get(candidate.name)
+    if (
+        invitation is None
+        or invitation.claimed_by != candidate.csr_key_id
+        or epoch() >= invitation.expires
+    ):
+        raise InvitationError(
+            f"the invitation for {candidate.name} is no longer good",
+            f"run 'collective invite {candidate.name}' on a member for a new token",
+        )
