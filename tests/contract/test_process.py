@@ -294,22 +294,25 @@ def test_lock_is_held_while_etcd_lives_and_no_longer(member: Member) -> None:
 
 
 _DAEMON = """
-import sys, threading
+import sys
 from pathlib import Path
 from collective.etcd.binary import Etcd
 from collective.etcd.process import EtcdProcess
 binary, run, lock, *arguments = sys.argv[1:]
 process = EtcdProcess(Etcd(Path(binary), (3, 5, 16)), Path(run), Path(lock), lambda *_: None)
 process.start(arguments)
-threading.Event().wait()
+sys.stdin.read()
 """
 
 
 def daemon(member: Member) -> subprocess.Popen[bytes]:
-    """Start a process that supervises etcd and does nothing else."""
+    """Start a process that supervises etcd and does nothing else.
+
+    It ends when its standard input does, so also when this process is killed.
+    """
     layout = member.layout
     words = [str(member.binary.path), layout.etcd_run, layout.etcd_lock, *member.arguments]
-    return subprocess.Popen([sys.executable, "-c", _DAEMON, *words])
+    return subprocess.Popen([sys.executable, "-c", _DAEMON, *words], stdin=subprocess.PIPE)
 
 
 def test_etcd_dies_with_a_killed_daemon(idle: Member) -> None:
