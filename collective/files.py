@@ -93,7 +93,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
     except OSError as error:
         raise file_error(error, "write", path) from error
 
@@ -159,7 +159,7 @@ def set_aside(path: Path, aside_root: Path, reason: str, now: datetime) -> Path:
                 folder.rmdir()
             raise
         for changed in (folder, aside_root, path.parent):
-            _fsync_folder(changed)
+            fsync_folder(changed)
     except OSError as error:
         raise file_error(error, f"move into {aside_root}", path) from error
     return target
@@ -264,7 +264,8 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
         os.close(fd)
 
 
-def _fsync_folder(path: Path) -> None:
+def fsync_folder(path: Path) -> None:
+    """Make what was renamed or made in a folder survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -280,7 +281,7 @@ def _make_folder(path: Path, mode: int) -> bool:
         os.mkdir(path, mode)
     except FileExistsError:
         return False
-    _fsync_folder(path.parent)
+    fsync_folder(path.parent)
     return True
 
 

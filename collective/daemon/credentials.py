@@ -21,7 +21,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from collective.files import make_private_folder, read_private, write_atomically
+from collective.files import fsync_folder, make_private_folder, read_private, write_atomically
 from collective.pki import Authority, LeafInfo, make_request, new_key, read_leaf
 from collective.protocol.door import without_resumption
 from collective.protocol.peer import authority_context
@@ -67,11 +67,7 @@ def prepare(folder: Path, bundle: Bundle, ca_key: bytes | None) -> None:
 def install(folder: Path) -> None:
     """Put the prepared folder in place; the old one must have been moved away."""
     os.rename(incoming(folder), folder)
-    fd = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    fsync_folder(folder.parent)
 
 
 def repair(folder: Path) -> None:

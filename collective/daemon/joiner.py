@@ -41,7 +41,7 @@ from collective.errors import (
     RefusedError,
     UnreachableError,
 )
-from collective.model.names import bracketed, parse_host_port, peer_url
+from collective.model.names import parse_host_port, peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import Role
 from collective.model.token import Token
@@ -314,7 +314,7 @@ class Join:
             initial_cluster=messages.text(raw, "initial_cluster"),
             existing=True,
             member_id=messages.text(raw, "member_id"),
-            sponsor=f"{bracketed(peer.host)}:{peer.port}",
+            sponsor=where(peer.host, peer.port),
             joined_by=public_key_of(token.seed).hex(),
         )
         ours = f"{token.name}={peer_url(addresses[0], self._here.peer_port)}"

@@ -20,7 +20,7 @@ from datetime import datetime
 
 from collective.daemon.clock import epoch, utc_now
 from collective.daemon.duties import finish
-from collective.daemon.node import Node
+from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written
 from collective.errors import (
     CollectiveError,
@@ -185,7 +185,7 @@ def _take_leadership_from(node: Node, member: MemberRecord) -> None:
     A leader that is removed takes the news of its own removal with it; the others would only
     learn it after an election.
     """
-    if f"{node.status().leader:016x}" != member.member_id:
+    if hex_id(node.status().leader) != member.member_id:
         return
     peer = node.peer(member)
     try:

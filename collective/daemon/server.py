@@ -23,7 +23,7 @@ from collective.daemon.credentials import Credentials, renewal_due
 from collective.daemon.duties import Duties
 from collective.daemon.gate import Gate
 from collective.daemon.membership import gencert
-from collective.daemon.node import Frame, Node
+from collective.daemon.node import Frame, Node, hex_id
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
 from collective.errors import (
@@ -84,9 +84,7 @@ class CollectiveServer:
     @property
     def plan(self) -> Plan:
         """What this server is."""
-        plan = self._plan
-        assert plan is not None
-        return plan
+        return self._plan
 
     @property
     def credentials(self) -> Credentials:
@@ -188,7 +186,7 @@ class CollectiveServer:
             plan, leaf = node.plan, self._credentials.leaf
             record = MemberRecord(
                 plan.name,
-                f"{status.member_id:016x}",
+                hex_id(status.member_id),
                 Role.VOTER,
                 plan.address,
                 plan.door_port,
