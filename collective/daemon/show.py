@@ -38,7 +38,11 @@ def document(node: Node) -> dict[str, Any]:
     # After the read: the leader that made it possible is the one that status names.
     own = node.own_status()
     # Whoever was silent while the quorum was being proven has had its time.
-    answers = node.prober.answers(max(_LEAST_SECONDS, begun + _PROBE_SECONDS - elapsed()))
+    answers = dict(node.prober.answers(max(_LEAST_SECONDS, begun + _PROBE_SECONDS - elapsed())))
+    if proven and any(_is_leaderless(answer) for answer in answers.values()):
+        # It may have been asked in the middle of an election that the proof has seen the end of.
+        again = node.prober.answers(_RENEW_SECONDS, since=begun)
+        answers |= {name: answer for name, answer in again.items() if answer.status is not None}
     states = {
         name: _state(record, own, answers.get(name), proven)
         for name, record in view.members.items()
@@ -116,6 +120,10 @@ def _held(node: Node) -> View:
         return node.store.read_local(_READ_SECONDS)
     except EtcdError:
         return view
+
+
+def _is_leaderless(answer: Answer) -> bool:
+    return answer.status is not None and not answer.status.healthy
 
 
 def _state(
