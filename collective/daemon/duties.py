@@ -20,6 +20,7 @@ from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError
 from collective.etcd.gateway import EtcdMember, Status, within
+from collective.failpoints import Step, reached
 from collective.model.records import Change, MemberRecord, Role
 from collective.model.view import View
 from collective.protocol import messages
@@ -187,6 +188,7 @@ class Duties:
         except EtcdError as error:
             log.debug("not promoted yet: %s name=%s", error, record.name)
             return status
+        reached(Step.LEADER_PROMOTE)
         self._record_promotion(record.name)
         return None
 
@@ -205,8 +207,9 @@ class Duties:
         record = view.members.get(name)
         if record is None or record.role is not Role.LEARNER:
             return
-        if self._node.store.promote_member(view, replace(record, role=Role.VOTER)):
+        if self._node.store.promote_member(view, replace(record, role=Role.VOTER, held_key=True)):
             log.info("promoted to voter name=%s id=%s", name, record.member_id)
+            reached(Step.LEADER_PROMOTED)
 
     def _evict(self, member: int) -> None:
         """Remove a learner; its record is dropped when etcd does not have it any more."""
@@ -240,6 +243,7 @@ def finish(node: Node, change: Change) -> None:
                 break
             if not left:
                 raise
+    reached(Step.DELETE_REMOVE)
 
     def attempt() -> bool | None:
         view = node.store.read()
@@ -249,6 +253,7 @@ def finish(node: Node, change: Change) -> None:
 
     if until_written(f"delete {change.name}", attempt):
         log.info("removed name=%s id=%s", change.name, change.member_id)
+        reached(Step.DELETE_FINISH)
 
 
 def _is_gone(node: Node, member_id: str) -> bool:

@@ -21,6 +21,7 @@ from collective.daemon.joiner import Admitted, Dialled, Emit, Join, Self
 from collective.daemon.node import Node, hex_id
 from collective.daemon.server import FIRST_ANSWER_SECONDS, CollectiveServer, idle_error
 from collective.errors import CollectiveError, EtcdError, RefusedError, UnreachableError
+from collective.failpoints import Step, reached
 from collective.model.names import natural_key
 from collective.model.plan import Mode
 from collective.model.records import Role
@@ -174,11 +175,14 @@ class Enlister:
         """End the former life and begin that of a learner."""
         pki = Path(self._server.layout.pki)
         credentials.prepare(pki, admitted.bundle, None)
+        reached(Step.JOIN_PREPARED)
         with self._server.life:
             plan = replace(admitted.plan, aside=self._server.plan.aside)
             self._server.save(plan)
+            reached(Step.JOIN_ADOPTING)
             self._server.end_life(hand_over=False)
             plan = lives.adopt(self._server.layout, self._server.state, plan, utc_now())
+            reached(Step.JOIN_ADOPT)
             self._server.live(plan)
 
     def _finish_alone(self) -> None:
@@ -210,6 +214,7 @@ class Enlister:
                 "run the same command again; the collective is not harmed by a learner",
             )
         emit("start", "etcd runs and catches up")
+        reached(Step.JOIN_START)
         if not node.wait_until(lambda s: bool(s.leader) and not s.learner, limit):
             self._raise_if_idle()
             raise UnreachableError(
@@ -217,7 +222,9 @@ class Enlister:
                 "see 'collective show' on a member; run the same command again",
             )
         emit("promote", "this server is a voter")
+        reached(Step.JOIN_PROMOTE)
         self._become_member(node, limit)
+        reached(Step.JOIN_READY)
         emit("ready", "this server takes part")
 
     def _become_member(self, node: Node, limit: float) -> None:
@@ -233,6 +240,7 @@ class Enlister:
                     "no member gave this server the key of the collective's CA",
                     "it keeps trying; see 'collective show'",
                 )
+        reached(Step.JOIN_CA_KEY)
         with self._server.life:
             if self._server.node is not node:
                 raise idle_error(self._server.plan)

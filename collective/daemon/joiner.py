@@ -41,6 +41,7 @@ from collective.errors import (
     RefusedError,
     UnreachableError,
 )
+from collective.failpoints import Step, reached
 from collective.model.names import parse_host_port, peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import Role
@@ -166,9 +167,11 @@ class Join:
         """
         host, port = self._preflight(server, token)
         emit("preflight", f"this server can join as {token.name}")
+        reached(Step.JOIN_PREFLIGHT)
         peer = self._dial(server, host, port, token)
         try:
             emit("dial", f"{server} at {where(peer.host, port)} is of the collective")
+            reached(Step.JOIN_DIAL)
             return self._enroll(peer, token, emit)
         finally:
             self._host.expect_dial_back(None)
@@ -206,15 +209,18 @@ class Join:
         if key is None:
             key = new_key()
             self._state.save_join_key(key)
+        reached(Step.JOIN_KEY)
         deadline = elapsed() + _TURN_SECONDS
         waited = False
         while True:
             members, addresses = self._claim(peer, token, key)
             if not waited:
                 emit("prove", f"the invitation for {token.name} is claimed")
+                reached(Step.JOIN_PROVE)
                 self._reach_all(members)
             admitted = self._admit(peer, token, key, addresses, emit)
             if admitted is not None:
+                reached(Step.JOIN_ADMITTED)
                 return admitted
             waited = True
             if elapsed() > deadline or self._stopped.wait(_TURN_PAUSE_SECONDS):

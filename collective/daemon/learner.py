@@ -17,6 +17,7 @@ from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, EtcdUnavailableError, InvitationError, RefusedError
 from collective.etcd.gateway import EtcdMember, within
+from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.pki import LeafInfo
@@ -51,6 +52,7 @@ def add(node: Node, candidate: Candidate, leaf: LeafInfo) -> tuple[int, str] | N
             f"cannot take in {candidate.name}: a voter has its address already: {candidate.url}"
         )
     _record(node, candidate, leaf, hex_id(ours.id) if ours is not None else "")
+    reached(Step.SPONSOR_RECORD)
     if ours is None:
         try:
             ours = _add_learner(node, candidate)
@@ -59,7 +61,9 @@ def add(node: Node, candidate: Candidate, leaf: LeafInfo) -> tuple[int, str] | N
             raise
         if ours is None:
             return None
+        reached(Step.SPONSOR_ADD)
         view = _record(node, candidate, leaf, hex_id(ours.id))
+        reached(Step.SPONSOR_RECORDED)
     else:
         view = node.store.read()
     return ours.id, _initial_cluster(view, members_of(node), candidate, ours.id)

@@ -21,6 +21,7 @@ from collective.daemon import credentials
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
 from collective.errors import RefusedError
+from collective.failpoints import Step, reached
 from collective.files import set_aside
 from collective.model.layout import Layout
 from collective.model.names import certified_addresses, peer_url
@@ -121,6 +122,7 @@ def begin_rest(layout: Layout, state: State, plan: Plan, reason: str, now: datet
     credentials.prepare_fresh(Path(layout.pki), plan.name, addresses, now)
     leaving = replace(plan, mode=Mode.LEAVING, reason=reason)
     state.save(leaving)
+    reached(Step.REMOVED_LEAVING)
     return leaving
 
 
@@ -131,6 +133,7 @@ def rest(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
         The plan of a server that rests, saved.
     """
     _replace_all(layout, "removed", now)
+    reached(Step.REMOVED_ASIDE)
     rested = replace(plan, mode=Mode.REMOVED, aside=places_aside(layout))
     state.save(rested)
     state.drop_join_key()

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from collective.daemon import membership, sponsor
+from collective.daemon import removal, sponsor
 from collective.daemon.access import member_of
 from collective.daemon.duties import finish
 from collective.daemon.enlist import Enlister
@@ -117,7 +117,7 @@ def _sync(server: CollectiveServer, node: Node, request: Request) -> Response:
 def _leave(server: CollectiveServer, node: Node, request: Request) -> Response:
     """Answer when the removal is written down: once it is made, that server hears no answer."""
     member = member_of(node.store.read(), request.peer)
-    change = membership.begin_removal(node, member.name, force=True, by=member.name)
+    change = removal.begin_removal(node, member.name, force=True, by=member.name)
     threading.Timer(_LEAVE_PAUSE_SECONDS, _finish_leave, (node, change)).start()
     return json_response(200, {"format": messages.FORMAT})
 

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 1.0
 STOP_SECONDS = 8.0
+RESTART_SECONDS = 20.0
 _HANDOVER_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 
@@ -101,14 +102,36 @@ class Node:
 
     def start(self) -> None:
         """Start etcd and follow the store; returns at once."""
+        self._start_etcd()
+        self.prober.follow(self.replica.view.members.values())
+        self.replica.start()
+
+    def restart_etcd(self, seconds: float = RESTART_SECONDS) -> None:
+        """End etcd and start it again with what the files and the plan say now.
+
+        Leadership is handed over first; whoever calls holds the ``turn``.
+
+        Raises:
+            EtcdError: it does not take part again in so many seconds.
+        """
+        self.hand_over()
+        self._frame.etcd.stop(STOP_SECONDS)
+        if self._stopping.is_set():
+            return
+        self._start_etcd()
+        if not self.wait_until(lambda status: bool(status.leader), seconds):
+            raise EtcdError(
+                self.failure or f"etcd does not take part again after {seconds:.0f} s",
+                "see the log of collectived on this server",
+            )
+
+    def _start_etcd(self) -> None:
         layout, files = self._frame.layout, self.credentials
         paths = Files(
             layout.etcd_data, str(files.leaf_file), str(files.ca_file), str(files.crl_file)
         )
         arguments = etcd_arguments(self.plan, paths, self._frame.timing, self._frame.listen)
         self._frame.etcd.start(arguments)
-        self.prober.follow(self.replica.view.members.values())
-        self.replica.start()
 
     def stop(self, hand_over: bool = True) -> None:
         """Hand leadership over if this server leads, and end etcd."""

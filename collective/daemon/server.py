@@ -22,8 +22,8 @@ from collective.daemon.clock import elapsed, epoch, utc_now
 from collective.daemon.credentials import Credentials, renewal_due
 from collective.daemon.duties import Duties
 from collective.daemon.gate import Gate
-from collective.daemon.membership import gencert
 from collective.daemon.node import Frame, Node, hex_id
+from collective.daemon.renewal import gencert
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
 from collective.errors import (
@@ -194,6 +194,7 @@ class CollectiveServer:
                 (leaf.serial,),
                 (leaf.fingerprint,),
                 epoch(),
+                held_key=True,
             )
             node.store.put_member(view, record, epoch())
         except CollectiveError as error:

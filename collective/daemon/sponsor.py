@@ -25,6 +25,7 @@ from collective.daemon.learner import add, check_claim, others_turn
 from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, ProtocolError, QuorumError
+from collective.failpoints import Step, reached
 from collective.model.names import certified_addresses, is_ip_address, parse_server_name
 from collective.model.records import Role
 from collective.model.view import View
@@ -83,6 +84,7 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
         lambda key: verify_enrollment(bytes.fromhex(key), statement, signature),
     )
     view = _claimed(node, proof, candidate)
+    reached(Step.SPONSOR_CLAIM)
     request.memory[_ADMITTED] = candidate
     log.info("an invitation was claimed name=%s from=%s", candidate.name, request.peer.address)
     return {"format": messages.FORMAT, "members": _reachable(view)}
@@ -176,10 +178,12 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
     for address in candidate.addresses:
         dial_back(node.name, candidate, address)
         yield {"step": "dial-back", "address": where(address, candidate.door_port)}
+    reached(Step.SPONSOR_DIAL_BACK)
     authority = node.credentials.authority()
     # etcd refuses a certificate that does not name where the connection comes from.
     addresses = certified_addresses([*candidate.addresses, request.peer.address])
     leaf = authority.issue(candidate.csr, candidate.name, addresses, utc_now())
+    reached(Step.SPONSOR_ISSUE)
     yield {"step": "issue"}
     added = add(node, candidate, read_leaf(leaf))
     if added is None:

@@ -19,11 +19,13 @@ from collective.model.records import (
     MemberRecord,
     Record,
     Revocation,
+    Turn,
     to_json,
 )
 from collective.model.view import (
     CHANGE_KEY,
     PREFIX,
+    TURN_KEY,
     Item,
     View,
     invitation_key,
@@ -139,6 +141,18 @@ class Store:
             puts |= _revoked(member.name, member.serials, when)
             deletes = (member_key(change.name), invitation_key(change.name))
         return self._write(view, keys, puts, deletes=deletes)
+
+    def take_turn(self, view: View, turn: Turn, seconds: int) -> bool:
+        """Take the turn to restart etcd, for so many seconds at most; False if another has it."""
+        if view.turn is not None and view.turn.name != turn.name:
+            return False
+        with within(WRITE_SECONDS):
+            lease = self._gateway.grant_lease(seconds)
+        return self._write(view, (TURN_KEY,), {TURN_KEY: turn}, lease=lease)
+
+    def end_turn(self, view: View) -> bool:
+        """End the turn that the view has; False when it changed meanwhile."""
+        return self._write(view, (TURN_KEY,), {}, deletes=(TURN_KEY,))
 
     def drop_member(self, view: View, member: MemberRecord, when: float) -> bool:
         """Drop the record of a learner that was given up, and revoke its certificates.

@@ -27,6 +27,8 @@ class Mode(enum.Enum):
     JOINING = "joining"
     LEAVING = "leaving"
     REMOVED = "removed"
+    NONVOTING = "nonvoting"
+    LOST = "lost"
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,21 @@ class ChangeKind(enum.Enum):
     """A change of the voters that must not overlap another one."""
 
     REMOVE = "remove"
+    DEMOTE = "demote"
+
+
+class Phase(enum.Enum):
+    """How far a re-keying is; each phase begins when every member has done the one before.
+
+    TRUST: every member trusts the old and the new CA, every voter holds the key of the new one.
+    ISSUE: every member shows a certificate of the new CA.
+    DROP: no member trusts the old CA any more, and its key is gone.
+    """
+
+    TRUST = "trust"
+    ISSUE = "issue"
+    DROP = "drop"
+    DONE = "done"
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,10 @@ class MemberRecord:
         fingerprints: SHA-256 (hex) of the same certificates: who holds a copy of the CA's key
             can make a certificate with any name and serial number, but not with this.
         joined: seconds since the epoch.
+        target: what it is to become; that differs from the role of a learner, and of a server
+            that is being promoted.
+        fallback: what a learner becomes again when it is given up; None: it is put out.
+        held_key: whether it was ever given the CA's key, so that deleting it wants a re-keying.
     """
 
     name: str
@@ -64,6 +83,9 @@ class MemberRecord:
     serials: tuple[str, ...]
     fingerprints: tuple[str, ...]
     joined: float
+    target: Role = Role.VOTER
+    fallback: Role | None = None
+    held_key: bool = False
 
     @property
     def url(self) -> str:
@@ -95,6 +117,7 @@ class Invitation:
         issuer: the member that issued it.
         issued, expires: seconds since the epoch.
         claimed_by: SHA-256 (hex) of the public key of the CSR that claimed it, or None.
+        pin: SHA-256 (hex) of the CA's public key that the token pins; it ends with that CA.
     """
 
     name: str
@@ -104,6 +127,7 @@ class Invitation:
     issued: float
     expires: float
     claimed_by: str | None = None
+    pin: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,8 +161,44 @@ class Revocation:
     when: float
 
 
-Record = MemberRecord | Invitation | Change | Revocation
-R = TypeVar("R", MemberRecord, Invitation, Change, Revocation)
+@dataclass(frozen=True)
+class Rekey:
+    """The re-keying that is under way, or the last one: from one CA to the next.
+
+    Attributes:
+        number: counts them, from 1.
+        phase: how far it is.
+        certificate: the new CA's certificate, PEM; its key is never in the store.
+        by: the member that made the new CA.
+        reason: for people, such as "mgt3 was deleted".
+        began: seconds since the epoch.
+        again: whether another one is to follow, since another key holder was deleted meanwhile.
+    """
+
+    number: int
+    phase: Phase
+    certificate: str
+    by: str
+    reason: str
+    began: float
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Who restarts its etcd now: one server at a time, under a lease that ends by itself.
+
+    Attributes:
+        name: the member.
+        doing: for people.
+    """
+
+    name: str
+    doing: str
+
+
+Record = MemberRecord | Invitation | Change | Revocation | Rekey | Turn
+R = TypeVar("R", MemberRecord, Invitation, Change, Revocation, Rekey, Turn)
 
 
 def to_json(record: Record) -> str:
@@ -173,9 +233,22 @@ def from_json(cls: type[R], text: str | bytes) -> R:
                 "a server with a newer release wrote it: upgrade collectived here",
             )
         values = fields_of(cls, raw)
-        return cls(**{k: _ENUMS[k](v) if k in _ENUMS else v for k, v in values.items()})
+        return cls(**{k: _enum(k, v) for k, v in values.items()})
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"a {what} in the store is broken: {error!r}") from None
 
 
-_ENUMS: Mapping[str, Callable[[Any], Any]] = {"role": Role, "kind": ChangeKind}
+_ENUMS: Mapping[str, Callable[[Any], Any]] = {
+    "role": Role,
+    "target": Role,
+    "fallback": Role,
+    "kind": ChangeKind,
+    "phase": Phase,
+}
+
+
+def _enum(field: str, value: Any) -> Any:
+    make = _ENUMS.get(field)
+    if make is None or (value is None and field == "fallback"):
+        return value
+    return make(value)

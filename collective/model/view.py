@@ -20,8 +20,10 @@ from collective.model.records import (
     Invitation,
     MemberRecord,
     R,
+    Rekey,
     Revocation,
     Role,
+    Turn,
     from_json,
 )
 
@@ -39,6 +41,8 @@ _MEMBERS = PREFIX + "members/"
 _INVITATIONS = PREFIX + "invitations/"
 _REVOKED = PREFIX + "revoked/"
 CHANGE_KEY = PREFIX + "change"
+REKEY_KEY = PREFIX + "rekey"
+TURN_KEY = PREFIX + "turn"
 
 
 def member_key(name: str) -> str:
@@ -106,8 +110,17 @@ class View:
     @cached_property
     def change(self) -> Change | None:
         """The last change of the voters, made or under way."""
-        item = self.items.get(CHANGE_KEY)
-        return None if item is None else from_json(Change, item.value)
+        return self._one(Change, CHANGE_KEY)
+
+    @cached_property
+    def rekey(self) -> Rekey | None:
+        """The last re-keying, made or under way."""
+        return self._one(Rekey, REKEY_KEY)
+
+    @cached_property
+    def turn(self) -> Turn | None:
+        """Who restarts its etcd now."""
+        return self._one(Turn, TURN_KEY)
 
     @property
     def voters(self) -> Mapping[str, MemberRecord]:
@@ -153,6 +166,10 @@ class View:
             return cls(0)
         ours = raw.get("format") == FORMAT and raw.get("collective") == collective
         return view if ours else cls(0)
+
+    def _one(self, cls: type[R], key: str) -> R | None:
+        item = self.items.get(key)
+        return None if item is None else from_json(cls, item.value)
 
     def _all(self, cls: type[R], prefix: str) -> Mapping[str, R]:
         return {

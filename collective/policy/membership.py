@@ -131,6 +131,26 @@ def _check_strength(observed: Observed, name: str) -> None:
     )
 
 
+def check_restart(observed: Observed, doing: str) -> None:
+    """Refuse to restart etcd here when the others could not go on, or nobody could come back.
+
+    Two voters cannot do without one of them: there the restart itself is the gap.
+
+    Raises:
+        QuorumError: too few others answer.
+    """
+    others = observed.strength(without=observed.here)
+    voters = len(observed.voters)
+    if others.answering >= quorum(voters) or others.answering == voters - 1:
+        return
+    absent = sorted(observed.voters - observed.answering - {observed.here})
+    raise QuorumError(
+        f"cannot restart etcd on {observed.here} for {doing}: {others.answering} of {voters} "
+        f"voters would answer meanwhile, quorum is {quorum(voters)}",
+        f"start {' or '.join(absent)} first",
+    )
+
+
 def check_no_change_under_way(view: View) -> None:
     """Refuse to begin a change of the voters beside another one.
 

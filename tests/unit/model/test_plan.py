@@ -58,6 +58,8 @@ def test_modes_never_change() -> None:
         "joining",
         "leaving",
         "removed",
+        "nonvoting",
+        "lost",
     ]
 
 

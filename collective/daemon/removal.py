@@ -1,7 +1,6 @@
-"""The commands that change the records: invite, delete and leave, gencert.
+"""Put a member out: decide, write it down, and see that the others know; and leave.
 
-Each observes once, decides by ``collective.policy``, writes in one transaction, and starts over
-when somebody else was faster. Joining is in ``joiner`` and ``sponsor``.
+``duties.finish`` carries a removal to its end, also when the server that began it is lost.
 
 Invariants:
   * Refused means that nothing was changed.
@@ -12,32 +11,21 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 
-from collective.daemon.clock import epoch, utc_now
 from collective.daemon.duties import finish
 from collective.daemon.node import Node, hex_id
+from collective.daemon.quorum import needs_quorum
 from collective.daemon.retries import until_written
-from collective.errors import (
-    CollectiveError,
-    EtcdError,
-    EtcdUnavailableError,
-    QuorumError,
-    RefusedError,
-)
-from collective.model.names import certified_addresses, natural_key
-from collective.model.records import Change, ChangeKind, Invitation, MemberRecord, Role
-from collective.model.token import Token
-from collective.pki import new_seed, public_key_of
+from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedError
+from collective.failpoints import Step, reached
+from collective.model.names import natural_key
+from collective.model.records import Change, ChangeKind, MemberRecord
 from collective.policy.membership import (
     Observed,
     Strength,
     check_delete,
-    check_invite,
     check_no_change_under_way,
 )
 from collective.protocol import messages
@@ -45,9 +33,7 @@ from collective.protocol import messages
 log = logging.getLogger(__name__)
 
 _SYNC_SECONDS = 3.0
-_START_SECONDS = 3.0
 _LEAVE_SECONDS = 10.0
-_LOG_HINT = "see the log of collectived on this server"
 
 
 @dataclass(frozen=True)
@@ -65,72 +51,6 @@ class Deleted:
     after: Strength
     confirmed: tuple[str, ...]
     unconfirmed: tuple[str, ...]
-
-
-@contextmanager
-def needs_quorum(node: Node, doing: str) -> Iterator[None]:
-    """Say plainly that there is no quorum, where etcd says that it did not answer.
-
-    Raises:
-        QuorumError: instead of any error of etcd.
-    """
-    try:
-        yield
-    except EtcdUnavailableError as error:
-        if node.failure is not None:
-            raise EtcdError(f"cannot {doing}: {node.failure}", _LOG_HINT) from error
-        voters = node.replica.view.voters.keys()
-        answering = node.prober.answering(0.0) | {node.name}
-        strength = Strength(len(voters), len(voters & answering))
-        if strength.holds:
-            raise QuorumError(
-                f"cannot {doing}: no quorum was proven in time ({error.message})",
-                "a new leader may be being elected: try again",
-            ) from error
-        raise QuorumError(
-            f"cannot {doing}: no quorum: {strength.answering} of {strength.voters} voters "
-            f"answer, quorum is {strength.quorum} ({error.message})",
-            "start the servers that 'collective show' lists as offline",
-        ) from error
-
-
-def invite(node: Node, name: str, seconds: int) -> Token:
-    """Make an invitation and return its token.
-
-    Args:
-        node: this server.
-        name: the server to invite.
-        seconds: how long it is good for.
-
-    Raises:
-        RefusedError: the name is a member's.
-        QuorumError: there is no quorum.
-    """
-    seed = new_seed()
-    # The transaction proves the quorum, and that what was decided on still holds: so the view
-    # that is held here is good enough to begin with, and a read is saved.
-    held = [node.replica.view]
-
-    def attempt() -> Token | None:
-        view = held.pop() if held else node.store.read()
-        try:
-            check_invite(view, name, node.name)
-        except RefusedError:
-            view = node.store.read()
-            check_invite(view, name, node.name)
-        now = epoch()
-        public_key = public_key_of(seed).hex()
-        invitation = Invitation(name, Role.VOTER, public_key, node.name, now, now + seconds)
-        if not node.store.invite(view, invitation, seconds):
-            return None
-        return Token(name, seed, node.credentials.pin)
-
-    # On a fresh server the first command may come before its own record.
-    node.replica.wait_until(lambda view: node.name in view.members, _START_SECONDS)
-    with needs_quorum(node, f"invite {name}"):
-        token = until_written(f"invite {name}", attempt)
-    log.info("invited name=%s seconds=%d", name, seconds)
-    return token
 
 
 def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
@@ -176,7 +96,9 @@ def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
         change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False)
         return change if node.store.begin_change(observed.view, change) else None
 
-    return until_written(f"delete {name}", attempt)
+    change = until_written(f"delete {name}", attempt)
+    reached(Step.DELETE_BEGIN)
+    return change
 
 
 def _take_leadership_from(node: Node, member: MemberRecord) -> None:
@@ -249,6 +171,7 @@ def leave(node: Node) -> str:
             peer.call("POST", messages.LEAVE, {"format": messages.FORMAT}, _LEAVE_SECONDS)
         finally:
             peer.close()
+        reached(Step.LEAVE_ASKED)
         return sponsor.name
 
 
@@ -260,32 +183,3 @@ def _who_removes_us(observed: Observed) -> MemberRecord:
             "start another server of the collective first",
         )
     return observed.view.members[able[0]]
-
-
-def gencert(node: Node, now: datetime | None = None) -> None:
-    """Give this server a new key and certificate from the CA in use.
-
-    The new serial number is written down before the certificate is used, so no member refuses
-    it; the old one stays good until it expires, and a deletion revokes both.
-
-    Raises:
-        QuorumError: there is no quorum to write it down.
-        RefusedError: this server does not hold the CA's key, or is not a member.
-    """
-    addresses = certified_addresses([node.plan.address, *node.credentials.leaf.addresses])
-    leaf_file, info = node.credentials.new_leaf(addresses, now or utc_now())
-
-    def attempt() -> int | None:
-        view = node.store.read()
-        record = view.members.get(node.name)
-        if record is None:
-            raise RefusedError(f"cannot make a certificate: {node.name} is not a member")
-        certified, too_many = record.certified(info.serial, info.fingerprint)
-        written = node.store.put_member(view, certified, epoch(), too_many)
-        return view.revision + 1 if written else None
-
-    with needs_quorum(node, "make a certificate"):
-        revision = until_written("make a certificate", attempt)
-    node.replica.wait_for(revision, _SYNC_SECONDS)
-    node.credentials.use_leaf(leaf_file)
-    log.info("new certificate serial=%s ends=%s", info.serial, info.not_after)

@@ -1,0 +1,1 @@
+"""What each command does in the daemon: one module a command, with a function ``run``."""

@@ -1,0 +1,31 @@
+"""What a command of the daemon is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collective.daemon.enlist import Enlister
+from collective.daemon.server import CollectiveServer
+
+Emit = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The server that a command acts on, and who listens.
+
+    Attributes:
+        server: this server.
+        enlister: its joins.
+        emit: gets the name of each step that is done, and a sentence.
+    """
+
+    server: CollectiveServer
+    enlister: Enlister
+    emit: Emit
+
+
+#: Gets the decoded request; returns the result, for a renderer and for ``--json``.
+Command = Callable[[Context, Mapping[str, Any]], Any]

@@ -1,0 +1,23 @@
+"""``collective gencert``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from collective.daemon import renewal
+from collective.daemon.commands.context import Context
+from collective.daemon.server import idle_error
+from collective.model.plan import Mode
+
+
+def run(context: Context, raw: Mapping[str, Any]) -> Any:
+    """Make a new certificate; on a server that was removed, a new collective of one."""
+    server = context.server
+    if server.plan.mode is Mode.REMOVED:
+        server.begin_again()
+    elif server.node is None:
+        raise idle_error(server.plan)
+    else:
+        renewal.gencert(server.node)
+    return {"certificate_ends": server.credentials.leaf.not_after.isoformat()}

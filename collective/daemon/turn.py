@@ -1,0 +1,78 @@
+"""Restart etcd one server at a time: whose turn it is stands in the store, under a lease.
+
+It does not restart anything itself.
+
+Invariants:
+  * A turn is taken only while the other voters are a quorum without this one, or all answer.
+  * A server that dies in its turn holds nobody up for longer than the lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from collective.daemon.clock import elapsed
+from collective.daemon.node import Node
+from collective.daemon.retries import until_written
+from collective.errors import EtcdError, QuorumError, RefusedError
+from collective.model.records import Turn
+from collective.policy.membership import check_restart
+
+log = logging.getLogger(__name__)
+
+_LEASE_SECONDS = 30
+_POLL_SECONDS = 0.1
+
+
+@contextmanager
+def turn(node: Node, doing: str, patience: float) -> Iterator[None]:
+    """Hold this server's turn to restart its etcd.
+
+    Args:
+        node: this server.
+        doing: for people, such as "re-keying".
+        patience: how long to wait for the turn, in seconds.
+
+    Raises:
+        QuorumError: all that time, too few of the other voters answered.
+        RefusedError: all that time, another server had the turn.
+        EtcdError: the store did not answer.
+    """
+    deadline = elapsed() + patience
+    while (refusal := _try_to_take(node, doing)) is not None:
+        if elapsed() > deadline:
+            raise refusal
+        threading.Event().wait(_POLL_SECONDS)
+    try:
+        yield
+    finally:
+        _end(node)
+
+
+def _try_to_take(node: Node, doing: str) -> RefusedError | QuorumError | None:
+    observed = node.observe()
+    try:
+        check_restart(observed, doing)
+    except QuorumError as refusal:
+        return refusal
+    if node.store.take_turn(observed.view, Turn(node.name, doing), _LEASE_SECONDS):
+        return None
+    held = observed.view.turn
+    told = f"{held.name} restarts its etcd, for {held.doing}" if held else "another was faster"
+    return RefusedError(f"cannot restart etcd on {node.name} for {doing} now: {told}", "try again")
+
+
+def _end(node: Node) -> None:
+    def attempt() -> bool | None:
+        view = node.store.read()
+        if view.turn is None or view.turn.name != node.name:
+            return True
+        return node.store.end_turn(view) or None
+
+    try:
+        until_written("end a turn", attempt)
+    except (EtcdError, RefusedError) as error:
+        log.warning("the turn ends by its lease only: %s", error)

@@ -1,0 +1,93 @@
+"""Named places at which a test can hold this server, or cut it off; a normal run passes them.
+
+It kills nothing: the test at the other end of a socket does, while this server waits there.
+
+Invariants:
+  * Without COLLECTIVE_FAILPOINTS, or outside of COLLECTIVE_ROOT, ``reached`` does nothing at all.
+  * Every step is reached in exactly one place of the code; the matrix of faults is made from
+    ``Step``, so a step that is added is tested, and one that is not reached fails a test.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import socket
+
+from collective.errors import UnreachableError
+from collective.model.layout import ROOT_VARIABLE
+
+VARIABLE = "COLLECTIVE_FAILPOINTS"
+#: What a test answers: go on, or behave as if the connection broke here.
+GO, DROP = "go", "drop"
+_HOLD_SECONDS = 60.0
+
+
+class Step(enum.Enum):
+    """What has just been done when the place is reached, as operation.side.step."""
+
+    JOIN_PREFLIGHT = "join.joiner.preflight"
+    JOIN_DIAL = "join.joiner.dial"
+    JOIN_KEY = "join.joiner.key"
+    JOIN_PROVE = "join.joiner.prove"
+    JOIN_ADMITTED = "join.joiner.admitted"
+    JOIN_PREPARED = "join.joiner.prepared"
+    JOIN_ADOPTING = "join.joiner.adopting"
+    JOIN_ADOPT = "join.joiner.adopt"
+    JOIN_START = "join.joiner.start"
+    JOIN_PROMOTE = "join.joiner.promote"
+    JOIN_CA_KEY = "join.joiner.ca-key"
+    JOIN_READY = "join.joiner.ready"
+    SPONSOR_CLAIM = "join.member.claim"
+    SPONSOR_DIAL_BACK = "join.member.dial-back"
+    SPONSOR_ISSUE = "join.member.issue"
+    SPONSOR_RECORD = "join.member.record"
+    SPONSOR_ADD = "join.member.add"
+    SPONSOR_RECORDED = "join.member.recorded"
+    LEADER_PROMOTE = "join.leader.promote"
+    LEADER_PROMOTED = "join.leader.promoted"
+    DELETE_BEGIN = "delete.member.begin"
+    DELETE_REMOVE = "delete.member.remove"
+    DELETE_FINISH = "delete.member.finish"
+    REMOVED_LEAVING = "delete.removed.leaving"
+    REMOVED_ASIDE = "delete.removed.aside"
+    LEAVE_ASKED = "leave.leaver.asked"
+    RENEW_RECORD = "renew.member.record"
+    RENEW_USE = "renew.member.use"
+
+    @property
+    def operation(self) -> str:
+        """What is being done, such as join."""
+        return self.value.split(".")[0]
+
+    @property
+    def side(self) -> str:
+        """Which server does it, such as joiner."""
+        return self.value.split(".")[1]
+
+
+def _place(environ: os._Environ[str]) -> str | None:
+    return environ.get(VARIABLE) if ROOT_VARIABLE in environ else None
+
+
+_SOCKET = _place(os.environ)
+
+
+def reached(step: Step) -> None:
+    """Tell the test that a step is done, if there is a test, and wait for its answer.
+
+    Raises:
+        UnreachableError: the test wants the connection broken here.
+    """
+    if _SOCKET is None:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX) as test:
+            test.settimeout(_HOLD_SECONDS)
+            test.connect(_SOCKET)
+            test.sendall(f"{os.getpid()} {step.value}\n".encode())
+            answer = test.recv(64).decode("ascii", "replace").strip()
+    except OSError:
+        return
+    if answer == DROP:
+        raise UnreachableError(f"the connection broke after {step.value}: a test cut it")

@@ -1,0 +1,26 @@
+"""The addresses of this machine, as the kernel says them."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from collective.protocol.interfaces import is_local, local_addresses
+
+
+def test_addresses_of_this_machine_are_whole_and_each_once() -> None:
+    """Each parses without a zone, loopback is among them."""
+    found = local_addresses()
+    assert "127.0.0.1" in found
+    assert len(set(found)) == len(found)
+    assert not any(ipaddress.ip_address(a).is_link_local for a in found)
+
+
+@pytest.mark.parametrize(
+    ("address", "ours"),
+    [("127.0.0.1", True), ("127.0.0.77", True), ("192.0.2.77", False), ("2001:db8::1", False)],
+)
+def test_address_is_local_only_where_an_interface_has_it(address: str, ours: bool) -> None:
+    """All of 127.0.0.0/8 is, though the kernel lists one of it (ip(7))."""
+    assert is_local(address) is ours
