@@ -54,6 +54,15 @@ class Step(enum.Enum):
     LEAVE_ASKED = "leave.leaver.asked"
     RENEW_RECORD = "renew.member.record"
     RENEW_USE = "renew.member.use"
+    REKEY_PREPARE = "rekey.member.prepare"
+    REKEY_BEGIN = "rekey.member.begin"
+    REKEY_TRUST = "rekey.server.trust"
+    REKEY_RESTART = "rekey.server.restart"
+    REKEY_KEY = "rekey.server.key"
+    REKEY_SWAP = "rekey.server.swap"
+    REKEY_ISSUE = "rekey.server.issue"
+    REKEY_DROP = "rekey.server.drop"
+    REKEY_ADVANCE = "rekey.leader.advance"
 
     @property
     def operation(self) -> str:

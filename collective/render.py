@@ -95,7 +95,27 @@ def delete(result: Document) -> Rendered:
     if result["unconfirmed"]:
         unsure = ", ".join(result["unconfirmed"])
         notes.append(f"warning: not confirmed by {unsure}: who is offline learns it on return")
+    if result.get("rekey"):
+        notes.append(
+            "a re-keying has begun: until it ends (see 'collective show') the CA's key that "
+            f"{name} may have kept is still good"
+        )
+        notes += _ended_invitations(result)
     return Rendered((f"{name} is deleted",), (*notes, str(result["tolerance"])))
+
+
+def rotate_ca(result: Document) -> Rendered:
+    """Render the result of ``rotate-ca``."""
+    return Rendered(("Success",), _ended_invitations(result))
+
+
+def _ended_invitations(result: Document) -> tuple[str, ...]:
+    """Say which invitations end with the old CA, which their tokens name."""
+    names = result["invitations_end"]
+    if not names:
+        return ()
+    again = "'collective invite' makes new ones when the re-keying is done"
+    return (f"invitations that end with the old CA: {', '.join(names)}; {again}",)
 
 
 def show(document: Document) -> Rendered:
@@ -139,7 +159,16 @@ def _state_lines(document: Document) -> tuple[str, ...]:
             f"{document['answering']} of {document['voters']} voters answer, "
             f"{document['needed']} are needed."
         )
+    rekey = document.get("rekey")
+    if rekey:
+        lines.append(_rekey_line(rekey))
     return tuple(lines)
+
+
+def _rekey_line(rekey: Document) -> str:
+    waits = rekey["waiting_for"]
+    tail = f", waits for {', '.join(waits)}" if waits else ""
+    return f"Re-keying is under way ({rekey['reason']}): {rekey['phase']}{tail}."
 
 
 def _section(title: str, members: Iterable[Document], states: tuple[str, ...]) -> list[str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SHOW_SECONDS = 10.0
 _CHANGE_SECONDS = 60.0
 _JOIN_SECONDS = 600.0
+_ROTATE_SECONDS = 120.0
 _INTERRUPTED = 130
 _LONGEST_TOKEN = 4096
 
@@ -146,8 +147,12 @@ def _show(options: Any, socket: str) -> int:
 
 
 def _delete(options: Any, socket: str) -> int:
-    body = _json({"server": options.server, "force": options.force})
-    return _ask(socket, "POST", "/v1/delete", _CHANGE_SECONDS, body)
+    values = {"server": options.server, "force": options.force, "rekey": options.rekey}
+    return _ask(socket, "POST", "/v1/delete", _CHANGE_SECONDS, _json(values))
+
+
+def _rotate_ca(_options: Any, socket: str) -> int:
+    return _ask(socket, "POST", "/v1/rotate-ca", _ROTATE_SECONDS)
 
 
 _COMMANDS = {
@@ -156,6 +161,7 @@ _COMMANDS = {
     "join": _join,
     "show": _show,
     "delete": _delete,
+    "rotate-ca": _rotate_ca,
 }
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def make_parser() -> argparse.ArgumentParser:
         invite    server, nonvoting (bool), ttl (text or None)
         join      server, token (text, ``-``, ``@FILE`` or None)
         show      json (bool)
-        delete    server (or None: this one), force (bool)
+        delete    server (or None: this one), force (bool), rekey (bool)
+        rotate-ca nothing more
     """
     parser = argparse.ArgumentParser(
         prog=PROG, description=DESCRIPTION, formatter_class=_formatter, allow_abbrev=False
@@ -52,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", prog=PROG, dest="command", metavar="COMMAND", required=True
     )
-    for add in (_gencert, _invite, _join, _show, _delete):
+    for add in (_gencert, _invite, _join, _show, _delete, _rotate_ca):
         add(commands)
     return parser
 
@@ -153,11 +154,30 @@ def _delete(commands: Commands) -> None:
         "delete",
         "put a server out of the collective",
         "Put SERVER out of the collective and lock it out. Without SERVER, this server leaves "
-        "its collective. A change that would cost the quorum is refused.",
+        "its collective. A change that would cost the quorum is refused. A server that voted "
+        "holds the key of the certificate authority: so a new authority takes the place of the "
+        "old one afterwards, in the background, as rotate-ca does it.",
     )
     parser.add_argument(
         "server", metavar="SERVER", nargs="?", help="name of the member (default: this server)"
     )
     parser.add_argument(
         "--force", action="store_true", help="also if that server is running and answers"
+    )
+    parser.add_argument(
+        "--no-rekey",
+        dest="rekey",
+        action="store_false",
+        help="keep the certificate authority, whose key the deleted server may have kept",
+    )
+
+
+def _rotate_ca(commands: Commands) -> None:
+    _command(
+        commands,
+        "rotate-ca",
+        "change to a new certificate authority",
+        "Make a new certificate authority, have every server change to it, one after the other, "
+        "and forget the old one. Members go on serving meanwhile. It waits for servers that are "
+        "off, and goes on by itself when they are back. Invitations that are pending end with it.",
     )

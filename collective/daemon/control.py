@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collective import render
-from collective.daemon.commands import delete, gencert, invite, join, show
+from collective.daemon.commands import delete, gencert, invite, join, rotate_ca, show
 from collective.daemon.commands.context import Command, Context, Emit
 from collective.daemon.enlist import Enlister
 from collective.daemon.server import CollectiveServer
@@ -107,4 +107,5 @@ _ROUTES: Mapping[tuple[str, str], _Route] = {
     ("POST", "/v1/join"): _Route(join.run, render.join),
     ("POST", "/v1/delete"): _Route(delete.run, render.delete),
     ("POST", "/v1/gencert"): _Route(gencert.run, render.gencert),
+    ("POST", "/v1/rotate-ca"): _Route(rotate_ca.run, render.rotate_ca),
 }

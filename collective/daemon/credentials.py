@@ -2,12 +2,13 @@
 
 It does not decide who is trusted beyond "our CA signed it"; ``collective.daemon.access`` does.
 
-Files, all 0600: ``ca.pem``; ``ca.key`` on a voter; ``leaf.pem`` (key, leaf and CA in one file,
-so that one rename changes all of it); ``crl.der``.
+Files, all 0600: ``ca.pem``, the CA that is trusted, two of them during a re-keying; ``ca.key``, on
+a voter; ``leaf.pem`` (key, leaf and CA in one file, so that one rename changes all of it);
+``crl.der``; ``next.pem``, key and certificate of the CA that a re-keying leads to.
 
 Invariants:
   * The folder appears whole, by a rename, or not at all.
-  * A CA that is there is never replaced here.
+  * Which CA issues is told by the key: after a power cut between two files, too, all fits.
 """
 
 from __future__ import annotations
@@ -15,14 +16,25 @@ from __future__ import annotations
 import os
 import shutil
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 
+from collective.errors import RefusedError
 from collective.files import fsync_folder, make_private_folder, read_private, write_atomically
-from collective.pki import Authority, LeafInfo, make_request, new_key, read_leaf
+from collective.pki import (
+    Authority,
+    LeafInfo,
+    issuer_of,
+    make_request,
+    new_key,
+    read_bundle,
+    read_leaf,
+    with_key,
+    write_bundle,
+)
 from collective.protocol.door import without_resumption
 from collective.protocol.peer import authority_context
 
@@ -96,11 +108,32 @@ class Credentials:
             FileNotFoundError: a file is missing.
         """
         self._folder = folder
-        self._ca_pem = read_private(folder / "ca.pem")
-        self._leaf = read_leaf(_certificates(read_private(self.leaf_file)))
-        # OpenSSL reads certificate and key one after the other: whoever serves handshakes with
-        # these contexts puts a guard here that keeps them off in between.
-        self.guard: Callable[[Callable[[], None]], None] = lambda action: action()
+        # OpenSSL reads certificate and key one after the other: nobody may replace the file
+        # in between.
+        self._lock = threading.RLock()
+        self._read()
+
+    def _read(self) -> None:
+        self._trusted = read_bundle(read_private(self.ca_file))
+        leaf = _certificates(read_private(self.leaf_file))
+        self._leaf = read_leaf(leaf)
+        self._issuer = issuer_of(leaf, self._trusted)
+        self._authority = self._find_authority()
+        self._contexts: _Contexts | None = None
+
+    def _find_authority(self) -> Authority:
+        try:
+            return with_key(self._trusted, read_private(self._key_file))
+        except FileNotFoundError:
+            return self._issuer or self._trusted[0]
+
+    @property
+    def _key_file(self) -> Path:
+        return self._folder / "ca.key"
+
+    @property
+    def _next_file(self) -> Path:
+        return self._folder / "next.pem"
 
     @property
     def leaf_file(self) -> Path:
@@ -109,7 +142,7 @@ class Credentials:
 
     @property
     def ca_file(self) -> Path:
-        """The CA's certificate."""
+        """The certificates of the CAs that are trusted."""
         return self._folder / "ca.pem"
 
     @property
@@ -119,8 +152,8 @@ class Credentials:
 
     @property
     def ca_pem(self) -> bytes:
-        """The CA's certificate."""
-        return self._ca_pem
+        """The certificates of the CAs that are trusted; while there is no re-keying, of one."""
+        return write_bundle(self._trusted)
 
     @property
     def leaf(self) -> LeafInfo:
@@ -130,41 +163,60 @@ class Credentials:
     @property
     def holds_ca_key(self) -> bool:
         """Whether this server can issue certificates."""
-        return (self._folder / "ca.key").exists()
+        return self._authority.holds_key
 
-    @cached_property
+    @property
     def pin(self) -> bytes:
         """What a token says of the collective: SHA-256 of the CA's SubjectPublicKeyInfo."""
-        return Authority.from_pem(self._ca_pem, None).pin
+        return self._authority.pin
+
+    @property
+    def trusts(self) -> frozenset[str]:
+        """Pins (hex) of the CAs that are trusted."""
+        return frozenset(authority.pin.hex() for authority in self._trusted)
+
+    @property
+    def issuer(self) -> str:
+        """Pin (hex) of the CA that the leaf is from, "" for one that is not trusted."""
+        return "" if self._issuer is None else self._issuer.pin.hex()
+
+    @property
+    def holds(self) -> frozenset[str]:
+        """Pins (hex) of the CAs whose key is here."""
+        held = (self._authority, self.next_authority())
+        return frozenset(a.pin.hex() for a in held if a is not None and a.holds_key)
 
     def authority(self) -> Authority:
-        """Return the CA, with its key where this server holds it."""
+        """Return the CA that issues, with its key where this server holds it."""
+        return self._authority
+
+    def next_authority(self) -> Authority | None:
+        """Return the CA that a re-keying leads to, with its key; None where it is not here."""
         try:
-            key = read_private(self._folder / "ca.key")
+            both = read_private(self._next_file)
         except FileNotFoundError:
-            key = None
-        return Authority.from_pem(self._ca_pem, key)
+            return None
+        return Authority.from_pem(_certificates(both), both[: -len(_certificates(both))])
 
     def crl(self) -> bytes:
         """Return the revocation list in use."""
         return read_private(self.crl_file)
 
-    @cached_property
+    @property
     def server_context(self) -> ssl.SSLContext:
         """The context of our door: strangers may connect, a certificate must be of our CA."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.load_verify_locations(cadata=self._ca_pem.decode("ascii"))
-        context.load_cert_chain(self.leaf_file)
-        return without_resumption(context)
+        return self._use_contexts().server
 
-    @cached_property
+    @property
     def client_context(self) -> ssl.SSLContext:
         """The context of our calls to other members."""
-        context = authority_context(self._ca_pem)
-        context.load_cert_chain(self.leaf_file)
-        return context
+        return self._use_contexts().client
+
+    def _use_contexts(self) -> _Contexts:
+        with self._lock:
+            if self._contexts is None:
+                self._contexts = _Contexts.of(self.ca_pem, self.leaf_file)
+            return self._contexts
 
     def new_leaf(self, addresses: Sequence[str], now: datetime) -> tuple[bytes, LeafInfo]:
         """Make a new key and certificate; nothing is written.
@@ -177,29 +229,87 @@ class Credentials:
         """
         key = new_key()
         name = self._leaf.name
-        leaf = self.authority().issue(make_request(key, name), name, addresses, now)
-        return key + leaf + self._ca_pem, read_leaf(leaf)
+        leaf = self._authority.issue(make_request(key, name), name, addresses, now)
+        return key + leaf + self._authority.certificate_pem, read_leaf(leaf)
 
     def use_leaf(self, leaf_file: bytes) -> None:
         """Show another certificate from now on; etcd takes it up by itself."""
-        write_atomically(self.leaf_file, leaf_file)
-        self._leaf = read_leaf(_certificates(leaf_file))
-        self.guard(lambda: self.server_context.load_cert_chain(self.leaf_file))
-        self.client_context.load_cert_chain(self.leaf_file)
+        self._replace(self.leaf_file, leaf_file)
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        """Replace a file; contexts in use stay as they are, new connections get new ones."""
+        with self._lock:
+            write_atomically(path, data)
+            self._read()
 
     def store_ca_key(self, key_pem: bytes) -> None:
-        """Keep the CA's key, having checked that it is that of our CA.
+        """Keep the CA's key, having checked that it is that of a CA that we trust.
 
         Raises:
             InputError: it is the key of something else.
         """
-        Authority.from_pem(self._ca_pem, key_pem)
-        write_atomically(self._folder / "ca.key", key_pem)
+        with_key(self._trusted, key_pem)
+        self._replace(self._key_file, key_pem)
+
+    def trust(self, authorities: Iterable[Authority]) -> None:
+        """Trust these CAs from now on, and no others; etcd does at its next start."""
+        self._replace(self.ca_file, write_bundle(authorities))
+
+    def trusted_besides(self, pin: str) -> tuple[Authority, ...]:
+        """Return the CAs that this server's own certificates need, but for one."""
+        needed = {self.issuer, self._authority.pin.hex()} - {pin}
+        return tuple(a for a in self._trusted if a.pin.hex() in needed)
+
+    def store_next(self, authority: Authority) -> None:
+        """Keep the CA that a re-keying leads to, with its key.
+
+        Raises:
+            RefusedError: the key is not there.
+        """
+        if authority.key_pem is None:
+            raise RefusedError("cannot keep the new CA: its key is missing")
+        write_atomically(self._next_file, authority.key_pem + authority.certificate_pem)
+
+    def issue_with_next(self, pin: str) -> bool:
+        """Issue with the new CA from now on, and forget the old one's key.
+
+        Args:
+            pin: of the new CA, in hex.
+
+        Returns:
+            False where its key is not here; then nothing was done.
+        """
+        following = self.next_authority()
+        if following is not None and following.pin.hex() == pin and following.key_pem is not None:
+            self.store_ca_key(following.key_pem)
+        if self._authority.pin.hex() != pin or not self.holds_ca_key:
+            return False
+        self._next_file.unlink(missing_ok=True)
+        return True
 
     def revoke(self, serials: Iterable[str], now: datetime) -> None:
         """Write the revocation list; does nothing on a server without the CA's key."""
         if self.holds_ca_key:
-            write_atomically(self.crl_file, self.authority().crl(serials, now))
+            write_atomically(self.crl_file, self._authority.crl(serials, now))
+
+
+@dataclass(frozen=True)
+class _Contexts:
+    """The TLS contexts of one state of the folder."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+    @classmethod
+    def of(cls, ca_pem: bytes, leaf_file: Path) -> _Contexts:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.minimum_version = ssl.TLSVersion.TLSv1_3
+        server.verify_mode = ssl.CERT_OPTIONAL
+        server.load_verify_locations(cadata=ca_pem.decode("ascii"))
+        server.load_cert_chain(leaf_file)
+        client = authority_context(ca_pem)
+        client.load_cert_chain(leaf_file)
+        return cls(without_resumption(server), client)
 
 
 def renewal_due(leaf: LeafInfo, now: datetime) -> bool:

@@ -142,7 +142,10 @@ def _ca_key(server: CollectiveServer, node: Node, request: Request) -> Response:
     key = node.credentials.authority().key_pem
     if key is None:
         raise RefusedError(f"{node.name} does not hold the CA's key")
-    return json_response(200, {"format": messages.FORMAT, "key": key.decode()})
+    following = node.credentials.next_authority()
+    after = following.key_pem if following is not None else None
+    answer = {"format": messages.FORMAT, "key": key.decode()}
+    return json_response(200, answer | ({"next": after.decode()} if after is not None else {}))
 
 
 _ROUTES: Mapping[tuple[str, str], Route] = {

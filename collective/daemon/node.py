@@ -31,6 +31,7 @@ from collective.model.plan import Plan
 from collective.model.records import MemberRecord
 from collective.model.view import View
 from collective.policy.membership import Observed
+from collective.policy.rekeying import Keys
 from collective.protocol.messages import ServerStatus
 from collective.protocol.peer import Check, Peer
 
@@ -89,6 +90,7 @@ class Node:
         self._stopping = threading.Event()
         self._revoked: frozenset[str] | None = None
         self._revoking = threading.Lock()
+        self._trusted_by_etcd = frozenset[str]()
 
     @property
     def name(self) -> str:
@@ -115,7 +117,9 @@ class Node:
             EtcdError: it does not take part again in so many seconds.
         """
         self.hand_over()
-        self._frame.etcd.stop(STOP_SECONDS)
+        # Raft needs no farewell from a follower, and etcd takes up to a second for its own, in
+        # which writers here would wait.
+        self._frame.etcd.kill()
         if self._stopping.is_set():
             return
         self._start_etcd()
@@ -127,6 +131,7 @@ class Node:
 
     def _start_etcd(self) -> None:
         layout, files = self._frame.layout, self.credentials
+        self._trusted_by_etcd = files.trusts
         paths = Files(
             layout.etcd_data, str(files.leaf_file), str(files.ca_file), str(files.crl_file)
         )
@@ -234,6 +239,7 @@ class Node:
             errors += status.errors
         except CollectiveError as error:
             errors.append(error.message)
+        keys = self.keys
         return ServerStatus(
             name=self.name,
             release=__version__,
@@ -247,7 +253,20 @@ class Node:
             learner=status.learner if status else False,
             certificate_ends=self.credentials.leaf.not_after.isoformat(),
             errors=tuple(errors),
+            trusts=tuple(sorted(keys.trusts)),
+            issuer=keys.issuer,
+            holds=tuple(sorted(keys.holds)),
         )
+
+    @property
+    def keys(self) -> Keys:
+        """What a re-keying needs to know of this server."""
+        return Keys(self._trusted_by_etcd, self.credentials.issuer, self.credentials.holds)
+
+    def use_leaf(self, leaf_file: bytes) -> None:
+        """Show another certificate from now on, in our own calls too."""
+        self.credentials.use_leaf(leaf_file)
+        self.prober.use(self.credentials.client_context)
 
     @property
     def refuses_all_revoked(self) -> bool:
@@ -259,6 +278,14 @@ class Node:
         with self._revoking:
             self.credentials.store_ca_key(key_pem)
         self._revoke(self.replica.view)
+
+    def issue_with_next(self, pin: str) -> bool:
+        """Issue with the new CA of a re-keying, and sign the revocation list with it."""
+        with self._revoking:
+            self._revoked = None
+            done = self.credentials.issue_with_next(pin)
+        self._revoke(self.replica.view)
+        return done
 
     def _check(self, wanted: str) -> Check:
         return lambda served: objection(self.replica.view, wanted, served)

@@ -58,6 +58,7 @@ class _Line(threading.Thread):
         self._wake = threading.Event()
         self._answered = threading.Condition()
         self._answer: Answer | None = None
+        self._next_context: ssl.SSLContext | None = None
 
     @property
     def answer(self) -> Answer | None:
@@ -75,6 +76,10 @@ class _Line(threading.Thread):
             self.member = member
             self._answer = None
         self._wake.set()
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """Ask over a new connection, with this certificate, from the next time on."""
+        self._next_context = context
 
     def asked_since(self, since: float, seconds: float) -> Answer | None:
         """Return an outcome of a question asked at a time or later, waiting at most so long."""
@@ -104,6 +109,9 @@ class _Line(threading.Thread):
 
     def _ask(self) -> Answer:
         asked = elapsed()
+        context, self._next_context = self._next_context, None
+        if context is not None:
+            self._peer.use(context)
         try:
             raw = self._peer.call("GET", messages.STATUS, None, ANSWER_SECONDS)
             return Answer(ServerStatus.from_wire(raw), "", asked)
@@ -146,6 +154,14 @@ class Prober:
                 elif line is None:
                     self._lines[name] = _Line(member, self._context, self._check(name))
                     self._lines[name].start()
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """Ask with another certificate from now on, over new connections."""
+        with self._lock:
+            self._context = context
+            lines = list(self._lines.values())
+        for line in lines:
+            line.use(context)
 
     def stop(self) -> None:
         """Ask nobody any more."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from collective.daemon.duties import finish
 from collective.daemon.node import Node, hex_id
 from collective.daemon.quorum import needs_quorum
+from collective.daemon.rekey import is_wanted
 from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedError
 from collective.failpoints import Step, reached
@@ -45,15 +46,19 @@ class Deleted:
         after: voters and answering voters now.
         confirmed: members that refuse the server from now on.
         unconfirmed: members that did not answer; they learn it before they take part again.
+        rekey: whether a re-keying follows, or is under way.
+        ends: names of the servers whose invitations end with it.
     """
 
     name: str
     after: Strength
     confirmed: tuple[str, ...]
     unconfirmed: tuple[str, ...]
+    rekey: bool = False
+    ends: tuple[str, ...] = ()
 
 
-def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
+def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
     """Remove a member, revoke its certificates, and see that the others know.
 
     Args:
@@ -61,6 +66,7 @@ def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
         name: whom to remove.
         force: also if it answers.
         by: who asked, for the record.
+        rekey: whether a re-keying is to follow, if the server ever had the CA's key.
 
     Raises:
         InputError: there is no such member.
@@ -68,12 +74,12 @@ def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
         QuorumError: there is no quorum, or the removal would cost it.
     """
     with needs_quorum(node, f"delete {name}"):
-        change = begin_removal(node, name, force, by)
+        change = begin_removal(node, name, force, by, rekey)
         finish(node, change)
     return _confirm(node, name)
 
 
-def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
+def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = False) -> Change:
     """Decide on a removal and write it down; from then on it is made, whoever dies.
 
     Raises:
@@ -93,7 +99,9 @@ def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
                 f"cannot delete {name}: it is just being taken in", "try again in a few seconds"
             )
         _take_leadership_from(node, member)
-        change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False)
+        # A re-keying that the last removal wanted, and that nobody has begun yet, is still wanted.
+        wanted = (rekey and member.held_key) or (under_way is not None and under_way.rekey)
+        change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False, rekey=wanted)
         return change if node.store.begin_change(observed.view, change) else None
 
     change = until_written(f"delete {name}", attempt)
@@ -132,11 +140,15 @@ def _confirm(node: Node, name: str) -> Deleted:
         done = list(pool.map(lambda m: _has_confirmed(node, m, revision), others))
     outcome = {m.name: good for m, good in zip(others, done, strict=True)} | {node.name: here}
     ordered = sorted(outcome, key=natural_key)
+    view = observed.view
+    rekey = is_wanted(view)
     return Deleted(
         name,
         observed.strength(),
         tuple(n for n in ordered if outcome[n]),
         tuple(n for n in ordered if not outcome[n]),
+        rekey,
+        tuple(sorted(view.invitations, key=natural_key)) if rekey else (),
     )
 
 

@@ -48,6 +48,6 @@ def gencert(node: Node, now: datetime | None = None) -> None:
         revision = until_written("make a certificate", attempt)
     reached(Step.RENEW_RECORD)
     node.replica.wait_for(revision, _SYNC_SECONDS)
-    node.credentials.use_leaf(leaf_file)
+    node.use_leaf(leaf_file)
     reached(Step.RENEW_USE)
     log.info("new certificate serial=%s ends=%s", info.serial, info.not_after)

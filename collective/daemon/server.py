@@ -23,6 +23,7 @@ from collective.daemon.credentials import Credentials, renewal_due
 from collective.daemon.duties import Duties
 from collective.daemon.gate import Gate
 from collective.daemon.node import Frame, Node, hex_id
+from collective.daemon.rekeyer import Rekeyer
 from collective.daemon.renewal import gencert
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
@@ -71,7 +72,7 @@ class CollectiveServer:
         self.life = threading.RLock()
         self.gate = Gate()
         self.node: Node | None = None
-        self._duties: Duties | None = None
+        self._workers: tuple[Duties | Rekeyer, ...] = ()
         path = find_etcd(str(settings.etcd) if settings.etcd else None, os.environ.get("PATH", ""))
         binary = identify(path)
         check_version(binary, settings.allow_unsafe_etcd)
@@ -127,7 +128,6 @@ class CollectiveServer:
         """Begin a life. A server that was removed has none: it only answers."""
         self._plan = plan
         self._credentials = Credentials(Path(self.layout.pki))
-        self._credentials.guard = self.doors.between_handshakes
         if plan.mode is Mode.REMOVED:
             return
         if lives.data_is_lost(self.layout, plan):
@@ -142,9 +142,10 @@ class CollectiveServer:
         remembered = self.state.load_view(plan.cluster_token)
         node = Node(frame, plan, self._credentials, self._on_view, remembered)
         self.node = node
-        self._duties = Duties(node, self.settings.learner_timeout)
+        self._workers = (Duties(node, self.settings.learner_timeout), Rekeyer(node))
         node.start()
-        self._duties.start()
+        for worker in self._workers:
+            worker.start()
         threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()
 
     def settle(self) -> None:
@@ -154,10 +155,10 @@ class CollectiveServer:
 
     def end_life(self, hand_over: bool) -> None:
         """Stop being a member, with leadership handed over first or not."""
-        duties, self._duties = self._duties, None
+        workers, self._workers = self._workers, ()
         node, self.node = self.node, None
-        if duties is not None:
-            duties.stop()
+        for worker in workers:
+            worker.stop()
         if node is not None:
             node.stop(hand_over)
 
@@ -213,9 +214,8 @@ class CollectiveServer:
             self.doors.close_where(
                 lambda peer: peer.certificate is not None and peer.certificate.serial in revoked
             )
-        duties = self._duties
-        if duties is not None:
-            duties.wake()
+        for worker in self._workers:
+            worker.wake()
         self._remember(node, view)
 
     def _remember(self, node: Node, view: View) -> None:

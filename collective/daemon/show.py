@@ -9,17 +9,21 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
 from collective.daemon.prober import Answer
+from collective.daemon.rekey import new_pin
+from collective.daemon.rekeyer import keys_of
 from collective.errors import CollectiveError, EtcdError
 from collective.model.names import natural_key
 from collective.model.plan import Plan
-from collective.model.records import MemberRecord, Role
+from collective.model.records import MemberRecord, Phase, Role
 from collective.model.view import View
 from collective.policy.membership import Strength, tolerance_sentence
+from collective.policy.rekeying import waiting_for
 from collective.protocol.messages import ServerStatus
 
 FORMAT = 1
@@ -69,7 +73,33 @@ def document(node: Node) -> dict[str, Any]:
         "spare": strength.spare,
         "tolerance": tolerance_sentence(strength),
         "set_aside": list(node.plan.aside),
+        "rekey": rekeying(view, answers, own),
         "errors": [error] if error else [],
+    }
+
+
+def rekeying(
+    view: View, answers: Mapping[str, Answer], own: ServerStatus
+) -> dict[str, Any] | None:
+    """Return what is to be said of a re-keying that is under way or wanted, else None.
+
+    Until it is done, a deleted server's copy of the CA's key is still of use to it.
+    """
+    rekey = view.rekey
+    if rekey is None or rekey.phase is Phase.DONE:
+        if view.change is None or not view.change.rekey:
+            return None
+        reason = f"{view.change.name} was deleted"
+        return {"number": None, "phase": "wanted", "reason": reason, "waiting_for": []}
+    said = {name: keys_of(answer.status) for name, answer in answers.items()}
+    waiting = waiting_for(
+        rekey.phase, new_pin(rekey), view.members, {**said, own.name: keys_of(own)}
+    )
+    return {
+        "number": rekey.number,
+        "phase": rekey.phase.value,
+        "reason": rekey.reason,
+        "waiting_for": sorted(waiting, key=natural_key),
     }
 
 
@@ -84,6 +114,7 @@ def idle(plan: Plan, why: CollectiveError) -> dict[str, Any]:
         "members": [],
         "idle": why.to_wire(),
         "former_data": plan.former_data,
+        "rekey": None,
         "set_aside": list(plan.aside),
         "errors": [],
     }

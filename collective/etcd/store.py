@@ -18,6 +18,7 @@ from collective.model.records import (
     Invitation,
     MemberRecord,
     Record,
+    Rekey,
     Revocation,
     Turn,
     to_json,
@@ -25,6 +26,7 @@ from collective.model.records import (
 from collective.model.view import (
     CHANGE_KEY,
     PREFIX,
+    REKEY_KEY,
     TURN_KEY,
     Item,
     View,
@@ -141,6 +143,34 @@ class Store:
             puts |= _revoked(member.name, member.serials, when)
             deletes = (member_key(change.name), invitation_key(change.name))
         return self._write(view, keys, puts, deletes=deletes)
+
+    def begin_rekey(self, view: View, rekey: Rekey) -> bool:
+        """Begin a re-keying, in place of one that is done or lost, or ask for another one.
+
+        A removal that wanted it has got it with this.
+
+        Returns:
+            False when the last re-keying or the last removal changed meanwhile.
+        """
+        puts: dict[str, Record] = {REKEY_KEY: rekey}
+        if view.change is not None and view.change.done:
+            puts[CHANGE_KEY] = replace(view.change, rekey=False)
+        return self._write(view, (REKEY_KEY, CHANGE_KEY), puts)
+
+    def advance_rekey(self, view: View, rekey: Rekey, ended: Sequence[str]) -> bool:
+        """Begin the next phase, and end invitations that name the old CA.
+
+        Args:
+            view: on which everybody was found to have done the phase before.
+            rekey: the re-keying in its new phase.
+            ended: names of the invitations.
+
+        Returns:
+            False when the re-keying or a member changed meanwhile.
+        """
+        unchanged = (REKEY_KEY, *(member_key(name) for name in view.members))
+        deletes = tuple(invitation_key(name) for name in ended)
+        return self._write(view, unchanged, {REKEY_KEY: rekey}, deletes=deletes)
 
     def take_turn(self, view: View, turn: Turn, seconds: int) -> bool:
         """Take the turn to restart etcd, for so many seconds at most; False if another has it."""

@@ -137,6 +137,12 @@ class Change:
     While ``done`` is false nobody may begin another; whoever leads finishes it. A change is
     never taken back, so one that is sent to etcd twice, or late, does no harm: it names a
     member id, and etcd never uses an id again.
+
+    Attributes:
+        kind, name, member_id: what is to be done, and to whom.
+        by: who began it.
+        done: whether it is made.
+        rekey: whether a re-keying is to be begun when it is made.
     """
 
     kind: ChangeKind
@@ -144,6 +150,7 @@ class Change:
     member_id: str
     by: str
     done: bool
+    rekey: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from collective.pki.authority import (
     LEAF_LIFETIME,
     Authority,
 )
+from collective.pki.bundle import issuer_of, read_bundle, with_key, write_bundle
 from collective.pki.invitation import (
     DialBackStatement,
     EnrollmentStatement,
@@ -47,15 +48,19 @@ __all__ = [
     "LeafInfo",
     "authority_in_chain",
     "issued_by",
+    "issuer_of",
     "key_id_of_private",
     "make_request",
     "new_key",
     "new_seed",
     "public_key_of",
+    "read_bundle",
     "read_leaf",
     "request_key_id",
     "sign_dial_back",
     "sign_enrollment",
     "verify_dial_back",
     "verify_enrollment",
+    "with_key",
+    "write_bundle",
 ]

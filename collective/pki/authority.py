@@ -141,7 +141,7 @@ class Authority:
             InputError: the name, an address or the lifetime is not valid.
             RefusedError: this server does not hold the CA's key, or the CA has ended.
         """
-        key = self._require_key(f"issue a certificate for {name}")
+        key = self.require_key(f"issue a certificate for {name}")
         public_key = codec.load_request_key(csr_pem)
         start = codec.whole_seconds(now)
         end = self._leaf_end(name, start, lifetime)
@@ -178,7 +178,7 @@ class Authority:
             InputError: a serial number is not one.
             RefusedError: this server does not hold the CA's key.
         """
-        key = self._require_key("sign a revocation list")
+        key = self.require_key("sign a revocation list")
         moment = min(codec.whole_seconds(now), self.not_after) - BACKDATED
         builder = (
             x509.CertificateRevocationListBuilder(self._certificate.subject)
@@ -192,7 +192,12 @@ class Authority:
             builder = builder.add_revoked_certificate(revoked)
         return builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.DER)
 
-    def _require_key(self, purpose: str) -> ec.EllipticCurvePrivateKey:
+    def require_key(self, purpose: str) -> ec.EllipticCurvePrivateKey:
+        """Return the private key.
+
+        Raises:
+            RefusedError: this server does not hold it.
+        """
         if self._key is None:
             raise RefusedError(
                 f"cannot {purpose}: this server does not hold the CA's key",

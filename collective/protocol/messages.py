@@ -100,6 +100,9 @@ class ServerStatus:
         learner: whether its etcd still catches up.
         certificate_ends: ISO 8601, UTC.
         errors: what it complains of.
+        trusts: pins (hex) of the CAs that its etcd trusts.
+        issuer: pin of the CA that its certificate is from.
+        holds: pins of the CAs whose key it has.
     """
 
     name: str
@@ -114,6 +117,9 @@ class ServerStatus:
     learner: bool
     certificate_ends: str
     errors: tuple[str, ...]
+    trusts: tuple[str, ...] = ()
+    issuer: str = ""
+    holds: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -123,7 +129,8 @@ class ServerStatus:
     def to_wire(self) -> dict[str, Any]:
         """Return the JSON form."""
         fields = {key: getattr(self, key) for key in self.__dataclass_fields__}
-        return {"format": FORMAT, **fields, "errors": list(self.errors)}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        return {"format": FORMAT, **plain}
 
     @classmethod
     def from_wire(cls, raw: Mapping[str, Any]) -> ServerStatus:

@@ -193,6 +193,11 @@ class Peer:
         if connection is not None:
             connection.close()
 
+    def use(self, context: ssl.SSLContext) -> None:
+        """Close the connection, and open the next one with another context."""
+        self.close()
+        self._context = context
+
     def open(self, seconds: float) -> None:
         """Connect and verify, if that has not been done.
 

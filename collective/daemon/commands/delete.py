@@ -22,7 +22,9 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         by = removal.leave(node)
         server.leave_life(node, f"it left; {by} removed it")
         return {"name": name, "left": True, "former_data": server.plan.former_data}
-    deleted = removal.delete(node, name, bool(raw.get("force")), node.name)
+    deleted = removal.delete(
+        node, name, bool(raw.get("force")), node.name, raw.get("rekey") is not False
+    )
     return {
         "name": name,
         "left": False,
@@ -30,4 +32,6 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         "tolerance": tolerance_sentence(deleted.after),
         "confirmed": list(deleted.confirmed),
         "unconfirmed": list(deleted.unconfirmed),
+        "rekey": deleted.rekey,
+        "invitations_end": list(deleted.ends),
     }

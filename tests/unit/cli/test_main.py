@@ -62,8 +62,14 @@ def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Daemon:
             {"server": "mgt2", "nonvoting": False, "ttl": 5400.0},
         ),
         ("invite -n mgt2", "POST", "/v1/invite", {"server": "mgt2", "nonvoting": True}),
-        ("delete", "POST", "/v1/delete", {"server": None, "force": False}),
-        ("delete mgt3 --force", "POST", "/v1/delete", {"server": "mgt3", "force": True}),
+        ("delete", "POST", "/v1/delete", {"server": None, "force": False, "rekey": True}),
+        ("rotate-ca", "POST", "/v1/rotate-ca", None),
+        (
+            "delete mgt3 --force --no-rekey",
+            "POST",
+            "/v1/delete",
+            {"server": "mgt3", "force": True, "rekey": False},
+        ),
         (f"join mgt1 -i {TOKEN}", "POST", "/v1/join", {"server": "mgt1", "token": TOKEN}),
     ],
 )

@@ -37,8 +37,12 @@ def parse(*words: str) -> dict[str, object]:
         ("join -i bWd0Mk mgt1", {"command": "join", "server": "mgt1", "token": "bWd0Mk"}),
         ("show", {"command": "show", "json": False}),
         ("show --json", {"command": "show", "json": True}),
-        ("delete", {"command": "delete", "server": None, "force": False}),
-        ("delete mgt3 --force", {"command": "delete", "server": "mgt3", "force": True}),
+        ("delete", {"command": "delete", "server": None, "force": False, "rekey": True}),
+        ("rotate-ca", {"command": "rotate-ca"}),
+        (
+            "delete mgt3 --force --no-rekey",
+            {"command": "delete", "server": "mgt3", "force": True, "rekey": False},
+        ),
     ],
 )
 def test_line_of_the_manual_is_parsed(line: str, parsed: dict[str, object]) -> None:

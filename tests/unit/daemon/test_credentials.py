@@ -123,20 +123,13 @@ def test_new_leaf_counts_when_it_is_used_and_not_before(folder: Path) -> None:
     before = made.leaf
     leaf_file, info = made.new_leaf(["127.0.0.9"], NOW)
     assert made.leaf == before == Credentials(folder).leaf
-    guarded: list[str] = []
-
-    def guard(action: object) -> None:
-        assert callable(action)
-        action()
-        guarded.append("server")
-
-    made.guard = guard
+    in_use = made.server_context
     made.use_leaf(leaf_file)
     assert made.leaf == info == Credentials(folder).leaf
     assert (info.name, info.addresses) == ("mgt1", ("127.0.0.9",))
     assert info.serial != before.serial
     assert info.key_id != before.key_id
-    assert guarded == ["server"]
+    assert made.server_context is not in_use, "handshakes under way keep what they began with"
 
 
 def test_leaf_of_a_server_without_the_ca_key_is_refused(tmp_path: Path, bundle: Bundle) -> None:

@@ -40,7 +40,8 @@ MEMBERS = st.builds(
     held_key=st.booleans(),
 )
 INVITATIONS = st.builds(Invitation, TEXT, ROLE, TEXT, TEXT, TIME, TIME, st.one_of(st.none(), TEXT))
-CHANGES = st.builds(Change, st.sampled_from(ChangeKind), TEXT, TEXT, TEXT, st.booleans())
+KIND = st.sampled_from(ChangeKind)
+CHANGES = st.builds(Change, KIND, TEXT, TEXT, TEXT, st.booleans(), st.booleans())
 REVOCATIONS = st.builds(Revocation, TEXT, TEXT, TIME)
 PHASE = st.sampled_from(Phase)
 REKEYS = st.builds(Rekey, st.integers(1), PHASE, TEXT, TEXT, TEXT, TIME, st.booleans())
@@ -84,7 +85,7 @@ STORED = [
     (
         CHANGE,
         '{"by": "mgt1", "done": false, "format": 1, "kind": "remove", "member_id": "1f", '
-        '"name": "mgt3"}',
+        '"name": "mgt3", "rekey": false}',
     ),
     (REVOCATION, '{"format": 1, "name": "mgt3", "serial": "a1", "when": 7.0}'),
     (
@@ -98,6 +99,7 @@ STORED = [
 LATER = {
     MemberRecord: ("target", "fallback", "held_key"),
     Invitation: ("claimed_by", "pin"),
+    Change: ("rekey",),
     Rekey: ("again",),
 }
 

@@ -1,0 +1,113 @@
+"""Begin a re-keying: make the next CA here, and write down that everybody is to change to it.
+
+What each server then does is in ``rekeyer``; which phase comes next is decided in
+``collective.policy.rekeying``.
+
+Invariants:
+  * The new CA's key is on this server's disk before the record says that there is a new CA.
+  * The key is never in the store: voters give it to voters, over the member door.
+  * While one is under way none is begun; a further one follows it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from collective.daemon.clock import epoch, utc_now
+from collective.daemon.node import Node
+from collective.daemon.retries import until_written
+from collective.failpoints import Step, reached
+from collective.model.names import natural_key
+from collective.model.records import Phase, Rekey
+from collective.model.view import View
+from collective.pki import Authority
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The outcome of asking for a re-keying.
+
+    Attributes:
+        rekey: the one that is under way now.
+        ends: names of the servers whose invitations end with the old CA.
+    """
+
+    rekey: Rekey
+    ends: tuple[str, ...]
+
+
+def begin(node: Node, reason: str) -> Begun:
+    """Begin a re-keying; while one is under way, have another one follow it.
+
+    Args:
+        node: this server, a voter.
+        reason: for people.
+
+    Raises:
+        RefusedError: this server does not hold the CA's key.
+        EtcdError: the store did not answer.
+    """
+
+    def attempt() -> Begun | None:
+        view = node.store.read()
+        current = view.rekey
+        if current is not None and current.phase is not Phase.DONE:
+            wanted = replace(current, again=True)
+        else:
+            number = 1 if current is None else current.number + 1
+            wanted = _prepare(node, number, reason)
+        if not node.store.begin_rekey(view, wanted):
+            return None
+        return Begun(wanted, invitations_of_old(view, wanted))
+
+    begun = until_written("begin a re-keying", attempt)
+    reached(Step.REKEY_BEGIN)
+    log.info("re-keying number=%d again=%s: %s", begun.rekey.number, begun.rekey.again, reason)
+    return begun
+
+
+def replace_lost(node: Node, view: View, lost: Rekey) -> None:
+    """Begin a re-keying anew whose CA key nobody has who answers; nothing was signed with it.
+
+    Raises:
+        EtcdError: the store did not answer.
+    """
+    anew = _prepare(node, lost.number + 1, lost.reason)
+    if node.store.begin_rekey(view, replace(anew, again=lost.again, began=lost.began)):
+        log.warning("the new CA of %s is replaced: nobody who answers has its key", lost.by)
+
+
+def _prepare(node: Node, number: int, reason: str) -> Rekey:
+    node.credentials.authority().require_key("make the next CA")
+    authority = Authority.create(f"collective of {node.name}, CA {number + 1}", utc_now())
+    node.credentials.store_next(authority)
+    reached(Step.REKEY_PREPARE)
+    certificate = authority.certificate_pem.decode()
+    return Rekey(number, Phase.TRUST, certificate, node.name, reason, epoch())
+
+
+def invitations_of_old(view: View, rekey: Rekey) -> tuple[str, ...]:
+    """Return whose invitations name another CA than the new one, and end with it."""
+    pin = new_pin(rekey)
+    ends = (name for name, invitation in view.invitations.items() if invitation.pin != pin)
+    return tuple(sorted(ends, key=natural_key))
+
+
+def is_wanted(view: View) -> bool:
+    """Tell whether a re-keying is under way, or is to be begun by whoever leads."""
+    rekey, change = view.rekey, view.change
+    under_way = rekey is not None and rekey.phase is not Phase.DONE
+    return under_way or (change is not None and change.rekey)
+
+
+def new_pin(rekey: Rekey) -> str:
+    """Return the pin (hex) of the CA that a re-keying leads to."""
+    return new_authority(rekey).pin.hex()
+
+
+def new_authority(rekey: Rekey) -> Authority:
+    """Return the CA that a re-keying leads to, without its key."""
+    return Authority.from_pem(rekey.certificate.encode(), None)

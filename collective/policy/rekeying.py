@@ -1,0 +1,83 @@
+"""Which phase of a re-keying comes next, and who is waited for.
+
+Safety property: no server shows a certificate that another one does not trust. A new CA is used
+only when every member trusts it, and the old one is dropped only when no member uses it.
+
+It does not observe and does not act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from collective.model.records import MemberRecord, Phase, Role
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What a server says of the CAs that it uses; each is named by its pin, in hex.
+
+    Attributes:
+        trusts: those that its etcd trusts (on a server without etcd: its door).
+        issuer: the one that its certificate is from.
+        holds: those of which it has the private key.
+    """
+
+    trusts: frozenset[str]
+    issuer: str
+    holds: frozenset[str]
+
+
+_NEXT = {
+    Phase.TRUST: Phase.ISSUE,
+    Phase.ISSUE: Phase.DROP,
+    Phase.DROP: Phase.DONE,
+    Phase.DONE: Phase.DONE,
+}
+
+
+def next_phase(phase: Phase) -> Phase:
+    """Return the phase that follows when nobody is waited for."""
+    return _NEXT[phase]
+
+
+def has_done(phase: Phase, pin: str, role: Role, keys: Keys) -> bool:
+    """Tell whether a server has done its part of a phase.
+
+    Args:
+        phase: of the re-keying.
+        pin: of the new CA.
+        role: of the server.
+        keys: what it says of itself.
+    """
+    if phase is Phase.TRUST:
+        return pin in keys.trusts and (role is not Role.VOTER or pin in keys.holds)
+    if phase is Phase.ISSUE:
+        return keys.issuer == pin
+    return phase is Phase.DONE or keys.trusts == {pin}
+
+
+def waiting_for(
+    phase: Phase,
+    pin: str,
+    members: Mapping[str, MemberRecord],
+    reported: Mapping[str, Keys | None],
+) -> tuple[str, ...]:
+    """Return the members that have not done their part of a phase, or do not say so.
+
+    A learner is waited for: it becomes a voter, or is given up, soon.
+    """
+    return tuple(
+        name
+        for name, member in members.items()
+        if (keys := reported.get(name)) is None
+        or member.role is Role.LEARNER
+        or not has_done(phase, pin, member.role, keys)
+    )
+
+
+def is_orphaned(phase: Phase, pin: str, reported: Mapping[str, Keys | None]) -> bool:
+    """Tell whether nobody who answers has the new CA's key, while that does no harm yet."""
+    held = any(keys is not None and pin in keys.holds for keys in reported.values())
+    return phase is Phase.TRUST and not held

@@ -1,0 +1,164 @@
+"""Re-keying: a CA key that somebody kept becomes worthless, and nobody notices but he."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from collective.errors import InvitationError, QuorumError
+from tests.harness import Cluster, Server, wait_until
+from tests.harness.impostor import Kept, member_door, peer_port
+from tests.harness.trouble import assert_refused
+
+pytestmark = pytest.mark.integration
+
+MakeCluster = Callable[..., Cluster]
+ENOUGH = 60.0
+
+
+def is_rekeyed(server: Server, number: int = 1) -> bool:
+    """Tell whether a server knows that a re-keying, and all that were to follow, are done."""
+    found = server.etcdctl("get", "collective/v1/rekey", "--print-value-only", check=False)
+    if found.code or not found.out.strip():
+        return False
+    record = json.loads(found.out)
+    done: bool = record["phase"] == "done" and record["number"] >= number and not record["again"]
+    return done
+
+
+def wait_until_rekeyed(server: Server, number: int = 1) -> None:
+    """Wait for the end of a re-keying."""
+    wait_until(lambda: is_rekeyed(server, number), ENOUGH, f"{server.name} is re-keyed")
+
+
+def ca_files(server: Server) -> tuple[bytes, bytes]:
+    pki = Path(server.layout.pki)
+    return (pki / "ca.pem").read_bytes(), (pki / "ca.key").read_bytes()
+
+
+def test_rotated_ca_is_on_every_server_and_the_old_one_opens_nothing(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    """All voters hold the new key; what was minted with the old one is refused at both doors."""
+    cluster = make_cluster(3)
+    servers = [cluster[name] for name in ("mgt1", "mgt2", "mgt3")]
+    old = ca_files(servers[0])
+    kept = Kept.of(servers[2], tmp_path / "kept")
+    minted = kept.mint("mgt9", servers[2].address)
+    assert {peer_port(s, minted) for s in servers} == {"opened"}, "or this test proves nothing"
+    assert {member_door(s, minted) for s in servers} == {"shut"}
+
+    result = servers[0].run("rotate-ca", check=True, timeout=120)
+
+    assert result.lines == ["Success"]
+    new = {ca_files(s) for s in servers}
+    assert len(new) == 1
+    assert new != {old}
+    assert {peer_port(s, minted) for s in servers} == {"shut"}
+    assert {member_door(s, minted) for s in servers} == {"shut"}
+    assert {peer_port(s, kept.leaf) for s in servers} == {"shut"}
+    assert not any(Path(s.layout.pki, "next.pem").exists() for s in servers)
+    cluster.wait_until_all_active(servers[0], servers)
+    assert "Re-keying" not in servers[1].run("show", check=True).out
+    fourth = cluster.add_running(1)[0]
+    cluster.join(fourth, via=servers[1], invited_by=servers[2])
+    cluster.wait_until_all_active(fourth, [*servers, fourth])
+
+
+def test_deletion_of_a_voter_makes_its_ca_key_worthless(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    """The re-keying begins by itself, and pending invitations end with it, which is said."""
+    cluster = make_cluster(3)
+    mgt1, mgt2, mgt3 = (cluster[name] for name in ("mgt1", "mgt2", "mgt3"))
+    kept = Kept.of(mgt3, tmp_path / "kept")
+    minted = kept.mint("mgt2", mgt2.address)
+    token = mgt1.run("invite", "mgt4", check=True).out.strip()
+    mgt3.kill()
+
+    deleted = mgt1.run("delete", "mgt3", check=True)
+
+    assert "a re-keying has begun" in deleted.err
+    assert "invitations that end with the old CA: mgt4" in deleted.err
+    wait_until_rekeyed(mgt2)
+    for server in (mgt1, mgt2):
+        assert peer_port(server, minted) == member_door(server, minted) == "shut"
+    mgt4 = cluster.add_running(1)[0]
+    joined = mgt4.run("join", mgt1.door_name, "-i", "-", input=token)
+    assert joined.code == InvitationError.exit_code, joined.err
+
+
+def test_deletion_without_rekeying_keeps_the_ca(make_cluster: MakeCluster) -> None:
+    """--no-rekey leaves it out, for a server that is known to be destroyed."""
+    cluster = make_cluster(3)
+    mgt1, mgt3 = cluster["mgt1"], cluster["mgt3"]
+    before = ca_files(mgt1)
+    mgt3.kill()
+    assert "re-keying" not in mgt1.run("delete", "mgt3", "--no-rekey", check=True).err
+    assert ca_files(mgt1) == before
+    assert mgt1.etcdctl("get", "collective/v1/rekey").out == ""
+
+
+def test_member_that_is_off_is_waited_for_and_learns_it_on_return(
+    make_cluster: MakeCluster,
+) -> None:
+    """Until then show says who is waited for; nobody is locked out."""
+    cluster = make_cluster(4)
+    mgt1, mgt2, mgt3, mgt4 = (cluster[f"mgt{n}"] for n in (1, 2, 3, 4))
+    mgt4.kill()
+    old = ca_files(mgt1)
+    mgt3.kill()
+    # Two of four voters is no quorum: mgt4 has to be back for the deletion.
+    mgt4.start()
+    cluster.wait_for_leader(of=[mgt1, mgt2, mgt4])
+    mgt1.run("delete", "mgt3", check=True)
+    mgt4.kill()
+
+    def waits() -> bool:
+        return "waits for mgt4" in mgt2.run("show").out
+
+    wait_until(lambda: waits() or is_rekeyed(mgt1), ENOUGH, "show names who is waited for")
+    mgt4.start()
+    wait_until_rekeyed(mgt4)
+    assert len({ca_files(s) for s in (mgt1, mgt2, mgt4)}) == 1
+    assert ca_files(mgt1) != old
+    wait_until(lambda: "Re-keying" not in mgt1.run("show").out, 10, "the end is shown")
+    cluster.wait_until_all_active(mgt1, [mgt1, mgt2, mgt4])
+
+
+def test_collective_of_one_rotates_its_ca(cluster: Cluster) -> None:
+    """It has nobody to wait for."""
+    (mgt1,) = cluster.add_running(1)
+    mgt1.wait_for_quorum()
+    before = ca_files(mgt1)
+    mgt1.run("rotate-ca", check=True, timeout=120)
+    assert ca_files(mgt1) != before
+    mgt1.wait_for_quorum()
+
+
+def test_second_deletion_during_a_rekeying_is_followed_by_another(
+    make_cluster: MakeCluster,
+) -> None:
+    """The second one may have had the key that was to replace the first."""
+    cluster = make_cluster(5)
+    mgt1, mgt4, mgt5 = cluster["mgt1"], cluster["mgt4"], cluster["mgt5"]
+    for server in (mgt4, mgt5):
+        server.kill()
+    mgt1.run("delete", "mgt4", check=True)
+    wait_until(lambda: "waits for" in mgt1.run("show").out, ENOUGH, "it waits for mgt5")
+    mgt1.run("delete", "mgt5", check=True)
+    wait_until_rekeyed(mgt1, 2)
+
+
+def test_rotation_without_a_quorum_is_refused(make_cluster: MakeCluster) -> None:
+    """It says what is missing, and changes nothing."""
+    cluster = make_cluster(3)
+    mgt1 = cluster["mgt1"]
+    before = ca_files(mgt1)
+    cluster["mgt2"].kill()
+    cluster["mgt3"].kill()
+    assert_refused(mgt1.run("rotate-ca"), QuorumError, "quorum")
+    assert ca_files(mgt1) == before
