@@ -33,7 +33,7 @@ from collective.protocol.web import Request, Response, json_response, lines_resp
 
 log = logging.getLogger(__name__)
 
-_SYNC_SECONDS = 2.5
+_SYNC_SECONDS = 12.0
 _LEAVE_PAUSE_SECONDS = 0.05
 
 Route = Callable[[CollectiveServer, Node, Request], Response]
@@ -110,7 +110,7 @@ def _sync(server: CollectiveServer, node: Node, request: Request) -> Response:
     revision = raw.get("revision")
     if not isinstance(revision, int):
         raise ProtocolError("a sync names no revision")
-    synced = node.replica.wait_for(revision, _SYNC_SECONDS) and node.refuses_all_revoked
+    synced = node.locks_out(revision, _SYNC_SECONDS)
     return json_response(200, {"format": messages.FORMAT, "synced": synced})
 
 
@@ -148,6 +148,12 @@ def _ca_key(server: CollectiveServer, node: Node, request: Request) -> Response:
     return json_response(200, answer | ({"next": after.decode()} if after is not None else {}))
 
 
+def _revoked(server: CollectiveServer, node: Node, request: Request) -> Response:
+    member_of(node.replica.view, request.peer)
+    serials = sorted(node.replica.view.revoked)
+    return json_response(200, {"format": messages.FORMAT, "serials": serials})
+
+
 _ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", messages.CHALLENGE): _challenge,
     ("POST", messages.CLAIM): _claim,
@@ -157,4 +163,5 @@ _ROUTES: Mapping[tuple[str, str], Route] = {
     ("POST", messages.LEAVE): _leave,
     ("POST", messages.HAND_OVER): _hand_over,
     ("GET", messages.CA_KEY): _ca_key,
+    ("GET", messages.REVOKED): _revoked,
 }

@@ -28,7 +28,7 @@ from collective.etcd.process import EtcdProcess
 from collective.etcd.store import Store
 from collective.model.layout import Layout
 from collective.model.plan import Plan
-from collective.model.records import MemberRecord
+from collective.model.records import Change, MemberRecord
 from collective.model.view import View
 from collective.policy.membership import Observed
 from collective.policy.rekeying import Keys
@@ -90,6 +90,8 @@ class Node:
         self._stopping = threading.Event()
         self._revoked: frozenset[str] | None = None
         self._revoking = threading.Lock()
+        self._cutting = threading.Condition()
+        self._cut: str | None = None
         self._trusted_by_etcd = frozenset[str]()
 
     @property
@@ -102,8 +104,13 @@ class Node:
         """Why etcd does not run, or None."""
         return self._frame.etcd.failure
 
-    def start(self) -> None:
-        """Start etcd and follow the store; returns at once."""
+    def start(self, before_etcd: Callable[[], None] = lambda: None) -> None:
+        """Start etcd and follow the store; returns at once.
+
+        Args:
+            before_etcd: is called when calls can be made, and nothing is served yet.
+        """
+        before_etcd()
         self._start_etcd()
         self.prober.follow(self.replica.view.members.values())
         self.replica.start()
@@ -268,10 +275,37 @@ class Node:
         self.credentials.use_leaf(leaf_file)
         self.prober.use(self.credentials.client_context)
 
-    @property
-    def refuses_all_revoked(self) -> bool:
-        """Whether the revocation list in use has all that the records revoke."""
-        return self._revoked == frozenset(self.replica.view.revoked)
+    def locks_out(self, revision: int, seconds: float) -> bool:
+        """Wait until all that is revoked at a revision of the store opens nothing here.
+
+        Returns:
+            Whether that is so: refused at both doors, and nothing of it open.
+        """
+        deadline = elapsed() + seconds
+        if not self.replica.wait_for(revision, seconds):
+            return False
+        if self._revoked != frozenset(self.replica.view.revoked):
+            return False
+        with self._cutting:
+            return self._cutting.wait_for(self._nothing_to_cut, max(0.0, deadline - elapsed()))
+
+    def _nothing_to_cut(self) -> bool:
+        change = self.replica.view.change
+        return change is None or not change.done or not self.is_to_cut(change)
+
+    def is_to_cut(self, change: Change) -> bool:
+        """Tell whether connections of who was removed may be open to our etcd.
+
+        What was removed before the first view has none: etcd has just been started.
+        """
+        with self._cutting:
+            return self._cut is not None and self._cut != change.member_id
+
+    def has_cut(self, change: Change) -> None:
+        """Note that a removed server has nothing open any more."""
+        with self._cutting:
+            self._cut = change.member_id
+            self._cutting.notify_all()
 
     def take_ca_key(self, key_pem: bytes) -> None:
         """Keep the CA's key, and write the revocation list with it."""
@@ -292,6 +326,9 @@ class Node:
 
     def _revoke(self, view: View) -> None:
         """Rewrite the revocation list when the records revoke more than it does."""
+        if self._cut is None:
+            made = view.change is not None and view.change.done
+            self._cut = view.change.member_id if view.change is not None and made else ""
         revoked = frozenset(view.revoked)
         with self._revoking:
             if revoked == self._revoked or not self.credentials.holds_ca_key:

@@ -33,7 +33,9 @@ from collective.protocol import messages
 
 log = logging.getLogger(__name__)
 
-_SYNC_SECONDS = 3.0
+_REACH_SECONDS = 2.0
+_SYNC_SECONDS = 15.0
+_HAND_OVER_SECONDS = 3.0
 _LEAVE_SECONDS = 10.0
 
 
@@ -119,7 +121,7 @@ def _take_leadership_from(node: Node, member: MemberRecord) -> None:
         return
     peer = node.peer(member)
     try:
-        peer.call("POST", messages.HAND_OVER, {"format": messages.FORMAT}, _SYNC_SECONDS)
+        peer.call("POST", messages.HAND_OVER, {"format": messages.FORMAT}, _HAND_OVER_SECONDS)
     except CollectiveError as error:
         log.info("the leader to be removed did not hand over: %s name=%s", error, member.name)
     finally:
@@ -135,9 +137,10 @@ def _confirm(node: Node, name: str) -> Deleted:
         return Deleted(name, Strength(0, 0), (), tuple(node.replica.view.members.keys() - {name}))
     revision = observed.view.revision
     others = [m for n, m in observed.view.members.items() if n != node.name]
-    here = node.replica.wait_for(revision, _SYNC_SECONDS) and node.refuses_all_revoked
     with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
-        done = list(pool.map(lambda m: _has_confirmed(node, m, revision), others))
+        asked = pool.map(lambda m: _has_confirmed(node, m, revision), others)
+        here = node.locks_out(revision, _SYNC_SECONDS)
+        done = list(asked)
     outcome = {m.name: good for m, good in zip(others, done, strict=True)} | {node.name: here}
     ordered = sorted(outcome, key=natural_key)
     view = observed.view
@@ -156,6 +159,9 @@ def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool:
     peer = node.peer(member)
     body = {"format": messages.FORMAT, "revision": revision}
     try:
+        # Who does not answer at all is not waited for: cutting off takes long only where the
+        # deleted server holds on.
+        peer.open(_REACH_SECONDS)
         return bool(peer.call("POST", messages.SYNC, body, _SYNC_SECONDS).get("synced"))
     except CollectiveError as error:
         log.warning("a member did not confirm: %s name=%s", error, member.name)

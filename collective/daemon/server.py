@@ -15,16 +15,19 @@ import logging
 import os
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from collective.daemon import credentials, lives
 from collective.daemon.clock import elapsed, epoch, utc_now
 from collective.daemon.credentials import Credentials, renewal_due
+from collective.daemon.cutter import Cutter
 from collective.daemon.duties import Duties
 from collective.daemon.gate import Gate
 from collective.daemon.node import Frame, Node, hex_id
 from collective.daemon.rekeyer import Rekeyer
 from collective.daemon.renewal import gencert
+from collective.daemon.returning import learn_revocations
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
 from collective.errors import (
@@ -72,7 +75,7 @@ class CollectiveServer:
         self.life = threading.RLock()
         self.gate = Gate()
         self.node: Node | None = None
-        self._workers: tuple[Duties | Rekeyer, ...] = ()
+        self._workers: tuple[Duties | Rekeyer | Cutter, ...] = ()
         path = find_etcd(str(settings.etcd) if settings.etcd else None, os.environ.get("PATH", ""))
         binary = identify(path)
         check_version(binary, settings.allow_unsafe_etcd)
@@ -142,8 +145,12 @@ class CollectiveServer:
         remembered = self.state.load_view(plan.cluster_token)
         node = Node(frame, plan, self._credentials, self._on_view, remembered)
         self.node = node
-        self._workers = (Duties(node, self.settings.learner_timeout), Rekeyer(node))
-        node.start()
+        self._workers = (
+            Duties(node, self.settings.learner_timeout),
+            Rekeyer(node),
+            Cutter(node),
+        )
+        node.start(partial(learn_revocations, node))
         for worker in self._workers:
             worker.start()
         threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()

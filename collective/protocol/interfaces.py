@@ -1,11 +1,14 @@
-"""The addresses that this machine has.
+"""The addresses that this machine has, and who is connected to it.
 
-It asks the kernel each time: addresses come and go.
+It asks the kernel each time: addresses and connections come and go.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import ifaddr
 
@@ -30,3 +33,43 @@ def is_local(address: str) -> bool:
     if parsed.version == 4 and parsed.is_loopback:
         return True
     return any(ipaddress.ip_address(found) == parsed for found in local_addresses())
+
+
+_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+_ESTABLISHED = "01"
+
+
+def connected_to(port: int) -> frozenset[str]:
+    """Return the addresses that have an established TCP connection to a port of this machine.
+
+    Source: proc_net_tcp.rst of the kernel; addresses are groups of four bytes, each in the order
+    of this machine.
+    """
+    return frozenset(
+        remote
+        for table in _TABLES
+        for local_port, remote in _connections(Path(table))
+        if local_port == port
+    )
+
+
+def _connections(table: Path) -> Iterator[tuple[int, str]]:
+    try:
+        lines = table.read_text("ascii").splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
+        fields = line.split()
+        if fields[3] == _ESTABLISHED:
+            yield int(fields[1].partition(":")[2], 16), _address(fields[2].partition(":")[0])
+
+
+def _address(text: str) -> str:
+    raw = bytes.fromhex(text)
+    ordered = b"".join(
+        int.from_bytes(raw[i : i + 4], sys.byteorder).to_bytes(4, "big")
+        for i in range(0, len(raw), 4)
+    )
+    address = ipaddress.ip_address(ordered)
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)

@@ -32,6 +32,7 @@ SYNC = "/v1/sync"
 LEAVE = "/v1/leave"
 HAND_OVER = "/v1/hand-over"
 CA_KEY = "/v1/ca-key"
+REVOKED = "/v1/revoked"
 
 
 def check_format(raw: Mapping[str, Any]) -> None:
