@@ -30,6 +30,7 @@ DIAL_BACK = "/v1/dial-back"
 STATUS = "/v1/status"
 SYNC = "/v1/sync"
 LEAVE = "/v1/leave"
+GIVE_UP = "/v1/give-up"
 HAND_OVER = "/v1/hand-over"
 CA_KEY = "/v1/ca-key"
 
