@@ -219,7 +219,8 @@ class Enlister:
                     # Not for long: somebody may run the command again meanwhile.
                     self._finish(_log_step, _SLICE_SECONDS)
             except CollectiveError as error:
-                log.error("the join is not finished: %s", error)
+                level = logging.INFO if self._given_up.is_set() else logging.ERROR
+                log.log(level, "the join is not finished: %s", error)
             self._server.stopped.wait(_AGAIN_SECONDS)
 
     def _finish(self, emit: Emit, patience: float) -> None:

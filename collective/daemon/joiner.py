@@ -16,7 +16,8 @@ at its next start, goes on where power went:
     (done)     mode MEMBER
 
 Invariants:
-  * Nothing is sent to the other server before its CA was checked against the token.
+  * Nothing is sent to the other server before its CA was checked against the token; a check
+    without a token asks for a challenge, and sends nothing.
   * Before ``adopt`` nothing on this server has changed, but for the key of the request.
 """
 
