@@ -14,7 +14,8 @@ daemon) turns an error into lines, once.
     |-- EtcdError               9   etcd is missing, unsafe, does not start or answers an error
     |   `-- EtcdUnavailableError    it did not answer, or not in time
     |-- AccessError            10   no right to a socket, file or folder
-    `-- ProtocolError          11   the other side speaks another, or a broken, protocol
+    |-- ProtocolError          11   the other side speaks another, or a broken, protocol
+    `-- PreflightError         12   several things are wrong at once; nothing was changed
 
 Invariants:
   * The exit codes and the wire codes (``code``) of published classes never change.
@@ -23,6 +24,11 @@ Invariants:
 """
 
 from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 
 class CollectiveError(Exception):
@@ -41,9 +47,9 @@ class CollectiveError(Exception):
         self.message = message
         self.hint = hint
 
-    def to_wire(self) -> dict[str, str]:
+    def to_wire(self) -> dict[str, Any]:
         """Return the error as the JSON object that crosses a socket."""
-        wire = {"code": self.code, "message": self.message}
+        wire: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.hint is not None:
             wire["hint"] = self.hint
         return wire
@@ -125,6 +131,31 @@ class ProtocolError(CollectiveError):
     code = "protocol"
 
 
+class PreflightError(CollectiveError):
+    """Several things are wrong at once, found before anything was changed.
+
+    Attributes:
+        problems: each with the name of the check that found it.
+    """
+
+    exit_code = 12
+    code = "preflight"
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        problems: Sequence[tuple[str, CollectiveError]] = (),
+    ) -> None:
+        super().__init__(message, hint)
+        self.problems = tuple(problems)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the error, and each problem, as the JSON object that crosses a socket."""
+        problems = [{"check": check, **problem.to_wire()} for check, problem in self.problems]
+        return {**super().to_wire(), "problems": problems}
+
+
 _BY_CODE: dict[str, type[CollectiveError]] = {
     cls.code: cls
     for cls in (
@@ -140,6 +171,7 @@ _BY_CODE: dict[str, type[CollectiveError]] = {
         EtcdUnavailableError,
         AccessError,
         ProtocolError,
+        PreflightError,
     )
 }
 
@@ -153,5 +185,15 @@ def from_wire(wire: object) -> CollectiveError:
     if not isinstance(wire, dict):
         return ProtocolError(f"an error without a form came back: {str(wire)[:80]!r}")
     cls = _BY_CODE.get(str(wire.get("code")), CollectiveError)
-    hint = wire.get("hint")
-    return cls(str(wire.get("message", "no message")), None if hint is None else str(hint))
+    hint = None if wire.get("hint") is None else str(wire["hint"])
+    message = str(wire.get("message", "no message"))
+    if cls is PreflightError:
+        return PreflightError(message, hint, _problems(wire.get("problems")))
+    return cls(message, hint)
+
+
+def _problems(wire: object) -> list[tuple[str, CollectiveError]]:
+    """Rebuild the problems of a preflight; one in another is none of ours."""
+    found = [raw for raw in wire if isinstance(raw, dict)] if isinstance(wire, list) else []
+    plain = [{**raw, "problems": None} for raw in found]
+    return [(str(raw.get("check", "")), from_wire(raw)) for raw in plain]

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from collective.errors import CollectiveError, QuorumError, from_wire
+from collective.errors import CollectiveError, PreflightError, QuorumError, from_wire
 
 OUT, NOTE, STEP, EXIT = "o", "n", "s", "x"
 
+FORMAT = 1
+
 Document = Mapping[str, Any]
+
+_OUTCOMES = {True: "ok     ", False: "problem", None: "skipped"}
 
 _JOINING_HINT = (
     "hint: this server is joining; if that does not end, run the same 'collective join' again"
@@ -53,9 +57,33 @@ class Rendered:
 
 
 def error(problem: CollectiveError) -> Rendered:
-    """Render an error, and what to do about it."""
-    hint = (f"hint: {problem.hint}",) if problem.hint else ()
-    return Rendered((), (f"error: {problem.message}", *hint), problem.exit_code)
+    """Render an error, and what to do about it; the problems of a preflight one by one."""
+    parts = problem.problems if isinstance(problem, PreflightError) else ()
+    notes = [*_told("", problem)]
+    for check, part in parts:
+        notes += _told(f"{check}: ", part)
+    return Rendered((), tuple(notes), problem.exit_code)
+
+
+def _told(prefix: str, problem: CollectiveError) -> Iterable[str]:
+    yield f"error: {prefix}{problem.message}"
+    if problem.hint:
+        yield f"hint: {problem.hint}"
+
+
+def error_json(problem: CollectiveError) -> Rendered:
+    """Render an error for ``--json``: as an object beside the lines for people."""
+    return replace(error(problem), out=_json_lines({"error": problem.to_wire()}))
+
+
+def as_json(rendered: Rendered, result: Document) -> Rendered:
+    """Render a result for ``--json``, with the status and the errors that it has as text."""
+    notes = tuple(n for n in rendered.notes if n.startswith(("error: ", "hint: ")))
+    return Rendered(_json_lines(result), notes if rendered.status else (), rendered.status)
+
+
+def _json_lines(document: Document) -> tuple[str, ...]:
+    return tuple(json.dumps({"format": FORMAT, **document}, indent=2).split("\n"))
 
 
 def step(name: str, text: str) -> str:
@@ -73,23 +101,102 @@ def gencert(_result: Document) -> Rendered:
     return Rendered(("Certificate generated successfully",))
 
 
+def _forecast(result: Document) -> tuple[str, ...]:
+    """Return what a change does to the quorum, where that is known."""
+    forecast = result.get("forecast")
+    return tuple(str(line) for line in forecast["lines"]) if forecast else ()
+
+
 def invite(result: Document) -> Rendered:
     """Render the result of ``invite``: the token, and nothing beside it."""
-    return Rendered((str(result["token"]),))
+    token = (str(result["token"]),) if result.get("token") else ()
+    return Rendered(token, (*_replaced(result.get("replaced")), *_forecast(result)))
 
 
-def join(_result: Document) -> Rendered:
+def _replaced(result: Document | None) -> tuple[str, ...]:
+    """Return what is to be told of the server whose place is taken."""
+    if result is None:
+        return ()
+    return (
+        *_confirmations(result),
+        f"warning: the former {result['name']} may have kept the key of the collective's CA, "
+        "which is not replaced",
+        "hint: if that server is not in good hands, run 'collective rotate-ca'",
+    )
+
+
+def invitations(result: Document) -> Rendered:
+    """Render the result of ``invite --list``."""
+    if not result["invitations"]:
+        return Rendered((), ("no invitation is pending",))
+    width = max(len(i["name"]) for i in result["invitations"])
+    return Rendered(tuple(_invitation(i, width) for i in result["invitations"]))
+
+
+def _invitation(invitation: Document, width: int) -> str:
+    claimed = ", claimed by a server that joins" if invitation["claimed"] else ""
+    return (
+        f"{invitation['name']:{width}}  {invitation['role']}  invited by {invitation['issuer']}, "
+        f"expires in {duration(invitation['expires_in'])}{claimed}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time with its two largest units, such as 1h 5m."""
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if left >= size and len(parts) < 2:
+            parts.append(f"{left // size}{unit}")
+            left %= size
+    return " ".join(parts) or "0s"
+
+
+def revoke(result: Document) -> Rendered:
+    """Render the result of ``invite --revoke``."""
+    if result["dry_run"]:
+        return Rendered((), (f"the invitation for {result['name']} would be revoked",))
+    return Rendered((f"the invitation for {result['name']} is revoked",))
+
+
+def join(result: Document) -> Rendered:
     """Render the result of ``join``."""
-    return Rendered(("Success",))
+    return Rendered(("Success",), _forecast(result))
+
+
+def join_dry_run(result: Document) -> Rendered:
+    """Render the result of ``join --dry-run``: what is wrong, or the forecast."""
+    if result["error"] is not None:
+        return error(from_wire(result["error"]))
+    return Rendered((), _forecast(result))
+
+
+def join_check(result: Document) -> Rendered:
+    """Render the result of ``join --check``: every check on a line, and what a dry run tells."""
+    checks = result["checks"]
+    lines = tuple(f"{_OUTCOMES[c['ok']]}  {c['check']}: {c['message']}" for c in checks)
+    return replace(join_dry_run(result), out=lines)
+
+
+def abort(result: Document) -> Rendered:
+    """Render the result of ``join --abort``."""
+    return Rendered((f"the join of {result['name']} is given up",), tuple(result["notes"]))
 
 
 def delete(result: Document) -> Rendered:
     """Render the result of ``delete``."""
     name = result["name"]
+    if result["dry_run"]:
+        return Rendered((), _forecast(result))
     if result["left"]:
         aside = f"its former data is in {result['former_data']}"
-        return Rendered((f"{name} left its collective",), (aside,))
-    notes: list[str] = []
+        return Rendered((f"{name} left its collective",), (aside, *_forecast(result)))
+    return Rendered((f"{name} is deleted",), (*_confirmations(result), *_forecast(result)))
+
+
+def _confirmations(result: Document) -> list[str]:
+    """Return who refuses a deleted server from now on, and who could not be asked."""
+    name, notes = result["name"], []
     if result["confirmed"]:
         notes.append(f"{name} is locked out of: {', '.join(result['confirmed'])}")
     if result["unconfirmed"]:
@@ -101,7 +208,7 @@ def delete(result: Document) -> Rendered:
             f"{name} may have kept is still good"
         )
         notes += _ended_invitations(result)
-    return Rendered((f"{name} is deleted",), (*notes, str(result["tolerance"])))
+    return notes
 
 
 def rotate_ca(result: Document) -> Rendered:
@@ -136,8 +243,7 @@ def show(document: Document) -> Rendered:
 
 def show_json(document: Document) -> Rendered:
     """Render ``show --json``; the exit status is that of ``show``."""
-    text = json.dumps(document, indent=2)
-    return Rendered(tuple(text.split("\n")), (), show(document).status)
+    return Rendered(_json_lines(document), (), show(document).status)
 
 
 def _state_lines(document: Document) -> tuple[str, ...]:

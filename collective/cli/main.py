@@ -52,6 +52,8 @@ def _run(given: list[str]) -> int:
         sys.stdout.flush()
         return status
     except CollectiveError as error:
+        if getattr(options, "json", False) and options.command != "show":
+            output.say_json({"error": error.to_wire()})
         output.complain(error)
         return error.exit_code
     except KeyboardInterrupt:
@@ -96,17 +98,40 @@ def _gencert(_options: Any, socket: str) -> int:
 def _invite(options: Any, socket: str) -> int:
     if isinstance(options, quick.Options):  # a plain name, which needs no quoting in a route
         return _ask(socket, "POST", f"/v1/invite?server={options.server}", _CHANGE_SECONDS)
+    route = "/v1/invite" if options.action == "make" else f"/v1/invite/{options.action}"
+    if options.action == "list":
+        if options.server is not None:
+            raise InputError("--list takes no server: it lists all pending invitations")
+        return _ask(socket, "POST", route, _CHANGE_SECONDS, _json(_flags(options)))
+    if options.server is None:
+        raise InputError("no server was named", "say whom: collective invite SERVER")
     from collective.model.duration import parse_duration
 
     values: dict[str, Any] = {"server": options.server, "nonvoting": options.nonvoting}
     if options.ttl is not None:
         values["ttl"] = parse_duration(options.ttl)
-    return _ask(socket, "POST", "/v1/invite", _CHANGE_SECONDS, _json(values))
+    return _ask(socket, "POST", route, _CHANGE_SECONDS, _json({**values, **_flags(options)}))
+
+
+def _flags(options: Any) -> dict[str, Any]:
+    """Return those of the common options that were given."""
+    return {name: True for name in ("dry_run", "json") if getattr(options, name, False)}
 
 
 def _join(options: Any, socket: str) -> int:
-    body = _json({"server": options.server, "token": _token(options.token)})
-    return _ask(socket, "POST", "/v1/join", _JOIN_SECONDS, body)
+    if options.action == "abort":
+        if options.server is not None or options.token is not None:
+            raise InputError("--abort takes neither a server nor a token")
+        return _ask(socket, "POST", "/v1/join/abort", _JOIN_SECONDS, _json(_flags(options)))
+    if options.server is None:
+        raise InputError("no server was named", "say which member to ask: collective join SERVER")
+    # A check does without a token, so it does not ask for one.
+    without = options.action == "check" and options.token is None
+    token = None if without else _token(options.token)
+    values = {"server": options.server, "token": token, **_flags(options)}
+    if options.action == "join":
+        return _ask(socket, "POST", "/v1/join", _JOIN_SECONDS, _json(values))
+    return _ask(socket, "POST", f"/v1/join/{options.action}", _JOIN_SECONDS, _json(values))
 
 
 def _token(given: str | None) -> str:
@@ -148,7 +173,8 @@ def _show(options: Any, socket: str) -> int:
 
 def _delete(options: Any, socket: str) -> int:
     values = {"server": options.server, "force": options.force, "rekey": options.rekey}
-    return _ask(socket, "POST", "/v1/delete", _CHANGE_SECONDS, _json(values))
+    body = _json({**values, **_flags(options)})
+    return _ask(socket, "POST", "/v1/delete", _CHANGE_SECONDS, body)
 
 
 def _rotate_ca(_options: Any, socket: str) -> int:

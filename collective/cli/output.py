@@ -6,6 +6,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from collective.errors import CollectiveError
 
 PROG = "collective"
@@ -14,6 +16,13 @@ PROG = "collective"
 def say(text: str) -> None:
     """Print a line of the result."""
     sys.stdout.write(f"{text}\n")
+
+
+def say_json(document: dict[str, Any]) -> None:
+    """Print a result as one JSON object."""
+    import json
+
+    say(json.dumps({"format": 1, **document}, indent=2))
 
 
 def note(text: str) -> None:

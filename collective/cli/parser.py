@@ -35,10 +35,13 @@ def make_parser() -> argparse.ArgumentParser:
     What it parses has ``command``, and with it:
 
         gencert   nothing more
-        invite    server, nonvoting (bool), ttl (text or None)
-        join      server, token (text, ``-``, ``@FILE`` or None)
+        invite    server (or None), nonvoting (bool), ttl (text or None), action (make, list,
+                  revoke or replace), dry_run (bool), json (bool)
+        join      server (or None), token (text, ``-``, ``@FILE`` or None), action (join, check,
+                  dry-run or abort), json (bool)
         show      json (bool)
-        delete    server (or None: this one), force (bool), rekey (bool)
+        delete    server (or None: this one), force (bool), rekey (bool), dry_run (bool), json
+                  (bool)
         rotate-ca nothing more
     """
     parser = argparse.ArgumentParser(
@@ -64,14 +67,31 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _command(
-    commands: Commands, name: str, summary: str, description: str
+    commands: Commands, name: str, summary: str, description: str, usage: str | None = None
 ) -> argparse.ArgumentParser:
     return commands.add_parser(
         name,
+        usage=usage,
         help=summary,
         description=description,
         formatter_class=_formatter,
         allow_abbrev=False,
+    )
+
+
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="change nothing: say whether it would be done, and what it would do to the quorum",
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result, or the error, as one JSON object",
     )
 
 
@@ -94,8 +114,9 @@ def _invite(commands: Commands) -> None:
         "Print a token that lets one server join this collective, once, under the name given "
         "here, before it expires. Give it to join on that server. A second invitation of the "
         "same name replaces the first.",
+        "%(prog)s [OPTION]... [SERVER]",
     )
-    parser.add_argument("server", metavar="SERVER", help="name of the server to let in")
+    parser.add_argument("server", metavar="SERVER", nargs="?", help="name of the server to let in")
     parser.add_argument(
         "-n",
         "--nonvoting",
@@ -108,6 +129,32 @@ def _invite(commands: Commands) -> None:
         help="how long the token is good for, such as 90s, 30m or 2h (default: the setting "
         "invitation_ttl, 1h)",
     )
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
+        "--list",
+        dest="action",
+        action="store_const",
+        const="list",
+        help="list the invitations that are pending, and make none",
+    )
+    action.add_argument(
+        "--revoke",
+        dest="action",
+        action="store_const",
+        const="revoke",
+        help="end the pending invitation for SERVER",
+    )
+    action.add_argument(
+        "--replace",
+        dest="action",
+        action="store_const",
+        const="replace",
+        help="SERVER is a member that was lost and is installed anew under its name: delete the "
+        "lost one, then print a token for the new one",
+    )
+    parser.set_defaults(action="make")
+    _add_dry_run(parser)
+    _add_json(parser)
 
 
 def _join(commands: Commands) -> None:
@@ -119,10 +166,12 @@ def _join(commands: Commands) -> None:
         "also one other than that which made the token. Without -i the token is asked for on a "
         "terminal, unseen, and read from standard input otherwise. If a join was cut off, the "
         "same command again finishes it.",
+        "%(prog)s [OPTION]... [SERVER]",
     )
     parser.add_argument(
         "server",
         metavar="SERVER",
+        nargs="?",
         help="name or address of a member to ask, with :PORT if that is not 13002",
     )
     parser.add_argument(
@@ -133,6 +182,32 @@ def _join(commands: Commands) -> None:
         "FILE. A token given as it is can be seen by every user of this server while the "
         "command runs",
     )
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
+        "--check",
+        dest="action",
+        action="store_const",
+        const="check",
+        help="change nothing: list all that a join needs, and what of it is wrong; without -i "
+        "what needs a token is left out",
+    )
+    action.add_argument(
+        "--dry-run",
+        dest="action",
+        action="store_const",
+        const="dry-run",
+        help="change nothing: say whether the join would begin, and what it would do to the "
+        "quorum",
+    )
+    action.add_argument(
+        "--abort",
+        dest="action",
+        action="store_const",
+        const="abort",
+        help="give up the join that is under way or half done on this server",
+    )
+    parser.set_defaults(action="join")
+    _add_json(parser)
 
 
 def _show(commands: Commands) -> None:
@@ -157,6 +232,7 @@ def _delete(commands: Commands) -> None:
         "its collective. A change that would cost the quorum is refused. A server that voted "
         "holds the key of the certificate authority: so a new authority takes the place of the "
         "old one afterwards, in the background, as rotate-ca does it.",
+        "%(prog)s [OPTION]... [SERVER]",
     )
     parser.add_argument(
         "server", metavar="SERVER", nargs="?", help="name of the member (default: this server)"
@@ -170,6 +246,8 @@ def _delete(commands: Commands) -> None:
         action="store_false",
         help="keep the certificate authority, whose key the deleted server may have kept",
     )
+    _add_dry_run(parser)
+    _add_json(parser)
 
 
 def _rotate_ca(commands: Commands) -> None:

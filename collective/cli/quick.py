@@ -25,7 +25,15 @@ def parse(arguments: list[str]) -> Options | None:
     if arguments == ["show"] or arguments == ["show", "--json"]:
         return Options(command="show", json=len(arguments) == 2)
     if len(arguments) == 2 and arguments[0] == "invite" and _is_plain(arguments[1]):
-        return Options(command="invite", server=arguments[1], nonvoting=False, ttl=None)
+        return Options(
+            command="invite",
+            server=arguments[1],
+            nonvoting=False,
+            ttl=None,
+            action="make",
+            dry_run=False,
+            json=False,
+        )
     return None
 
 

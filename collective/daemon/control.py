@@ -24,6 +24,7 @@ from collective.daemon.server import CollectiveServer
 from collective.errors import CollectiveError, InputError, from_wire
 from collective.protocol.messages import FORMAT, check_format
 from collective.protocol.web import Request, Response, lines_response
+from collective.render import Rendered, Renderer
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,8 @@ def handler(server: CollectiveServer, enlister: Enlister) -> Callable[[Request],
         check_format(raw)
         lines = _run(lambda emit: route.run(Context(server, enlister, emit), raw))
         if request.accepts_text:
-            renderer = render.show_json if raw.get("json") else route.render
-            return Response(200, _as_text(lines, renderer), "text/plain; charset=utf-8")
+            text = _as_text(lines, route, as_json=bool(raw.get("json")))
+            return Response(200, text, "text/plain; charset=utf-8")
         return lines_response(lines)
 
     return handle
@@ -77,16 +78,17 @@ def _run(command: Callable[[Emit], Any]) -> Iterator[Line | None]:
             return
 
 
-def _as_text(lines: Iterator[Line | None], renderer: render.Renderer) -> Iterator[bytes]:
+def _as_text(lines: Iterator[Line | None], route: _Route, as_json: bool) -> Iterator[bytes]:
+    failed = render.error_json if as_json else render.error
     for line in lines:
         if line is None:
             yield b""
         elif "step" in line:
             yield _encoded([render.step(line["step"], line["text"])])
         elif "error" in line:
-            yield _encoded(render.error(from_wire(line["error"])).lines())
+            yield _encoded(failed(from_wire(line["error"])).lines())
         else:
-            yield _encoded(renderer(line["result"]).lines())
+            yield _encoded(route.rendered(line["result"], as_json).lines())
 
 
 def _encoded(lines: Iterable[str]) -> bytes:
@@ -98,13 +100,27 @@ class _Route:
     """A command, and how its result is printed."""
 
     run: Command
-    render: render.Renderer
+    text: Renderer
+    json: Renderer | None = None
+
+    def rendered(self, result: Any, as_json: bool) -> Rendered:
+        """Render a result."""
+        if as_json and self.json is not None:
+            return self.json(result)
+        told = self.text(result)
+        return render.as_json(told, result) if as_json else told
 
 
 _ROUTES: Mapping[tuple[str, str], _Route] = {
-    ("GET", "/v1/show"): _Route(show.run, render.show),
+    ("GET", "/v1/show"): _Route(show.run, render.show, render.show_json),
     ("POST", "/v1/invite"): _Route(invite.run, render.invite),
+    ("POST", "/v1/invite/replace"): _Route(invite.replace, render.invite),
+    ("POST", "/v1/invite/revoke"): _Route(invite.revoke, render.revoke),
+    ("POST", "/v1/invite/list"): _Route(invite.pending, render.invitations),
     ("POST", "/v1/join"): _Route(join.run, render.join),
+    ("POST", "/v1/join/check"): _Route(join.check, render.join_check),
+    ("POST", "/v1/join/dry-run"): _Route(join.check, render.join_dry_run),
+    ("POST", "/v1/join/abort"): _Route(join.abort, render.abort),
     ("POST", "/v1/delete"): _Route(delete.run, render.delete),
     ("POST", "/v1/gencert"): _Route(gencert.run, render.gencert),
     ("POST", "/v1/rotate-ca"): _Route(rotate_ca.run, render.rotate_ca),

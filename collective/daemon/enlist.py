@@ -5,6 +5,7 @@ former life ends, that of a learner begins, and it becomes a member.
 
 Invariants:
   * One join at a time; the same command again attaches to the one under way, or goes on with it.
+  * A join that is given up ends before its next step; from ``adopt`` on it is undone.
 """
 
 from __future__ import annotations
@@ -12,21 +13,33 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from collective.daemon import credentials, lives
+from collective.daemon import credentials, giving_up, lives
 from collective.daemon.clock import elapsed, utc_now
-from collective.daemon.joiner import Admitted, Dialled, Emit, Join, Self
-from collective.daemon.node import Node, hex_id
+from collective.daemon.dialled import Dialled
+from collective.daemon.giving_up import Given
+from collective.daemon.joiner import Admitted, Emit, Join, Self, given_up_error
+from collective.daemon.node import Node
+from collective.daemon.preflight import Checks, Ready, look_here
 from collective.daemon.server import FIRST_ANSWER_SECONDS, CollectiveServer, idle_error
-from collective.errors import CollectiveError, EtcdError, RefusedError, UnreachableError
+from collective.errors import (
+    CollectiveError,
+    EtcdError,
+    InvitationError,
+    RefusedError,
+    UnreachableError,
+)
+from collective.etcd.gateway import Status
 from collective.failpoints import Step, reached
-from collective.model.names import natural_key
 from collective.model.plan import Mode
 from collective.model.records import Role
 from collective.model.token import Token
 from collective.pki import public_key_of
+from collective.policy.forecast import Forecast
 from collective.protocol import messages
 from collective.protocol.listening import bind_tcp
 
@@ -35,7 +48,8 @@ log = logging.getLogger(__name__)
 _CALL_SECONDS = 5.0
 _READY_MARGIN_SECONDS = 30.0
 _POLL_SECONDS = 0.03
-_NOTICE_SECONDS = 2.0
+_GLANCE_SECONDS = 0.5
+_BUSY_SECONDS = 0.1
 _ATTACH_SECONDS = 60.0
 _AGAIN_SECONDS = 2.0
 _SLICE_SECONDS = 2.0
@@ -51,6 +65,7 @@ class Enlister:
     def __init__(self, server: CollectiveServer) -> None:
         self._server = server
         self._joining = threading.Lock()
+        self._given_up = threading.Event()
         self._dialled: Dialled | None = None
         self._peer_port_holder: socket.socket | None = None
 
@@ -75,40 +90,91 @@ class Enlister:
         """What a dial-back is answered with now, None outside of a join."""
         return self._dialled
 
-    def join(self, server: str, token: Token, emit: Emit) -> None:
+    def join(self, server: str, text: str, emit: Emit) -> Forecast | None:
         """Join the collective that a server is a member of, or go on with a join.
 
         Args:
             server: name or address, with an optional port.
-            token: the invitation.
+            text: the token of the invitation.
             emit: gets each step's name and a sentence.
+
+        Returns:
+            What it did to the quorum, where that is known.
 
         Raises:
             CollectiveError: it did not work; the text says whether anything changed.
         """
         resumes = self._server.plan.mode is Mode.JOINING
-        if not self._joining.acquire(timeout=_ATTACH_SECONDS if resumes else 0.1):
-            raise RefusedError("cannot join: another join is under way here")
-        try:
-            if self._has_joined_by(token):
+        told: Forecast | None = None
+        with self._alone(_ATTACH_SECONDS if resumes else _BUSY_SECONDS):
+            if self._has_joined_by(text):
                 emit("ready", "this server takes part already")
-                return
+                return None
             self._drop_false_start()
             if self._server.plan.mode is not Mode.JOINING or self._server.node is None:
                 with self._server.gate.joining(self._server.settings.name):
-                    self._refuse_if_in_company()
                     self._server.settle()
-                    admitted = self._admit(server, token, emit)
-                    self._adopt(admitted)
+                    told = self._begin(server, text, emit)
                 emit("adopt", f"data of before is in {self._server.layout.aside}")
             self._finish(emit, FIRST_ANSWER_SECONDS)
+        return told
+
+    def _begin(self, server: str, text: str, emit: Emit) -> Forecast | None:
+        """Get admitted, and begin the life of a learner."""
+        checks = Checks(f"join {server}")
+        join, ready = self._look_here(checks, server, text)
+        self._adopt(join.run(server, ready, checks, emit))
+        return join.forecast
+
+    def check(self, server: str, text: str | None) -> tuple[Checks, Forecast | None]:
+        """Find out all that would hinder a join, and change nothing.
+
+        Args:
+            server: name or address, with an optional port.
+            text: the token of the invitation; None leaves out what needs one.
+
+        Raises:
+            RefusedError: a join is under way here.
+        """
+        with self._alone(_BUSY_SECONDS):
+            checks = Checks(f"join {server}")
+            if self._server.plan.mode in (Mode.JOINING, Mode.ADOPTING):
+                raise idle_error(self._server.plan)
+            join, ready = self._look_here(checks, server, text)
+            return checks, join.check(server, ready, checks)
+
+    def give_up(self) -> Given:
+        """Give up the join that is under way or half done here (``collective join --abort``).
+
+        Raises:
+            RefusedError: there is none, or this server is a voter already.
+        """
+        self._given_up.set()
+        try:
+            with self._alone(_ATTACH_SECONDS, "give up the join"):
+                return giving_up.give_up(self._server)
+        finally:
+            self._given_up.clear()
+
+    @contextmanager
+    def _alone(self, seconds: float, doing: str = "join") -> Iterator[None]:
+        """Do something that no other join may come in between."""
+        if not self._joining.acquire(timeout=seconds):
+            raise RefusedError(f"cannot {doing}: another join is under way here")
+        try:
+            yield
         finally:
             self._joining.release()
 
-    def _has_joined_by(self, token: Token) -> bool:
+    def _has_joined_by(self, text: str) -> bool:
         """Tell whether the join with this very token is done, maybe by the daemon alone."""
         plan = self._server.plan
-        return plan.mode is Mode.MEMBER and plan.joined_by == public_key_of(token.seed).hex()
+        if plan.mode is not Mode.MEMBER or not plan.joined_by:
+            return False
+        try:
+            return plan.joined_by == public_key_of(Token.parse(text).seed).hex()
+        except InvitationError:
+            return False
 
     def _drop_false_start(self) -> None:
         """End the life of a learner whose etcd never started: its list of members is too old."""
@@ -123,53 +189,11 @@ class Enlister:
     def _failing(self) -> bool:
         return self._server.node is None or self._server.node.failure is not None
 
-    def _refuse_if_in_company(self) -> None:
-        """Let only a collective of one join another, and be sure that it is one.
-
-        Raises:
-            RefusedError: there are other members, or the store does not say.
-        """
-        node = self._server.node
-        if node is None:
-            return
-        try:
-            view, members = node.store.read(_NOTICE_SECONDS), node.gateway.members()
-            known = {m.name or hex_id(m.id) for m in members} | view.members.keys()
-        except EtcdError as error:
-            known = set(node.replica.view.members)
-            if self._was_just_removed(node):
-                return
-            # What is remembered says that we are alone; a memory that is lost says nothing.
-            if not known:
-                raise RefusedError(
-                    f"cannot join: the store of {node.name} does not say whether it has other "
-                    f"members: {error.message}",
-                    "see 'collective show'",
-                ) from error
-        others = sorted(known - {node.name}, key=natural_key)
-        if others:
-            raise RefusedError(
-                f"cannot join: {node.name} is in a collective already, with {', '.join(others)}",
-                "run 'collective delete' here first to leave it",
-            )
-
-    def _was_just_removed(self, node: Node) -> bool:
-        """Give a deletion a moment to be noticed here, where the store does not answer."""
-        deadline = elapsed() + _NOTICE_SECONDS
-        while self._server.node is node and elapsed() < deadline:
-            self._server.stopped.wait(_POLL_SECONDS)
-        return self._server.node is not node
-
-    def _admit(self, server: str, token: Token, emit: Emit) -> Admitted:
-        here = Self(
-            name=self._server.settings.name,
-            address=lives.own_address(self._server.settings),
-            door_port=self._server.settings.port,
-            peer_port=self._server.settings.peer_port,
-            fingerprint=self._server.credentials.leaf.fingerprint,
-            hosts=self._server.settings.hosts,
-        )
-        return Join(here, self._server.state, self, self._server.stopped).run(server, token, emit)
+    def _look_here(self, checks: Checks, server: str, text: str | None) -> tuple[Join, Ready]:
+        settings = self._server.settings
+        ready = look_here(checks, self._server, server, text)
+        here = Self(settings.name, ready.address, settings.port, settings.peer_port)
+        return Join(self._server, here, self, self._given_up), ready
 
     def _adopt(self, admitted: Admitted) -> None:
         """End the former life and begin that of a learner."""
@@ -178,6 +202,8 @@ class Enlister:
         reached(Step.JOIN_PREPARED)
         with self._server.life:
             plan = replace(admitted.plan, aside=self._server.plan.aside)
+            if self._given_up.is_set():
+                raise given_up_error(plan.name)
             self._server.save(plan)
             reached(Step.JOIN_ADOPTING)
             self._server.end_life(hand_over=False)
@@ -193,7 +219,8 @@ class Enlister:
                     # Not for long: somebody may run the command again meanwhile.
                     self._finish(_log_step, _SLICE_SECONDS)
             except CollectiveError as error:
-                log.error("the join is not finished: %s", error)
+                level = logging.INFO if self._given_up.is_set() else logging.ERROR
+                log.log(level, "the join is not finished: %s", error)
             self._server.stopped.wait(_AGAIN_SECONDS)
 
     def _finish(self, emit: Emit, patience: float) -> None:
@@ -207,7 +234,7 @@ class Enlister:
             return
         node = self._server.require_node()
         limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
-        if not node.wait_until(lambda status: bool(status.member_id), patience):
+        if not self._wait_until(node, lambda status: bool(status.member_id), patience):
             self._raise_if_idle()
             raise EtcdError(
                 node.failure or f"etcd did not answer within {patience:.0f} s",
@@ -215,7 +242,7 @@ class Enlister:
             )
         emit("start", "etcd runs and catches up")
         reached(Step.JOIN_START)
-        if not node.wait_until(lambda s: bool(s.leader) and not s.learner, limit):
+        if not self._wait_until(node, lambda s: bool(s.leader) and not s.learner, limit):
             self._raise_if_idle()
             raise UnreachableError(
                 f"this server was not made a voter within {limit:.0f} s",
@@ -227,6 +254,16 @@ class Enlister:
         reached(Step.JOIN_READY)
         emit("ready", "this server takes part")
 
+    def _wait_until(self, node: Node, ready: Callable[[Status], bool], seconds: float) -> bool:
+        """Wait for etcd, as long as nobody gives the join up."""
+        deadline = elapsed() + seconds
+        while (left := deadline - elapsed()) > 0 and self._server.node is node:
+            if self._given_up.is_set():
+                raise given_up_error(node.name)
+            if node.wait_until(ready, min(left, _GLANCE_SECONDS)):
+                return True
+        return False
+
     def _become_member(self, node: Node, limit: float) -> None:
         deadline = elapsed() + limit
         while True:
@@ -235,6 +272,8 @@ class Enlister:
                     break
             except CollectiveError as error:
                 log.debug("not ready yet: %s", error)
+            if self._given_up.is_set():
+                raise given_up_error(node.name)
             if elapsed() > deadline or self._server.stopped.wait(_POLL_SECONDS):
                 raise UnreachableError(
                     "no member gave this server the key of the collective's CA",

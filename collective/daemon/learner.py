@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _LIST_SECONDS = 3.0
 _SAME_ID_SECONDS = 1.05
+_EVICT_TRIES = 4
 _IN_THE_WAY = ("too many learner", "exist")
 
 
@@ -67,6 +68,57 @@ def add(node: Node, candidate: Candidate, leaf: LeafInfo) -> tuple[int, str] | N
     else:
         view = node.store.read()
     return ours.id, _initial_cluster(view, members_of(node), candidate, ours.id)
+
+
+def evict(node: Node, record: MemberRecord) -> bool:
+    """Remove a learner that gives up its join from etcd; False when it is a voter by now.
+
+    It may be promoted between the look and the removal. That removal leaves the voters that
+    there were before, and these had promoted it just now: so no quorum is lost.
+
+    Raises:
+        EtcdError: etcd did not do it.
+    """
+    for left in reversed(range(_EVICT_TRIES)):
+        found = next((m for m in members_of(node) if _is_of(m, record)), None)
+        if found is None:
+            break
+        if not found.learner:
+            return False
+        try:
+            with within(CHANGE_SECONDS):
+                node.gateway.remove(found.id)
+        except EtcdError:
+            if not left:
+                raise
+    log.info("a learner gave up its join name=%s", record.name)
+    reached(Step.ABORT_EVICT)
+    return True
+
+
+def _is_of(member: EtcdMember, record: MemberRecord) -> bool:
+    """Tell whether a member of etcd is that of a record, which may not have its id yet."""
+    if record.member_id:
+        return hex_id(member.id) == record.member_id
+    return record.url in member.peer_urls
+
+
+def drop(node: Node, record: MemberRecord) -> None:
+    """Drop the record and the invitation of a learner that was evicted, and revoke it.
+
+    Raises:
+        EtcdError, RefusedError: it was not written.
+    """
+
+    def attempt() -> bool | None:
+        view = node.store.read()
+        current = view.members.get(record.name)
+        if current is None or current.member_id != record.member_id:
+            return True
+        return node.store.give_up_member(view, current, epoch()) or None
+
+    until_written(f"drop the learner {record.name}", attempt)
+    reached(Step.ABORT_DROP)
 
 
 def _drop(node: Node, candidate: Candidate) -> None:

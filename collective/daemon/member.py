@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from collective.daemon import removal, sponsor
+from collective.daemon import learner, removal, sponsor
 from collective.daemon.access import member_of
 from collective.daemon.duties import finish
 from collective.daemon.enlist import Enlister
@@ -27,7 +27,7 @@ from collective.errors import (
     RefusedError,
 )
 from collective.model.plan import Mode
-from collective.model.records import Change, Role
+from collective.model.records import Change, MemberRecord, Role
 from collective.protocol import messages
 from collective.protocol.web import Request, Response, json_response, lines_response
 
@@ -129,6 +129,22 @@ def _finish_leave(node: Node, change: Change) -> None:
         log.warning("whoever leads must finish a removal: %s name=%s", error, change.name)
 
 
+def _give_up(server: CollectiveServer, node: Node, request: Request) -> Response:
+    """Put a learner out that gives up its join; its record goes when it has heard the answer."""
+    member = member_of(node.store.read(), request.peer)
+    removed = member.role is Role.LEARNER and learner.evict(node, member)
+    if removed:
+        threading.Timer(_LEAVE_PAUSE_SECONDS, _drop_learner, (node, member)).start()
+    return json_response(200, {"format": messages.FORMAT, "removed": removed})
+
+
+def _drop_learner(node: Node, member: MemberRecord) -> None:
+    try:
+        learner.drop(node, member)
+    except CollectiveError as error:
+        log.warning("whoever leads must drop a learner's record: %s name=%s", error, member.name)
+
+
 def _hand_over(server: CollectiveServer, node: Node, request: Request) -> Response:
     member_of(node.replica.view, request.peer)
     node.hand_over()
@@ -161,6 +177,7 @@ _ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", messages.STATUS): _status,
     ("POST", messages.SYNC): _sync,
     ("POST", messages.LEAVE): _leave,
+    ("POST", messages.GIVE_UP): _give_up,
     ("POST", messages.HAND_OVER): _hand_over,
     ("GET", messages.CA_KEY): _ca_key,
     ("GET", messages.REVOKED): _revoked,

@@ -104,6 +104,11 @@ class Node:
         """Why etcd does not run, or None."""
         return self._frame.etcd.failure
 
+    @property
+    def etcd_runs(self) -> bool:
+        """Whether etcd is well, or is at least there, so that its port is its own."""
+        return self.failure is None or self._frame.etcd.pid is not None
+
     def start(self, before_etcd: Callable[[], None] = lambda: None) -> None:
         """Start etcd and follow the store; returns at once.
 

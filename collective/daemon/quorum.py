@@ -1,4 +1,4 @@
-"""Say plainly that there is no quorum, where etcd says that it did not answer."""
+"""How strong the collective is, as far as is known, and that there is no quorum."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from collective.errors import EtcdError, EtcdUnavailableError, QuorumError
 from collective.policy.membership import Strength
 
 _LOG_HINT = "see the log of collectived on this server"
+
+
+def strength_known(node: Node) -> Strength:
+    """Return the strength as it is known here, without asking anybody: for what is told."""
+    voters = node.replica.view.voters.keys()
+    answering = node.prober.answering(0.0) | {node.name}
+    return Strength(len(voters), len(voters & answering))
 
 
 @contextmanager
@@ -24,9 +31,7 @@ def needs_quorum(node: Node, doing: str) -> Iterator[None]:
     except EtcdUnavailableError as error:
         if node.failure is not None:
             raise EtcdError(f"cannot {doing}: {node.failure}", _LOG_HINT) from error
-        voters = node.replica.view.voters.keys()
-        answering = node.prober.answering(0.0) | {node.name}
-        strength = Strength(len(voters), len(voters & answering))
+        strength = strength_known(node)
         if strength.holds:
             raise QuorumError(
                 f"cannot {doing}: no quorum was proven in time ({error.message})",

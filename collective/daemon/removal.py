@@ -23,6 +23,8 @@ from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedEr
 from collective.failpoints import Step, reached
 from collective.model.names import natural_key
 from collective.model.records import Change, ChangeKind, MemberRecord
+from collective.policy import forecast
+from collective.policy.forecast import Forecast
 from collective.policy.membership import (
     Observed,
     Strength,
@@ -81,6 +83,24 @@ def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
     return _confirm(node, name)
 
 
+def foretell(node: Node, name: str, force: bool) -> Forecast:
+    """Return what a removal, or leaving, would do; refuse what ``delete`` or ``leave`` would.
+
+    Raises:
+        InputError, RefusedError, QuorumError: as those.
+    """
+    with needs_quorum(node, f"delete {name}"):
+        observed = node.observe()
+    check_delete(observed, name, force)
+    check_no_change_under_way(observed.view)
+    _refuse_half_member(observed.view.members[name])
+    if name == node.name:
+        _who_removes_us(observed)
+    if name not in observed.voters:
+        return forecast.without_nonvoting(observed.strength(), name)
+    return forecast.without_voter(observed.strength(), name, name in observed.answering)
+
+
 def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = False) -> Change:
     """Decide on a removal and write it down; from then on it is made, whoever dies.
 
@@ -96,10 +116,7 @@ def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = Fal
         check_delete(observed, name, force)
         check_no_change_under_way(observed.view)
         member = observed.view.members[name]
-        if not member.member_id:
-            raise RefusedError(
-                f"cannot delete {name}: it is just being taken in", "try again in a few seconds"
-            )
+        _refuse_half_member(member)
         _take_leadership_from(node, member)
         # A re-keying that the last removal wanted, and that nobody has begun yet, is still wanted.
         wanted = (rekey and member.held_key) or (under_way is not None and under_way.rekey)
@@ -109,6 +126,14 @@ def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = Fal
     change = until_written(f"delete {name}", attempt)
     reached(Step.DELETE_BEGIN)
     return change
+
+
+def _refuse_half_member(member: MemberRecord) -> None:
+    if not member.member_id:
+        raise RefusedError(
+            f"cannot delete {member.name}: it is just being taken in",
+            "try again in a few seconds",
+        )
 
 
 def _take_leadership_from(node: Node, member: MemberRecord) -> None:

@@ -292,12 +292,22 @@ class CollectiveServer:
             if self.node is not node or self.stopped.is_set():
                 return
             log.warning("this server was deleted from its collective: %s", why)
-            self.end_life(hand_over=False)
             reason = f"{self.plan.name} was deleted from its collective"
             if self.plan.mode is Mode.JOINING:
                 reason = f"{self.plan.name} was given up while it joined"
-            leaving = lives.begin_rest(self.layout, self.state, self.plan, reason, utc_now())
-            self.live(lives.rest(self.layout, self.state, leaving, utc_now()))
+            self._come_to_rest(reason)
+
+    def give_up_life(self, reason: str) -> None:
+        """End the life of a learner whose join is given up; its data is moved aside."""
+        with self.life:
+            # Where a member has removed it, it may have come to rest by itself.
+            if self.plan.mode is Mode.JOINING:
+                self._come_to_rest(reason)
+
+    def _come_to_rest(self, reason: str) -> None:
+        self.end_life(hand_over=False)
+        leaving = lives.begin_rest(self.layout, self.state, self.plan, reason, utc_now())
+        self.live(lives.rest(self.layout, self.state, leaving, utc_now()))
 
     def begin_again(self) -> None:
         """Make a server that was removed a collective of one."""

@@ -23,8 +23,9 @@ from collective.daemon.clock import elapsed, epoch, utc_now
 from collective.daemon.dialback import dial_back
 from collective.daemon.learner import add, check_claim, others_turn
 from collective.daemon.node import Node, hex_id
+from collective.daemon.rehearsal import prospect, read_records, rehearse
 from collective.daemon.retries import until_written
-from collective.errors import EtcdError, ProtocolError, QuorumError
+from collective.errors import ProtocolError
 from collective.failpoints import Step, reached
 from collective.model.names import certified_addresses, is_ip_address, parse_server_name
 from collective.model.records import Role
@@ -55,14 +56,17 @@ def challenge(node: Node, request: Request) -> dict[str, Any]:
         "name": node.name,
         "release": __version__,
         "now": epoch(),
+        "seen": request.peer.address,
     }
 
 
 def claim(node: Node, request: Request) -> dict[str, Any]:
     """Check a proof and claim the invitation for the key of its CSR.
 
+    A dry run claims nothing: it tells all that is wrong, and dials the candidate back.
+
     Returns:
-        The members that the joiner must be able to reach.
+        The members that the joiner must be able to reach, and the forecast.
 
     Raises:
         ProtocolError: the message is broken.
@@ -83,11 +87,13 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
         statement.csr_key_id,
         lambda key: verify_enrollment(bytes.fromhex(key), statement, signature),
     )
+    if raw.get("dry_run") is True:
+        return {"format": messages.FORMAT, **rehearse(node, proof, candidate)}
     view = _claimed(node, proof, candidate)
     reached(Step.SPONSOR_CLAIM)
     request.memory[_ADMITTED] = candidate
     log.info("an invitation was claimed name=%s from=%s", candidate.name, request.peer.address)
-    return {"format": messages.FORMAT, "members": _reachable(view)}
+    return {"format": messages.FORMAT, **prospect(node, view, candidate)}
 
 
 def _candidate(raw: Mapping[str, Any], fingerprint: str) -> Candidate:
@@ -130,7 +136,7 @@ def _statement(candidate: Candidate, nonce: str) -> EnrollmentStatement:
 
 def _claimed(node: Node, proof: Proof, candidate: Candidate) -> View:
     def attempt() -> View | None:
-        view = _read(node, proof.name)
+        view = read_records(node, proof.name)
         invitation = view.invitations.get(proof.name)
         claimed = judge(invitation, proof, epoch())
         check_admission(view, proof.name, claimed.role, node.name)
@@ -138,24 +144,6 @@ def _claimed(node: Node, proof: Proof, candidate: Candidate) -> View:
         return view if claimed == invitation or node.store.claim(view, claimed) else None
 
     return until_written(f"take in {proof.name}", attempt)
-
-
-def _read(node: Node, name: str) -> View:
-    try:
-        return node.store.read()
-    except EtcdError as error:
-        raise QuorumError(
-            f"cannot take in {name}: {node.name} has no quorum",
-            "start the servers that 'collective show' lists there as offline",
-        ) from error
-
-
-def _reachable(view: View) -> list[dict[str, Any]]:
-    return [
-        {"name": m.name, "address": m.address, "door_port": m.door_port, "peer_port": m.peer_port}
-        for m in view.members.values()
-        if m.role is Role.VOTER
-    ]
 
 
 def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:

@@ -84,6 +84,11 @@ class Store:
             lease = self._gateway.grant_lease(seconds)
         return self._write(view, (member, key), {key: invitation}, lease=lease)
 
+    def revoke_invitation(self, view: View, name: str) -> bool:
+        """End an invitation; False when it, or the member, changed meanwhile."""
+        key = invitation_key(name)
+        return self._write(view, (key, member_key(name)), {}, deletes=(key,))
+
     def claim(self, view: View, invitation: Invitation) -> bool:
         """Claim an invitation for the CSR key that it now names; False if it changed."""
         key = invitation_key(invitation.name)
@@ -193,6 +198,16 @@ class Store:
         key = member_key(member.name)
         puts = _revoked(member.name, member.serials, when)
         return self._write(view, (key,), puts, deletes=(key,))
+
+    def give_up_member(self, view: View, member: MemberRecord, when: float) -> bool:
+        """Drop a learner that gave up its join: its record and its invitation.
+
+        Returns:
+            False when the record changed meanwhile; then nothing was written.
+        """
+        key = member_key(member.name)
+        puts = _revoked(member.name, member.serials, when)
+        return self._write(view, (key,), puts, deletes=(key, invitation_key(member.name)))
 
     def _write(
         self,

@@ -83,7 +83,8 @@ def check_invite(view: View, name: str, here: str) -> None:
     if member is not None and member.role is not Role.LEARNER:
         raise RefusedError(
             f"cannot invite {name}: it is a member of this collective",
-            f"if {name} was lost or reinstalled, run 'collective delete {name}' first",
+            f"if {name} was lost and installed anew, run 'collective invite --replace {name}'; "
+            f"'collective delete {name}' puts it out",
         )
 
 

@@ -139,6 +139,33 @@ def test_certificates_that_a_record_drops_are_revoked_in_the_same_step(member: M
     assert after.lease(member_key("mgt1")) == 0
 
 
+def test_revoked_invitation_is_gone_unless_it_or_its_server_has_changed(member: Member) -> None:
+    """What was decided on must still hold; the invitations of others stay."""
+    store = member.store
+    assert store.invite(store.read(), invitation("mgt2"), 600)
+    assert store.invite(store.read(), invitation("mgt3"), 600)
+    old = store.read()
+    assert store.put_member(old, MGT2, 5.0)
+    assert not store.revoke_invitation(old, "mgt2")
+    assert store.revoke_invitation(store.read(), "mgt2")
+    assert store.read().invitations.keys() == {"mgt3"}
+
+
+def test_learner_that_gives_up_leaves_nothing_but_its_revocation(member: Member) -> None:
+    """Record and invitation go and its certificate is revoked in one step."""
+    store = member.store
+    assert store.invite(store.read(), invitation("mgt2"), 600)
+    old = store.read()
+    assert store.put_member(old, MGT2, 5.0)
+    assert not store.give_up_member(old, MGT2, 6.0)
+    view = store.read()
+    assert view.members.keys() == {"mgt2"}
+    assert store.give_up_member(view, MGT2, 6.0)
+    view = store.read()
+    assert (dict(view.members), dict(view.invitations)) == ({}, {})
+    assert view.revoked.keys() == {"b1"}
+
+
 def test_admission_writes_the_record_and_revokes_the_former_one(member: Member) -> None:
     """The invitation stays, claimed, until the learner is promoted."""
     store = member.store

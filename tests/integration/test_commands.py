@@ -51,7 +51,9 @@ def test_manuals_flow_makes_collective_of_three(cluster: Cluster) -> None:
     first = mgt1.run("invite", "mgt2", check=True)
     assert base64.b64decode(first.out.strip())[:5] == b"mgt2@"
     assert len(first.lines) == 1
-    assert first.err == ""
+    now, then = first.err.splitlines()
+    assert now == "collective: now: 1 voter, quorum 1, none may be lost"
+    assert then.startswith("collective: with mgt2: 2 voters, quorum 2, still none may be lost; a ")
     joined = mgt2.run("join", mgt1.door_name, "-i", "-", input=first.out, check=True)
     assert joined.out == "Success\n"
     assert mgt1.run("show", check=True).lines == shown("mgt1", ["mgt2"], ALONE)

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from collective import errors
-from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError, from_wire
+from collective.errors import (
+    CollectiveError,
+    EtcdError,
+    EtcdUnavailableError,
+    InvitationError,
+    PreflightError,
+    RefusedError,
+    from_wire,
+)
 
 # The documented table: scripts of other people depend on it.
 PUBLISHED = {
@@ -24,6 +32,7 @@ PUBLISHED = {
     "etcd-unavailable": 9,
     "access": 10,
     "protocol": 11,
+    "preflight": 12,
 }
 
 
@@ -85,3 +94,25 @@ def test_error_class_says_when_it_is_raised(cls: type[CollectiveError]) -> None:
     """Each class has a sentence of its own."""
     assert cls.__doc__
     assert cls.__name__.endswith("Error")
+
+
+def test_problems_of_a_preflight_come_back_with_their_checks() -> None:
+    """Each keeps its own class, message and hint, in order."""
+    problems = (
+        ("name", InvitationError("the token is for mgt3", "invite mgt2")),
+        ("clock", RefusedError("the clock is wrong")),
+    )
+    sent = PreflightError("2 problems", None, problems)
+    back = from_wire(json.loads(json.dumps(sent.to_wire())))
+    assert isinstance(back, PreflightError)
+    assert [(c, type(p), p.message, p.hint) for c, p in back.problems] == [
+        (c, type(p), p.message, p.hint) for c, p in problems
+    ]
+
+
+@pytest.mark.parametrize("problems", [None, 3, "x", ["x"], [{"code": "preflight", "problems": 3}]])
+def test_broken_problems_of_a_preflight_are_passed_over(problems: object) -> None:
+    """What another server sends is never trusted to have a form."""
+    back = from_wire({"code": "preflight", "message": "m", "problems": problems})
+    assert isinstance(back, PreflightError)
+    assert all(not getattr(problem, "problems", ()) for _, problem in back.problems)

@@ -14,6 +14,7 @@ from collective.errors import (
     CollectiveError,
     InputError,
     InvitationError,
+    PreflightError,
     QuorumError,
     RefusedError,
     RemovedError,
@@ -26,6 +27,10 @@ _NO_QUORUM = (
     "hint: start the servers listed as offline; if they are lost for good, see RECOVERY in "
     "collective(1)"
 )
+
+
+FORECAST = ("now: 3 voters, quorum 2, 1 more may be lost", "without m: 2 voters, quorum 2")
+OK_CHECK = {"check": "name", "ok": True, "message": "good"}
 
 
 def document(leader: str | None, *members: tuple[str, str], **changes: Any) -> dict[str, Any]:
@@ -100,24 +105,132 @@ def test_certificate_is_told_as_the_manual_does_whatever_is_known_of_it() -> Non
 def test_deletion_says_who_has_confirmed_it(
     confirmed: list[str], unconfirmed: list[str], notes: tuple[str, ...]
 ) -> None:
-    """And, last, how many servers may still be lost."""
+    """And, last, what it has done to the quorum."""
     result = {
         "name": "mgt3",
         "left": False,
-        "tolerance": "No more servers may be lost",
+        "dry_run": False,
+        "forecast": {"lines": FORECAST},
         "confirmed": confirmed,
         "unconfirmed": unconfirmed,
     }
-    expected = Rendered(("mgt3 is deleted",), (*notes, "No more servers may be lost"), 0)
+    expected = Rendered(("mgt3 is deleted",), (*notes, *FORECAST), 0)
     assert render.delete(result) == expected
 
 
 def test_server_that_left_says_where_its_data_is() -> None:
     """P7: nothing is deleted."""
-    rendered = render.delete({"name": "mgt3", "left": True, "former_data": "/aside/1/etcd"})
+    told = {"name": "mgt3", "left": True, "dry_run": False, "former_data": "/aside/1/etcd"}
+    rendered = render.delete({**told, "forecast": {"lines": FORECAST}})
     assert rendered.out == ("mgt3 left its collective",)
-    assert rendered.notes == ("its former data is in /aside/1/etcd",)
+    assert rendered.notes == ("its former data is in /aside/1/etcd", *FORECAST)
     assert rendered.status == 0
+
+
+@pytest.mark.parametrize(
+    "rendered",
+    [
+        render.delete(
+            {"name": "m", "left": True, "dry_run": True, "forecast": {"lines": FORECAST}}
+        ),
+        render.invite({"name": "m", "dry_run": True, "forecast": {"lines": FORECAST}}),
+        render.join_dry_run(
+            {"checks": [OK_CHECK], "error": None, "forecast": {"lines": FORECAST}}
+        ),
+    ],
+)
+def test_dry_run_prints_the_forecast_alone(rendered: Rendered) -> None:
+    """There is no result: nothing was done."""
+    assert rendered == Rendered((), FORECAST, 0)
+
+
+def test_replacement_prints_the_token_alone_and_warns_of_the_key() -> None:
+    """Who confirmed is told, and that the CA's key was not replaced."""
+    replaced = {"name": "mgt3", "confirmed": ["mgt1"], "unconfirmed": []}
+    rendered = render.invite({"token": "bWd0", "forecast": None, "replaced": replaced})
+    assert rendered.out == ("bWd0",)
+    assert rendered.notes[0] == "mgt3 is locked out of: mgt1"
+    assert rendered.notes[1].startswith("warning: ")
+    assert "rotate-ca" in rendered.notes[2]
+
+
+def test_invitations_are_listed_in_a_table() -> None:
+    """One line each, with the two largest units of the time that is left; claimed ones say so."""
+    listed = {"role": "voter", "issuer": "mgt1", "expires_in": 3725, "claimed": False}
+    longer = {**listed, "expires_in": 42, "claimed": True}
+    rendered = render.invitations(
+        {"invitations": [{"name": "mgt2", **listed}, {"name": "mgt10", **longer}]}
+    )
+    assert rendered.out == (
+        "mgt2   voter  invited by mgt1, expires in 1h 2m",
+        "mgt10  voter  invited by mgt1, expires in 42s, claimed by a server that joins",
+    )
+    assert render.invitations({"invitations": []}) == Rendered(
+        (), ("no invitation is pending",), 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (0.9, "0s"), (60, "1m"), (86399, "23h 59m"), (90061, "1d 1h"), (3601, "1h 1s")],
+)
+def test_duration_has_its_two_largest_units(seconds: float, text: str) -> None:
+    """Units of which there are none are left out."""
+    assert render.duration(seconds) == text
+
+
+PROBLEMS = PreflightError(
+    "cannot join mgt1: 2 problems were found",
+    None,
+    [("name", InvitationError("the token is for mgt3", "invite mgt2")), ("disk", InputError("d"))],
+)
+
+
+def test_several_problems_have_a_line_each_with_its_hint() -> None:
+    """The first line counts them; each begins with the name of its check."""
+    rendered = render.error(PROBLEMS)
+    assert rendered.out == ()
+    assert rendered.notes == (
+        "error: cannot join mgt1: 2 problems were found",
+        "error: name: the token is for mgt3",
+        "hint: invite mgt2",
+        "error: disk: d",
+    )
+    assert rendered.status == PreflightError.exit_code == 12
+
+
+def test_error_is_json_beside_its_lines() -> None:
+    """For ``--json``: the object has all, and the lines and the status stay what they are."""
+    rendered = render.error_json(PROBLEMS)
+    assert json.loads("\n".join(rendered.out)) == {"format": 1, "error": PROBLEMS.to_wire()}
+    assert (rendered.notes, rendered.status) == (render.error(PROBLEMS).notes, 12)
+
+
+def test_result_as_json_has_no_lines_for_people() -> None:
+    """All that they say is in the object."""
+    result = {"name": "m", "dry_run": True, "forecast": {"lines": list(FORECAST)}}
+    rendered = render.as_json(render.invite(result), result)
+    assert json.loads("\n".join(rendered.out)) == {"format": 1, **result}
+    assert (rendered.notes, rendered.status) == ((), 0)
+
+
+def test_check_lists_what_is_good_bad_and_left_out() -> None:
+    """The list is the result; what is wrong is told as any other error, with its status."""
+    checks = [
+        OK_CHECK,
+        {"check": "disk", "ok": False, "message": "full", "code": "refused", "hint": "h"},
+        {"check": "ca", "ok": None, "message": "no token"},
+    ]
+    error = RefusedError("full", "h").to_wire()
+    told = {"checks": checks, "error": error, "forecast": None}
+    rendered = render.join_check(told)
+    assert rendered.out == ("ok       name: good", "problem  disk: full", "skipped  ca: no token")
+    assert rendered.notes == ("error: full", "hint: h")
+    assert rendered.status == RefusedError.exit_code
+    assert render.join_dry_run(told) == render.error(RefusedError("full", "h"))
+    as_json = render.as_json(rendered, told)
+    assert json.loads("\n".join(as_json.out))["checks"] == checks
+    assert (as_json.notes, as_json.status) == (rendered.notes, rendered.status)
 
 
 def manual(page: str) -> tuple[str, ...]:

@@ -8,7 +8,12 @@ from typing import Any
 
 from collective.daemon import removal
 from collective.daemon.commands.context import Context
+from collective.daemon.node import Node
+from collective.daemon.quorum import strength_known
+from collective.daemon.removal import Deleted
 from collective.model.names import parse_server_name
+from collective.policy import forecast
+from collective.policy.forecast import Forecast
 from collective.policy.membership import tolerance_sentence
 
 
@@ -18,18 +23,43 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
     node = server.require_node()
     asked = raw.get("server")
     name = node.name if asked is None else parse_server_name(str(asked))
+    force = bool(raw.get("force"))
+    if raw.get("dry_run"):
+        told = removal.foretell(node, name, force)
+        return _document(name, name == node.name, told.to_document(), dry_run=True)
+    told = _known(node, name)
     if name == node.name:
         by = removal.leave(node)
         server.leave_life(node, f"it left; {by} removed it")
-        return {"name": name, "left": True, "former_data": server.plan.former_data}
-    deleted = removal.delete(
-        node, name, bool(raw.get("force")), node.name, raw.get("rekey") is not False
-    )
+        document = _document(name, True, told.to_document(done=True))
+        return {**document, "former_data": server.plan.former_data}
+    deleted = removal.delete(node, name, force, node.name, raw.get("rekey") is not False)
+    return _deleted(deleted, told)
+
+
+def _known(node: Node, name: str) -> Forecast:
+    """Foretell from what is known here: the decision itself is made on what is asked anew."""
+    before = strength_known(node)
+    if name not in node.replica.view.voters:
+        return forecast.without_nonvoting(before, name)
+    answers = name == node.name or name in node.prober.answering(0.0)
+    return forecast.without_voter(before, name, answers)
+
+
+def _document(
+    name: str, left: bool, told: Mapping[str, Any], dry_run: bool = False
+) -> dict[str, Any]:
+    return {"name": name, "left": left, "dry_run": dry_run, "forecast": told}
+
+
+def _deleted(deleted: Deleted, told: Forecast) -> dict[str, Any]:
+    # What was observed afterwards is the truth; without an answer the forecast has to do.
+    after = deleted.after if deleted.after.voters else told.after
+    made = Forecast(told.before, after, told.what)
     return {
-        "name": name,
-        "left": False,
-        "after": asdict(deleted.after),
-        "tolerance": tolerance_sentence(deleted.after),
+        **_document(deleted.name, False, made.to_document(done=True)),
+        "after": asdict(after),
+        "tolerance": tolerance_sentence(after),
         "confirmed": list(deleted.confirmed),
         "unconfirmed": list(deleted.unconfirmed),
         "rekey": deleted.rekey,

@@ -71,6 +71,38 @@ def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Daemon:
             {"server": "mgt3", "force": True, "rekey": False},
         ),
         (f"join mgt1 -i {TOKEN}", "POST", "/v1/join", {"server": "mgt1", "token": TOKEN}),
+        (
+            "delete mgt3 --dry-run --json",
+            "POST",
+            "/v1/delete",
+            {"server": "mgt3", "force": False, "rekey": True, "dry_run": True, "json": True},
+        ),
+        ("invite --list --json", "POST", "/v1/invite/list", {"json": True}),
+        (
+            "invite --revoke mgt2",
+            "POST",
+            "/v1/invite/revoke",
+            {"server": "mgt2", "nonvoting": False},
+        ),
+        (
+            "invite --replace mgt2 --ttl 1h",
+            "POST",
+            "/v1/invite/replace",
+            {"server": "mgt2", "nonvoting": False, "ttl": 3600.0},
+        ),
+        (
+            "join --check mgt1",
+            "POST",
+            "/v1/join/check",
+            {"server": "mgt1", "token": None},
+        ),
+        (
+            f"join --dry-run mgt1 -i {TOKEN}",
+            "POST",
+            "/v1/join/dry-run",
+            {"server": "mgt1", "token": TOKEN},
+        ),
+        ("join --abort --json", "POST", "/v1/join/abort", {"json": True}),
     ],
 )
 def test_command_asks_the_daemon_once(
@@ -129,6 +161,39 @@ def test_error_before_the_request_has_its_own_status(
     out, err = capsys.readouterr()
     assert (out, daemon.asked) == ("", [])
     assert err.startswith("collective: error: expected a duration")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "invite",
+        "invite --revoke",
+        "invite --list mgt2",
+        "join",
+        "join --check",
+        "join --abort mgt1",
+    ],
+)
+def test_line_with_a_server_too_few_or_too_many_asks_nothing(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    """It is an input error like any other."""
+    assert main(line.split()) == InputError.exit_code
+    out, err = capsys.readouterr()
+    assert (out, daemon.asked) == ("", [])
+    assert err.startswith("collective: error: ")
+
+
+def test_error_before_the_request_is_json_too_where_that_is_asked_for(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One object on standard output, the lines for people beside it, the same status."""
+    assert main(["invite", "mgt2", "--json", "--ttl", "soon"]) == InputError.exit_code
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["error"]["code"] == "input"
+    assert err.startswith(f"collective: error: {told['error']['message']}")
+    assert daemon.asked == []
 
 
 def test_bad_root_is_an_input_error(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +297,7 @@ LINES = [
     ["delete"],
     ["delete", "mgt2"],
     ["invite", "-n", "mgt2"],
+    ["invite", "--list"],
     ["join", "mgt1"],
 ]
 

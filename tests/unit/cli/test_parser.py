@@ -15,34 +15,51 @@ def parse(*words: str) -> dict[str, object]:
     return vars(make_parser().parse_args(list(words)))
 
 
+INVITE = {
+    "command": "invite",
+    "server": "mgt2",
+    "nonvoting": False,
+    "ttl": None,
+    "action": "make",
+    "dry_run": False,
+    "json": False,
+}
+JOIN = {"command": "join", "server": "mgt1", "token": None, "action": "join", "json": False}
+DELETE = {
+    "command": "delete",
+    "server": None,
+    "force": False,
+    "rekey": True,
+    "dry_run": False,
+    "json": False,
+}
+
+
 @pytest.mark.parametrize(
     ("line", "parsed"),
     [
         ("gencert", {"command": "gencert"}),
-        (
-            "invite mgt2",
-            {"command": "invite", "server": "mgt2", "nonvoting": False, "ttl": None},
-        ),
-        (
-            "invite -n mgt2 --ttl 30m",
-            {"command": "invite", "server": "mgt2", "nonvoting": True, "ttl": "30m"},
-        ),
-        (
-            "invite --nonvoting mgt2",
-            {"command": "invite", "server": "mgt2", "nonvoting": True, "ttl": None},
-        ),
-        ("join mgt1", {"command": "join", "server": "mgt1", "token": None}),
-        ("join mgt1 -i -", {"command": "join", "server": "mgt1", "token": "-"}),
-        ("join mgt1 -i @t", {"command": "join", "server": "mgt1", "token": "@t"}),
-        ("join -i bWd0Mk mgt1", {"command": "join", "server": "mgt1", "token": "bWd0Mk"}),
+        ("invite mgt2", INVITE),
+        ("invite -n mgt2 --ttl 30m", {**INVITE, "nonvoting": True, "ttl": "30m"}),
+        ("invite --nonvoting mgt2", {**INVITE, "nonvoting": True}),
+        ("invite mgt2 --dry-run --json", {**INVITE, "dry_run": True, "json": True}),
+        ("invite --list", {**INVITE, "server": None, "action": "list"}),
+        ("invite --revoke mgt2", {**INVITE, "action": "revoke"}),
+        ("invite mgt2 --replace", {**INVITE, "action": "replace"}),
+        ("join mgt1", JOIN),
+        ("join mgt1 -i -", {**JOIN, "token": "-"}),
+        ("join mgt1 -i @t", {**JOIN, "token": "@t"}),
+        ("join -i bWd0Mk mgt1", {**JOIN, "token": "bWd0Mk"}),
+        ("join --check mgt1", {**JOIN, "action": "check"}),
+        ("join mgt1 --dry-run --json", {**JOIN, "action": "dry-run", "json": True}),
+        ("join --abort", {**JOIN, "server": None, "action": "abort"}),
         ("show", {"command": "show", "json": False}),
         ("show --json", {"command": "show", "json": True}),
-        ("delete", {"command": "delete", "server": None, "force": False, "rekey": True}),
+        ("delete", DELETE),
+        ("delete mgt3 --force", {**DELETE, "server": "mgt3", "force": True}),
+        ("delete --dry-run --json", {**DELETE, "dry_run": True, "json": True}),
+        ("delete mgt3 --no-rekey", {**DELETE, "server": "mgt3", "rekey": False}),
         ("rotate-ca", {"command": "rotate-ca"}),
-        (
-            "delete mgt3 --force --no-rekey",
-            {"command": "delete", "server": "mgt3", "force": True, "rekey": False},
-        ),
     ],
 )
 def test_line_of_the_manual_is_parsed(line: str, parsed: dict[str, object]) -> None:
@@ -56,10 +73,10 @@ def test_line_of_the_manual_is_parsed(line: str, parsed: dict[str, object]) -> N
         "",
         "nothing",
         "inv mgt2",
-        "invite",
+        "invite --list --revoke",
         "invite mgt2 mgt3",
         "invite mgt2 --nonvot",
-        "join",
+        "join mgt1 --check --abort",
         "join mgt1 -i",
         "show mgt1",
         "show --js",

@@ -81,7 +81,8 @@ def test_every_command_and_option_is_in_the_synopsis() -> None:
     """The synopsis is written by hand, so it could miss one."""
     synopsis = section(COMMAND, "SYNOPSIS")
     for name, parser in subparsers().items():
-        (line,) = (line for line in synopsis.splitlines() if line.startswith(f"collective {name}"))
+        lines = [row for row in synopsis.splitlines() if row.startswith(f"collective {name}")]
+        line = " ".join(lines)
         for action in parser._actions:
             if action.dest != "help":
                 words = {*action.option_strings, action.metavar or action.dest.upper()}

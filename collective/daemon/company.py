@@ -1,0 +1,55 @@
+"""May this server leave what it is for another collective? Only when it is alone in its own.
+
+It changes nothing and waits for no longer than it says.
+"""
+
+from __future__ import annotations
+
+from collective.daemon.clock import elapsed
+from collective.daemon.node import Node, hex_id
+from collective.daemon.server import CollectiveServer
+from collective.errors import EtcdError, RefusedError
+from collective.model.names import natural_key
+
+NOTICE_SECONDS = 2.0
+_POLL_SECONDS = 0.03
+
+
+def why_not_free(server: CollectiveServer) -> RefusedError | None:
+    """Return why this server may not join another collective, None when it may.
+
+    That is when there are other members, or when the store does not say, which takes up to
+    twice ``NOTICE_SECONDS`` to find out.
+    """
+    node = server.node
+    if node is None:
+        return None
+    try:
+        view, members = node.store.read(NOTICE_SECONDS), node.gateway.members()
+        known = {m.name or hex_id(m.id) for m in members} | view.members.keys()
+    except EtcdError as error:
+        known = set(node.replica.view.members)
+        if _was_just_removed(server, node):
+            return None
+        # What is remembered says that we are alone; a memory that is lost says nothing.
+        if not known:
+            return RefusedError(
+                f"cannot join: the store of {node.name} does not say whether it has other "
+                f"members: {error.message}",
+                "see 'collective show'",
+            )
+    others = sorted(known - {node.name}, key=natural_key)
+    if not others:
+        return None
+    return RefusedError(
+        f"cannot join: {node.name} is in a collective already, with {', '.join(others)}",
+        "run 'collective delete' here first to leave it",
+    )
+
+
+def _was_just_removed(server: CollectiveServer, node: Node) -> bool:
+    """Give a deletion a moment to be noticed here, where the store does not answer."""
+    deadline = elapsed() + NOTICE_SECONDS
+    while server.node is node and elapsed() < deadline:
+        server.stopped.wait(_POLL_SECONDS)
+    return server.node is not node

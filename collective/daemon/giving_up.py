@@ -1,0 +1,164 @@
+"""Give a join up: ``collective join --abort``, on the server that joins.
+
+It waits for nobody: ``enlist`` has ended the join, and keeps others off, when this is called. The
+member's side is ``learner.give_up``.
+
+    how far the join is        what is done
+    before ``adopt``           the key of the request is forgotten; this server is what it was
+    a learner (JOINING)        a member removes the learner, then this server rests
+    a voter                    refused: ``collective delete`` takes a member out
+
+Invariants:
+  * A voter never gives up: its vote would be lost without a decision (P1).
+  * Data is moved aside, never deleted (P7).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from collective.daemon import lives
+from collective.daemon.clock import elapsed, utc_now
+from collective.daemon.node import Node
+from collective.daemon.server import CollectiveServer
+from collective.errors import AccessError, CollectiveError, RefusedError, RemovedError
+from collective.failpoints import Step, reached
+from collective.model.names import parse_host_port
+from collective.model.plan import Mode, Plan
+from collective.protocol import messages
+from collective.protocol.peer import Peer, where
+
+log = logging.getLogger(__name__)
+
+_CALL_SECONDS = 8.0
+_ASK_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Given:
+    """A join that was given up.
+
+    Attributes:
+        stage: ``begun`` or ``learner``: how far it was.
+        told: the member that has removed the learner, "" for none.
+        former_data: where the data of before the join is, "" where it was not moved.
+        notes: for people.
+    """
+
+    stage: str
+    told: str
+    former_data: str
+    notes: tuple[str, ...]
+
+
+def give_up(server: CollectiveServer) -> Given:
+    """Give up the join that is under way or half done on this server.
+
+    Raises:
+        RefusedError: there is none, or this server is a voter already.
+    """
+    if server.plan.mode is Mode.ADOPTING:
+        with server.life:
+            plan = lives.adopt(server.layout, server.state, server.plan, utc_now())
+            server.save(plan)
+    if server.plan.mode is Mode.JOINING:
+        return _as_learner(server)
+    name = server.settings.name
+    if server.node is not None and len(server.node.replica.view.members) > 1:
+        raise _voter(name)
+    if server.state.join_key() is None:
+        raise RefusedError(f"no join is under way on {name}", "see 'collective show'")
+    server.state.drop_join_key()
+    log.warning("the join was given up before anything was changed here")
+    notes = (
+        f"nothing had changed on {name} yet",
+        "if the join had claimed its invitation, that is left to expire, and a learner that was "
+        f"added for it is removed by the leader; 'collective invite {name}' on a member makes a "
+        "new one",
+    )
+    return Given("begun", "", "", notes)
+
+
+def _as_learner(server: CollectiveServer) -> Given:
+    """Have a member remove the learner that this server is, and come to rest."""
+    name, node = server.settings.name, server.node
+    told = ""
+    if node is not None:
+        _refuse_voter(node)
+        told = _ask_somebody(server, node)
+    reached(Step.ABORT_ASKED)
+    server.give_up_life(f"{name} gave up its join")
+    log.warning("the join was given up; the learner was removed by=%s", told or "nobody yet")
+    before = former_data(server.plan)
+    asked = (
+        f"{told} has removed the learner {name}"
+        if told
+        else f"no member could be asked to remove the learner {name}: the leader removes it when "
+        f"it has made no progress for {server.settings.learner_timeout:.0f} s"
+    )
+    kept = (f"the data of before the join is in {before}",) if before else ()
+    rests = f"{name} rests: 'collective gencert' makes it a collective of one, with new data"
+    return Given("learner", told, before, (asked, *kept, rests))
+
+
+def former_data(plan: Plan) -> str:
+    """Return where the etcd data of before the last join is, or ""."""
+    places = (p for p in reversed(plan.aside) if p.endswith("/etcd") and "-before-join" in p)
+    return next(places, "")
+
+
+def _refuse_voter(node: Node) -> None:
+    try:
+        status = node.status()
+    except CollectiveError as error:
+        log.debug("etcd does not say whether it is a learner: %s", error)
+        return
+    if status.leader and not status.learner:
+        raise _voter(node.name)
+
+
+def _voter(name: str) -> RefusedError:
+    return RefusedError(
+        f"cannot give up the join of {name}: it is a member already",
+        "run 'collective delete' here to leave the collective",
+    )
+
+
+def _ask_somebody(server: CollectiveServer, node: Node) -> str:
+    """Ask one member after the other; return who has done it, "" for nobody.
+
+    Raises:
+        RefusedError: a member says that this server is a voter.
+    """
+    deadline = elapsed() + _ASK_SECONDS
+    for who, peer in _members(server, node):
+        seconds = min(_CALL_SECONDS, deadline - elapsed())
+        if seconds <= 0:
+            break
+        try:
+            body = {"format": messages.FORMAT}
+            answer = peer.call("POST", messages.GIVE_UP, body, seconds)
+        except (AccessError, RemovedError):
+            return who  # it knows no such learner any more
+        except CollectiveError as error:
+            log.info("a member did not remove this learner: %s name=%s", error, who)
+            continue
+        finally:
+            peer.close()
+        if answer.get("removed") is not True:
+            raise _voter(node.name)
+        return who
+    return ""
+
+
+def _members(server: CollectiveServer, node: Node) -> Iterator[tuple[str, Peer]]:
+    """Yield whom to ask: the sponsor, then the other voters that are known."""
+    sponsor = node.plan.sponsor
+    if sponsor:
+        host, port = parse_host_port(sponsor, messages.DEFAULT_PORT)
+        yield sponsor, Peer(host, port, server.credentials.client_context)
+    for member in node.replica.view.voters.values():
+        if member.name != node.name and where(member.address, member.door_port) != sponsor:
+            yield member.name, node.peer(member)
