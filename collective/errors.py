@@ -15,7 +15,8 @@ daemon) turns an error into lines, once.
     |   `-- EtcdUnavailableError    it did not answer, or not in time
     |-- AccessError            10   no right to a socket, file or folder
     |-- ProtocolError          11   the other side speaks another, or a broken, protocol
-    `-- PreflightError         12   several things are wrong at once; nothing was changed
+    |-- PreflightError         12   several things are wrong at once; nothing was changed
+    `-- LostError              13   the data of this server is gone, old, or another's
 
 Invariants:
   * The exit codes and the wire codes (``code``) of published classes never change.
@@ -156,6 +157,13 @@ class PreflightError(CollectiveError):
         return {**super().to_wire(), "problems": problems}
 
 
+class LostError(CollectiveError):
+    """The data that this server had as a member is gone, older than it was, or another's."""
+
+    exit_code = 13
+    code = "lost"
+
+
 _BY_CODE: dict[str, type[CollectiveError]] = {
     cls.code: cls
     for cls in (
@@ -172,6 +180,7 @@ _BY_CODE: dict[str, type[CollectiveError]] = {
         AccessError,
         ProtocolError,
         PreflightError,
+        LostError,
     )
 }
 

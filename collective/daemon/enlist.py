@@ -22,10 +22,11 @@ from collective.daemon import credentials, giving_up, lives
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.dialled import Dialled
 from collective.daemon.giving_up import Given
+from collective.daemon.idle import idle_error
 from collective.daemon.joiner import Admitted, Emit, Join, Self, given_up_error
 from collective.daemon.node import Node
 from collective.daemon.preflight import Checks, Ready, look_here
-from collective.daemon.server import FIRST_ANSWER_SECONDS, CollectiveServer, idle_error
+from collective.daemon.server import FIRST_ANSWER_SECONDS, CollectiveServer
 from collective.errors import (
     CollectiveError,
     EtcdError,
@@ -139,7 +140,7 @@ class Enlister:
         with self._alone(_BUSY_SECONDS):
             checks = Checks(f"join {server}")
             if self._server.plan.mode in (Mode.JOINING, Mode.ADOPTING):
-                raise idle_error(self._server.plan)
+                raise idle_error(self._server.plan, self._server.trouble)
             join, ready = self._look_here(checks, server, text)
             return checks, join.check(server, ready, checks)
 
@@ -207,7 +208,11 @@ class Enlister:
             self._server.save(plan)
             reached(Step.JOIN_ADOPTING)
             self._server.end_life(hand_over=False)
-            plan = lives.adopt(self._server.layout, self._server.state, plan, utc_now())
+            try:
+                plan = lives.adopt(self._server.layout, self._server.state, plan, utc_now())
+            except CollectiveError as error:
+                self._server.trouble = error
+                raise
             reached(Step.JOIN_ADOPT)
             self._server.live(plan)
 
@@ -282,7 +287,7 @@ class Enlister:
         reached(Step.JOIN_CA_KEY)
         with self._server.life:
             if self._server.node is not node:
-                raise idle_error(self._server.plan)
+                raise idle_error(self._server.plan, self._server.trouble)
             self._server.save(replace(self._server.plan, mode=Mode.MEMBER, started=True))
             self._server.state.drop_join_key()
 
@@ -308,4 +313,4 @@ class Enlister:
 
     def _raise_if_idle(self) -> None:
         if self._server.plan.mode is Mode.REMOVED:
-            raise idle_error(self._server.plan)
+            raise idle_error(self._server.plan, self._server.trouble)

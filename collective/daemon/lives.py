@@ -112,6 +112,68 @@ def adopt(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
     return learner
 
 
+def go_on(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
+    """Finish the step between two lives that a crash or a full disk cut off, and judge the data.
+
+    Returns:
+        The plan of a server that can live, or rests; saved.
+
+    Raises:
+        CollectiveError: data cannot be moved aside; nothing is lost, and it can be tried again.
+    """
+    if plan.mode is Mode.ADOPTING:
+        return adopt(layout, state, plan, now)
+    if plan.mode is Mode.LEAVING:
+        return rest(layout, state, plan, now)
+    if plan.mode is Mode.REMOVED:
+        return plan
+    why = data_is_lost(layout, plan)
+    if why is not None:
+        return lose(state, plan, why)
+    return find(layout, state, plan) if plan.mode is Mode.LOST else plan
+
+
+def lose(state: State, plan: Plan, why: str) -> Plan:
+    """Write down that this member cannot go on with the data that is here; nothing is moved.
+
+    Returns:
+        The plan of a lost server, saved.
+    """
+    log.error("this server is lost: %s", why)
+    lost = replace(plan, mode=Mode.LOST, reason=why)
+    if lost != plan:
+        state.save(lost)
+    return lost
+
+
+def find(layout: Layout, state: State, plan: Plan) -> Plan:
+    """Make a lost server the member again that it was: its data is back.
+
+    A server that was lost before it was a voter goes on joining.
+    """
+    voted = (Path(layout.pki) / "ca.key").exists()
+    found = replace(plan, mode=Mode.MEMBER if voted else Mode.JOINING, reason="")
+    state.save(found)
+    log.warning("the data of this server is back")
+    return found
+
+
+def usable_pki(layout: Layout, plan: Plan, now: datetime) -> Path:
+    """Return the folder of certificates to open the door with.
+
+    A lost server may have lost those too. It gets some to be invited with, beside the place of
+    the real ones, which may be put back.
+    """
+    pki = Path(layout.pki)
+    if (pki / "leaf.pem").exists() or plan.mode is not Mode.LOST:
+        return pki
+    makeshift = Path(layout.run) / "pki"
+    if not makeshift.exists():
+        credentials.prepare_fresh(makeshift, plan.name, certified_addresses([plan.address]), now)
+        credentials.install(makeshift)
+    return makeshift
+
+
 def begin_rest(layout: Layout, state: State, plan: Plan, reason: str, now: datetime) -> Plan:
     """Write down that this server was removed, with the certificates of its rest prepared.
 
@@ -182,9 +244,18 @@ def first_start_was_cut(layout: Layout, plan: Plan) -> bool:
     return fresh and Path(layout.etcd_data).exists()
 
 
-def data_is_lost(layout: Layout, plan: Plan) -> bool:
-    """Tell whether etcd's data, which was there, is gone."""
-    return plan.started and not (Path(layout.etcd_data) / "member").exists()
+def data_is_lost(layout: Layout, plan: Plan) -> str | None:
+    """Return what of a member's data is gone that was there, None when all is there."""
+    if not plan.started or plan.mode not in (Mode.MEMBER, Mode.JOINING, Mode.LOST):
+        return None
+    missing = [
+        str(path)
+        for path in (Path(layout.etcd_log), Path(layout.pki) / "leaf.pem")
+        if not path.exists()
+    ]
+    if not missing:
+        return None
+    return f"the data of {plan.name} is gone: there is no {' and no '.join(missing)}"
 
 
 def _clear(path: Path, layout: Layout, reason: str, now: datetime) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from collective.daemon import control, member
 from collective.daemon.enlist import Enlister
+from collective.daemon.idle import idle_error
 from collective.daemon.lives import listen_addresses
 from collective.daemon.notify import Notifier
 from collective.daemon.parser import make_parser
@@ -103,8 +104,8 @@ def _wait(server: CollectiveServer, notifier: Notifier, told: threading.Event) -
 
 def _status_line(server: CollectiveServer) -> str:
     plan, node = server.plan, server.node
-    if plan.mode is Mode.REMOVED or node is None:
-        return f"{plan.reason}; see 'collective show'"
+    if node is None:
+        return f"{idle_error(plan, server.trouble).message}; see 'collective show'"
     if node.failure is not None:
         return node.failure
     members = len(node.replica.view.members)

@@ -148,7 +148,7 @@ class Node:
             layout.etcd_data, str(files.leaf_file), str(files.ca_file), str(files.crl_file)
         )
         arguments = etcd_arguments(self.plan, paths, self._frame.timing, self._frame.listen)
-        self._frame.etcd.start(arguments)
+        self._frame.etcd.start(arguments, Path(layout.etcd_log), self.plan.started)
 
     def stop(self, hand_over: bool = True) -> None:
         """Hand leadership over if this server leads, and end etcd."""

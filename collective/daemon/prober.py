@@ -188,11 +188,15 @@ class Prober:
             for name, line in lines.items()
         }
 
-    def told_removed(self) -> bool:
-        """Tell whether a member said that this server was deleted."""
+    def last_answers(self) -> Mapping[str, Answer]:
+        """Return the last outcome, however old, of every member that was asked at all."""
         with self._lock:
-            answers = [line.answer for line in self._lines.values()]
-        return any(answer is not None and answer.removed for answer in answers)
+            answers = {name: line.answer for name, line in self._lines.items()}
+        return {name: answer for name, answer in answers.items() if answer is not None}
+
+    def told_removed(self) -> bool:
+        """Tell whether any member says that this server was deleted; one may err, or lie."""
+        return any(answer.removed for answer in self.last_answers().values())
 
     def answering(self, seconds: float, since: float | None = None) -> frozenset[str]:
         """Return the names of the members that answer and whose etcd is well.

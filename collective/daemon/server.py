@@ -24,6 +24,8 @@ from collective.daemon.credentials import Credentials, renewal_due
 from collective.daemon.cutter import Cutter
 from collective.daemon.duties import Duties
 from collective.daemon.gate import Gate
+from collective.daemon.hearing import Hearing
+from collective.daemon.idle import idle_error
 from collective.daemon.node import Frame, Node, hex_id
 from collective.daemon.rekeyer import Rekeyer
 from collective.daemon.renewal import gencert
@@ -32,8 +34,6 @@ from collective.daemon.settings import Settings
 from collective.daemon.state import State
 from collective.errors import (
     CollectiveError,
-    RefusedError,
-    RemovedError,
 )
 from collective.etcd.arguments import Timing
 from collective.etcd.binary import check_version, find_etcd, identify
@@ -75,6 +75,8 @@ class CollectiveServer:
         self.life = threading.RLock()
         self.gate = Gate()
         self.node: Node | None = None
+        #: What keeps this server between two lives, None for nothing.
+        self.trouble: CollectiveError | None = None
         self._workers: tuple[Duties | Rekeyer | Cutter, ...] = ()
         path = find_etcd(str(settings.etcd) if settings.etcd else None, os.environ.get("PATH", ""))
         binary = identify(path)
@@ -111,11 +113,13 @@ class CollectiveServer:
         lives.check_plan(plan, self.settings)
         if lives.first_start_was_cut(self.layout, plan):
             plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now())
-        if plan.mode is Mode.ADOPTING:
-            plan = lives.adopt(self.layout, self.state, plan, utc_now())
-        if plan.mode is Mode.LEAVING:
-            plan = lives.rest(self.layout, self.state, plan, utc_now())
-        self.live(plan)
+        trouble: CollectiveError | None = None
+        try:
+            plan = lives.go_on(self.layout, self.state, plan, utc_now())
+        except CollectiveError as error:
+            log.error("this server stays between two lives: %s", error)
+            trouble = error
+        self.live(plan, trouble)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def stop(self) -> None:
@@ -127,18 +131,18 @@ class CollectiveServer:
         self.doors.stop(2.0)
         self._lock.release()
 
-    def live(self, plan: Plan) -> None:
-        """Begin a life. A server that was removed has none: it only answers."""
+    def live(self, plan: Plan, trouble: CollectiveError | None = None) -> None:
+        """Begin a life. A server that was removed, or is lost, has none: it only answers.
+
+        Args:
+            plan: what this server is.
+            trouble: what keeps it between two lives, None for nothing.
+        """
+        self.trouble = trouble
         self._plan = plan
-        self._credentials = Credentials(Path(self.layout.pki))
-        if plan.mode is Mode.REMOVED:
+        self._credentials = Credentials(lives.usable_pki(self.layout, plan, utc_now()))
+        if trouble is not None or plan.mode in (Mode.REMOVED, Mode.LOST):
             return
-        if lives.data_is_lost(self.layout, plan):
-            raise RefusedError(
-                f"the data of etcd is gone from {self.layout.etcd_data}, which {plan.name} has "
-                "used before",
-                "put it back; if it is lost, see RECOVERY in collective(1)",
-            )
         listen = lives.listen_addresses(self.settings, plan.address)
         timing = Timing(self.settings.heartbeat_ms, self.settings.election_ms)
         frame = Frame(self.layout, self._etcd, timing, listen)
@@ -150,6 +154,7 @@ class CollectiveServer:
             Rekeyer(node),
             Cutter(node),
         )
+        self._hearing = Hearing(node)
         node.start(partial(learn_revocations, node))
         for worker in self._workers:
             worker.start()
@@ -244,15 +249,17 @@ class CollectiveServer:
             node = self.node
             if node is None:
                 continue
-            if node.prober.told_removed():
-                self._try_to_rest(node)
+            if self._hearing.is_deleted():
+                self._try_to_rest(node, "the other members say so")
+            elif lives.data_is_lost(self.layout, self.plan) is not None:
+                self._become_lost(node)
             elif renewal_due(node.credentials.leaf, utc_now()) and elapsed() > next_try:
                 next_try = elapsed() + _RENEW_SECONDS
                 self._renew(node)
 
-    def _try_to_rest(self, node: Node) -> None:
+    def _try_to_rest(self, node: Node, why: str) -> None:
         try:
-            self.become_removed(node, "the other members say so")
+            self.become_removed(node, why)
         except CollectiveError as error:
             log.error("the data of a deleted member cannot be moved aside: %s", error)
 
@@ -266,7 +273,7 @@ class CollectiveServer:
         """Handle an etcd that ended with code 0 by itself, which a removed member's does."""
         node = self.node
         if node is not None and not self.stopped.is_set():
-            self.become_removed(node, "etcd says so")
+            self._try_to_rest(node, "etcd says so")
 
     def leave_life(self, node: Node, why: str) -> None:
         """Wait until a removal that is written down is made, and end this life.
@@ -306,13 +313,43 @@ class CollectiveServer:
 
     def _come_to_rest(self, reason: str) -> None:
         self.end_life(hand_over=False)
-        leaving = lives.begin_rest(self.layout, self.state, self.plan, reason, utc_now())
-        self.live(lives.rest(self.layout, self.state, leaving, utc_now()))
+        try:
+            leaving = lives.begin_rest(self.layout, self.state, self.plan, reason, utc_now())
+            self._plan = leaving
+            rested = lives.rest(self.layout, self.state, leaving, utc_now())
+        except CollectiveError as error:
+            self.trouble = error
+            raise
+        self.live(rested)
+
+    def _become_lost(self, node: Node) -> None:
+        """End the life of a member whose data went away under it; etcd must not make it anew."""
+        with self.life:
+            why = lives.data_is_lost(self.layout, self.plan)
+            if self.node is not node or self.stopped.is_set() or why is None:
+                return
+            self.end_life(hand_over=True)
+            try:
+                self.live(lives.lose(self.state, self.plan, why))
+            except CollectiveError as error:
+                log.error("it cannot be written down that this server is lost: %s", error)
+                self.trouble = error
+
+    def may_begin_again(self) -> bool:
+        """Tell whether this server rests, and no other one holds its collective.
+
+        What a server lost that was the only one is gone for good, unless its data is put back.
+        """
+        plan = self.plan
+        if plan.mode is not Mode.LOST:
+            return plan.mode is Mode.REMOVED
+        known = self.state.load_view(plan.cluster_token).members
+        return not plan.existing and not known.keys() - {plan.name}
 
     def begin_again(self) -> None:
-        """Make a server that was removed a collective of one."""
+        """Make a server that rests a collective of one; what it had is moved aside."""
         with self.life:
-            if self.plan.mode is not Mode.REMOVED:
+            if not self.may_begin_again():
                 return
             self.live(lives.begin_alone(self.layout, self.state, self.settings, utc_now()))
 
@@ -325,25 +362,5 @@ class CollectiveServer:
         """
         node = self.node
         if node is None:
-            raise idle_error(self.plan)
+            raise idle_error(self.plan, self.trouble)
         return node
-
-
-def idle_error(plan: Plan) -> CollectiveError:
-    """Return the error of a server that is a member of nothing."""
-    if plan.mode in (Mode.MEMBER, Mode.LEAVING):
-        return CollectiveError(
-            f"{plan.name} was deleted, and its data could not be moved aside",
-            "see the log of collectived, make room or mend the folder, and restart collectived",
-        )
-    if plan.mode is not Mode.REMOVED:
-        return RefusedError(
-            f"{plan.name} has not finished to join",
-            "run the same 'collective join' again, with the same token",
-        )
-    where = plan.former_data
-    return RemovedError(
-        plan.reason + (f"; its former data is in {where}" if where else ""),
-        f"to come back: 'collective invite {plan.name}' on a member and 'collective join' here; "
-        "for a new collective of one: 'collective gencert' here",
-    )

@@ -9,6 +9,8 @@ Invariants:
     long as the daemon.
   * A child that ends with code 0 by itself is not started again: that is how etcd says that its
     member was removed. The caller finds out and decides.
+  * A child that once answered is not started again without its data: it would take part in the
+    collective as a member that has forgotten what it promised.
 """
 
 from __future__ import annotations
@@ -93,6 +95,8 @@ class EtcdProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._failure: str | None = None
+        self._data: Path | None = None
+        self._used = False
         self._thread = threading.Thread(target=self._supervise, name="etcd", daemon=True)
         self._thread.start()
 
@@ -110,11 +114,21 @@ class EtcdProcess:
     def has_answered(self) -> None:
         """Note that the child is well; until then the last failure is what there is to tell."""
         self._failure = None
+        self._used = True
 
-    def start(self, arguments: Sequence[str]) -> None:
-        """Run etcd with these arguments until ``stop``; returns at once."""
+    def start(
+        self, arguments: Sequence[str], data: Path | None = None, used: bool = False
+    ) -> None:
+        """Run etcd with these arguments until ``stop``; returns at once.
+
+        Args:
+            arguments: that follow the name of the program.
+            data: what must be there when a child is started that has answered before.
+            used: whether one has, in an earlier run of the daemon.
+        """
         with self._change:
             self._wanted = tuple(arguments)
+            self._data, self._used = data, used
             self._failure = None
             self._change.notify_all()
 
@@ -202,6 +216,8 @@ class EtcdProcess:
         with self._change:
             if self._wanted is not arguments:
                 raise EtcdError("etcd was stopped before it started")
+            if self._used and self._data is not None and not self._data.exists():
+                raise EtcdError(f"its data is gone from {self._data}")
             self._child = subprocess.Popen(
                 [*_death_signal(), str(self.binary.path), *arguments],
                 cwd=self._folder,

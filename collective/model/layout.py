@@ -89,6 +89,11 @@ class Layout:
         return posixpath.join(self.data, "etcd")
 
     @property
+    def etcd_log(self) -> str:
+        """The folder of etcd's write-ahead log, which is there once etcd has started."""
+        return posixpath.join(self.etcd_data, "member", "wal")
+
+    @property
     def pki(self) -> str:
         """The folder of certificates, keys and the revocation list."""
         return posixpath.join(self.data, "pki")

@@ -25,6 +25,7 @@ from collective.errors import (
     DaemonError,
     EtcdError,
     InputError,
+    LostError,
     ProtocolError,
     QuorumError,
     RefusedError,
@@ -329,7 +330,9 @@ def test_file_in_place_of_etcds_data_is_named(stopped: Server) -> None:
     """A server whose data is gone does not start with empty data under its old name."""
     path = Path(stopped.layout.etcd_data)
     with replaced_by_file(path):
-        assert_start_refused(stopped, RefusedError, str(path))
+        stopped.start()
+        assert_lost(stopped, str(path))
+        stopped.stop()
     assert_starts(stopped)
 
 
@@ -338,10 +341,20 @@ def test_lost_data_of_etcd_is_not_made_anew(stopped: Server) -> None:
     path = Path(stopped.layout.etcd_data)
     aside = path.with_name("aside-of-the-test")
     path.rename(aside)
-    assert_start_refused(stopped, RefusedError, str(path))
+    stopped.start()
+    assert_lost(stopped, str(path))
+    stopped.stop()
     assert not path.exists()
     aside.rename(path)
     assert_starts(stopped)
+
+
+def assert_lost(server: Server, *words: str) -> None:
+    """See that a server rests since its data is not what it was, and says so."""
+    shown = server.run("show")
+    assert shown.code == LostError.exit_code
+    assert_explained(shown.err, *words)
+    assert server.etcd_pid is None
 
 
 @pytest.mark.root

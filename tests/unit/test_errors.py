@@ -33,6 +33,7 @@ PUBLISHED = {
     "access": 10,
     "protocol": 11,
     "preflight": 12,
+    "lost": 13,
 }
 
 

@@ -7,17 +7,16 @@ from typing import Any
 
 from collective.daemon import renewal
 from collective.daemon.commands.context import Context
-from collective.daemon.server import idle_error
-from collective.model.plan import Mode
+from collective.daemon.idle import idle_error
 
 
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
-    """Make a new certificate; on a server that was removed, a new collective of one."""
+    """Make a new certificate; on a server that rests, a new collective of one."""
     server = context.server
-    if server.plan.mode is Mode.REMOVED:
+    if server.may_begin_again():
         server.begin_again()
     elif server.node is None:
-        raise idle_error(server.plan)
+        raise idle_error(server.plan, server.trouble)
     else:
         renewal.gencert(server.node)
     return {"certificate_ends": server.credentials.leaf.not_after.isoformat()}

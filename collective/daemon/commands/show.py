@@ -7,7 +7,7 @@ from typing import Any
 
 from collective.daemon import show
 from collective.daemon.commands.context import Context
-from collective.daemon.server import idle_error
+from collective.daemon.idle import idle_error
 
 
 def run(context: Context, _raw: Mapping[str, Any]) -> Any:
@@ -15,5 +15,5 @@ def run(context: Context, _raw: Mapping[str, Any]) -> Any:
     server = context.server
     node = server.node
     if node is None:
-        return show.idle(server.plan, idle_error(server.plan))
+        return show.idle(server.plan, idle_error(server.plan, server.trouble))
     return show.document(node)

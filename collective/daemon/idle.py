@@ -1,0 +1,48 @@
+"""Why this server is a member of nothing, in words, and the way back.
+
+Pure: it looks at nothing but the plan.
+"""
+
+from __future__ import annotations
+
+from collective.errors import CollectiveError, LostError, RefusedError, RemovedError
+from collective.model.plan import Mode, Plan
+
+
+def idle_error(plan: Plan, trouble: CollectiveError | None = None) -> CollectiveError:
+    """Return the error of a server that is a member of nothing.
+
+    Args:
+        plan: what it is.
+        trouble: what keeps it between two lives, None for nothing.
+    """
+    told = f": {trouble.message}" if trouble is not None else ""
+    mend = f"{trouble.hint}; then" if trouble is not None and trouble.hint else "mend that and"
+    if plan.mode in (Mode.MEMBER, Mode.LEAVING):
+        return CollectiveError(
+            f"{plan.name} was deleted, and its data could not be moved aside{told}",
+            f"{mend} restart collectived: 'systemctl restart collectived'",
+        )
+    if plan.mode is Mode.ADOPTING and trouble is not None:
+        return CollectiveError(
+            f"{plan.name} was taken in, and its former data could not be moved aside{told}",
+            f"{mend} restart collectived: 'systemctl restart collectived'",
+        )
+    if plan.mode is Mode.LOST:
+        return LostError(
+            plan.reason,
+            "put the newest data back and restart collectived; if it is gone for good: "
+            f"'collective delete {plan.name}' and 'collective invite {plan.name}' on a member, "
+            "then 'collective join' here",
+        )
+    if plan.mode is not Mode.REMOVED:
+        return RefusedError(
+            f"{plan.name} has not finished to join",
+            "run the same 'collective join' again, with the same token",
+        )
+    where = plan.former_data
+    return RemovedError(
+        plan.reason + (f"; its former data is in {where}" if where else ""),
+        f"to come back: 'collective invite {plan.name}' on a member and 'collective join' here; "
+        "for a new collective of one: 'collective gencert' here",
+    )
