@@ -3,7 +3,7 @@
 A member whose log ends before what it once promised must not vote: it would elect a leader that
 lacks acknowledged writes. etcd cannot know that; whoever remembers the promise compares.
 
-It changes nothing and checks no sums: etcd does, when it starts. Formats: ``server/storage/wal`` and
+It changes nothing and checks no sums: etcd does, when it starts. Formats: ``wal/walpb`` and
 ``raft/raftpb`` of etcd, the same in 3.4 and 3.5 (both tried).
 
 Invariants:
@@ -13,10 +13,12 @@ Invariants:
 
 from __future__ import annotations
 
+import mmap
+import os
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from collective.files import file_error
@@ -27,6 +29,9 @@ _METADATA, _ENTRY, _STATE, _SNAPSHOT = 1, 2, 3, 5
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
 _LENGTH = struct.Struct("<Q")
 _PADDED = 1 << 63
+_LENGTH_BITS = (1 << 56) - 1
+# The first field of walpb.Record is its type, a number.
+_TYPE_TAG = 1 << 3
 
 
 @dataclass(frozen=True)
@@ -66,55 +71,63 @@ def read_log_end(folder: Path) -> LogEnd | None:
         if not names:
             return None
         last = max(names, key=lambda name: name[1])
-        data = (folder / last[0]).read_bytes()
+        before = max(0, int(last[2], 16) - 1)
+        with (folder / last[0]).open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return LogEnd(0, 0, 0, before)
+            # A segment is 64 MB of room, most of it never written to, and so never read here.
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _end(data, before)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise file_error(error, "read", folder) from error
-    return _end(data, max(0, int(last[2], 16) - 1))
 
 
-def _end(data: bytes, before: int) -> LogEnd:
-    """Read one segment; ``before`` is the index of the last entry of the one before."""
-    end = LogEnd(0, 0, 0, before)
-    for kind, payload in _records(data):
-        fields = dict(_fields(payload))
-        if kind == _ENTRY:
-            # A new leader may overwrite entries that were never committed: the last one counts.
-            end = replace(end, term=max(end.term, _number(fields, 2)), index=_number(fields, 3))
-        elif kind == _SNAPSHOT:
+def _end(data: mmap.mmap | bytes, before: int) -> LogEnd:
+    """Read one segment; ``before`` is the index of the last entry of the one before.
+
+    Of entries and states the last one counts: a new leader may overwrite entries that were never
+    committed. Only that one is decoded, since a segment may hold half a million.
+    """
+    last: dict[int, slice] = {}
+    snapshot = 0
+    for kind, place in _records(data):
+        last[kind] = place
+        if kind == _SNAPSHOT:
             # Of this member's own state, or sent by the leader in place of entries.
-            end = replace(end, index=max(end.index, _number(fields, 1)))
-        elif kind == _STATE:
-            end = replace(end, term=max(end.term, _number(fields, 1)))
-        elif kind == _METADATA:
-            ids = _number(fields, 1), _number(fields, 2)
-            end = replace(end, member_id=ids[0], cluster_id=ids[1])
-    return end
+            snapshot = max(snapshot, _number(_decoded(data, place), 1))
+    metadata, state, entry = (
+        _decoded(data, last[kind]) if kind in last else {} for kind in (_METADATA, _STATE, _ENTRY)
+    )
+    term = max(_number(state, 1), _number(entry, 2))
+    index = max(snapshot, _number(entry, 3)) if entry else max(snapshot, before)
+    return LogEnd(_number(metadata, 1), _number(metadata, 2), term, index)
 
 
-def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and data of each whole record.
+def _records(data: mmap.mmap | bytes) -> Iterator[tuple[int, slice]]:
+    """Yield type and place of each whole record.
 
     A frame is eight bytes, little-endian: the length of the record in the lower 56 bits and, where
     the highest bit is set, the number of bytes of padding in the lower three bits of the highest
-    byte. A length of 0 is room that nothing was written to yet.
+    byte. A length of 0 is room that nothing was written to yet. A record begins with its type.
     """
-    position = 0
-    while position + _LENGTH.size <= len(data):
-        (word,) = _LENGTH.unpack_from(data, position)
-        length = word & ((1 << 56) - 1)
-        padding = word >> 56 & 7 if word & _PADDED else 0
-        begin = position + _LENGTH.size
-        if not length or begin + length + padding > len(data):
+    position, size = 0, len(data)
+    unpack = _LENGTH.unpack_from
+    while position + 8 < size:
+        word = unpack(data, position)[0]
+        length = word & _LENGTH_BITS
+        begin = position + 8
+        position = begin + length + (word >> 56 & 7 if word & _PADDED else 0)
+        if length < 2 or position > size or data[begin] != _TYPE_TAG:
             return
-        fields = dict(_fields(data[begin : begin + length]))
-        payload = fields.get(3, b"")
-        kind = fields.get(1)
-        if not isinstance(kind, int) or not isinstance(payload, bytes):
-            return
-        yield kind, payload
-        position = begin + length + padding
+        yield data[begin + 1], slice(begin, begin + length)
+
+
+def _decoded(data: mmap.mmap | bytes, place: slice) -> dict[int, int | bytes]:
+    """Return the fields of what a record holds."""
+    payload = dict(_fields(data[place])).get(3, b"")
+    return dict(_fields(payload)) if isinstance(payload, bytes) else {}
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
