@@ -1,0 +1,62 @@
+"""What members are known to have on their disks: the memory that tells old data from new.
+
+It does not observe, and does not decide (``collective.policy.old_data`` does).
+
+Invariants:
+  * A promise is never more than what was on the member's disk when it was made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+FORMAT = 1
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """That a member has so much of the log, and will never have less.
+
+    Attributes:
+        member_id: etcd member id in hex; one that is deleted and taken in again has another.
+        term: a term that it has promised to follow.
+        index: of an entry that it has.
+    """
+
+    member_id: str
+    term: int
+    index: int
+
+    def exceeds(self, other: Promise) -> bool:
+        """Tell whether this says more than another one of the same member."""
+        return (self.term, self.index) > (other.term, other.index)
+
+
+def newest(known: Promise | None, heard: Promise) -> Promise:
+    """Return what is to be remembered: the larger one, or the one of the newer member."""
+    if known is None or known.member_id != heard.member_id or heard.exceeds(known):
+        return heard
+    return known
+
+
+def to_json(promises: Mapping[str, Promise], collective: str) -> str:
+    """Return the text of a file with the promises of members by name."""
+    kept = {name: [p.member_id, p.term, p.index] for name, p in promises.items()}
+    return json.dumps({"format": FORMAT, "collective": collective, "promises": kept})
+
+
+def from_json(text: str, collective: str) -> dict[str, Promise]:
+    """Read what ``to_json`` made; what cannot be read, or is of another collective, is nothing."""
+    try:
+        raw = json.loads(text)
+        if raw["format"] != FORMAT or raw["collective"] != collective:
+            return {}
+        return {
+            str(name): Promise(str(member_id), int(term), int(index))
+            for name, (member_id, term, index) in raw["promises"].items()
+        }
+    except _UNREADABLE:
+        return {}
