@@ -186,6 +186,15 @@ class Credentials:
         held = (self._authority, self.next_authority())
         return frozenset(a.pin.hex() for a in held if a is not None and a.holds_key)
 
+    @property
+    def authority_ends(self) -> datetime:
+        """When the CA ends, and with it all certificates."""
+        return self._authority.not_after
+
+    def leaf_on_disk(self) -> LeafInfo:
+        """Return the certificate in the file, which etcd shows at its next handshake."""
+        return read_leaf(_certificates(read_private(self.leaf_file)))
+
     def authority(self) -> Authority:
         """Return the CA that issues, with its key where this server holds it."""
         return self._authority
@@ -315,6 +324,11 @@ class _Contexts:
 def renewal_due(leaf: LeafInfo, now: datetime) -> bool:
     """Tell whether two thirds of a certificate's life are over."""
     return now >= leaf.not_before + (leaf.not_after - leaf.not_before) * 2 / 3
+
+
+def is_valid(leaf: LeafInfo, now: datetime) -> bool:
+    """Tell whether a certificate is good at a time."""
+    return leaf.not_before <= now < leaf.not_after
 
 
 def _certificates(pem: bytes) -> bytes:

@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from collective.daemon import credentials
+from collective.daemon.doubt import doubt
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
 from collective.errors import RefusedError
@@ -115,6 +116,8 @@ def adopt(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
 def go_on(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
     """Finish the step between two lives that a crash or a full disk cut off, and judge the data.
 
+    Data that is not what this server left is not touched; it rests until that is put right.
+
     Returns:
         The plan of a server that can live, or rests; saved.
 
@@ -127,7 +130,7 @@ def go_on(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
         return rest(layout, state, plan, now)
     if plan.mode is Mode.REMOVED:
         return plan
-    why = data_is_lost(layout, plan)
+    why = data_is_lost(layout, plan) or doubt(layout, state, plan)
     if why is not None:
         return lose(state, plan, why)
     return find(layout, state, plan) if plan.mode is Mode.LOST else plan

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from collective.daemon import learner, removal, sponsor
@@ -27,6 +28,7 @@ from collective.errors import (
     RefusedError,
 )
 from collective.model.plan import Mode
+from collective.model.promise import Promise
 from collective.model.records import Change, MemberRecord, Role
 from collective.protocol import messages
 from collective.protocol.web import Request, Response, json_response, lines_response
@@ -170,6 +172,15 @@ def _revoked(server: CollectiveServer, node: Node, request: Request) -> Response
     return json_response(200, {"format": messages.FORMAT, "serials": serials})
 
 
+def _witness(server: CollectiveServer, node: Node, request: Request) -> Response:
+    """Tell a member what is remembered of it: its own memory may be as old as its data."""
+    member = member_of(node.replica.view, request.peer)
+    recollection = server.recollection
+    promise = recollection.of(member.name) if recollection is not None else None
+    told = promise or Promise("", 0, 0)
+    return json_response(200, {"format": messages.FORMAT, **asdict(told)})
+
+
 _ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", messages.CHALLENGE): _challenge,
     ("POST", messages.CLAIM): _claim,
@@ -181,4 +192,5 @@ _ROUTES: Mapping[tuple[str, str], Route] = {
     ("POST", messages.HAND_OVER): _hand_over,
     ("GET", messages.CA_KEY): _ca_key,
     ("GET", messages.REVOKED): _revoked,
+    ("GET", messages.WITNESS): _witness,
 }

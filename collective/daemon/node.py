@@ -28,12 +28,14 @@ from collective.etcd.process import EtcdProcess
 from collective.etcd.store import Store
 from collective.model.layout import Layout
 from collective.model.plan import Plan
+from collective.model.promise import Promise
 from collective.model.records import Change, MemberRecord
 from collective.model.view import View
+from collective.pki import LeafInfo, read_leaf
 from collective.policy.membership import Observed
 from collective.policy.rekeying import Keys
 from collective.protocol.messages import ServerStatus
-from collective.protocol.peer import Check, Peer
+from collective.protocol.peer import Check, Peer, served_chain
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ STOP_SECONDS = 8.0
 RESTART_SECONDS = 20.0
 _HANDOVER_SECONDS = 1.0
 _POLL_SECONDS = 0.02
+_DOOR_SECONDS = 1.0
 
 
 def hex_id(member_id: int) -> str:
@@ -87,6 +90,11 @@ class Node:
         listeners = [self._revoke, lambda view: on_view(self, view)]
         self.replica = Replica(self.store, listeners, remembered)
         self.prober = Prober(plan.name, credentials.client_context, self._check)
+        #: What our etcd has on its disk for sure; ``recollection`` finds it out.
+        self.durable: Promise | None = None
+        #: The certificate that our door was last seen to show, None while that is not known.
+        self.served: LeafInfo | None = None
+        self._served_wrongly: tuple[str, ...] = ()
         self._stopping = threading.Event()
         self._revoked: frozenset[str] | None = None
         self._revoking = threading.Lock()
@@ -252,6 +260,8 @@ class Node:
         except CollectiveError as error:
             errors.append(error.message)
         keys = self.keys
+        served = self.served or self.credentials.leaf
+        errors += self._served_wrongly
         return ServerStatus(
             name=self.name,
             release=__version__,
@@ -263,12 +273,34 @@ class Node:
             applied=status.applied if status else 0,
             db_size=status.db_size if status else 0,
             learner=status.learner if status else False,
-            certificate_ends=self.credentials.leaf.not_after.isoformat(),
+            certificate_ends=served.not_after.isoformat(),
             errors=tuple(errors),
             trusts=tuple(sorted(keys.trusts)),
             issuer=keys.issuer,
             holds=tuple(sorted(keys.holds)),
+            durable_term=self.durable.term if self.durable else 0,
+            durable_index=self.durable.index if self.durable else 0,
         )
+
+    def look_at_door(self) -> None:
+        """Connect to our own door: what counts is the certificate that others are shown.
+
+        A renewed one that is on the disk alone is renewed for nobody (kubernetes issue 102556).
+        """
+        self._served_wrongly = ()
+        try:
+            chain = served_chain(self.plan.address, self.plan.door_port, _DOOR_SECONDS)
+            self.served = read_leaf(chain[0])
+            wanted = self.credentials.leaf_on_disk()
+        except (CollectiveError, OSError) as error:
+            log.debug("our own door cannot be looked at: %s", error)
+            self.served = None
+            return
+        if self.served.fingerprint != wanted.fingerprint:
+            self._served_wrongly = (
+                f"the door shows a certificate that ends {self.served.not_after:%Y-%m-%d}, and "
+                f"not the one in {self.credentials.leaf_file}: restart collectived",
+            )
 
     @property
     def keys(self) -> Keys:

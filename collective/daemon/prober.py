@@ -21,7 +21,7 @@ from collective.errors import CollectiveError, RemovedError
 from collective.model.records import MemberRecord
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
-from collective.protocol.peer import Check, Peer
+from collective.protocol.peer import Check, Peer, is_of_another_authority, where
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class Answer:
         status: what the member said, None when it did not answer.
         error: why there is no status, or "".
         removed: whether it says that we were deleted.
+        foreign: whether a server of another collective answers where the member should be.
         when: it was asked, seconds of the monotonic clock.
     """
 
@@ -45,6 +46,7 @@ class Answer:
     error: str
     when: float
     removed: bool = False
+    foreign: bool = False
 
 
 class _Line(threading.Thread):
@@ -117,6 +119,10 @@ class _Line(threading.Thread):
             return Answer(ServerStatus.from_wire(raw), "", asked)
         except CollectiveError as error:
             self._peer.close()
+            if is_of_another_authority(error):
+                place = where(self._peer.host, self._peer.port)
+                text = f"the certificate of another collective is shown at {place}"
+                return Answer(None, text, asked, foreign=True)
             return Answer(None, error.message, asked, isinstance(error, RemovedError))
         except Exception:
             log.exception("a member could not be asked name=%s", self.member.name)

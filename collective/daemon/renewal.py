@@ -1,15 +1,18 @@
 """A new certificate for this server, from the CA in use.
 
 Invariants:
-  * A certificate is written down before it is used, so no member refuses it.
+  * A certificate is written down before it is used, so no member refuses it. The exception is a
+    server whose own one is not valid any more: nobody would let it in to write.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime
 
 from collective.daemon.clock import epoch, utc_now
+from collective.daemon.credentials import Credentials, is_valid
 from collective.daemon.node import Node
 from collective.daemon.quorum import needs_quorum
 from collective.daemon.retries import until_written
@@ -50,4 +53,65 @@ def gencert(node: Node, now: datetime | None = None) -> None:
     node.replica.wait_for(revision, _SYNC_SECONDS)
     node.use_leaf(leaf_file)
     reached(Step.RENEW_USE)
+    node.look_at_door()
     log.info("new certificate serial=%s ends=%s", info.serial, info.not_after)
+
+
+def reissue_invalid(credentials: Credentials, address: str, now: datetime) -> bool:
+    """Give a server whose certificate has expired another one, from the CA's key that it holds.
+
+    So it finds its way back after a year without power, also where all members were off. The
+    members' etcds believe it, since the CA signed it; the doors of the daemons do only when
+    ``write_down`` has put it into the records, through this server's own etcd. It opens nothing
+    that a kept CA key does not open anyway, which is what re-keying is for.
+
+    Args:
+        credentials: in use; a certificate that is good is left alone.
+        address: that this server is known by.
+        now: the time.
+
+    Returns:
+        Whether there is a new certificate.
+    """
+    old = credentials.leaf
+    if is_valid(old, now) or not credentials.holds_ca_key:
+        return False
+    leaf_file, info = credentials.new_leaf(certified_addresses([address, *old.addresses]), now)
+    credentials.use_leaf(leaf_file)
+    log.warning(
+        "the certificate was not valid at this time and is replaced from=%s to=%s serial=%s",
+        old.not_before,
+        old.not_after,
+        info.serial,
+    )
+    return True
+
+
+def is_unrecorded(node: Node) -> bool:
+    """Tell whether the members' records, as far as known here, lack the certificate in use."""
+    record = node.replica.view.members.get(node.name)
+    return record is not None and node.credentials.leaf.fingerprint not in record.fingerprints
+
+
+def write_down(node: Node) -> None:
+    """Put the certificate in use into our record, in place of all others, which are revoked.
+
+    Raises:
+        QuorumError: there is no quorum to write it down.
+        RefusedError: this server is not a member.
+    """
+    leaf = node.credentials.leaf
+
+    def attempt() -> bool | None:
+        view = node.store.read()
+        record = view.members.get(node.name)
+        if record is None:
+            raise RefusedError(f"cannot write a certificate down: {node.name} is not a member")
+        if leaf.fingerprint in record.fingerprints or leaf.serial in view.revoked:
+            return True
+        ours = replace(record, serials=(leaf.serial,), fingerprints=(leaf.fingerprint,))
+        return node.store.put_member(view, ours, epoch(), record.serials) or None
+
+    with needs_quorum(node, "write a certificate down"):
+        until_written("write a certificate down", attempt)
+    log.info("the certificate in use is written down serial=%s", leaf.serial)

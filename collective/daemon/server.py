@@ -20,18 +20,20 @@ from pathlib import Path
 
 from collective.daemon import credentials, lives
 from collective.daemon.clock import elapsed, epoch, utc_now
-from collective.daemon.credentials import Credentials, renewal_due
+from collective.daemon.credentials import Credentials
 from collective.daemon.cutter import Cutter
 from collective.daemon.duties import Duties
 from collective.daemon.gate import Gate
 from collective.daemon.hearing import Hearing
 from collective.daemon.idle import idle_error
 from collective.daemon.node import Frame, Node, hex_id
+from collective.daemon.recollection import Recollection
 from collective.daemon.rekeyer import Rekeyer
-from collective.daemon.renewal import gencert
+from collective.daemon.renewal import reissue_invalid
 from collective.daemon.returning import learn_revocations
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
+from collective.daemon.upkeep import Upkeep
 from collective.errors import (
     CollectiveError,
 )
@@ -51,7 +53,6 @@ FIRST_ANSWER_SECONDS = 30.0
 _WATCH_SECONDS = 0.5
 _LEAVE_SECONDS = 10.0
 _LEAVE_POLL_SECONDS = 0.05
-_RENEW_SECONDS = 600.0
 
 
 class CollectiveServer:
@@ -77,6 +78,7 @@ class CollectiveServer:
         self.node: Node | None = None
         #: What keeps this server between two lives, None for nothing.
         self.trouble: CollectiveError | None = None
+        self.recollection: Recollection | None = None
         self._workers: tuple[Duties | Rekeyer | Cutter, ...] = ()
         path = find_etcd(str(settings.etcd) if settings.etcd else None, os.environ.get("PATH", ""))
         binary = identify(path)
@@ -143,20 +145,28 @@ class CollectiveServer:
         self._credentials = Credentials(lives.usable_pki(self.layout, plan, utc_now()))
         if trouble is not None or plan.mode in (Mode.REMOVED, Mode.LOST):
             return
+        try:
+            reissue_invalid(self._credentials, plan.address, utc_now())
+        except CollectiveError as error:
+            log.error("the certificate is not valid, and cannot be replaced yet: %s", error)
         listen = lives.listen_addresses(self.settings, plan.address)
-        timing = Timing(self.settings.heartbeat_ms, self.settings.election_ms)
+        timing = Timing(
+            self.settings.heartbeat_ms, self.settings.election_ms, self.settings.corruption_check
+        )
         frame = Frame(self.layout, self._etcd, timing, listen)
         remembered = self.state.load_view(plan.cluster_token)
         node = Node(frame, plan, self._credentials, self._on_view, remembered)
+        # Before the node: whoever watches takes one for the other's.
+        self._hearing = Hearing(node)
         self.node = node
         self._workers = (
             Duties(node, self.settings.learner_timeout),
             Rekeyer(node),
             Cutter(node),
         )
-        self._hearing = Hearing(node)
+        self.recollection = Recollection(node, self.state)
         node.start(partial(learn_revocations, node))
-        for worker in self._workers:
+        for worker in (*self._workers, self.recollection):
             worker.start()
         threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()
 
@@ -169,6 +179,9 @@ class CollectiveServer:
         """Stop being a member, with leadership handed over first or not."""
         workers, self._workers = self._workers, ()
         node, self.node = self.node, None
+        recollection, self.recollection = self.recollection, None
+        if recollection is not None:
+            recollection.stop()
         for worker in workers:
             worker.stop()
         if node is not None:
@@ -243,31 +256,30 @@ class CollectiveServer:
                     log.error("the records cannot be remembered: %s", error)
 
     def _watch(self) -> None:
-        """Find out that this server was removed, and renew its certificate in time."""
-        next_try = 0.0
+        """Find out that this server was removed or is lost, and look after its certificate."""
+        upkeep = Upkeep()
         while not self.stopped.wait(_WATCH_SECONDS):
             node = self.node
             if node is None:
                 continue
-            if self._hearing.is_deleted():
-                self._try_to_rest(node, "the other members say so")
-            elif lives.data_is_lost(self.layout, self.plan) is not None:
-                self._become_lost(node)
-            elif renewal_due(node.credentials.leaf, utc_now()) and elapsed() > next_try:
-                next_try = elapsed() + _RENEW_SECONDS
-                self._renew(node)
+            try:
+                self._look_after(node, upkeep)
+            except Exception:
+                log.exception("this server could not be looked after")
+
+    def _look_after(self, node: Node, upkeep: Upkeep) -> None:
+        if self._hearing.is_deleted():
+            self._try_to_rest(node, "the other members say so")
+        elif lives.data_is_lost(self.layout, self.plan) is not None:
+            self._become_lost(node)
+        else:
+            upkeep.tend(node, self.plan.mode)
 
     def _try_to_rest(self, node: Node, why: str) -> None:
         try:
             self.become_removed(node, why)
         except CollectiveError as error:
             log.error("the data of a deleted member cannot be moved aside: %s", error)
-
-    def _renew(self, node: Node) -> None:
-        try:
-            gencert(node)
-        except CollectiveError as error:
-            log.warning("the certificate is to be renewed, but could not be: %s", error)
 
     def _etcd_ended(self) -> None:
         """Handle an etcd that ended with code 0 by itself, which a removed member's does."""

@@ -49,6 +49,7 @@ class Settings:
         hosts: a hosts(5) file to look names up in first, or None.
         invitation_ttl: how long an invitation is good, in seconds.
         learner_timeout: how long a learner may make no progress, in seconds.
+        corruption_check: how often the data of all members is compared, in seconds.
         log_level: the least weighty log line to write: debug, info, warning or error.
     """
 
@@ -64,6 +65,7 @@ class Settings:
     hosts: Path | None
     invitation_ttl: float
     learner_timeout: float
+    corruption_check: float
     log_level: str
 
 
@@ -365,6 +367,12 @@ _TABLE = (
         _duration("1s", "1d"),
         "5m",
         "How long a new member may make no progress before it is removed again.",
+    ),
+    _Row(
+        "corruption_check",
+        _duration("1s", "30d"),
+        "4h",
+        "How often the leader compares the data of all members.",
     ),
     _Row(
         "log_level",

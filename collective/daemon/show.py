@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from collective.daemon.clock import elapsed
+from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.node import Node
 from collective.daemon.prober import Answer
 from collective.daemon.rekey import new_pin
 from collective.daemon.rekeyer import keys_of
+from collective.daemon.warnings import alarm_sentence, alarms_in, authority_ends_soon
 from collective.errors import CollectiveError, EtcdError
 from collective.model.names import natural_key
 from collective.model.plan import Plan
@@ -55,6 +56,7 @@ def document(node: Node) -> dict[str, Any]:
     leader = view.by_member_id(own.leader) if proven and own.leader else None
     voters = view.voters.keys()
     strength = Strength(len(voters), len(voters & active))
+    alarms = alarms_in(own.errors, view)
     top = max([own.index, *(s.index for _, s, _ in states.values() if s is not None)])
     return {
         "format": FORMAT,
@@ -74,7 +76,13 @@ def document(node: Node) -> dict[str, Any]:
         "tolerance": tolerance_sentence(strength),
         "set_aside": list(node.plan.aside),
         "rekey": rekeying(view, answers, own),
-        "errors": [error] if error else [],
+        "alarms": [{"member": name, "alarm": kind} for name, kind in alarms],
+        "errors": [
+            *([error] if error else []),
+            *(alarm_sentence(name, kind) for name, kind in alarms),
+            *_reinstalled(answers),
+            *authority_ends_soon(node.credentials.authority_ends, utc_now()),
+        ],
     }
 
 
@@ -143,6 +151,16 @@ def _enough_answer(node: Node) -> bool:
     return Strength(len(voters), len(voters & answering)).holds
 
 
+def _reinstalled(answers: Mapping[str, Answer]) -> list[str]:
+    """Return a line for each member in whose place another collective's server answers."""
+    return [
+        f"{name}: {answer.error}: was it reinstalled? then run 'collective invite --replace "
+        f"{name}' here and 'collective join' there"
+        for name, answer in answers.items()
+        if answer.foreign
+    ]
+
+
 def _held(node: Node) -> View:
     view = node.replica.view
     if view.revision:
@@ -200,6 +218,7 @@ def _member(
         "raft_term": status.term if status else None,
         "raft_index": status.index if status else None,
         "raft_applied": status.applied if status else None,
+        "raft_durable": status.durable_index if status else None,
         "lag": max(0, top - status.applied) if status else None,
         "release": status.release if status else None,
         "etcd_version": status.etcd_version if status else None,

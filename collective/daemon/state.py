@@ -5,14 +5,18 @@ It does not decide on steps; see ``collective.model.plan`` for what the file say
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from collective.files import make_private_folder, read_private, write_atomically
+from collective.model import promise
 from collective.model.plan import Plan
+from collective.model.promise import Promise
 from collective.model.view import View
 
 _NAME = "server.json"
 _VIEW = "view.json"
+_PROMISES = "promises.json"
 _JOIN_KEY = "join.key"
 
 
@@ -50,6 +54,19 @@ class State:
     def save_view(self, view: View, collective: str) -> None:
         """Remember the records: etcd tells nothing before it has found a quorum."""
         write_atomically(self._folder / _VIEW, view.to_json(collective).encode())
+
+    def load_promises(self, collective: str) -> dict[str, Promise]:
+        """Return what members are known to have on their disks, by name."""
+        try:
+            text = read_private(self._folder / _PROMISES).decode("utf-8", "replace")
+            return promise.from_json(text, collective)
+        except FileNotFoundError:
+            return {}
+
+    def save_promises(self, promises: Mapping[str, Promise], collective: str) -> None:
+        """Remember what members have on their disks."""
+        text = promise.to_json(promises, collective)
+        write_atomically(self._folder / _PROMISES, text.encode())
 
     def join_key(self) -> bytes | None:
         """Return the key that an unfinished join is claimed with, or None."""

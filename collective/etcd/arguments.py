@@ -35,10 +35,11 @@ class Files:
 
 @dataclass(frozen=True)
 class Timing:
-    """Raft timing, in milliseconds."""
+    """Raft timing in milliseconds, and the seconds between two comparisons of the data."""
 
     heartbeat_ms: int
     election_ms: int
+    corruption_check_s: float = 14400.0
 
 
 def etcd_arguments(plan: Plan, files: Files, timing: Timing, listen: Sequence[str]) -> list[str]:
@@ -47,7 +48,7 @@ def etcd_arguments(plan: Plan, files: Files, timing: Timing, listen: Sequence[st
     Args:
         plan: which member of which cluster this is.
         files: where its files are.
-        timing: heartbeat and election timeout.
+        timing: how often it does what.
         listen: IP addresses for the peer door.
 
     Strict reconfiguration checks are off: they would hold every join back for 5 s after each
@@ -76,6 +77,8 @@ def etcd_arguments(plan: Plan, files: Files, timing: Timing, listen: Sequence[st
         "strict-reconfig-check": "false",
         "auto-compaction-mode": "periodic",
         "auto-compaction-retention": "1h",
+        # The leader compares the hashes of all members' data; a divergent one raises an alarm.
+        "experimental-corrupt-check-time": f"{timing.corruption_check_s:.0f}s",
         "quota-backend-bytes": str(_QUOTA_BYTES),
         "logger": "zap",
         "log-level": "info",

@@ -63,6 +63,15 @@ class Store:
         """Read what this server's etcd holds, however old; works without a quorum."""
         return self._range(seconds, serializable=True)
 
+    def prove(self, seconds: float) -> None:
+        """Ask for a linearizable answer, and for as little as there is.
+
+        Raises:
+            EtcdError: there was none in time.
+        """
+        with within(seconds):
+            self._gateway.range(CHANGE_KEY)
+
     def _range(self, seconds: float, serializable: bool) -> View:
         with within(seconds):
             revision, kvs = self._gateway.range(PREFIX, serializable)

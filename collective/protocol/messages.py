@@ -34,6 +34,7 @@ GIVE_UP = "/v1/give-up"
 HAND_OVER = "/v1/hand-over"
 CA_KEY = "/v1/ca-key"
 REVOKED = "/v1/revoked"
+WITNESS = "/v1/witness"
 
 
 def check_format(raw: Mapping[str, Any]) -> None:
@@ -88,6 +89,18 @@ def port(raw: Mapping[str, Any], key: str) -> int:
     return value
 
 
+def count(raw: Mapping[str, Any], key: str) -> int:
+    """Return a number from 0 of a message.
+
+    Raises:
+        ProtocolError: it is missing, or no such number.
+    """
+    value = raw.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 64:
+        raise ProtocolError(f"a message has no good {key!r}")
+    return value
+
+
 @dataclass(frozen=True)
 class ServerStatus:
     """What one server says of itself.
@@ -105,6 +118,7 @@ class ServerStatus:
         trusts: pins (hex) of the CAs that its etcd trusts.
         issuer: pin of the CA that its certificate is from.
         holds: pins of the CAs whose key it has.
+        durable_term, durable_index: raft numbers that are on its disk for sure.
     """
 
     name: str
@@ -122,6 +136,8 @@ class ServerStatus:
     trusts: tuple[str, ...] = ()
     issuer: str = ""
     holds: tuple[str, ...] = ()
+    durable_term: int = 0
+    durable_index: int = 0
 
     @property
     def healthy(self) -> bool:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 1 << 20
 _LINE_BYTES = 1 << 18
+# X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl-verification-options(1)).
+_NOT_NOW = (9, 10)
 
 
 def authority_context(ca_pem: bytes) -> ssl.SSLContext:
@@ -73,11 +75,19 @@ def unreachable(host: str, port: int, error: Exception, seconds: float) -> Unrea
     elif isinstance(error, ssl.SSLCertVerificationError):
         reason = f"its certificate is not good here: {error.verify_message}"
         hint = "it belongs to another collective, or was deleted from this one"
+        if error.verify_code in _NOT_NOW:
+            hint = "compare the clocks of both servers, and restart collectived there"
     elif isinstance(error, ssl.SSLError):
         reason = f"TLS failed: {error.reason or error}"
     else:
         reason = getattr(error, "strerror", None) or type(error).__name__
     return UnreachableError(f"cannot reach {where(host, port)}: {reason[:200]}", hint)
+
+
+def is_of_another_authority(error: BaseException) -> bool:
+    """Tell whether a call failed since the other side showed a certificate of another CA."""
+    cause = error.__cause__
+    return isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code not in _NOT_NOW
 
 
 def served_chain(host: str, port: int, seconds: float) -> list[bytes]:

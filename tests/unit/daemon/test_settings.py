@@ -29,6 +29,7 @@ DEFAULTS = Settings(
     hosts=None,
     invitation_ttl=3600.0,
     learner_timeout=300.0,
+    corruption_check=14400.0,
     log_level="info",
 )
 
