@@ -32,8 +32,7 @@ def idle_error(plan: Plan, trouble: CollectiveError | None = None) -> Collective
         return LostError(
             plan.reason,
             "put the newest data back and restart collectived; if it is gone for good: "
-            f"'collective delete {plan.name}' and 'collective invite {plan.name}' on a member, "
-            "then 'collective join' here",
+            f"'collective invite --replace {plan.name}' on a member, then 'collective join' here",
         )
     if plan.mode is not Mode.REMOVED:
         return RefusedError(

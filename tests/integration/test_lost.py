@@ -40,9 +40,8 @@ def mode(server: Server) -> str:
 
 
 def replace_by_join(server: Server, via: Server) -> None:
-    """Delete a server that is lost, and take it in again."""
-    via.run("delete", server.name, check=True)
-    token = via.run("invite", server.name, check=True).out
+    """Take a server that is lost in again."""
+    token = via.run("invite", "--replace", server.name, check=True).out
     server.run("join", via.door_name, "-i", "-", input=token, check=True)
 
 
