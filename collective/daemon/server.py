@@ -230,6 +230,8 @@ class CollectiveServer:
         """Replace the state file."""
         self.state.save(plan)
         self._plan = plan
+        if self.node is not None:
+            self.node.plan = plan
 
     def _on_view(self, node: Node, view: View) -> None:
         """Act on changed records: ask the right members, cut off revoked ones, wake duties."""
