@@ -339,7 +339,8 @@ def idle_error(plan: Plan) -> CollectiveError:
     if plan.mode is not Mode.REMOVED:
         return RefusedError(
             f"{plan.name} has not finished to join",
-            "run the same 'collective join' again, with the same token",
+            "run the same 'collective join' again, with the same token; to give it up, run "
+            "'collective join --abort'",
         )
     where = plan.former_data
     return RemovedError(
