@@ -115,7 +115,7 @@ def _invite(options: Any, socket: str) -> int:
 
 def _flags(options: Any) -> dict[str, Any]:
     """Return those of the common options that were given."""
-    return {name: True for name in ("dry_run", "json") if getattr(options, name, False)}
+    return {name: True for name in ("dry_run", "json", "force") if getattr(options, name, False)}
 
 
 def _join(options: Any, socket: str) -> int:

@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         invite    server (or None), nonvoting (bool), ttl (text or None), action (make, list,
                   revoke or replace), dry_run (bool), json (bool)
         join      server (or None), token (text, ``-``, ``@FILE`` or None), action (join, check,
-                  dry-run or abort), json (bool)
+                  dry-run or abort), force (bool), json (bool)
         show      json (bool)
         delete    server (or None: this one), force (bool), rekey (bool), dry_run (bool), json
                   (bool)
@@ -207,6 +207,12 @@ def _join(commands: Commands) -> None:
         help="give up the join that is under way or half done on this server",
     )
     parser.set_defaults(action="join")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="with --abort: also if no member answers and this server may be a voter already, for "
+        "a collective that is lost",
+    )
     _add_json(parser)
 
 

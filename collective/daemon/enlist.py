@@ -144,8 +144,11 @@ class Enlister:
             join, ready = self._look_here(checks, server, text)
             return checks, join.check(server, ready, checks)
 
-    def give_up(self) -> Given:
+    def give_up(self, force: bool) -> Given:
         """Give up the join that is under way or half done here (``collective join --abort``).
+
+        Args:
+            force: also if no member can be asked.
 
         Raises:
             RefusedError: there is none, or this server is a voter already.
@@ -153,7 +156,7 @@ class Enlister:
         self._given_up.set()
         try:
             with self._alone(_ATTACH_SECONDS, "give up the join"):
-                return giving_up.give_up(self._server)
+                return giving_up.give_up(self._server, force)
         finally:
             self._given_up.clear()
 

@@ -9,7 +9,9 @@ member's side is ``learner.give_up``.
     a voter                    refused: ``collective delete`` takes a member out
 
 Invariants:
-  * A voter never gives up: its vote would be lost without a decision (P1).
+  * A voter never gives up: its vote would be lost without a decision (P1). Once etcd has run here
+    the leader may have promoted it without its knowing, so then a member must have agreed, or
+    somebody must say that the collective is lost (``force``).
   * Data is moved aside, never deleted (P7).
 """
 
@@ -53,18 +55,22 @@ class Given:
     notes: tuple[str, ...]
 
 
-def give_up(server: CollectiveServer) -> Given:
+def give_up(server: CollectiveServer, force: bool) -> Given:
     """Give up the join that is under way or half done on this server.
 
+    Args:
+        server: this server.
+        force: also if no member can be asked, and this server may be a voter.
+
     Raises:
-        RefusedError: there is none, or this server is a voter already.
+        RefusedError: there is none, or this server is, or may be, a voter already.
     """
     if server.plan.mode is Mode.ADOPTING:
         with server.life:
             plan = lives.adopt(server.layout, server.state, server.plan, utc_now())
             server.save(plan)
     if server.plan.mode is Mode.JOINING:
-        return _as_learner(server)
+        return _as_learner(server, force)
     name = server.settings.name
     if server.node is not None and len(server.node.replica.view.members) > 1:
         raise _voter(name)
@@ -81,13 +87,18 @@ def give_up(server: CollectiveServer) -> Given:
     return Given("begun", "", "", notes)
 
 
-def _as_learner(server: CollectiveServer) -> Given:
+def _as_learner(server: CollectiveServer, force: bool) -> Given:
     """Have a member remove the learner that this server is, and come to rest."""
     name, node = server.settings.name, server.node
-    told = ""
     if node is not None:
         _refuse_voter(node)
-        told = _ask_somebody(server, node)
+    told = _ask_somebody(server)
+    if not told and server.plan.started and not force:
+        raise RefusedError(
+            f"cannot give up the join of {name}: no member answers, and it may have been made a "
+            "voter already",
+            "try again when a member answers; if the collective is lost for good, use --force",
+        )
     reached(Step.ABORT_ASKED)
     server.give_up_life(f"{name} gave up its join")
     log.warning("the join was given up; the learner was removed by=%s", told or "nobody yet")
@@ -115,7 +126,7 @@ def _refuse_voter(node: Node) -> None:
     except CollectiveError as error:
         log.debug("etcd does not say whether it is a learner: %s", error)
         return
-    if status.leader and not status.learner:
+    if status.member_id and not status.learner:
         raise _voter(node.name)
 
 
@@ -126,14 +137,14 @@ def _voter(name: str) -> RefusedError:
     )
 
 
-def _ask_somebody(server: CollectiveServer, node: Node) -> str:
+def _ask_somebody(server: CollectiveServer) -> str:
     """Ask one member after the other; return who has done it, "" for nobody.
 
     Raises:
         RefusedError: a member says that this server is a voter.
     """
     deadline = elapsed() + _ASK_SECONDS
-    for who, peer in _members(server, node):
+    for who, peer in _members(server):
         seconds = min(_CALL_SECONDS, deadline - elapsed())
         if seconds <= 0:
             break
@@ -148,17 +159,19 @@ def _ask_somebody(server: CollectiveServer, node: Node) -> str:
         finally:
             peer.close()
         if answer.get("removed") is not True:
-            raise _voter(node.name)
+            raise _voter(server.plan.name)
         return who
     return ""
 
 
-def _members(server: CollectiveServer, node: Node) -> Iterator[tuple[str, Peer]]:
+def _members(server: CollectiveServer) -> Iterator[tuple[str, Peer]]:
     """Yield whom to ask: the sponsor, then the other voters that are known."""
-    sponsor = node.plan.sponsor
+    sponsor, node = server.plan.sponsor, server.node
     if sponsor:
         host, port = parse_host_port(sponsor, messages.DEFAULT_PORT)
         yield sponsor, Peer(host, port, server.credentials.client_context)
+    if node is None:
+        return
     for member in node.replica.view.voters.values():
         if member.name != node.name and where(member.address, member.door_port) != sponsor:
             yield member.name, node.peer(member)

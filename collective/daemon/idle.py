@@ -37,7 +37,8 @@ def idle_error(plan: Plan, trouble: CollectiveError | None = None) -> Collective
     if plan.mode is not Mode.REMOVED:
         return RefusedError(
             f"{plan.name} has not finished to join",
-            "run the same 'collective join' again, with the same token",
+            "run the same 'collective join' again, with the same token; to give it up, run "
+            "'collective join --abort'",
         )
     where = plan.former_data
     return RemovedError(

@@ -10,7 +10,7 @@ import pytest
 
 from collective.errors import RefusedError, RemovedError
 from tests.harness import Cluster, Server, wait_until
-from tests.harness.trouble import assert_refused, facts, one_etcd, settle
+from tests.harness.trouble import assert_refused, facts, one_etcd, settle, state_file
 from tests.integration.test_trouble_join import (
     assert_collective_is,
     begin_join,
@@ -111,6 +111,24 @@ def test_learner_that_reaches_nobody_gives_up_all_the_same(
     assert mgt2.run("show").code == RemovedError.exit_code
     mgt1.resume()
     wait_until(lambda: listed(mgt1) == voters(mgt1), SECONDS, "the learner is evicted")
+
+
+def test_learner_that_ran_and_reaches_nobody_gives_up_with_force_alone(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """The leader may have made it a voter: resting would then cost the quorum (P1)."""
+    mgt1, mgt2 = half_joined(cluster, tmp_path)
+    mgt2.stop()
+    state = state_file(mgt2)
+    state.write_text(state.read_text().replace('"started": false', '"started": true'))
+    Path(mgt2.layout.etcd_data, "member").mkdir(parents=True, exist_ok=True)
+    mgt2.start()
+    mgt1.pause()
+    refused = mgt2.run("join", "--abort")
+    assert_refused(refused, RefusedError, "may have been made a voter", "--force")
+    assert '"mode": "joining"' in state.read_text()
+    assert mgt2.run("join", "--abort", "--force").code == 0
+    assert mgt2.run("show").code == RemovedError.exit_code
 
 
 def test_join_that_waits_for_its_turn_is_given_up(cluster: Cluster, tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ def check(context: Context, raw: Mapping[str, Any]) -> Any:
     }
 
 
-def abort(context: Context, _raw: Mapping[str, Any]) -> Any:
+def abort(context: Context, raw: Mapping[str, Any]) -> Any:
     """Give up the join that is under way or half done here."""
-    given = context.enlister.give_up()
+    given = context.enlister.give_up(bool(raw.get("force")))
     return {
         "name": context.server.settings.name,
         "stage": given.stage,

@@ -103,6 +103,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Daemon:
             {"server": "mgt1", "token": TOKEN},
         ),
         ("join --abort --json", "POST", "/v1/join/abort", {"json": True}),
+        ("join --abort --force", "POST", "/v1/join/abort", {"force": True}),
     ],
 )
 def test_command_asks_the_daemon_once(

@@ -24,7 +24,14 @@ INVITE = {
     "dry_run": False,
     "json": False,
 }
-JOIN = {"command": "join", "server": "mgt1", "token": None, "action": "join", "json": False}
+JOIN = {
+    "command": "join",
+    "server": "mgt1",
+    "token": None,
+    "action": "join",
+    "force": False,
+    "json": False,
+}
 DELETE = {
     "command": "delete",
     "server": None,
