@@ -225,6 +225,18 @@ def _ended_invitations(result: Document) -> tuple[str, ...]:
     return (f"invitations that end with the old CA: {', '.join(names)}; {again}",)
 
 
+def promote(result: Document) -> Rendered:
+    """Render the result of ``promote``."""
+    done = () if result["dry_run"] else (f"{result['name']} votes",)
+    return Rendered(done, _forecast(result))
+
+
+def demote(result: Document) -> Rendered:
+    """Render the result of ``demote``."""
+    done = () if result["dry_run"] else (f"{result['name']} does not vote",)
+    return Rendered(done, _forecast(result))
+
+
 def show(document: Document) -> Rendered:
     """Render ``show``; the exit status is 0 only with a proven quorum."""
     notes = tuple(f"warning: {text}" for text in document["errors"])
@@ -283,7 +295,11 @@ def _section(title: str, members: Iterable[Document], states: tuple[str, ...]) -
 
 
 def _indented(members: Iterable[Document]) -> list[str]:
-    return [f"  {m['name']}" for m in members]
+    return [f"  {m['name']}{_kind(m)}" for m in members]
+
+
+def _kind(member: Document) -> str:
+    return " (nonvoting)" if member.get("role") == "nonvoting" else ""
 
 
 Renderer = Callable[[Document], Rendered]

@@ -181,6 +181,16 @@ def _rotate_ca(_options: Any, socket: str) -> int:
     return _ask(socket, "POST", "/v1/rotate-ca", _ROTATE_SECONDS)
 
 
+def _promote(options: Any, socket: str) -> int:
+    body = _json({"server": options.server, **_flags(options)})
+    return _ask(socket, "POST", "/v1/promote", _JOIN_SECONDS, body)
+
+
+def _demote(options: Any, socket: str) -> int:
+    body = _json({"server": options.server, **_flags(options)})
+    return _ask(socket, "POST", "/v1/demote", _CHANGE_SECONDS, body)
+
+
 _COMMANDS = {
     "gencert": _gencert,
     "invite": _invite,
@@ -188,6 +198,8 @@ _COMMANDS = {
     "show": _show,
     "delete": _delete,
     "rotate-ca": _rotate_ca,
+    "promote": _promote,
+    "demote": _demote,
 }
 
 if __name__ == "__main__":

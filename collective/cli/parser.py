@@ -43,6 +43,8 @@ def make_parser() -> argparse.ArgumentParser:
         delete    server (or None: this one), force (bool), rekey (bool), dry_run (bool), json
                   (bool)
         rotate-ca nothing more
+        promote   server, dry_run (bool), json (bool)
+        demote    server, dry_run (bool), json (bool)
     """
     parser = argparse.ArgumentParser(
         prog=PROG, description=DESCRIPTION, formatter_class=_formatter, allow_abbrev=False
@@ -56,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", prog=PROG, dest="command", metavar="COMMAND", required=True
     )
-    for add in (_gencert, _invite, _join, _show, _delete, _rotate_ca):
+    for add in (_gencert, _invite, _join, _show, _delete, _promote, _demote, _rotate_ca):
         add(commands)
     return parser
 
@@ -121,7 +123,7 @@ def _invite(commands: Commands) -> None:
         "-n",
         "--nonvoting",
         action="store_true",
-        help="let it in as a server that never votes and never leads (not in this release)",
+        help="let it in as a server that never votes and never leads",
     )
     parser.add_argument(
         "--ttl",
@@ -265,3 +267,32 @@ def _rotate_ca(commands: Commands) -> None:
         "and forget the old one. Members go on serving meanwhile. It waits for servers that are "
         "off, and goes on by itself when they are back. Invitations that are pending end with it.",
     )
+
+
+def _promote(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "promote",
+        "make a voter of a server that does not vote",
+        "Make SERVER, which was invited with -n or demoted, a server that votes. It catches up "
+        "first and counts in the quorum only then. If it does not get ready it stays what it "
+        "was. A promotion that was cut off goes on by itself; the same command again waits for "
+        "it.",
+    )
+    parser.add_argument("server", metavar="SERVER", help="name of the member")
+    _add_dry_run(parser)
+    _add_json(parser)
+
+
+def _demote(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "demote",
+        "take the vote of a server, which stays a member",
+        "Make SERVER, which votes, a server that does not: it stays a member, but counts in no "
+        "quorum and never leads. Its copy of the store is moved aside. A change that would cost "
+        "the quorum is refused, and so is one of a server that does not answer.",
+    )
+    parser.add_argument("server", metavar="SERVER", help="name of the member")
+    _add_dry_run(parser)
+    _add_json(parser)

@@ -14,7 +14,8 @@ class Candidate:
 
     Attributes:
         name: as invited.
-        role: as invited.
+        role: as invited; before the invitation was looked at, None.
+        asked: the role that it asked for, as it signed it.
         csr: PEM.
         csr_key_id: SHA-256 (hex) of its public key, which claimed the invitation.
         addresses: the advertised one first.
@@ -23,7 +24,8 @@ class Candidate:
     """
 
     name: str
-    role: Role
+    role: Role | None
+    asked: str
     csr: bytes
     csr_key_id: str
     addresses: tuple[str, ...]

@@ -9,28 +9,29 @@ then one ``{"result": ...}`` or ``{"error": ...}``. As text, where the request a
 
 from __future__ import annotations
 
-import logging
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from collective import render
-from collective.daemon.commands import delete, gencert, invite, join, rotate_ca, show
-from collective.daemon.commands.context import Command, Context, Emit
+from collective.daemon.commands import (
+    delete,
+    demote,
+    gencert,
+    invite,
+    join,
+    promote,
+    rotate_ca,
+    show,
+)
+from collective.daemon.commands.context import Command, Context
+from collective.daemon.commands.running import Line, lines_of
 from collective.daemon.enlist import Enlister
 from collective.daemon.server import CollectiveServer
-from collective.errors import CollectiveError, InputError, from_wire
+from collective.errors import InputError, from_wire
 from collective.protocol.messages import FORMAT, check_format
 from collective.protocol.web import Request, Response, lines_response
 from collective.render import Rendered, Renderer
-
-log = logging.getLogger(__name__)
-
-Line = dict[str, Any]
-
-_POLL_SECONDS = 0.5
 
 
 def handler(server: CollectiveServer, enlister: Enlister) -> Callable[[Request], Response]:
@@ -42,40 +43,13 @@ def handler(server: CollectiveServer, enlister: Enlister) -> Callable[[Request],
             raise InputError(f"collectived knows no {request.method} {request.path}")
         raw = request.json() if request.body else {"format": FORMAT, **request.query}
         check_format(raw)
-        lines = _run(lambda emit: route.run(Context(server, enlister, emit), raw))
+        lines = lines_of(lambda emit: route.run(Context(server, enlister, emit), raw))
         if request.accepts_text:
             text = _as_text(lines, route, as_json=bool(raw.get("json")))
             return Response(200, text, "text/plain; charset=utf-8")
         return lines_response(lines)
 
     return handle
-
-
-def _run(command: Callable[[Emit], Any]) -> Iterator[Line | None]:
-    """Run a command on a thread of its own, so that it goes on when nobody listens any more."""
-    lines: queue.Queue[Line] = queue.Queue()
-
-    def work() -> None:
-        try:
-            result = command(lambda s, t: lines.put({"step": s, "text": t}))
-            lines.put({"result": result})
-        except CollectiveError as error:
-            lines.put({"error": error.to_wire()})
-        except Exception:
-            log.exception("a command failed")
-            internal = CollectiveError("internal error", "see the log of collectived")
-            lines.put({"error": internal.to_wire()})
-
-    threading.Thread(target=work, name="command", daemon=True).start()
-    while True:
-        try:
-            line = lines.get(timeout=_POLL_SECONDS)
-        except queue.Empty:
-            yield None
-            continue
-        yield line
-        if "step" not in line:
-            return
 
 
 def _as_text(lines: Iterator[Line | None], route: _Route, as_json: bool) -> Iterator[bytes]:
@@ -122,6 +96,8 @@ _ROUTES: Mapping[tuple[str, str], _Route] = {
     ("POST", "/v1/join/dry-run"): _Route(join.check, render.join_dry_run),
     ("POST", "/v1/join/abort"): _Route(join.abort, render.abort),
     ("POST", "/v1/delete"): _Route(delete.run, render.delete),
+    ("POST", "/v1/promote"): _Route(promote.run, render.promote),
+    ("POST", "/v1/demote"): _Route(demote.run, render.demote),
     ("POST", "/v1/gencert"): _Route(gencert.run, render.gencert),
     ("POST", "/v1/rotate-ca"): _Route(rotate_ca.run, render.rotate_ca),
 }

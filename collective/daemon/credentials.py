@@ -88,6 +88,13 @@ def repair(folder: Path) -> None:
         install(folder)
 
 
+def drop_ca_key(folder: Path) -> None:
+    """Delete the CA's key, and the next CA's, from a server that does not vote any more."""
+    for name in ("ca.key", "next.pem"):
+        (folder / name).unlink(missing_ok=True)
+    fsync_folder(folder)
+
+
 def prepare_fresh(folder: Path, name: str, addresses: Sequence[str], now: datetime) -> None:
     """Write the folder of a collective of one: a new CA and a leaf."""
     authority = Authority.create(f"collective of {name}", now)

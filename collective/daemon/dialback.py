@@ -52,7 +52,6 @@ def dial_back(here: str, candidate: Candidate, host: str) -> None:
             f"at {where(host, port)} another server answers than {candidate.name}",
             f"check the setting 'address' on {candidate.name}",
         )
-    _knock(here, candidate, host)
 
 
 def _ask_unverified(host: str, port: int, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,13 +62,16 @@ def _ask_unverified(host: str, port: int, body: Mapping[str, Any]) -> dict[str, 
         peer.close()
 
 
-def _knock(here: str, candidate: Candidate, host: str) -> None:
-    """See that the candidate's peer port is open: a firewall there would strand the learner."""
-    port = candidate.peer_port
+def knock(here: str, name: str, host: str, port: int) -> None:
+    """See that a server's peer port is open: a firewall there would strand a learner.
+
+    Raises:
+        UnreachableError: it is not.
+    """
     try:
         socket.create_connection((host, port), timeout=_DIAL_SECONDS).close()
     except OSError as error:
         told = unreachable(host, port, error, _DIAL_SECONDS)
         raise UnreachableError(
-            f"{here} {told.message} (the peer port of {candidate.name})", told.hint
+            f"{here} {told.message} (the peer port of {name})", told.hint
         ) from error

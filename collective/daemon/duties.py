@@ -15,9 +15,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from collective.daemon.arrivals import Arrivals
+from collective.daemon.changes import CHANGE_SECONDS, finish
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.node import Node, hex_id
-from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError
 from collective.etcd.gateway import EtcdMember, Status, within
 from collective.failpoints import Step, reached
@@ -30,10 +31,6 @@ log = logging.getLogger(__name__)
 _IDLE_SECONDS = 1.0
 _EAGER_SECONDS = 0.03
 _CALL_SECONDS = 2.0
-_REMOVE_TRIES = 4
-# While another change of its members is not applied, raft drops a second one without a word
-# (raft.go, pendingConfIndex), and etcd then waits for it in vain: so ask for little, and again.
-CHANGE_SECONDS = 1.0
 # Whoever began a change finishes it; only when that takes so long is it taken over.
 _PATIENCE_SECONDS = 2.0
 _ADD_SECONDS = 10.0
@@ -79,6 +76,7 @@ class Duties:
         self._progress: dict[int, Progress] = {}
         self._pending: tuple[Change, float] | None = None
         self._lost: dict[str, float] = {}
+        self._arrivals = Arrivals(node, learner_timeout)
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="duties", daemon=True)
@@ -113,6 +111,7 @@ class Duties:
         status = self._node.status()
         if not leads(status):
             self._progress = {}
+            self._arrivals.forget()
             return False
         view = self._node.replica.view
         self._take_over(view.change)
@@ -128,16 +127,17 @@ class Duties:
             record = view.by_member_id(hex_id(member))
             if record is not None:
                 self._lost[record.name] = float("-inf")
-        return bool(seen)
+        awaited = self._arrivals.settle(view)
+        return bool(seen) or awaited
 
     def _take_over(self, change: Change | None) -> None:
-        """Finish a removal that its server does not; whatever comes of it, the rest goes on."""
+        """Finish a change that its server does not; whatever comes of it, the rest goes on."""
         if change is None or not self._is_overdue(change):
             return
         try:
             finish(self._node, change)
         except CollectiveError as error:
-            log.warning("a removal cannot be finished yet: %s name=%s", error, change.name)
+            log.warning("a change cannot be finished yet: %s name=%s", error, change.name)
 
     def _is_overdue(self, change: Change) -> bool:
         """Tell whether the server that began a change seems not to finish it."""
@@ -150,7 +150,9 @@ class Duties:
 
     def _settle_records(self, view: View, members: list[EtcdMember]) -> None:
         """Bring records of learners up with what etcd says, where a crash came in between."""
-        learners = [m for m in view.members.values() if m.role is Role.LEARNER]
+        learners = [
+            m for m in view.members.values() if m.role is Role.LEARNER and m.target is Role.VOTER
+        ]
         voters = {hex_id(m.id) for m in members if not m.learner}
         urls = {url for m in members for url in m.peer_urls}
         lost = {r.name for r in learners if r.url not in urls}
@@ -164,9 +166,14 @@ class Duties:
                 self._drop(view.members[name])
 
     def _drop(self, record: MemberRecord) -> None:
-        """Drop the record of a learner that etcd does not have."""
+        """Drop the record of a learner that etcd does not have, or what it was before."""
         view = self._node.store.read()
-        if view.members.get(record.name) == record:
+        if view.members.get(record.name) != record:
+            return
+        if record.fallback is Role.NONVOTING:
+            log.warning("a promotion is given up: its server did not come name=%s", record.name)
+            self._node.store.put_member(view, record.as_nonvoting(), epoch())
+        else:
             log.warning("the record of a server that did not come is dropped name=%s", record.name)
             self._node.store.drop_member(view, record, epoch())
 
@@ -207,7 +214,8 @@ class Duties:
         record = view.members.get(name)
         if record is None or record.role is not Role.LEARNER:
             return
-        if self._node.store.promote_member(view, replace(record, role=Role.VOTER, held_key=True)):
+        voter = replace(record, role=Role.VOTER, target=Role.VOTER, fallback=None, held_key=True)
+        if self._node.store.promote_member(view, voter):
             log.info("promoted to voter name=%s id=%s", name, record.member_id)
             reached(Step.LEADER_PROMOTED)
 
@@ -225,40 +233,6 @@ class Duties:
             with within(CHANGE_SECONDS):
                 self._node.gateway.remove(member)
         self._progress.pop(member, None)
-
-
-def finish(node: Node, change: Change) -> None:
-    """Carry a removal to its end: out of etcd, revoked, records gone. Safe to repeat.
-
-    Raises:
-        EtcdError: etcd did not do it, or did not say so; it stays under way.
-    """
-    for left in reversed(range(_REMOVE_TRIES)):
-        try:
-            with within(CHANGE_SECONDS):
-                node.gateway.remove(int(change.member_id, 16))
-            break
-        except EtcdError:
-            if _is_gone(node, change.member_id):
-                break
-            if not left:
-                raise
-    reached(Step.DELETE_REMOVE)
-
-    def attempt() -> bool | None:
-        view = node.store.read()
-        if view.change != change:
-            return False
-        return node.store.finish_removal(view, change, epoch()) or None
-
-    if until_written(f"delete {change.name}", attempt):
-        log.info("removed name=%s id=%s", change.name, change.member_id)
-        reached(Step.DELETE_FINISH)
-
-
-def _is_gone(node: Node, member_id: str) -> bool:
-    with within(_CALL_SECONDS):
-        return member_id not in {hex_id(m.id) for m in node.gateway.members()}
 
 
 def leads(status: Status) -> bool:

@@ -19,11 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from collective.daemon import credentials, giving_up, lives
+from collective.daemon.admitted import Admitted
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.dialled import Dialled
 from collective.daemon.giving_up import Given
 from collective.daemon.idle import idle_error
-from collective.daemon.joiner import Admitted, Emit, Join, Self, given_up_error
+from collective.daemon.joiner import Emit, Join, Self, given_up_error
 from collective.daemon.node import Node
 from collective.daemon.preflight import Checks, Ready, look_here
 from collective.daemon.server import FIRST_ANSWER_SECONDS, CollectiveServer
@@ -39,6 +40,7 @@ from collective.failpoints import Step, reached
 from collective.model.plan import Mode
 from collective.model.records import Role
 from collective.model.token import Token
+from collective.model.view import View
 from collective.pki import public_key_of
 from collective.policy.forecast import Forecast
 from collective.protocol import messages
@@ -173,7 +175,7 @@ class Enlister:
     def _has_joined_by(self, text: str) -> bool:
         """Tell whether the join with this very token is done, maybe by the daemon alone."""
         plan = self._server.plan
-        if plan.mode is not Mode.MEMBER or not plan.joined_by:
+        if plan.mode not in (Mode.MEMBER, Mode.NONVOTING) or not plan.joined_by:
             return False
         try:
             return plan.joined_by == public_key_of(Token.parse(text).seed).hex()
@@ -208,6 +210,8 @@ class Enlister:
             plan = replace(admitted.plan, aside=self._server.plan.aside)
             if self._given_up.is_set():
                 raise given_up_error(plan.name)
+            if admitted.view is not None:
+                self._server.state.save_view(admitted.view, plan.cluster_token)
             self._server.save(plan)
             reached(Step.JOIN_ADOPTING)
             self._server.end_life(hand_over=False)
@@ -238,9 +242,12 @@ class Enlister:
             emit: gets each step.
             patience: how long etcd may take to answer at all, in seconds.
         """
-        if self._server.plan.mode is Mode.MEMBER:
+        if self._server.plan.mode is not Mode.JOINING:
             return
         node = self._server.require_node()
+        if not node.votes:
+            self._finish_without_vote(node, emit)
+            return
         limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
         if not self._wait_until(node, lambda status: bool(status.member_id), patience):
             self._raise_if_idle()
@@ -272,6 +279,24 @@ class Enlister:
                 return True
         return False
 
+    def _finish_without_vote(self, node: Node, emit: Emit) -> None:
+        """Wait until whoever leads has found that this server answers."""
+        emit("start", "this server follows the voters")
+        limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
+        deadline = elapsed() + limit
+        while not node.replica.wait_until(lambda view: _is_nonvoting(view, node.name), 0.2):
+            self._raise_if_idle()
+            if self._given_up.is_set():
+                raise given_up_error(node.name)
+            if elapsed() > deadline or self._server.stopped.is_set():
+                raise UnreachableError(
+                    f"no voter took this server in within {limit:.0f} s",
+                    "see 'collective show' on a member; run the same command again",
+                )
+        self._become(node, Mode.NONVOTING)
+        reached(Step.JOIN_NONVOTING)
+        emit("ready", "this server takes part; it does not vote")
+
     def _become_member(self, node: Node, limit: float) -> None:
         deadline = elapsed() + limit
         while True:
@@ -288,10 +313,15 @@ class Enlister:
                     "it keeps trying; see 'collective show'",
                 )
         reached(Step.JOIN_CA_KEY)
+        self._become(node, Mode.MEMBER)
+
+    def _become(self, node: Node, mode: Mode) -> None:
         with self._server.life:
             if self._server.node is not node:
                 raise idle_error(self._server.plan, self._server.trouble)
-            self._server.save(replace(self._server.plan, mode=Mode.MEMBER, started=True))
+            votes = mode is Mode.MEMBER
+            plan = replace(self._server.plan, mode=mode, started=votes, fallback=None)
+            self._server.save(plan)
             self._server.state.drop_join_key()
 
     def _fetch_ca_key(self, node: Node) -> bool:
@@ -317,3 +347,8 @@ class Enlister:
     def _raise_if_idle(self) -> None:
         if self._server.plan.mode is Mode.REMOVED:
             raise idle_error(self._server.plan, self._server.trouble)
+
+
+def _is_nonvoting(view: View, name: str) -> bool:
+    own = view.members.get(name)
+    return own is not None and own.role is Role.NONVOTING

@@ -69,6 +69,11 @@ def give_up(server: CollectiveServer, force: bool) -> Given:
         with server.life:
             plan = lives.adopt(server.layout, server.state, server.plan, utc_now())
             server.save(plan)
+    if server.plan.fallback is not None:
+        raise RefusedError(
+            f"no join is under way on {server.settings.name}: it is being promoted",
+            "run 'collective demote' when it votes",
+        )
     if server.plan.mode is Mode.JOINING:
         return _as_learner(server, force)
     name = server.settings.name
@@ -121,6 +126,8 @@ def former_data(plan: Plan) -> str:
 
 
 def _refuse_voter(node: Node) -> None:
+    if not node.votes:
+        return
     try:
         status = node.status()
     except CollectiveError as error:

@@ -28,6 +28,11 @@ def idle_error(plan: Plan, trouble: CollectiveError | None = None) -> Collective
             f"{plan.name} was taken in, and its former data could not be moved aside{told}",
             f"{mend} restart collectived: 'systemctl restart collectived'",
         )
+    if plan.mode is Mode.NONVOTING:
+        return CollectiveError(
+            f"{plan.name} does not vote any more, and its data could not be moved aside{told}",
+            f"{mend} restart collectived: 'systemctl restart collectived'",
+        )
     if plan.mode is Mode.LOST:
         return LostError(
             plan.reason,

@@ -51,13 +51,14 @@ class Invited:
     forecast: Forecast
 
 
-def invite(node: Node, name: str, seconds: int) -> Invited:
+def invite(node: Node, name: str, seconds: int, role: Role = Role.VOTER) -> Invited:
     """Make an invitation.
 
     Args:
         node: this server.
         name: the server to invite.
         seconds: how long it is good for.
+        role: what it is to be, voter or nonvoting.
 
     Raises:
         RefusedError: the name is a member's.
@@ -79,11 +80,11 @@ def invite(node: Node, name: str, seconds: int) -> Invited:
         public_key = public_key_of(seed).hex()
         pin = node.credentials.pin
         invitation = Invitation(
-            name, Role.VOTER, public_key, node.name, now, now + seconds, pin=pin.hex()
+            name, role, public_key, node.name, now, now + seconds, pin=pin.hex()
         )
         if not node.store.invite(view, invitation, seconds):
             return None
-        return Invited(Token(name, seed, pin), invitation, _with(node, name))
+        return Invited(Token(name, seed, pin), invitation, _with(node, name, role))
 
     _wait_for_own_record(node)
     with needs_quorum(node, f"invite {name}"):
@@ -97,12 +98,13 @@ def _wait_for_own_record(node: Node) -> None:
     node.replica.wait_until(lambda view: node.name in view.members, _START_SECONDS)
 
 
-def _with(node: Node, name: str) -> Forecast:
+def _with(node: Node, name: str, role: Role) -> Forecast:
     # Nobody is asked for it: an invitation changes no quorum, and is to be quick.
-    return forecast.with_voter(strength_known(node), name)
+    foretold = forecast.with_voter if role is Role.VOTER else forecast.with_nonvoting
+    return foretold(strength_known(node), name)
 
 
-def foretell(node: Node, name: str) -> Forecast:
+def foretell(node: Node, name: str, role: Role) -> Forecast:
     """Return what the server that is to be invited would do to the quorum.
 
     Raises:
@@ -111,7 +113,7 @@ def foretell(node: Node, name: str) -> Forecast:
     _wait_for_own_record(node)
     with needs_quorum(node, f"invite {name}"):
         check_invite(node.store.read(), name, node.name)
-    return _with(node, name)
+    return _with(node, name, role)
 
 
 def pending(node: Node) -> list[Invitation]:
@@ -167,7 +169,9 @@ def _pending_for(view: View, name: str) -> Invitation:
     return found
 
 
-def replace(node: Node, name: str, seconds: int, emit: Emit) -> tuple[Deleted, Invited]:
+def replace(
+    node: Node, name: str, seconds: int, role: Role, emit: Emit
+) -> tuple[Deleted, Invited]:
     """Delete a member that was lost, and invite the server that was installed in its place.
 
     Run again after it was cut off it goes on: the member is gone then, and is invited.
@@ -184,7 +188,7 @@ def replace(node: Node, name: str, seconds: int, emit: Emit) -> tuple[Deleted, I
             raise _not_lost(name)
         deleted = removal.delete(node, name, False, node.name, rekey=False)
         emit("delete", f"the former {name} is deleted")
-    return deleted, invite(node, name, seconds)
+    return deleted, invite(node, name, seconds, role)
 
 
 def _not_lost(name: str) -> RefusedError:
@@ -195,14 +199,14 @@ def _not_lost(name: str) -> RefusedError:
     )
 
 
-def foretell_replacement(node: Node, name: str) -> Forecast:
+def foretell_replacement(node: Node, name: str, role: Role) -> Forecast:
     """Return what ``replace`` would do to the quorum until the new server has joined.
 
     Raises:
         InputError, RefusedError, QuorumError: as ``replace``.
     """
     if _was_removed(node, name):
-        return foretell(node, name)
+        return foretell(node, name, role)
     if name in node.prober.answering(0.0):
         raise _not_lost(name)
     return removal.foretell(node, name, force=False)

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from collective.daemon import preflight
+from collective.daemon.admitted import Admitted, role_of, voters_of
 from collective.daemon.clock import elapsed
 from collective.daemon.credentials import Bundle
 from collective.daemon.dialled import Dialled
@@ -56,6 +57,7 @@ from collective.pki import (
     public_key_of,
     sign_enrollment,
 )
+from collective.policy.admission import AS_INVITED
 from collective.policy.forecast import Forecast
 from collective.policy.preflight import findings_from_wire, problem
 from collective.protocol import messages
@@ -90,14 +92,6 @@ class Self:
     peer_port: int
 
 
-@dataclass(frozen=True)
-class Admitted:
-    """What the sponsor gave us: certificates, and which member we are."""
-
-    bundle: Bundle
-    plan: Plan
-
-
 class Host(Protocol):
     """What a join needs of the server that it runs on."""
 
@@ -127,6 +121,7 @@ class Join:
         self._peer: Peer | None = None
         self._key: bytes | None = None
         self._addresses: tuple[str, ...] = ()
+        self._role = Role.VOTER
         #: What the join does to the quorum, once a member has said so.
         self.forecast: Forecast | None = None
 
@@ -207,13 +202,19 @@ class Join:
             checks.add(problem("invitation", error))
             return
         checks.findings += findings_from_wire(answer.get("findings"))
-        if "members" in answer:
-            preflight.reach_members(checks, answer["members"])
         self._foretell(answer)
+        if self._role is Role.NONVOTING:
+            checks.skip("a server that does not vote has no etcd", "peers")
+        elif "members" in answer:
+            preflight.reach_members(checks, answer["members"])
 
     def _foretell(self, answer: dict[str, Any]) -> None:
+        """Note what the invitation makes of us, and what that does to the quorum."""
+        self._role = role_of(answer)
+        kind = ", which does not vote" if self._role is Role.NONVOTING else ""
         if "forecast" in answer:
-            self.forecast = Forecast.from_wire(answer["forecast"], f"with {self._here.name}")
+            what = f"with {self._here.name}{kind}"
+            self.forecast = Forecast.from_wire(answer["forecast"], what)
 
     def _enroll(self, peer: Peer, token: Token, emit: Emit) -> Admitted:
         key = self._state.join_key()
@@ -257,7 +258,7 @@ class Join:
         csr = make_request(key, token.name)
         statement = EnrollmentStatement(
             name=token.name,
-            role=Role.VOTER.value,
+            role=AS_INVITED,
             server_fingerprint=peer.fingerprint,
             nonce=messages.text(asked, "nonce", 128),
             csr_key_id=key_id_of_private(key),
@@ -313,6 +314,7 @@ class Join:
             messages.text(raw, "ca").encode(),
             messages.octets(raw, "crl", 1 << 18),
         )
+        votes = self._role is Role.VOTER
         plan = Plan(
             mode=Mode.ADOPTING,
             name=token.name,
@@ -320,12 +322,15 @@ class Join:
             door_port=self._here.door_port,
             peer_port=self._here.peer_port,
             cluster_token=messages.text(raw, "cluster_token"),
-            initial_cluster=messages.text(raw, "initial_cluster"),
+            initial_cluster=messages.text(raw, "initial_cluster") if votes else "",
             existing=True,
-            member_id=messages.text(raw, "member_id"),
+            member_id=messages.text(raw, "member_id") if votes else "",
             sponsor=where(peer.host, peer.port),
             joined_by=public_key_of(token.seed).hex(),
+            role=self._role,
         )
+        if not votes:
+            return Admitted(bundle, plan, voters_of(raw, plan.cluster_token))
         ours = f"{token.name}={peer_url(self._addresses[0], self._here.peer_port)}"
         if ours not in plan.initial_cluster.split(","):
             raise ProtocolError(f"the sponsor's list of members lacks {ours}")
@@ -342,6 +347,7 @@ def _sentence(line: dict[str, Any]) -> str:
         "wait": "another server is being taken in",
         "dial-back": f"this server answers at {line.get('address')}",
         "issue": "a certificate is signed",
+        "record": "this server is written down as one that does not vote",
         "add": f"etcd knows this server as learner {line.get('member_id')}",
     }
     return sentences.get(str(line.get("step")), "")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from collective.daemon.candidate import Candidate
-from collective.daemon.clock import epoch
-from collective.daemon.duties import CHANGE_SECONDS
+from collective.daemon.changes import CHANGE_SECONDS
+from collective.daemon.clock import elapsed, epoch
 from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, EtcdUnavailableError, InvitationError, RefusedError
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 _LIST_SECONDS = 3.0
 _SAME_ID_SECONDS = 1.05
 _EVICT_TRIES = 4
+_TURN_SECONDS = 5.0
+_TURN_POLL_SECONDS = 0.03
 _IN_THE_WAY = ("too many learner", "exist")
 
 
@@ -36,38 +40,72 @@ def members_of(node: Node) -> list[EtcdMember]:
         return node.gateway.members()
 
 
-def others_turn(node: Node, candidate: Candidate) -> bool:
+def others_turn(node: Node, url: str) -> bool:
     """Tell whether another server is being taken in: joins queue, one learner at a time."""
-    return any(m.learner and candidate.url not in m.peer_urls for m in members_of(node))
+    return any(m.learner and url not in m.peer_urls for m in members_of(node))
+
+
+def wait_for_turn(node: Node, url: str) -> Iterator[dict[str, Any] | None]:
+    """Wait for a moment while another server is taken in, which mostly takes no longer."""
+    deadline = elapsed() + _TURN_SECONDS
+    told = False
+    while elapsed() < deadline and others_turn(node, url):
+        yield None if told else {"step": "wait"}
+        told = True
+        threading.Event().wait(_TURN_POLL_SECONDS)
 
 
 def add(node: Node, candidate: Candidate, leaf: LeafInfo) -> tuple[int, str] | None:
-    """Make the candidate a learner and write its record; None when it must wait its turn.
+    """Make the candidate a learner and write its record; None when it must wait its turn."""
+    return enter(
+        node,
+        candidate.name,
+        candidate.url,
+        lambda member_id: write_record(node, candidate, leaf, member_id),
+        lambda: _drop(node, candidate),
+    )
+
+
+def enter(
+    node: Node, name: str, url: str, record: Callable[[str], View], undo: Callable[[], None]
+) -> tuple[int, str] | None:
+    """Make a server a learner of etcd; None when it must wait its turn.
 
     The record is written first, without an id: whoever leads then knows whose a learner is that
     a sponsor has left behind, and drops a record that etcd has no learner for.
+
+    Args:
+        node: this server.
+        name, url: of the server to be.
+        record: writes its record with an etcd id, "" while there is none.
+        undo: takes the record back, where etcd refuses the learner.
+
+    Returns:
+        Its etcd id, and etcd's list of members.
+
+    Raises:
+        RefusedError: a voter has that URL.
+        EtcdError: etcd refused it.
     """
-    ours = _find(members_of(node), candidate)
+    ours = _find(members_of(node), url)
     if ours is not None and not ours.learner:
-        raise RefusedError(
-            f"cannot take in {candidate.name}: a voter has its address already: {candidate.url}"
-        )
-    _record(node, candidate, leaf, hex_id(ours.id) if ours is not None else "")
+        raise RefusedError(f"cannot take in {name}: a voter has its address already: {url}")
+    record(hex_id(ours.id) if ours is not None else "")
     reached(Step.SPONSOR_RECORD)
     if ours is None:
         try:
-            ours = _add_learner(node, candidate)
+            ours = _add_learner(node, name, url)
         except EtcdError:
-            _drop(node, candidate)
+            undo()
             raise
         if ours is None:
             return None
         reached(Step.SPONSOR_ADD)
-        view = _record(node, candidate, leaf, hex_id(ours.id))
+        view = record(hex_id(ours.id))
         reached(Step.SPONSOR_RECORDED)
     else:
         view = node.store.read()
-    return ours.id, _initial_cluster(view, members_of(node), candidate, ours.id)
+    return ours.id, _initial_cluster(view, members_of(node), name, ours.id)
 
 
 def evict(node: Node, record: MemberRecord) -> bool:
@@ -129,11 +167,11 @@ def _drop(node: Node, candidate: Candidate) -> None:
         node.store.drop_member(view, record, epoch())
 
 
-def _find(members: list[EtcdMember], candidate: Candidate) -> EtcdMember | None:
-    return next((m for m in members if candidate.url in m.peer_urls), None)
+def _find(members: list[EtcdMember], url: str) -> EtcdMember | None:
+    return next((m for m in members if url in m.peer_urls), None)
 
 
-def _add_learner(node: Node, candidate: Candidate) -> EtcdMember | None:
+def _add_learner(node: Node, name: str, url: str) -> EtcdMember | None:
     """Ask etcd for it, and look whether it was done; None when another learner is in the way.
 
     Raises:
@@ -142,9 +180,9 @@ def _add_learner(node: Node, candidate: Candidate) -> EtcdMember | None:
     for left in (1, 0):
         try:
             with within(CHANGE_SECONDS):
-                node.gateway.add_learner(candidate.url)
+                node.gateway.add_learner(url)
         except EtcdUnavailableError as error:
-            log.info("etcd did not say that it added a learner: %s name=%s", error, candidate.name)
+            log.info("etcd did not say that it added a learner: %s name=%s", error, name)
         except EtcdError as error:
             if _is_of_this_second(error) and left:
                 threading.Event().wait(_SAME_ID_SECONDS)
@@ -152,7 +190,7 @@ def _add_learner(node: Node, candidate: Candidate) -> EtcdMember | None:
             if not any(words in error.message for words in _IN_THE_WAY):
                 raise
         break
-    return _find(members_of(node), candidate)
+    return _find(members_of(node), url)
 
 
 def _is_of_this_second(error: EtcdError) -> bool:
@@ -165,14 +203,21 @@ def _is_of_this_second(error: EtcdError) -> bool:
     return "member not found" in error.message
 
 
-def _record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: str) -> View:
+def write_record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: str) -> View:
+    """Write the record of a candidate that is a learner, and return the view it was decided on.
+
+    Raises:
+        InvitationError: its invitation is no longer its.
+        RefusedError: it was given up meanwhile, or is a member.
+    """
+
     def attempt() -> View | None:
         view = node.store.read()
         check_claim(view, candidate)
         if leaf.serial in view.revoked:
             raise RefusedError(f"taking in {candidate.name} took too long and was given up")
         old = view.members.get(candidate.name)
-        if old is not None and old.role is not Role.LEARNER:
+        if old is not None and (old.role is not Role.LEARNER or old.fallback is not None):
             raise RefusedError(f"cannot take in {candidate.name}: it is a member already")
         record = MemberRecord(
             candidate.name,
@@ -184,6 +229,7 @@ def _record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: str) ->
             old.serials if old is not None else (),
             old.fingerprints if old is not None else (),
             epoch(),
+            target=candidate.role or Role.VOTER,
         )
         too_many: tuple[str, ...] = ()
         if leaf.serial not in record.serials:
@@ -193,12 +239,10 @@ def _record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: str) ->
     return until_written(f"take in {candidate.name}", attempt)
 
 
-def _initial_cluster(
-    view: View, members: list[EtcdMember], candidate: Candidate, member_id: int
-) -> str:
+def _initial_cluster(view: View, members: list[EtcdMember], joiner: str, member_id: int) -> str:
     def name(member: EtcdMember) -> str:
         if member.id == member_id:
-            return candidate.name
+            return joiner
         record = view.by_member_id(hex_id(member.id))
         return record.name if record is not None else member.name
 

@@ -128,6 +128,8 @@ def go_on(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
         return adopt(layout, state, plan, now)
     if plan.mode is Mode.LEAVING:
         return rest(layout, state, plan, now)
+    if plan.mode is Mode.NONVOTING:
+        return shed_vote(layout, state, plan, now)
     if plan.mode is Mode.REMOVED:
         return plan
     why = data_is_lost(layout, plan) or doubt(layout, state, plan)
@@ -203,6 +205,26 @@ def rest(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
     state.save(rested)
     state.drop_join_key()
     return rested
+
+
+def shed_vote(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
+    """Move the data of an etcd that is no member any more aside, and forget the CA's key.
+
+    Args:
+        layout: where things are.
+        state: the state file, which says NONVOTING already.
+        plan: what it says.
+        now: the time, for the names of what is moved aside.
+
+    Returns:
+        The plan, saved with where the data has gone.
+    """
+    _clear(Path(layout.etcd_data), layout, "demoted", now)
+    credentials.drop_ca_key(Path(layout.pki))
+    shed = replace(plan, aside=places_aside(layout))
+    if shed != plan:
+        state.save(shed)
+    return shed
 
 
 def places_aside(layout: Layout) -> tuple[str, ...]:

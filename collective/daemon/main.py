@@ -15,6 +15,7 @@ from collective.daemon.idle import idle_error
 from collective.daemon.lives import listen_addresses
 from collective.daemon.notify import Notifier
 from collective.daemon.parser import make_parser
+from collective.daemon.promotee import Promotee
 from collective.daemon.server import CollectiveServer
 from collective.daemon.settings import Settings, load_settings
 from collective.errors import CollectiveError
@@ -66,6 +67,7 @@ def _run(settings: Settings, layout: Layout) -> int:
         enlister = Enlister(server)
         open_doors(server, enlister)
         enlister.resume()
+        Promotee(server, enlister).start()
         notifier.ready()
         _wait(server, notifier, told)
         notifier.stopping()
@@ -109,6 +111,8 @@ def _status_line(server: CollectiveServer) -> str:
     if node.failure is not None:
         return node.failure
     members = len(node.replica.view.members)
+    if plan.mode is Mode.NONVOTING:
+        return f"member of a collective of {members}, without a vote"
     if plan.mode is not Mode.MEMBER:
         return "joining"
     return "a collective of one" if members <= 1 else f"member of a collective of {members}"

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from collective.daemon import learner, removal, sponsor
+from collective.daemon import learner, removal, services, sponsor
 from collective.daemon.access import member_of
-from collective.daemon.duties import finish
+from collective.daemon.changes import finish
 from collective.daemon.enlist import Enlister
 from collective.daemon.node import Node
+from collective.daemon.promotion import make_learner
+from collective.daemon.relay import relay
 from collective.daemon.server import CollectiveServer
 from collective.errors import (
     AccessError,
@@ -47,15 +49,26 @@ def handler(server: CollectiveServer, enlister: Enlister) -> Callable[[Request],
     def handle(request: Request) -> Response:
         if (request.method, request.path) == ("POST", messages.DIAL_BACK):
             return _dial_back(server.plan.name, enlister, request)
-        route = _ROUTES.get((request.method, request.path))
-        if route is None:
-            raise InputError("there is nothing at this path")
+        asks_command = (request.method, request.path) == ("POST", messages.COMMAND)
+        route = None if asks_command else _route(request)
         node = server.node
         if node is None:
             raise RefusedError(f"{server.plan.name} is in no collective")
+        if route is None:
+            _only_full_member(server, node)
+            return services.command(server, enlister, node, request)
         return route(server, node, request)
 
     return handle
+
+
+def _route(request: Request) -> Route:
+    route = _ROUTES.get((request.method, request.path))
+    if route is not None:
+        return route
+    if request.method == "POST" and request.path.startswith(messages.ETCD + "/"):
+        return _relay
+    raise InputError("there is nothing at this path")
 
 
 def _dial_back(name: str, enlister: Enlister, request: Request) -> Response:
@@ -66,26 +79,27 @@ def _dial_back(name: str, enlister: Enlister, request: Request) -> Response:
 
 
 def _challenge(server: CollectiveServer, node: Node, request: Request) -> Response:
-    _only_full_member(server)
+    _only_full_member(server, node)
     return json_response(200, sponsor.challenge(node, request))
 
 
 def _claim(server: CollectiveServer, node: Node, request: Request) -> Response:
     with server.gate.sponsoring(node.name):
-        _only_full_member(server)
+        _only_full_member(server, node)
         return json_response(200, sponsor.claim(node, request))
 
 
 def _admit(server: CollectiveServer, node: Node, request: Request) -> Response:
     def lines() -> Iterator[dict[str, Any] | None]:
         with server.gate.sponsoring(node.name):
-            _only_full_member(server)
+            _only_full_member(server, node)
             yield from sponsor.admit(node, request)
 
     return lines_response(lines())
 
 
-def _only_full_member(server: CollectiveServer) -> None:
+def _only_full_member(server: CollectiveServer, node: Node) -> None:
+    services.require_voter(server, node)
     if server.plan.mode is not Mode.MEMBER:
         raise RefusedError(
             f"{server.plan.name} is itself still joining", "ask another member, or try again soon"
@@ -118,7 +132,11 @@ def _sync(server: CollectiveServer, node: Node, request: Request) -> Response:
 
 def _leave(server: CollectiveServer, node: Node, request: Request) -> Response:
     """Answer when the removal is written down: once it is made, that server hears no answer."""
+    _only_full_member(server, node)
     member = member_of(node.store.read(), request.peer)
+    if member.role is Role.NONVOTING:
+        threading.Timer(_LEAVE_PAUSE_SECONDS, _put_out, (node, member.name)).start()
+        return json_response(200, {"format": messages.FORMAT})
     change = removal.begin_removal(node, member.name, force=True, by=member.name)
     threading.Timer(_LEAVE_PAUSE_SECONDS, _finish_leave, (node, change)).start()
     return json_response(200, {"format": messages.FORMAT})
@@ -134,7 +152,8 @@ def _finish_leave(node: Node, change: Change) -> None:
 def _give_up(server: CollectiveServer, node: Node, request: Request) -> Response:
     """Put a learner out that gives up its join; its record goes when it has heard the answer."""
     member = member_of(node.store.read(), request.peer)
-    removed = member.role is Role.LEARNER and learner.evict(node, member)
+    joins = member.role is Role.LEARNER and member.fallback is None
+    removed = joins and learner.evict(node, member)
     if removed:
         threading.Timer(_LEAVE_PAUSE_SECONDS, _drop_learner, (node, member)).start()
     return json_response(200, {"format": messages.FORMAT, "removed": removed})
@@ -145,6 +164,13 @@ def _drop_learner(node: Node, member: MemberRecord) -> None:
         learner.drop(node, member)
     except CollectiveError as error:
         log.warning("whoever leads must drop a learner's record: %s name=%s", error, member.name)
+
+
+def _put_out(node: Node, name: str) -> None:
+    try:
+        removal.put_out(node, name, force=True, by=name)
+    except CollectiveError as error:
+        log.warning("a server that leaves must ask again: %s name=%s", error, name)
 
 
 def _hand_over(server: CollectiveServer, node: Node, request: Request) -> Response:
@@ -181,6 +207,27 @@ def _witness(server: CollectiveServer, node: Node, request: Request) -> Response
     return json_response(200, {"format": messages.FORMAT, **asdict(told)})
 
 
+def _relay(server: CollectiveServer, node: Node, request: Request) -> Response:
+    _only_full_member(server, node)
+    return relay(node, request)
+
+
+def _self(server: CollectiveServer, node: Node, request: Request) -> Response:
+    _only_full_member(server, node)
+    return services.tell_self(node, request)
+
+
+def _certify(server: CollectiveServer, node: Node, request: Request) -> Response:
+    _only_full_member(server, node)
+    return services.certify(node, request)
+
+
+def _learner(server: CollectiveServer, node: Node, request: Request) -> Response:
+    with server.gate.sponsoring(node.name):
+        _only_full_member(server, node)
+        return json_response(200, make_learner(node, request))
+
+
 _ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", messages.CHALLENGE): _challenge,
     ("POST", messages.CLAIM): _claim,
@@ -193,4 +240,7 @@ _ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", messages.CA_KEY): _ca_key,
     ("GET", messages.REVOKED): _revoked,
     ("GET", messages.WITNESS): _witness,
+    ("GET", messages.SELF): _self,
+    ("POST", messages.CERTIFY): _certify,
+    ("POST", messages.LEARNER): _learner,
 }

@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
 from collective import __version__
 from collective.daemon.access import objection
+from collective.daemon.backend import Backend, Frame, OwnEtcd, VotersEtcd
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.credentials import Credentials
 from collective.daemon.prober import Prober
 from collective.daemon.replica import Replica
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
-from collective.etcd.arguments import Files, Timing, etcd_arguments
-from collective.etcd.gateway import Gateway, Status, within
-from collective.etcd.process import EtcdProcess
+from collective.etcd.gateway import Status, within
 from collective.etcd.store import Store
-from collective.model.layout import Layout
 from collective.model.plan import Plan
 from collective.model.promise import Promise
 from collective.model.records import Change, MemberRecord
@@ -40,7 +36,7 @@ from collective.protocol.peer import Check, Peer, served_chain
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 1.0
-STOP_SECONDS = 8.0
+_RELAYED_BYTES = 64 << 20
 RESTART_SECONDS = 20.0
 _HANDOVER_SECONDS = 1.0
 _POLL_SECONDS = 0.02
@@ -50,16 +46,6 @@ _DOOR_SECONDS = 1.0
 def hex_id(member_id: int) -> str:
     """Return an etcd id as it is written everywhere, "" for none."""
     return f"{member_id:016x}" if member_id else ""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What stays the same over all lives of this server."""
-
-    layout: Layout
-    etcd: EtcdProcess
-    timing: Timing
-    listen: Sequence[str]
 
 
 class Node:
@@ -85,7 +71,11 @@ class Node:
         self._frame = frame
         self.plan = plan
         self.credentials = credentials
-        self.gateway = Gateway(Path(frame.layout.etcd_socket))
+        self._votes = plan.votes
+        self._backend: Backend = (
+            OwnEtcd(frame) if plan.votes else VotersEtcd(self._voters, self._relay_peer)
+        )
+        self.gateway = self._backend.gateway
         self.store = Store(self.gateway)
         listeners = [self._revoke, lambda view: on_view(self, view)]
         self.replica = Replica(self.store, listeners, remembered)
@@ -108,14 +98,24 @@ class Node:
         return self.plan.name
 
     @property
+    def stopping(self) -> threading.Event:
+        """Set when this life ends."""
+        return self._stopping
+
+    @property
     def failure(self) -> str | None:
         """Why etcd does not run, or None."""
-        return self._frame.etcd.failure
+        return self._backend.failure
+
+    @property
+    def votes(self) -> bool:
+        """Whether this server has an etcd of its own: it votes, or is a learner that is to."""
+        return self._votes
 
     @property
     def etcd_runs(self) -> bool:
         """Whether etcd is well, or is at least there, so that its port is its own."""
-        return self.failure is None or self._frame.etcd.pid is not None
+        return self._backend.runs
 
     def start(self, before_etcd: Callable[[], None] = lambda: None) -> None:
         """Start etcd and follow the store; returns at once.
@@ -124,7 +124,7 @@ class Node:
             before_etcd: is called when calls can be made, and nothing is served yet.
         """
         before_etcd()
-        self._start_etcd()
+        self._start_backend()
         self.prober.follow(self.replica.view.members.values())
         self.replica.start()
 
@@ -136,27 +136,24 @@ class Node:
         Raises:
             EtcdError: it does not take part again in so many seconds.
         """
+        if not self.votes:
+            return
         self.hand_over()
         # Raft needs no farewell from a follower, and etcd takes up to a second for its own, in
         # which writers here would wait.
-        self._frame.etcd.kill()
+        self._backend.kill()
         if self._stopping.is_set():
             return
-        self._start_etcd()
+        self._start_backend()
         if not self.wait_until(lambda status: bool(status.leader), seconds):
             raise EtcdError(
                 self.failure or f"etcd does not take part again after {seconds:.0f} s",
                 "see the log of collectived on this server",
             )
 
-    def _start_etcd(self) -> None:
-        layout, files = self._frame.layout, self.credentials
-        self._trusted_by_etcd = files.trusts
-        paths = Files(
-            layout.etcd_data, str(files.leaf_file), str(files.ca_file), str(files.crl_file)
-        )
-        arguments = etcd_arguments(self.plan, paths, self._frame.timing, self._frame.listen)
-        self._frame.etcd.start(arguments, Path(layout.etcd_log), self.plan.started)
+    def _start_backend(self) -> None:
+        self._trusted_by_etcd = self.credentials.trusts
+        self._backend.start(self.plan, self.credentials)
 
     def stop(self, hand_over: bool = True) -> None:
         """Hand leadership over if this server leads, and end etcd."""
@@ -165,11 +162,13 @@ class Node:
             self.hand_over()
         self.replica.stop()
         self.prober.stop()
-        self._frame.etcd.stop(STOP_SECONDS)
-        self.gateway.close()
+        self._backend.stop()
+        self._backend.close()
 
     def hand_over(self) -> None:
         """Give leadership to the voter that has the most of the log, if this server leads."""
+        if not self.votes:
+            return
         try:
             status = self.status()
             if status.leader != status.member_id:
@@ -206,7 +205,7 @@ class Node:
             if self.failure is not None:
                 raise EtcdError(self.failure) from error
             raise
-        self._frame.etcd.has_answered()
+        self._backend.has_answered()
         return status
 
     def wait_until(self, ready: Callable[[Status], bool], seconds: float) -> bool:
@@ -250,6 +249,13 @@ class Node:
         context = self.credentials.client_context
         return Peer(member.address, member.door_port, context, self._check(member.name))
 
+    def _voters(self) -> list[MemberRecord]:
+        return [m for n, m in self.replica.view.voters.items() if n != self.name]
+
+    def _relay_peer(self, member: MemberRecord) -> Peer:
+        context, check = self.credentials.client_context, self._check(member.name)
+        return Peer(member.address, member.door_port, context, check, _RELAYED_BYTES)
+
     def own_status(self) -> ServerStatus:
         """Return what this server says of itself to others."""
         errors: list[str] = []
@@ -265,7 +271,7 @@ class Node:
         return ServerStatus(
             name=self.name,
             release=__version__,
-            etcd_version=self._frame.etcd.binary.version_text,
+            etcd_version=self._frame.etcd.binary.version_text if self.votes else "",
             member_id=hex_id(status.member_id) if status else "",
             leader=hex_id(status.leader) if status else "",
             term=status.term if status else 0,
@@ -280,6 +286,7 @@ class Node:
             holds=tuple(sorted(keys.holds)),
             durable_term=self.durable.term if self.durable else 0,
             durable_index=self.durable.index if self.durable else 0,
+            nonvoting=not self.votes,
         )
 
     def look_at_door(self) -> None:
@@ -305,7 +312,8 @@ class Node:
     @property
     def keys(self) -> Keys:
         """What a re-keying needs to know of this server."""
-        return Keys(self._trusted_by_etcd, self.credentials.issuer, self.credentials.holds)
+        trusts = self._trusted_by_etcd if self.votes else self.credentials.trusts
+        return Keys(trusts, self.credentials.issuer, self.credentials.holds)
 
     def use_leaf(self, leaf_file: bytes) -> None:
         """Show another certificate from now on, in our own calls too."""
@@ -321,6 +329,8 @@ class Node:
         deadline = elapsed() + seconds
         if not self.replica.wait_for(revision, seconds):
             return False
+        if not self.votes:
+            return True  # the rest is about etcd's peer port
         if self._revoked != frozenset(self.replica.view.revoked):
             return False
         with self._cutting:

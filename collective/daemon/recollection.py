@@ -78,7 +78,9 @@ class Recollection:
             self._promises[name] = newest(self._promises.get(name), promise)
 
     def _prove_own(self) -> Promise | None:
-        """Find out what our etcd has on its disk; None when that is known already."""
+        """Find out what our etcd has on its disk; None where there is none."""
+        if not self._node.votes:
+            return None
         status = self._node.status(_PROOF_SECONDS)
         told = Promise(hex_id(status.member_id), status.term, status.index)
         known = self._node.durable

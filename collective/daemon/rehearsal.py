@@ -13,7 +13,7 @@ from typing import Any
 
 from collective.daemon.candidate import Candidate
 from collective.daemon.clock import epoch
-from collective.daemon.dialback import dial_back
+from collective.daemon.dialback import dial_back, knock
 from collective.daemon.node import Node
 from collective.daemon.quorum import strength_known
 from collective.errors import CollectiveError, EtcdError, QuorumError
@@ -39,7 +39,7 @@ def rehearse(node: Node, proof: Proof, candidate: Candidate) -> dict[str, Any]:
     name = proof.name
     try:
         claimed = judge(view.invitations.get(name), proof, epoch())
-        check_admission(view, name, claimed.role, node.name)
+        check_admission(view, name, node.name)
     except CollectiveError as error:
         why = "it needs a good invitation"
         findings = [
@@ -49,19 +49,22 @@ def rehearse(node: Node, proof: Proof, candidate: Candidate) -> dict[str, Any]:
         return {"findings": [finding.to_wire() for finding in findings]}
     until = f"the invitation for {name} is good for {claimed.expires - epoch():.0f} s"
     findings = [good("invitation", until), _addresses(view, candidate)]
-    findings += [_dialled_back(node, candidate, address) for address in candidate.addresses]
-    return {"findings": [f.to_wire() for f in findings], **prospect(node, view, candidate)}
+    votes = claimed.role is Role.VOTER
+    findings += [_dialled_back(node, candidate, a, votes) for a in candidate.addresses]
+    told = prospect(node, view, name, claimed.role)
+    return {"findings": [f.to_wire() for f in findings], **told}
 
 
-def prospect(node: Node, view: View, candidate: Candidate) -> dict[str, Any]:
-    """Return whom a joiner must be able to reach, and what it does to the quorum."""
+def prospect(node: Node, view: View, name: str, role: Role) -> dict[str, Any]:
+    """Return what a joiner is to be, whom it must be able to reach, and what that does."""
     members = [
         {"name": m.name, "address": m.address, "door_port": m.door_port, "peer_port": m.peer_port}
         for m in view.members.values()
         if m.role is Role.VOTER
     ]
-    told = forecast.with_voter(strength_known(node), candidate.name)
-    return {"members": members, "forecast": told.to_wire()}
+    foretell = forecast.with_voter if role is Role.VOTER else forecast.with_nonvoting
+    told = foretell(strength_known(node), name)
+    return {"members": members, "role": role.value, "forecast": told.to_wire()}
 
 
 def read_records(node: Node, name: str) -> View:
@@ -87,13 +90,13 @@ def _addresses(view: View, candidate: Candidate) -> Finding:
     return good("loopback", "loopback addresses and others are not mixed")
 
 
-def _dialled_back(node: Node, candidate: Candidate, address: str) -> Finding:
+def _dialled_back(node: Node, candidate: Candidate, address: str, votes: bool) -> Finding:
     try:
         dial_back(node.name, candidate, address)
+        if votes:
+            knock(node.name, candidate.name, address, candidate.peer_port)
     except CollectiveError as error:
         return problem("dial-back", error)
-    return good(
-        "dial-back",
-        f"{node.name} reaches {candidate.name} at {where(address, candidate.door_port)}, and its "
-        f"peer port {candidate.peer_port}",
-    )
+    port = f", and its peer port {candidate.peer_port}" if votes else ""
+    there = where(address, candidate.door_port)
+    return good("dial-back", f"{node.name} reaches {candidate.name} at {there}{port}")

@@ -23,7 +23,7 @@ from dataclasses import replace
 from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
 from collective.daemon.rekey import begin, invitations_of_old, new_authority, replace_lost
-from collective.daemon.renewal import gencert
+from collective.daemon.renewal import gencert, have_certified
 from collective.daemon.turn import turn
 from collective.errors import CollectiveError, InputError
 from collective.failpoints import Step, reached
@@ -116,7 +116,9 @@ class Rekeyer:
                 self._trust((*node.credentials.trusted_besides(pin), new), Step.REKEY_TRUST)
             if role is Role.VOTER and pin not in node.keys.holds:
                 self._take_key(new)
-        if rekey.phase is Phase.ISSUE and node.issue_with_next(pin):
+        if rekey.phase is Phase.ISSUE and not node.votes:
+            have_certified(node, pin)
+        elif rekey.phase is Phase.ISSUE and node.issue_with_next(pin):
             reached(Step.REKEY_SWAP)
             gencert(node)
             reached(Step.REKEY_ISSUE)
@@ -141,7 +143,7 @@ class Rekeyer:
             node.credentials.trust(wanted)
             node.prober.use(node.credentials.client_context)
             reached(step)
-        if node.keys.trusts != pins:
+        if node.votes and node.keys.trusts != pins:
             with turn(node, "re-keying", _TURN_SECONDS):
                 node.restart_etcd()
             reached(Step.REKEY_RESTART)

@@ -14,7 +14,8 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from collective.daemon.duties import finish
+from collective.daemon.changes import finish
+from collective.daemon.clock import epoch
 from collective.daemon.node import Node, hex_id
 from collective.daemon.quorum import needs_quorum
 from collective.daemon.rekey import is_wanted
@@ -22,7 +23,7 @@ from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedError
 from collective.failpoints import Step, reached
 from collective.model.names import natural_key
-from collective.model.records import Change, ChangeKind, MemberRecord
+from collective.model.records import Change, ChangeKind, MemberRecord, Role
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
 from collective.policy.membership import (
@@ -78,8 +79,8 @@ def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
         QuorumError: there is no quorum, or the removal would cost it.
     """
     with needs_quorum(node, f"delete {name}"):
-        change = begin_removal(node, name, force, by, rekey)
-        finish(node, change)
+        if not put_out(node, name, force, by, rekey):
+            finish(node, begin_removal(node, name, force, by, rekey))
     return _confirm(node, name)
 
 
@@ -92,13 +93,54 @@ def foretell(node: Node, name: str, force: bool) -> Forecast:
     with needs_quorum(node, f"delete {name}"):
         observed = node.observe()
     check_delete(observed, name, force)
-    check_no_change_under_way(observed.view)
-    _refuse_half_member(observed.view.members[name])
+    if _may_be_in_etcd(observed.view.members[name]):
+        check_no_change_under_way(observed.view)
+        _refuse_half_member(observed.view.members[name])
     if name == node.name:
         _who_removes_us(observed)
     if name not in observed.voters:
         return forecast.without_nonvoting(observed.strength(), name)
     return forecast.without_voter(observed.strength(), name, name in observed.answering)
+
+
+def put_out(node: Node, name: str, force: bool, by: str, rekey: bool = False) -> bool:
+    """Remove a member that etcd has none of: it does not vote, or never got that far.
+
+    That changes no quorum, so it is one transaction. One that voted before may have kept the CA's
+    key; then the last change of the voters is replaced by this one, which wants a re-keying.
+
+    Returns:
+        False, and nothing was changed, if etcd has or may have a member of that name.
+
+    Raises:
+        InputError, RefusedError, QuorumError: as ``delete``.
+    """
+
+    def attempt() -> bool | None:
+        observed = node.observe()
+        member = observed.view.members.get(name)
+        if member is None or _may_be_in_etcd(member):
+            return False
+        check_delete(observed, name, force)
+        change: Change | None = None
+        if rekey and member.held_key:
+            check_no_change_under_way(observed.view)
+            change = Change(ChangeKind.REMOVE, name, "", by, done=True, rekey=True)
+        return node.store.put_out(observed.view, member, epoch(), change) or None
+
+    known = node.replica.view.members.get(name)
+    if known is None or _may_be_in_etcd(known):
+        return False
+    done = until_written(f"delete {name}", attempt)
+    if done:
+        log.info("removed name=%s", name)
+        reached(Step.DELETE_NONVOTING)
+    return done
+
+
+def _may_be_in_etcd(member: MemberRecord) -> bool:
+    joins = member.role is Role.LEARNER and member.target is Role.VOTER
+    return bool(member.member_id) or member.role is Role.VOTER or joins
 
 
 def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = False) -> Change:
@@ -117,7 +159,7 @@ def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = Fal
         check_no_change_under_way(observed.view)
         member = observed.view.members[name]
         _refuse_half_member(member)
-        _take_leadership_from(node, member)
+        take_leadership_from(node, member)
         # A re-keying that the last removal wanted, and that nobody has begun yet, is still wanted.
         wanted = (rekey and member.held_key) or (under_way is not None and under_way.rekey)
         change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False, rekey=wanted)
@@ -136,7 +178,7 @@ def _refuse_half_member(member: MemberRecord) -> None:
         )
 
 
-def _take_leadership_from(node: Node, member: MemberRecord) -> None:
+def take_leadership_from(node: Node, member: MemberRecord) -> None:
     """Have a leader that is to be removed hand over first: writes go on, and so do we.
 
     A leader that is removed takes the news of its own removal with it; the others would only

@@ -1,4 +1,4 @@
-"""A new certificate for this server, from the CA in use.
+"""A new certificate for this server, from the CA in use: made here, or by a voter.
 
 Invariants:
   * A certificate is written down before it is used, so no member refuses it. The exception is a
@@ -11,18 +11,49 @@ import logging
 from dataclasses import replace
 from datetime import datetime
 
+from collective.daemon import voters
 from collective.daemon.clock import epoch, utc_now
 from collective.daemon.credentials import Credentials, is_valid
 from collective.daemon.node import Node
 from collective.daemon.quorum import needs_quorum
 from collective.daemon.retries import until_written
-from collective.errors import RefusedError
+from collective.errors import ProtocolError, RefusedError
 from collective.failpoints import Step, reached
 from collective.model.names import certified_addresses
+from collective.pki import make_request, new_key, read_leaf
+from collective.protocol import messages
 
 log = logging.getLogger(__name__)
 
 _SYNC_SECONDS = 3.0
+_CERTIFY_SECONDS = 10.0
+
+
+def have_certified(node: Node, issuer: str = "") -> None:
+    """Get a certificate from a voter, which writes it down before it answers.
+
+    Args:
+        node: this server, which has not the CA's key.
+        issuer: pin (hex) of the CA that it must be from, "" for whichever is in use.
+
+    Raises:
+        QuorumError: no voter answers.
+        RefusedError: none of them issues with that CA yet.
+    """
+    key = new_key()
+    csr = make_request(key, node.name).decode()
+    body = {"format": messages.FORMAT, "csr": csr, "issuer": issuer}
+    raw = voters.ask(node, "POST", messages.CERTIFY, body, _CERTIFY_SECONDS)
+    messages.check_format(raw)
+    leaf = messages.text(raw, "leaf", 1 << 16).encode()
+    info = read_leaf(leaf)
+    if info.name != node.name:
+        raise ProtocolError(f"a certificate came for {info.name}, not for {node.name}")
+    node.replica.wait_for(int(raw.get("revision", 0)), _SYNC_SECONDS)
+    node.use_leaf(key + leaf + messages.text(raw, "ca", 1 << 16).encode())
+    reached(Step.CERTIFIED_USE)
+    node.look_at_door()
+    log.info("new certificate serial=%s ends=%s", info.serial, info.not_after)
 
 
 def gencert(node: Node, now: datetime | None = None) -> None:
@@ -33,8 +64,12 @@ def gencert(node: Node, now: datetime | None = None) -> None:
 
     Raises:
         QuorumError: there is no quorum to write it down.
-        RefusedError: this server does not hold the CA's key, or is not a member.
+        RefusedError: this server is not a member.
     """
+    if not node.credentials.holds_ca_key:
+        with needs_quorum(node, "make a certificate"):
+            have_certified(node)
+        return
     addresses = certified_addresses([node.plan.address, *node.credentials.leaf.addresses])
     leaf_file, info = node.credentials.new_leaf(addresses, now or utc_now())
 

@@ -18,7 +18,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from collective.daemon import credentials, lives
+from collective.daemon import changeover, credentials, lives
+from collective.daemon.backend import Frame
 from collective.daemon.clock import elapsed, epoch, utc_now
 from collective.daemon.credentials import Credentials
 from collective.daemon.cutter import Cutter
@@ -26,7 +27,7 @@ from collective.daemon.duties import Duties
 from collective.daemon.gate import Gate
 from collective.daemon.hearing import Hearing
 from collective.daemon.idle import idle_error
-from collective.daemon.node import Frame, Node, hex_id
+from collective.daemon.node import Node, hex_id
 from collective.daemon.recollection import Recollection
 from collective.daemon.rekeyer import Rekeyer
 from collective.daemon.renewal import reissue_invalid
@@ -159,16 +160,16 @@ class CollectiveServer:
         # Before the node: whoever watches takes one for the other's.
         self._hearing = Hearing(node)
         self.node = node
-        self._workers = (
-            Duties(node, self.settings.learner_timeout),
-            Rekeyer(node),
-            Cutter(node),
-        )
+        self._workers = (Rekeyer(node),)
+        if node.votes:
+            duties = Duties(node, self.settings.learner_timeout)
+            self._workers = (duties, Rekeyer(node), Cutter(node))
         self.recollection = Recollection(node, self.state)
         node.start(partial(learn_revocations, node))
         for worker in (*self._workers, self.recollection):
             worker.start()
-        threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()
+        if node.votes:
+            threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()
 
     def settle(self) -> None:
         """Wait for a change of life that is under way to end."""
@@ -286,7 +287,9 @@ class CollectiveServer:
     def _etcd_ended(self) -> None:
         """Handle an etcd that ended with code 0 by itself, which a removed member's does."""
         node = self.node
-        if node is not None and not self.stopped.is_set():
+        if node is None or self.stopped.is_set():
+            return
+        if changeover.is_removed(self, node):
             self._try_to_rest(node, "etcd says so")
 
     def leave_life(self, node: Node, why: str) -> None:

@@ -193,7 +193,7 @@ def _state(
         status, error = answer.status, answer.error
     if record.role is Role.LEARNER:
         return "learner", status, error
-    well = status.healthy if proven else bool(status.member_id)
+    well = status.healthy if proven else status.runs
     return ("active" if well else "degraded"), status, error
 
 
@@ -206,23 +206,25 @@ def _member(
     top: int,
 ) -> dict[str, Any]:
     known = status is not None
+    # Of a server that does not vote these would be the numbers of a voter.
+    etcd = None if status is not None and status.nonvoting else status
     return {
         "name": record.name,
         "id": record.member_id,
         "role": record.role.value,
         "state": state,
-        "leads": known and record.member_id == leader,
+        "leads": known and bool(leader) and record.member_id == leader,
         "address": record.address,
         "door_port": record.door_port,
         "peer_port": record.peer_port,
-        "raft_term": status.term if status else None,
-        "raft_index": status.index if status else None,
-        "raft_applied": status.applied if status else None,
-        "raft_durable": status.durable_index if status else None,
-        "lag": max(0, top - status.applied) if status else None,
+        "raft_term": etcd.term if etcd else None,
+        "raft_index": etcd.index if etcd else None,
+        "raft_applied": etcd.applied if etcd else None,
+        "raft_durable": etcd.durable_index if etcd else None,
+        "lag": max(0, top - etcd.applied) if etcd else None,
         "release": status.release if status else None,
-        "etcd_version": status.etcd_version if status else None,
-        "database_bytes": status.db_size if status else None,
+        "etcd_version": etcd.etcd_version if etcd else None,
+        "database_bytes": etcd.db_size if etcd else None,
         "certificate_ends": status.certificate_ends if status else None,
         "errors": [*(status.errors if status else ()), *([error] if error else ())],
     }

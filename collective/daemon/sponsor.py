@@ -13,15 +13,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from collective import __version__
+from collective.daemon.arrivals import take_in
 from collective.daemon.candidate import Candidate
-from collective.daemon.clock import elapsed, epoch, utc_now
-from collective.daemon.dialback import dial_back
-from collective.daemon.learner import add, check_claim, others_turn
+from collective.daemon.clock import epoch, utc_now
+from collective.daemon.dialback import dial_back, knock
+from collective.daemon.learner import add, check_claim, others_turn, wait_for_turn
 from collective.daemon.node import Node, hex_id
 from collective.daemon.rehearsal import prospect, read_records, rehearse
 from collective.daemon.retries import until_written
@@ -41,8 +42,6 @@ log = logging.getLogger(__name__)
 
 _NONCE = "enrollment nonce"
 _ADMITTED = "enrollment admitted"
-_TURN_SECONDS = 5.0
-_TURN_POLL_SECONDS = 0.03
 _MOST_ADDRESSES = 16
 
 
@@ -83,17 +82,17 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
     signature = messages.octets(raw, "signature")
     proof = Proof(
         candidate.name,
-        candidate.role.value,
+        candidate.asked,
         statement.csr_key_id,
         lambda key: verify_enrollment(bytes.fromhex(key), statement, signature),
     )
     if raw.get("dry_run") is True:
         return {"format": messages.FORMAT, **rehearse(node, proof, candidate)}
-    view = _claimed(node, proof, candidate)
+    view, role = _claimed(node, proof, candidate)
     reached(Step.SPONSOR_CLAIM)
-    request.memory[_ADMITTED] = candidate
+    request.memory[_ADMITTED] = replace(candidate, role=role)
     log.info("an invitation was claimed name=%s from=%s", candidate.name, request.peer.address)
-    return {"format": messages.FORMAT, **prospect(node, view, candidate)}
+    return {"format": messages.FORMAT, **prospect(node, view, candidate.name, role)}
 
 
 def _candidate(raw: Mapping[str, Any], fingerprint: str) -> Candidate:
@@ -103,14 +102,11 @@ def _candidate(raw: Mapping[str, Any], fingerprint: str) -> Candidate:
         raise ProtocolError("a proof has no good 'addresses'")
     if not all(isinstance(a, str) and is_ip_address(a) for a in addresses):
         raise ProtocolError("a proof has an address that is no IP address")
-    try:
-        role = Role(messages.text(raw, "role"))
-    except ValueError:
-        raise ProtocolError("a proof asks for an unknown role") from None
     csr = messages.text(raw, "csr").encode()
     return Candidate(
         parse_server_name(messages.text(raw, "name")),
-        role,
+        None,
+        messages.text(raw, "role", 32),
         csr,
         request_key_id(csr),
         tuple(addresses),
@@ -123,7 +119,7 @@ def _candidate(raw: Mapping[str, Any], fingerprint: str) -> Candidate:
 def _statement(candidate: Candidate, nonce: str) -> EnrollmentStatement:
     return EnrollmentStatement(
         name=candidate.name,
-        role=candidate.role.value,
+        role=candidate.asked,
         server_fingerprint=candidate.fingerprint,
         nonce=nonce,
         csr_key_id=candidate.csr_key_id,
@@ -134,14 +130,15 @@ def _statement(candidate: Candidate, nonce: str) -> EnrollmentStatement:
     )
 
 
-def _claimed(node: Node, proof: Proof, candidate: Candidate) -> View:
-    def attempt() -> View | None:
+def _claimed(node: Node, proof: Proof, candidate: Candidate) -> tuple[View, Role]:
+    def attempt() -> tuple[View, Role] | None:
         view = read_records(node, proof.name)
         invitation = view.invitations.get(proof.name)
         claimed = judge(invitation, proof, epoch())
-        check_admission(view, proof.name, claimed.role, node.name)
+        check_admission(view, proof.name, node.name)
         check_addresses(view, proof.name, candidate.addresses)
-        return view if claimed == invitation or node.store.claim(view, claimed) else None
+        written = claimed == invitation or node.store.claim(view, claimed)
+        return (view, claimed.role) if written else None
 
     return until_written(f"take in {proof.name}", attempt)
 
@@ -159,12 +156,16 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
     if not isinstance(candidate, Candidate):
         raise ProtocolError("a server wants to be admitted without a claim")
     check_claim(node.store.read(), candidate)
-    yield from _wait_for_turn(node, candidate)
-    if others_turn(node, candidate):
-        yield {"step": messages.BUSY}
-        return
+    votes = candidate.role is Role.VOTER
+    if votes:
+        yield from wait_for_turn(node, candidate.url)
+        if others_turn(node, candidate.url):
+            yield {"step": messages.BUSY}
+            return
     for address in candidate.addresses:
         dial_back(node.name, candidate, address)
+        if votes:
+            knock(node.name, candidate.name, address, candidate.peer_port)
         yield {"step": "dial-back", "address": where(address, candidate.door_port)}
     reached(Step.SPONSOR_DIAL_BACK)
     authority = node.credentials.authority()
@@ -173,30 +174,23 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
     leaf = authority.issue(candidate.csr, candidate.name, addresses, utc_now())
     reached(Step.SPONSOR_ISSUE)
     yield {"step": "issue"}
+    given = {
+        "format": messages.FORMAT,
+        "leaf": leaf.decode(),
+        "ca": node.credentials.ca_pem.decode(),
+        "crl": node.credentials.crl().hex(),
+        "cluster_token": node.plan.cluster_token,
+    }
+    if not votes:
+        view = take_in(node, candidate, read_leaf(leaf))
+        yield {"step": "record"}
+        yield {"result": {**given, "view": view.to_json(node.plan.cluster_token)}}
+        return
     added = add(node, candidate, read_leaf(leaf))
     if added is None:
         yield {"step": messages.BUSY}
         return
     member_id, initial_cluster = added
     yield {"step": "add", "member_id": hex_id(member_id)}
-    yield {
-        "result": {
-            "format": messages.FORMAT,
-            "leaf": leaf.decode(),
-            "ca": node.credentials.ca_pem.decode(),
-            "crl": node.credentials.crl().hex(),
-            "member_id": hex_id(member_id),
-            "initial_cluster": initial_cluster,
-            "cluster_token": node.plan.cluster_token,
-        }
-    }
-
-
-def _wait_for_turn(node: Node, candidate: Candidate) -> Iterator[dict[str, Any] | None]:
-    """Wait for a moment while another server is taken in, which mostly takes no longer."""
-    deadline = elapsed() + _TURN_SECONDS
-    told = False
-    while elapsed() < deadline and others_turn(node, candidate):
-        yield None if told else {"step": "wait"}
-        told = True
-        threading.Event().wait(_TURN_POLL_SECONDS)
+    etcd = {"member_id": hex_id(member_id), "initial_cluster": initial_cluster}
+    yield {"result": {**given, **etcd}}

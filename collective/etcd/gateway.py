@@ -1,11 +1,13 @@
-"""etcd's JSON gateway over its unix socket, as etcd3gw speaks it.
+"""etcd's JSON gateway: the calls that this project makes, and the way to our own etcd.
+
+``EtcdCalls`` has the calls, whatever carries them; ``Gateway`` carries them over the unix socket
+of the etcd here, as etcd3gw speaks it. Another carrier is ``collective.daemon.remote``.
 
 It decides nothing and retries nothing: a membership call that failed may have happened, so the
 caller reads the state again (kubeadm issue 3317).
 
 Invariants:
   * Every call has a deadline.
-  * Neither proxies nor a CA bundle from the environment are obeyed.
   * An error of etcd3gw or requests leaves this module as an EtcdError, decided on the message
     (etcd3gw maps every 503 to one class, and etcd 3.6 answers 400 where 3.4 answers 412).
 """
@@ -13,26 +15,42 @@ Invariants:
 from __future__ import annotations
 
 import base64
-import contextvars
 import json
-import socket
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import requests
-import requests.adapters
-import urllib3.connection
-import urllib3.connectionpool
+import urllib3
 from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import ConnectionFailedError, ConnectionTimeoutError, Etcd3Exception
 
 from collective.errors import EtcdError, EtcdUnavailableError
+from collective.etcd.session import (
+    DEFAULT_SECONDS,
+    ResponseLines,
+    UnixSession,
+    seconds_allowed,
+    within,
+)
 
-DEFAULT_SECONDS = 5.0
-_deadline: contextvars.ContextVar[float] = contextvars.ContextVar("deadline")
+__all__ = [
+    "DEFAULT_SECONDS",
+    "EtcdCalls",
+    "EtcdMember",
+    "Gateway",
+    "KeyValue",
+    "Lines",
+    "Put",
+    "Status",
+    "encode",
+    "key_value",
+    "prefix_end",
+    "seconds_allowed",
+    "within",
+]
 
 
 @dataclass(frozen=True)
@@ -78,71 +96,6 @@ class KeyValue:
     lease: int
 
 
-class _UnixConnection(urllib3.connection.HTTPConnection):
-    """An HTTP connection to the socket file."""
-
-    def __init__(self, path: str, timeout: Any = None) -> None:
-        super().__init__("etcd", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect, with the deadline of the call."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        timeout = self.timeout
-        sock.settimeout(timeout if isinstance(timeout, int | float) else DEFAULT_SECONDS)
-        try:
-            sock.connect(self._path)
-        except OSError as error:
-            sock.close()
-            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
-        self.sock = sock
-
-
-class _UnixPool(urllib3.connectionpool.HTTPConnectionPool):
-    def __init__(self, path: str) -> None:
-        super().__init__("etcd", maxsize=16, block=False)
-        self._path = path
-
-    def _new_conn(self) -> Any:
-        return _UnixConnection(self._path, timeout=self.timeout.connect_timeout)
-
-
-class _UnixAdapter(requests.adapters.HTTPAdapter):
-    def __init__(self, path: str) -> None:
-        self._unix_pool = _UnixPool(path)
-        super().__init__()
-
-    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> Any:
-        return self._unix_pool
-
-    def close(self) -> None:
-        self._unix_pool.close()
-        super().close()
-
-
-class _Session(requests.Session):
-    """A session that only knows the socket, and takes its timeout from the call's deadline."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.mount("http://", _UnixAdapter(path))
-
-    def request(self, method: Any, url: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        kwargs["timeout"] = _deadline.get(DEFAULT_SECONDS)
-        return super().request(method, url, **kwargs)
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Give every call of the block this deadline, in seconds."""
-    token = _deadline.set(max(seconds, 0.001))
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
-
-
 def encode(text: str | bytes) -> str:
     """Return base64, as the gateway wants keys and values."""
     raw = text.encode("ascii") if isinstance(text, str) else text
@@ -154,17 +107,23 @@ def prefix_end(prefix: str) -> str:
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
-class Gateway:
-    """The calls that this project makes to its own etcd."""
+class Lines(Protocol):
+    """A stream of lines; iterating raises EtcdUnavailableError when it breaks off."""
 
-    def __init__(self, socket_path: Path) -> None:
-        self._session = _Session(str(socket_path))
-        self._client = Etcd3Client("etcd", 1, session=self._session, api_path="/v3/")
+    def __iter__(self) -> Iterator[bytes]: ...
 
     def close(self) -> None:
-        """Close the pooled connections."""
-        self._session.close()
+        """End it, also while another thread waits for a line."""
 
+
+class EtcdCalls(ABC):
+    """The calls that this project makes to etcd, over whatever carries them."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all connections."""
+
+    @abstractmethod
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make one call.
 
@@ -177,17 +136,19 @@ class Gateway:
                 happened.
             EtcdError: etcd answered with an error.
         """
-        try:
-            answer = self._client.post(self._client.get_url(path), json=body)
-        except ConnectionTimeoutError as error:
-            raise EtcdUnavailableError("etcd did not answer in time") from error
-        except ConnectionFailedError as error:
-            raise EtcdUnavailableError(f"etcd: {_reason(error)}") from error
-        except Etcd3Exception as error:
-            raise EtcdError(f"etcd: {_reason(error)}") from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-            raise EtcdUnavailableError(f"etcd broke off: {type(error).__name__}") from error
-        return answer if isinstance(answer, dict) else {}
+
+    @abstractmethod
+    def lines(self, path: str, body: Mapping[str, Any], seconds: float) -> Lines:
+        """Make a call whose answer is a line for each message, until one side ends it.
+
+        Args:
+            path: below ``/v3``.
+            body: the JSON request.
+            seconds: silence for so long breaks it off.
+
+        Raises:
+            EtcdUnavailableError: no answer.
+        """
 
     def status(self) -> Status:
         """Return what this etcd says of itself."""
@@ -286,17 +247,48 @@ class Gateway:
                 "start_revision": str(revision),
             }
         }
+        stream = self.lines("/watch", body, read_seconds)
         try:
-            # Only the call itself is in the block: what this generator's caller does between two
-            # results has deadlines of its own.
-            with within(read_seconds):
-                response = self._session.post(
-                    self._client.get_url("/watch"), json=body, stream=True
-                )
-            with response:
-                for line in response.iter_lines():
-                    if line:
-                        yield _watch_result(line)
+            for line in stream:
+                if line:
+                    yield _watch_result(line)
+        finally:
+            stream.close()
+
+
+class Gateway(EtcdCalls):
+    """The calls to the etcd of this server, over its socket."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._session = UnixSession(str(socket_path))
+        self._client = Etcd3Client("etcd", 1, session=self._session, api_path="/v3/")
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._session.close()
+
+    def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make one call, see ``EtcdCalls``."""
+        try:
+            answer = self._client.post(self._client.get_url(path), json=body)
+        except ConnectionTimeoutError as error:
+            raise EtcdUnavailableError("etcd did not answer in time") from error
+        except ConnectionFailedError as error:
+            raise EtcdUnavailableError(f"etcd: {_reason(error)}") from error
+        except Etcd3Exception as error:
+            raise EtcdError(f"etcd: {_reason(error)}") from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            raise EtcdUnavailableError(f"etcd broke off: {type(error).__name__}") from error
+        return answer if isinstance(answer, dict) else {}
+
+    def lines(self, path: str, body: Mapping[str, Any], seconds: float) -> Lines:
+        """Make a call that is answered line by line, see ``EtcdCalls``."""
+        try:
+            # Only the call itself is in the block: what is done between two lines has deadlines
+            # of its own.
+            with within(seconds):
+                url = self._client.get_url(path)
+                return ResponseLines(self._session.post(url, json=body, stream=True))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise EtcdUnavailableError(f"the watch broke off: {type(error).__name__}") from error
 

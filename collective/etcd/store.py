@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from collective.errors import EtcdError
-from collective.etcd.gateway import Gateway, Put, key_value, within
+from collective.etcd.gateway import EtcdCalls, Put, key_value, within
 from collective.model.records import (
     Change,
     Invitation,
@@ -45,7 +45,7 @@ _WATCH_SILENCE_SECONDS = 300.0
 class Store:
     """The records of the collective, over one gateway."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: EtcdCalls) -> None:
         self._gateway = gateway
 
     def read(self, seconds: float = READ_SECONDS) -> View:
@@ -136,10 +136,26 @@ class Store:
         unchanged = (key, invitation_key(member.name), CHANGE_KEY)
         return self._write(view, unchanged, {key: member} | _revoked(member.name, revoke, when))
 
-    def begin_change(self, view: View, change: Change) -> bool:
-        """Begin a change of the voters; False if another has, or a record changed, meanwhile."""
+    def begin_change(self, view: View, change: Change, member: MemberRecord | None = None) -> bool:
+        """Begin a change of the voters, and note it in the record of the member concerned.
+
+        Returns:
+            False if another one has begun, or a record changed, meanwhile.
+        """
         unchanged = (CHANGE_KEY, *(member_key(name) for name in view.members))
-        return self._write(view, unchanged, {CHANGE_KEY: change})
+        puts: dict[str, Record] = {CHANGE_KEY: change}
+        if member is not None:
+            puts[member_key(member.name)] = member
+        return self._write(view, unchanged, puts)
+
+    def put_learner(self, view: View, member: MemberRecord) -> bool:
+        """Write the record of a member that becomes a learner.
+
+        Returns:
+            False if its record, or the change of the voters, is not what the view says any more.
+        """
+        key = member_key(member.name)
+        return self._write(view, (key, CHANGE_KEY), {key: member})
 
     def finish_removal(self, view: View, change: Change, when: float) -> bool:
         """End a removal: its record done, certificates revoked, member and invitation gone.
@@ -185,6 +201,42 @@ class Store:
         unchanged = (REKEY_KEY, *(member_key(name) for name in view.members))
         deletes = tuple(invitation_key(name) for name in ended)
         return self._write(view, unchanged, {REKEY_KEY: rekey}, deletes=deletes)
+
+    def finish_demotion(self, view: View, change: Change) -> bool:
+        """End a demotion: its record done, and that of a member that does not vote.
+
+        Args:
+            view: a view in which the change is under way.
+            change: that change.
+        """
+        member = view.members.get(change.name)
+        puts: dict[str, Record] = {CHANGE_KEY: replace(change, done=True)}
+        if member is not None and member.member_id == change.member_id:
+            puts[member_key(change.name)] = member.as_nonvoting()
+        return self._write(view, (CHANGE_KEY, member_key(change.name)), puts)
+
+    def put_out(
+        self, view: View, member: MemberRecord, when: float, change: Change | None
+    ) -> bool:
+        """Drop the record of a member that etcd has none of, its invitation and certificates.
+
+        Args:
+            view: what the decision was made on.
+            member: whom to drop.
+            when: seconds since the epoch.
+            change: what to write down as the last change of the voters, None to leave that.
+
+        Returns:
+            False when the record, or the last change, is not what the view says any more.
+        """
+        key = member_key(member.name)
+        puts = _revoked(member.name, member.serials, when)
+        unchanged: tuple[str, ...] = (key,)
+        if change is not None:
+            puts[CHANGE_KEY] = change
+            unchanged = (key, CHANGE_KEY)
+        deletes = (key, invitation_key(member.name))
+        return self._write(view, unchanged, puts, deletes=deletes)
 
     def take_turn(self, view: View, turn: Turn, seconds: int) -> bool:
         """Take the turn to restart etcd, for so many seconds at most; False if another has it."""

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from collective.errors import ProtocolError
+from collective.model.records import Role
 from collective.model.typed import fields_of
 
 FORMAT = 1
@@ -49,6 +52,8 @@ class Plan:
         reason: for a removed server, why it rests.
         joined_by: public key (hex) of the token that this server came in with, or "".
         aside: where data that was replaced has gone, newest last.
+        role: what it is, or is to be when it has joined: voter or nonvoting.
+        fallback: what it goes back to if it is given up as a learner; None: it is put out.
     """
 
     mode: Mode
@@ -65,6 +70,13 @@ class Plan:
     reason: str = ""
     joined_by: str = ""
     aside: tuple[str, ...] = ()
+    role: Role = Role.VOTER
+    fallback: Role | None = None
+
+    @property
+    def votes(self) -> bool:
+        """Whether it has an etcd of its own, be it as a learner: one that votes, or is to."""
+        return self.role is Role.VOTER
 
     @property
     def former_data(self) -> str:
@@ -73,7 +85,13 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the text of the state file."""
-        fields = {**asdict(self), "mode": self.mode.value, "aside": list(self.aside)}
+        fields = {
+            **asdict(self),
+            "mode": self.mode.value,
+            "aside": list(self.aside),
+            "role": self.role.value,
+            "fallback": None if self.fallback is None else self.fallback.value,
+        }
         return json.dumps({"format": FORMAT, **fields}, indent=1, sort_keys=True) + "\n"
 
     @classmethod
@@ -91,6 +109,16 @@ class Plan:
                     f"{FORMAT}",
                     "a newer release wrote it: install that release again",
                 )
-            return cls(**{**fields_of(cls, raw), "mode": Mode(raw["mode"])})
+            values = fields_of(cls, raw)
+            return cls(**{**values, **_enums(values)})
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ProtocolError(f"the state file is broken: {error!r}") from None
+
+
+def _enums(values: Mapping[str, Any]) -> dict[str, Any]:
+    fallback = values.get("fallback")
+    return {
+        "mode": Mode(values["mode"]),
+        "role": Role(values.get("role", Role.VOTER.value)),
+        "fallback": None if fallback is None else Role(fallback),
+    }

@@ -92,6 +92,12 @@ class MemberRecord:
         """The URL of its etcd's peer door."""
         return peer_url(self.address, self.peer_port)
 
+    def as_nonvoting(self) -> MemberRecord:
+        """Return the record of this server when it has no etcd, and is not to get one."""
+        return replace(
+            self, role=Role.NONVOTING, target=Role.NONVOTING, fallback=None, member_id=""
+        )
+
     def certified(self, serial: str, fingerprint: str) -> tuple[MemberRecord, tuple[str, ...]]:
         """Add a certificate.
 

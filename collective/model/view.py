@@ -38,7 +38,7 @@ _UNREADABLE = (
 )
 PREFIX = "collective/v1/"
 _MEMBERS = PREFIX + "members/"
-_INVITATIONS = PREFIX + "invitations/"
+INVITATIONS = PREFIX + "invitations/"
 _REVOKED = PREFIX + "revoked/"
 CHANGE_KEY = PREFIX + "change"
 REKEY_KEY = PREFIX + "rekey"
@@ -52,7 +52,7 @@ def member_key(name: str) -> str:
 
 def invitation_key(name: str) -> str:
     """Return the key of the invitation for a server."""
-    return _INVITATIONS + name
+    return INVITATIONS + name
 
 
 def revoked_key(serial: str) -> str:
@@ -100,7 +100,7 @@ class View:
     @cached_property
     def invitations(self) -> Mapping[str, Invitation]:
         """Pending invitations by the invited name."""
-        return self._all(Invitation, _INVITATIONS)
+        return self._all(Invitation, INVITATIONS)
 
     @cached_property
     def revoked(self) -> Mapping[str, Revocation]:

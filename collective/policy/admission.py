@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from collective.errors import InvitationError
 from collective.model.records import Invitation
 
+#: A joiner need not know what its token makes of it.
+AS_INVITED = "invited"
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -21,7 +24,7 @@ class Proof:
 
     Attributes:
         name: the name it wants to be known by.
-        role: the role that it asks for, as text.
+        role: the role that it asks for, as text; ``AS_INVITED`` leaves it to the invitation.
         csr_key_id: SHA-256 (hex) of the public key in its CSR.
         signed_by: tells whether the statement about this very connection was signed by the
             private half of a public key (hex).
@@ -64,7 +67,7 @@ def judge(invitation: Invitation | None, proof: Proof, now: float) -> Invitation
         )
     if invitation.claimed_by not in (None, proof.csr_key_id):
         raise InvitationError(f"the invitation for {name} was claimed by another server", again)
-    if invitation.role.value != proof.role:
+    if proof.role not in (AS_INVITED, invitation.role.value):
         raise InvitationError(
             f"the invitation for {name} is for a {invitation.role.value}, not a {proof.role}"
         )

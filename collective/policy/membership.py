@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from collective.errors import InputError, QuorumError, RefusedError
-from collective.model.records import Role
+from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 
 
@@ -80,7 +80,7 @@ def check_invite(view: View, name: str, here: str) -> None:
             f"cannot invite {name}: {here} has not finished to start", "try again in a second"
         )
     member = view.members.get(name)
-    if member is not None and member.role is not Role.LEARNER:
+    if member is not None and (member.role is not Role.LEARNER or member.fallback is not None):
         raise RefusedError(
             f"cannot invite {name}: it is a member of this collective",
             f"if {name} was lost and installed anew, run 'collective invite --replace {name}'; "
@@ -101,10 +101,7 @@ def check_delete(observed: Observed, name: str, force: bool) -> None:
         RefusedError: it is the last voter, it is live, or another change is under way.
         QuorumError: too few voters would answer.
     """
-    members = observed.view.members
-    if name not in members:
-        known = ", ".join(sorted(members))
-        raise InputError(f"cannot delete {name}: no such member", f"the members are: {known}")
+    _require_member(observed, name, "delete")
     if not observed.voters - {name}:
         raise RefusedError(
             f"cannot delete {name}: it is the only voter of its collective",
@@ -118,14 +115,89 @@ def check_delete(observed: Observed, name: str, force: bool) -> None:
     _check_strength(observed, name)
 
 
-def _check_strength(observed: Observed, name: str) -> None:
+def check_promote(observed: Observed, name: str) -> None:
+    """Refuse to make a voter of a server that is none to be, or at a bad time.
+
+    With k of n voters answering and k a quorum, k+1 of n+1 is one again: so a promotion of a
+    server that answers cannot cost it.
+
+    Args:
+        observed: records and who answers.
+        name: the server to promote.
+
+    Raises:
+        InputError: there is no such member.
+        RefusedError: it is still being taken in, does not answer, or a change is under way.
+        QuorumError: there is no quorum to begin with.
+    """
+    member = _require_member(observed, name, "promote")
+    if member.role is Role.LEARNER and member.fallback is None:
+        raise RefusedError(
+            f"cannot promote {name}: it is just being taken in", "try again when it is a member"
+        )
+    if member.role is Role.NONVOTING and name not in observed.answering:
+        raise RefusedError(f"cannot promote {name}: it does not answer", f"start {name} first")
+    check_no_change_under_way(observed.view)
+    _check_holds(observed, f"promote {name}")
+
+
+def check_demote(observed: Observed, name: str) -> None:
+    """Refuse to take the vote of a server where that must not be (promise P1).
+
+    Args:
+        observed: records and who answers.
+        name: the server to demote.
+
+    Raises:
+        InputError: there is no such member.
+        RefusedError: it is the last voter, is still being taken in, or does not answer.
+        QuorumError: too few voters would answer.
+    """
+    member = _require_member(observed, name, "demote")
+    if member.role is Role.LEARNER:
+        raise RefusedError(
+            f"cannot demote {name}: it is just becoming a voter", "try again when it is one"
+        )
+    if not observed.voters - {name}:
+        raise RefusedError(
+            f"cannot demote {name}: it is the only voter of its collective",
+            "'collective promote' another server first",
+        )
+    if name not in observed.answering:
+        raise RefusedError(
+            f"cannot demote {name}: it does not answer",
+            f"start it, or if it is lost, run 'collective delete {name}'",
+        )
+    _check_strength(observed, name, "demote")
+
+
+def _require_member(observed: Observed, name: str, doing: str) -> MemberRecord:
+    members = observed.view.members
+    if name not in members:
+        known = ", ".join(sorted(members))
+        raise InputError(f"cannot {doing} {name}: no such member", f"the members are: {known}")
+    return members[name]
+
+
+def _check_holds(observed: Observed, doing: str) -> None:
+    now = observed.strength()
+    if not now.holds:
+        absent = sorted(observed.voters - observed.answering)
+        raise QuorumError(
+            f"cannot {doing}: {now.answering} of {now.voters} voters answer, quorum is "
+            f"{now.quorum}",
+            f"start {' or '.join(absent)} first",
+        )
+
+
+def _check_strength(observed: Observed, name: str, doing: str = "delete") -> None:
     before, after = observed.strength(), observed.strength(without=name)
     if after.holds:
         return
     absent = sorted(observed.voters - observed.answering - {name})
     hint = f"start {' or '.join(absent)} first" if absent else None
     raise QuorumError(
-        f"cannot delete {name}: {after.answering} of {after.voters} voters would remain "
+        f"cannot {doing} {name}: {after.answering} of {after.voters} voters would remain "
         f"reachable, quorum is {after.quorum} (now {before.answering} of {before.voters}, "
         f"quorum {before.quorum})",
         hint,
@@ -166,16 +238,15 @@ def check_no_change_under_way(view: View) -> None:
         )
 
 
-def check_admission(view: View, name: str, role: Role, here: str) -> None:
-    """Refuse to take in a server that is a voter already, or one of a kind not yet taken.
+def check_admission(view: View, name: str, here: str) -> None:
+    """Refuse to take in a server that is in already.
 
     Raises:
         RefusedError: as above.
     """
-    if role is not Role.VOTER:
-        raise RefusedError("servers that do not vote are not supported yet")
     member = view.members.get(name)
-    if name == here or (member is not None and member.role is Role.VOTER):
+    known = member is not None and (member.role is not Role.LEARNER or member.fallback is not None)
+    if name == here or known:
         raise RefusedError(f"cannot take in {name}: it is a member already")
 
 

@@ -226,7 +226,7 @@ class Connection:
             head = await self._next_event()
             if not isinstance(head, h11.Request):
                 return None
-            method, path, query = self._check_head(head)
+            method, path, query = self._check_head(head, self._most_bytes(peer))
             body = await self._read_body()
             text = (b"accept", b"text/plain") in head.headers
             return Request(method, path, query, body, peer, self._memory, text)
@@ -238,7 +238,11 @@ class Connection:
             self._http.receive_data(await self._reader.read(_READ))
         return event
 
-    def _check_head(self, head: h11.Request) -> tuple[str, str, Mapping[str, str]]:
+    def _most_bytes(self, peer: Peer) -> int:
+        limits = self._limits
+        return limits.member_body_bytes if peer.authenticated else limits.body_bytes
+
+    def _check_head(self, head: h11.Request, most: int) -> tuple[str, str, Mapping[str, str]]:
         size = len(head.target) + sum(len(name) + len(value) + 4 for name, value in head.headers)
         if size > self._limits.header_bytes:
             raise _Refusal(431, f"headers of {size} bytes, at most {self._limits.header_bytes}")
@@ -247,8 +251,8 @@ class Connection:
         for name, value in head.headers:
             if name == b"transfer-encoding":
                 raise _Refusal(411, "a body needs a Content-Length")
-            if name == b"content-length" and _number(value) > self._limits.body_bytes:
-                raise _Refusal(413, f"the body is larger than {self._limits.body_bytes} bytes")
+            if name == b"content-length" and _number(value) > most:
+                raise _Refusal(413, f"the body is larger than {most} bytes")
         path, query = _split_target(head.target)
         return head.method.decode("ascii"), path, query
 
@@ -334,6 +338,8 @@ class Connection:
             writer.write(data[start : start + _SLICE])
             with self._within(self._limits.write_seconds):
                 await writer.drain()
+            if writer.is_closing():
+                raise ConnectionResetError("the peer went away")
 
 
 def address_of(sock: socket.socket) -> str:

@@ -37,6 +37,8 @@ _Result = TypeVar("_Result")
 _MakeContext = Callable[[], ssl.SSLContext]
 
 _THREADS = {"anonymous": 4, "member": 16, "unix": 8}
+# A member that does not vote has a stream open all its life. Threads are made when needed.
+_STREAMS = {**_THREADS, "member": 512}
 _CUT_SECONDS = 5.0
 _ACCEPT_PAUSE_SECONDS = 0.1
 _WARN_SECONDS = 60.0
@@ -80,7 +82,9 @@ class DoorServer:
         self._thread: threading.Thread | None = None
         self._listeners: list[_Listener] = []
         self._connections: dict[Connection, asyncio.Task[None]] = {}
-        self._workers = {kind: Workers.make(kind, most) for kind, most in _THREADS.items()}
+        self._workers = {
+            kind: Workers.make(kind, most, _STREAMS[kind]) for kind, most in _THREADS.items()
+        }
         self._warned = float("-inf")
 
     def start(self) -> None:

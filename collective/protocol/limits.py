@@ -29,6 +29,7 @@ class Limits:
     Attributes:
         header_bytes: the request line and headers of one request.
         body_bytes: the body of one request.
+        member_body_bytes: that of a member: what etcd takes (1.5 MiB), in base64.
         request_seconds: from the first byte of a request until it is whole.
         handshake_seconds: from the accept until TLS is up.
         idle_seconds: between requests, for strangers.
@@ -43,6 +44,7 @@ class Limits:
 
     header_bytes: int = 16384
     body_bytes: int = 65536
+    member_body_bytes: int = 3 << 20
     request_seconds: float = 10.0
     handshake_seconds: float = 5.0
     idle_seconds: float = 30.0

@@ -35,6 +35,13 @@ HAND_OVER = "/v1/hand-over"
 CA_KEY = "/v1/ca-key"
 REVOKED = "/v1/revoked"
 WITNESS = "/v1/witness"
+SELF = "/v1/self"
+
+# What a member may ask of one that votes.
+CERTIFY = "/v1/certify"
+COMMAND = "/v1/command"
+LEARNER = "/v1/learner"
+ETCD = "/v1/etcd"
 
 
 def check_format(raw: Mapping[str, Any]) -> None:
@@ -119,6 +126,7 @@ class ServerStatus:
         issuer: pin of the CA that its certificate is from.
         holds: pins of the CAs whose key it has.
         durable_term, durable_index: raft numbers that are on its disk for sure.
+        nonvoting: whether it lives without an etcd of its own.
     """
 
     name: str
@@ -138,11 +146,17 @@ class ServerStatus:
     holds: tuple[str, ...] = ()
     durable_term: int = 0
     durable_index: int = 0
+    nonvoting: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether its etcd answers it; one that does not vote needs none."""
+        return bool(self.member_id) or self.nonvoting
 
     @property
     def healthy(self) -> bool:
-        """Whether its etcd runs and follows or is a leader."""
-        return bool(self.member_id) and bool(self.leader)
+        """Whether its etcd follows or is a leader; without an etcd, whether it reaches one."""
+        return self.runs and bool(self.leader)
 
     def to_wire(self) -> dict[str, Any]:
         """Return the JSON form."""

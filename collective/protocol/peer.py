@@ -14,10 +14,12 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import select
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from collective.errors import CollectiveError, ProtocolError, UnreachableError, from_wire
@@ -27,7 +29,7 @@ from collective.protocol.web import PeerCertificate
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 20
 _LINE_BYTES = 1 << 18
 # X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl-verification-options(1)).
 _NOT_NOW = (9, 10)
@@ -165,6 +167,7 @@ class Peer:
         port: int,
         context: ssl.SSLContext,
         check: Check = lambda served: None,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -174,11 +177,13 @@ class Peer:
             context: whom to trust, and our own certificate where we show one.
             check: gets the certificate that the other side served, and returns why it is not
                 wanted, or None.
+            most_bytes: of an answer, or of a line of one.
         """
         self.host = host
         self.port = port
         self._context = context
         self._check = check
+        self._most_bytes = most_bytes
         self._connection: http.client.HTTPSConnection | None = None
 
     @property
@@ -207,6 +212,20 @@ class Peer:
         """Close the connection, and open the next one with another context."""
         self.close()
         self._context = context
+
+    def abort(self) -> None:
+        """Cut the connection, also under another thread that waits for an answer on it."""
+        connection = self._connection
+        sock = None if connection is None else connection.sock
+        if sock is not None:
+            with suppress(OSError):
+                # Not SSLSocket's: it would take the TLS object from under the other thread.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def is_open(self) -> bool:
+        """Tell whether there is a connection that the other side has not closed, or spoken on."""
+        sock = None if self._connection is None else self._connection.sock
+        return sock is not None and not select.select([sock], [], [], 0)[0]
 
     def open(self, seconds: float) -> None:
         """Connect and verify, if that has not been done.
@@ -286,6 +305,39 @@ class Peer:
             self.close()
             raise unreachable(self.host, self.port, error, seconds) from error
 
+    def stream(
+        self, method: str, path: str, body: Mapping[str, Any], seconds: float, silence: float
+    ) -> Iterator[bytes]:
+        """Make a call whose answer is a line now and then, without an end; yield them raw.
+
+        The request is made when the first line is asked for.
+
+        Args:
+            method, path, body: of the HTTP request.
+            seconds: deadline for the beginning of the answer.
+            silence: deadline for each line; an empty line will do.
+
+        Raises:
+            CollectiveError: as ``call``.
+        """
+        try:
+            response = self._send(method, path, body, time.monotonic() + seconds)
+            if response.status != 200:
+                self._decode(self._read_all(response), response.status)
+            self._allow(silence)
+            while line := response.readline(self._most_bytes):
+                yield line
+                self._allow(silence)
+            response.close()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise unreachable(self.host, self.port, error, silence) from error
+
+    def _allow(self, seconds: float) -> None:
+        tls = self._tls()
+        if isinstance(tls, _Socket):
+            tls.deadline = time.monotonic() + seconds
+
     def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None, deadline: float
     ) -> http.client.HTTPResponse:
@@ -315,8 +367,8 @@ class Peer:
             return self._send(method, path, body, deadline)
 
     def _read_all(self, response: http.client.HTTPResponse) -> bytes:
-        data = response.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
+        data = response.read(self._most_bytes + 1)
+        if len(data) > self._most_bytes:
             raise http.client.HTTPException("the answer is too long")
         response.close()
         return data

@@ -30,11 +30,11 @@ class Workers:
     streams: Executor
 
     @classmethod
-    def make(cls, kind: str, threads: int) -> Workers:
-        """Make as many threads (of each of the two sorts) when they are first needed."""
+    def make(cls, kind: str, calls: int, streams: int) -> Workers:
+        """Make as many threads of the two sorts, each when it is first needed."""
         return cls(
-            calls=ThreadPoolExecutor(threads, thread_name_prefix=f"{kind}-call"),
-            streams=ThreadPoolExecutor(threads, thread_name_prefix=f"{kind}-stream"),
+            calls=ThreadPoolExecutor(calls, thread_name_prefix=f"{kind}-call"),
+            streams=ThreadPoolExecutor(streams, thread_name_prefix=f"{kind}-stream"),
         )
 
     def dismiss(self) -> None:

@@ -18,7 +18,7 @@ from tests.harness.processes import end_processes_in
 from tests.harness.server import Result, Server
 from tests.harness.waiting import wait_until
 
-_MOST_SERVERS = 9
+_MOST_SERVERS = 14
 _LEADER_SECONDS = 20.0
 ADDRESSES = tuple(f"127.0.0.{number}" for number in range(1, _MOST_SERVERS + 1))
 

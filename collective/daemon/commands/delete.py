@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from collective.daemon import removal
+from collective.daemon import removal, voters
 from collective.daemon.commands.context import Context
 from collective.daemon.node import Node
 from collective.daemon.quorum import strength_known
@@ -33,6 +33,8 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         server.leave_life(node, f"it left; {by} removed it")
         document = _document(name, True, told.to_document(done=True))
         return {**document, "former_data": server.plan.former_data}
+    if not node.votes:
+        return voters.run(node, "delete", raw, context.emit, (name,))
     deleted = removal.delete(node, name, force, node.name, raw.get("rekey") is not False)
     return _deleted(deleted, told)
 

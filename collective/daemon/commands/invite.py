@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from collective.daemon import invitations
+from collective.daemon import invitations, voters
 from collective.daemon.clock import epoch
 from collective.daemon.commands.context import Context
 from collective.daemon.invitations import Invited
-from collective.errors import InputError, RefusedError
+from collective.errors import InputError
 from collective.model.names import natural_key, parse_server_name
-from collective.model.records import Invitation
+from collective.model.records import Invitation, Role
 
 _SHORTEST_TTL, _LONGEST_TTL = 10, 30 * 86400
 
@@ -22,9 +22,9 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
     name, seconds = _asked(context, raw)
     node = context.server.require_node()
     if raw.get("dry_run"):
-        foretold = invitations.foretell(node, name)
+        foretold = invitations.foretell(node, name, _role(raw))
         return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
-    return _document(invitations.invite(node, name, seconds))
+    return _document(invitations.invite(node, name, seconds, _role(raw)))
 
 
 def replace(context: Context, raw: Mapping[str, Any]) -> Any:
@@ -32,9 +32,11 @@ def replace(context: Context, raw: Mapping[str, Any]) -> Any:
     name, seconds = _asked(context, raw)
     node = context.server.require_node()
     if raw.get("dry_run"):
-        foretold = invitations.foretell_replacement(node, name)
+        foretold = invitations.foretell_replacement(node, name, _role(raw))
         return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
-    deleted, invited = invitations.replace(node, name, seconds, context.emit)
+    if not node.votes:
+        return voters.run(node, "replace", raw, context.emit, (name,))
+    deleted, invited = invitations.replace(node, name, seconds, _role(raw), context.emit)
     return {**_document(invited), "replaced": asdict(deleted)}
 
 
@@ -59,14 +61,8 @@ def _asked(context: Context, raw: Mapping[str, Any]) -> tuple[str, int]:
 
     Raises:
         InputError: no name, or no time that is allowed.
-        RefusedError: it is asked for what is not there yet.
     """
     name = parse_server_name(str(raw.get("server", "")))
-    if raw.get("nonvoting"):
-        raise RefusedError(
-            f"cannot invite {name} as a server that does not vote: not supported yet",
-            "leave out -n to invite it as a voter",
-        )
     ttl = raw.get("ttl", context.server.settings.invitation_ttl)
     if not isinstance(ttl, int | float) or isinstance(ttl, bool) or ttl != ttl:
         raise InputError("the ttl must be a number of seconds")
@@ -74,6 +70,10 @@ def _asked(context: Context, raw: Mapping[str, Any]) -> tuple[str, int]:
     if not _SHORTEST_TTL <= seconds <= _LONGEST_TTL:
         raise InputError(f"the ttl must be from 10s to 30d, found {seconds}s")
     return name, seconds
+
+
+def _role(raw: Mapping[str, Any]) -> Role:
+    return Role.NONVOTING if raw.get("nonvoting") else Role.VOTER
 
 
 def _document(invited: Invited) -> dict[str, Any]:

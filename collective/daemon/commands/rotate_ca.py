@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from collective.daemon import rekey
+from collective.daemon import rekey, voters
 from collective.daemon.clock import elapsed
 from collective.daemon.commands.context import Context
 from collective.daemon.node import Node
@@ -26,9 +26,11 @@ _SAID = {
 }
 
 
-def run(context: Context, _raw: Mapping[str, Any]) -> Any:
+def run(context: Context, raw: Mapping[str, Any]) -> Any:
     """Begin a re-keying and wait for its end."""
     node = context.server.require_node()
+    if not node.votes:
+        return voters.run(node, "rotate-ca", raw, context.emit, ())
     with needs_quorum(node, "rotate the CA"):
         begun = rekey.begin(node, "rotate-ca")
     if begun.rekey.again:

@@ -31,6 +31,7 @@ from collective.etcd.gateway import (
     encode,
     key_value,
     prefix_end,
+    seconds_allowed,
     within,
 )
 
@@ -88,26 +89,26 @@ def test_members_are_read_with_what_is_left_out() -> None:
 
 def test_deadline_is_that_of_the_innermost_block() -> None:
     """It ends with its block, and none is ever zero, which would mean "for ever"."""
-    assert module._deadline.get(DEFAULT_SECONDS) == DEFAULT_SECONDS
+    assert seconds_allowed() == DEFAULT_SECONDS
     with within(3):
         with within(-1):
-            assert 0 < module._deadline.get() < 0.01
-        assert module._deadline.get() == 3
-    assert module._deadline.get(DEFAULT_SECONDS) == DEFAULT_SECONDS
+            assert 0 < seconds_allowed() < 0.01
+        assert seconds_allowed() == 3
+    assert seconds_allowed() == DEFAULT_SECONDS
 
 
 def test_deadline_ends_with_an_error() -> None:
     """A call that failed leaves no deadline behind."""
     with pytest.raises(ZeroDivisionError), within(3):
         _ = 1 / 0
-    assert module._deadline.get(DEFAULT_SECONDS) == DEFAULT_SECONDS
+    assert seconds_allowed() == DEFAULT_SECONDS
 
 
 def test_deadline_is_each_thread_s_own() -> None:
     """Another thread's block does not count here."""
     with within(3):
         fresh = contextvars.Context()
-        assert fresh.run(module._deadline.get, DEFAULT_SECONDS) == DEFAULT_SECONDS
+        assert fresh.run(seconds_allowed) == DEFAULT_SECONDS
 
 
 class Wire:

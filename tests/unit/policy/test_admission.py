@@ -39,6 +39,13 @@ def test_join_that_goes_on_is_judged_good_again() -> None:
     assert judge(claimed, proof(), NOW + 1) == claimed
 
 
+@pytest.mark.parametrize("role", [Role.VOTER, Role.NONVOTING])
+def test_joiner_may_leave_its_role_to_the_invitation(role: Role) -> None:
+    """It signed that it takes what the token makes of it."""
+    invitation = replace(INVITATION, role=role)
+    assert judge(invitation, proof(role="invited"), NOW).role is role
+
+
 @pytest.mark.parametrize(
     ("invitation", "shown", "now", "says"),
     [

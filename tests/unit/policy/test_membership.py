@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain, combinations
 
 import pytest
@@ -16,8 +17,10 @@ from collective.policy.membership import (
     check_addresses,
     check_admission,
     check_delete,
+    check_demote,
     check_invite,
     check_no_change_under_way,
+    check_promote,
     quorum,
     tolerance_sentence,
 )
@@ -245,24 +248,106 @@ def test_first_change_has_nothing_to_wait_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "role", "refused"),
-    [
-        ("m3", Role.VOTER, False),
-        ("l1", Role.VOTER, False),
-        ("m2", Role.VOTER, True),
-        ("m1", Role.VOTER, True),
-        ("m3", Role.NONVOTING, True),
-        ("m3", Role.LEARNER, True),
-    ],
+    ("name", "refused"), [("m3", False), ("l1", False), ("m2", True), ("m1", True), ("n1", True)]
 )
-def test_admission_is_for_those_who_are_not_voters(name: str, role: Role, refused: bool) -> None:
+def test_admission_is_for_those_who_are_not_in(name: str, refused: bool) -> None:
     """A join that was cut off, whose learner is listed already, goes on."""
-    view = view_of(2, {"l1": Role.LEARNER})
+    view = view_of(2, {"l1": Role.LEARNER, "n1": Role.NONVOTING})
     if not refused:
-        check_admission(view, name, role, "m1")
+        check_admission(view, name, "m1")
         return
     with pytest.raises(RefusedError):
-        check_admission(view, name, role, "m1")
+        check_admission(view, name, "m1")
+
+
+def becoming_voter(view: View, name: str) -> View:
+    """Return a view in which a member is being promoted."""
+    member = replace(view.members[name], role=Role.LEARNER, fallback=Role.NONVOTING)
+    return view.updated(2, {member_key(name): Item(to_json(member).encode(), 2)}, ())
+
+
+def test_member_that_is_being_promoted_is_neither_invited_nor_taken_in() -> None:
+    """Though its record says learner: its certificate is good, and its data is of use."""
+    view = becoming_voter(view_of(2, {"n1": Role.NONVOTING}), "n1")
+    with pytest.raises(RefusedError):
+        check_invite(view, "n1", "m1")
+    with pytest.raises(RefusedError):
+        check_admission(view, "n1", "m1")
+
+
+@pytest.mark.parametrize("voters", range(1, MOST_VOTERS + 1))
+def test_promotion_that_is_allowed_cannot_cost_the_quorum(voters: int) -> None:
+    """P1: whoever answers now, with the new voter they are a quorum of one voter more."""
+    view = view_of(voters, {"n1": Role.NONVOTING})
+    for answering in subsets([f"m{n}" for n in range(1, voters + 1)]):
+        observed = observe("m1", view, answering | {"n1"})
+        if len(answering) < majority(voters):
+            with pytest.raises(QuorumError, match=f"{len(answering)} of {voters} voters"):
+                check_promote(observed, "n1")
+            continue
+        check_promote(observed, "n1")
+        assert len(answering) + 1 >= majority(voters + 1)
+
+
+@pytest.mark.parametrize("voters", range(1, MOST_VOTERS + 1))
+def test_demotion_that_is_allowed_leaves_a_quorum_of_voters_that_answer(voters: int) -> None:
+    """P1, for every set of voters that answers and every one that is to lose its vote."""
+    view = view_of(voters, {"n1": Role.NONVOTING})
+    names = [f"m{n}" for n in range(1, voters + 1)]
+    for answering in subsets(names):
+        for name in names:
+            try:
+                check_demote(observe("m1", view, answering), name)
+            except CollectiveError:
+                continue
+            assert voters > 1
+            assert name in answering
+            assert len(answering - {name}) >= majority(voters - 1)
+
+
+ALL_ANSWER = frozenset({"m1", "m2", "m3", "n1", "l1"})
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "answering", "change", "error", "says"),
+    [
+        (check_promote, "n1", ALL_ANSWER, None, None, ""),
+        (check_promote, "x", ALL_ANSWER, None, InputError, "cannot promote x: no such member"),
+        (check_promote, "l1", ALL_ANSWER, None, RefusedError, "just being taken in"),
+        (check_promote, "n1", ALL_ANSWER - {"n1"}, None, RefusedError, "does not answer"),
+        (check_promote, "n1", ALL_ANSWER, "m2", RefusedError, "another change is under way"),
+        (check_promote, "n1", {"m1", "n1"}, None, QuorumError, "1 of 3 voters answer"),
+        (check_demote, "m2", ALL_ANSWER, None, None, ""),
+        (check_demote, "m1", ALL_ANSWER, None, None, ""),
+        (check_demote, "x", ALL_ANSWER, None, InputError, "cannot demote x: no such member"),
+        (check_demote, "l1", ALL_ANSWER, None, RefusedError, "just becoming a voter"),
+        (check_demote, "m2", ALL_ANSWER - {"m2"}, None, RefusedError, "does not answer"),
+        (check_demote, "m2", {"m1", "m2"}, None, QuorumError, "cannot demote m2: 1 of 2 voters"),
+    ],
+)
+def test_promotion_and_demotion_are_refused_in_these_words(
+    check: Callable[[Observed, str], None],
+    name: str,
+    answering: frozenset[str],
+    change: str | None,
+    error: type[CollectiveError] | None,
+    says: str,
+) -> None:
+    """One reason each, and the numbers where it is about the quorum."""
+    begun = None if change is None else Change(ChangeKind.REMOVE, change, change, "m1", False)
+    view = view_of(3, {"n1": Role.NONVOTING, "l1": Role.LEARNER}, begun)
+    if error is None:
+        check(observe("m1", view, frozenset(answering)), name)
+        return
+    with pytest.raises(error, match=says):
+        check(observe("m1", view, frozenset(answering)), name)
+
+
+def test_only_voter_cannot_be_demoted() -> None:
+    """However many there are that do not vote."""
+    observed = observe("m1", view_of(1, {"n1": Role.NONVOTING}), frozenset({"m1", "n1"}))
+    with pytest.raises(RefusedError, match="the only voter"):
+        check_demote(observed, "m1")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""Ask a voter to do what this server cannot: sign a certificate, carry out a command.
+
+Invariants:
+  * A command that was sent and got no answer is not sent again: who gave it looks, and repeats.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from collective.daemon.node import Node
+from collective.errors import (
+    CollectiveError,
+    ProtocolError,
+    QuorumError,
+    RefusedError,
+    UnreachableError,
+    from_wire,
+)
+from collective.model.names import natural_key
+from collective.model.records import MemberRecord
+from collective.protocol import messages
+from collective.protocol.peer import Peer
+
+log = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 2.0
+_SILENCE_SECONDS = 5.0
+
+Emit = Callable[[str, str], None]
+
+
+def candidates(node: Node, without: Collection[str] = ()) -> list[MemberRecord]:
+    """Return the other voters, those that answer first."""
+    answering = node.prober.answering(0.0)
+    others = [
+        m for n, m in node.replica.view.voters.items() if n != node.name and n not in without
+    ]
+    return sorted(others, key=lambda m: (m.name not in answering, natural_key(m.name)))
+
+
+def ask(
+    node: Node, method: str, path: str, body: Mapping[str, Any] | None, seconds: float
+) -> dict[str, Any]:
+    """Ask the voters one after the other for something that may be asked twice.
+
+    Raises:
+        QuorumError: none of them answers.
+        CollectiveError: what the last one said.
+    """
+    failure: CollectiveError | None = None
+    for voter in candidates(node):
+        peer = node.peer(voter)
+        try:
+            return peer.call(method, path, body, seconds)
+        except CollectiveError as error:
+            log.debug("a voter did not do it: %s name=%s path=%s", error, voter.name, path)
+            if failure is None or isinstance(failure, UnreachableError):
+                failure = error
+        finally:
+            peer.close()
+    raise failure or _nobody(node)
+
+
+def run(
+    node: Node, command: str, arguments: Mapping[str, Any], emit: Emit, without: Collection[str]
+) -> Any:
+    """Have a voter carry a command out, and pass its steps on.
+
+    Args:
+        node: this server.
+        command: its name.
+        arguments: as it came over the control socket.
+        emit: gets each step.
+        without: voters that are not to be asked, such as the one that it is about.
+
+    Raises:
+        QuorumError: no voter can be reached.
+        CollectiveError: what the voter answers.
+    """
+    for voter in candidates(node, without):
+        peer = node.peer(voter)
+        try:
+            peer.open(_CONNECT_SECONDS)
+        except UnreachableError as error:
+            log.debug("a voter cannot be reached: %s name=%s", error, voter.name)
+            continue
+        try:
+            return _run_at(peer, voter.name, command, arguments, emit)
+        finally:
+            peer.close()
+    raise _nobody(node)
+
+
+def _run_at(peer: Peer, voter: str, command: str, arguments: Mapping[str, Any], emit: Emit) -> Any:
+    body = {"format": messages.FORMAT, "command": command, "arguments": dict(arguments)}
+    for raw in peer.stream("POST", messages.COMMAND, body, _SILENCE_SECONDS, _SILENCE_SECONDS):
+        if not raw.strip():
+            continue
+        line = _decoded(raw, voter)
+        if "error" in line:
+            raise from_wire(line["error"])
+        if "result" in line:
+            return line["result"]
+        emit(str(line.get("step")), str(line.get("text")))
+    raise UnreachableError(
+        f"{voter} broke off in the middle of it", "what it began goes on; run the command again"
+    )
+
+
+def _decoded(raw: bytes, voter: str) -> dict[str, Any]:
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{voter} answered no JSON object")
+    return value
+
+
+def _nobody(node: Node) -> CollectiveError:
+    if node.replica.view.voters.keys() <= {node.name}:
+        return RefusedError(f"{node.name} knows no other server that votes")
+    return QuorumError(
+        "no other server that votes can be reached",
+        "start the servers that 'collective show' lists as offline",
+    )

@@ -1,0 +1,118 @@
+"""A session of requests that speaks to one unix socket, and streams of lines over it.
+
+It knows nothing of etcd; ``gateway`` does.
+
+Invariants:
+  * Neither proxies nor a CA bundle from the environment are obeyed.
+  * A stream that another thread waits on can be ended at once.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import requests
+import requests.adapters
+import urllib3.connection
+import urllib3.connectionpool
+
+from collective.errors import EtcdUnavailableError
+
+DEFAULT_SECONDS = 5.0
+_deadline: contextvars.ContextVar[float] = contextvars.ContextVar("deadline")
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Give every call of the block this deadline, in seconds."""
+    token = _deadline.set(max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def seconds_allowed() -> float:
+    """Return the deadline of a call that is made now, in seconds."""
+    return _deadline.get(DEFAULT_SECONDS)
+
+
+class _UnixConnection(urllib3.connection.HTTPConnection):
+    """An HTTP connection to the socket file."""
+
+    def __init__(self, path: str, timeout: Any = None) -> None:
+        super().__init__("etcd", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect, with the deadline of the call."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        timeout = self.timeout
+        sock.settimeout(timeout if isinstance(timeout, int | float) else DEFAULT_SECONDS)
+        try:
+            sock.connect(self._path)
+        except OSError as error:
+            sock.close()
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
+        self.sock = sock
+
+
+class _UnixPool(urllib3.connectionpool.HTTPConnectionPool):
+    def __init__(self, path: str) -> None:
+        super().__init__("etcd", maxsize=16, block=False)
+        self._path = path
+
+    def _new_conn(self) -> Any:
+        return _UnixConnection(self._path, timeout=self.timeout.connect_timeout)
+
+
+class _UnixAdapter(requests.adapters.HTTPAdapter):
+    def __init__(self, path: str) -> None:
+        self._unix_pool = _UnixPool(path)
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> Any:
+        return self._unix_pool
+
+    def close(self) -> None:
+        self._unix_pool.close()
+        super().close()
+
+
+class UnixSession(requests.Session):
+    """A session that only knows the socket, and takes its timeout from the call's deadline."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.mount("http://", _UnixAdapter(path))
+
+    def request(self, method: Any, url: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Make a request, with the time that the caller's block allows."""
+        kwargs["timeout"] = seconds_allowed()
+        return super().request(method, url, **kwargs)
+
+
+class ResponseLines:
+    """The lines of an answer that has no end of its own."""
+
+    def __init__(self, response: requests.Response) -> None:
+        self._response = response
+        self._sock: socket.socket | None = getattr(response.raw.connection, "sock", None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._response.iter_lines()
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise EtcdUnavailableError(f"the watch broke off: {type(error).__name__}") from error
+
+    def close(self) -> None:
+        """End it, also while another thread waits for a line."""
+        if self._sock is not None:
+            with suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+        self._response.close()

@@ -1,0 +1,326 @@
+"""The calls to etcd over its socket and through a voter's door: one test body on both."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from collective.daemon.backend import Frame
+from collective.daemon.credentials import Credentials
+from collective.daemon.node import Node
+from collective.daemon.relay import BEAT_SECONDS, relay
+from collective.daemon.remote import SILENCE_SECONDS, RemoteGateway
+from collective.errors import EtcdError, EtcdUnavailableError
+from collective.etcd.arguments import Timing
+from collective.etcd.gateway import EtcdCalls, Put, prefix_end, within
+from collective.etcd.store import Store
+from collective.model.names import certified_addresses
+from collective.model.records import Invitation, MemberRecord, Role
+from collective.model.view import View, member_key
+from collective.pki import make_request, new_key, read_leaf
+from collective.protocol.door import Door, DoorServer
+from collective.protocol.peer import Peer, authority_context
+from collective.protocol.web import Request, Response
+from tests.contract.conftest import ADDRESS, Member
+from tests.harness import wait_until
+
+pytestmark = pytest.mark.contract
+
+SECONDS = 20.0
+
+
+@dataclass
+class Voter:
+    """A voter with its door, and a member without an etcd that may use it.
+
+    Attributes:
+        node: the voter.
+        remote: the other one's calls.
+        record: the other one's record.
+        requests: paths of what came in at the door.
+    """
+
+    node: Node
+    remote: RemoteGateway
+    record: MemberRecord
+    requests: list[str]
+
+
+def put_record(store: Store, name: str, role: Role, leaf: bytes, port: int) -> MemberRecord:
+    info = read_leaf(leaf)
+    record = MemberRecord(
+        name, "", role, ADDRESS, port, port, (info.serial,), (info.fingerprint,), 0.0
+    )
+    assert store.put_member(store.read(), record, 0.0)
+    return record
+
+
+@pytest.fixture
+def voter(idle: Member, tmp_path: Path) -> Iterator[Voter]:
+    """A voter whose etcd runs, and its door."""
+    credentials = Credentials(Path(idle.layout.pki))
+    frame = Frame(idle.layout, idle.process, Timing(50, 500), [ADDRESS])
+    node = Node(frame, idle.plan, credentials, lambda *_: None, View(0))
+    requests: list[str] = []
+
+    def handle(request: Request) -> Response:
+        requests.append(request.path)
+        return relay(node, request)
+
+    doors = DoorServer()
+    doors.start()
+    doors.listen_tls(
+        Door("t", handle), ADDRESS, idle.plan.door_port, lambda: credentials.server_context
+    )
+    node.start()
+    assert node.wait_until(lambda status: bool(status.leader), SECONDS)
+    key, now = new_key(), datetime.now(timezone.utc)
+    addresses = certified_addresses(["127.0.0.4"])
+    leaf = credentials.authority().issue(make_request(key, "mgt4"), "mgt4", addresses, now)
+    record = put_record(node.store, "mgt4", Role.NONVOTING, leaf, 1)
+    ours = MemberRecord("mgt1", "1", Role.VOTER, ADDRESS, idle.plan.door_port, 2, (), (), 0.0)
+    (tmp_path / "leaf.pem").write_bytes(key + leaf)
+    context = authority_context(credentials.ca_pem)
+    context.load_cert_chain(tmp_path / "leaf.pem")
+
+    def connect(member: MemberRecord) -> Peer:
+        return Peer(member.address, member.door_port, context, most_bytes=64 << 20)
+
+    remote = RemoteGateway(lambda: [ours], connect)
+    try:
+        yield Voter(node, remote, record, requests)
+    finally:
+        remote.close()
+        node.stop(hand_over=False)
+        doors.stop(1.0)
+
+
+@pytest.fixture(params=["socket", "door"])
+def calls(request: pytest.FixtureRequest, voter: Voter) -> EtcdCalls:
+    """The calls to the same etcd, in either way."""
+    return voter.node.gateway if request.param == "socket" else voter.remote
+
+
+def put(calls: EtcdCalls, key: str, value: str, lease: int = 0) -> int:
+    done, revision = calls.transact({}, [Put(key, value, lease)])
+    assert done
+    return revision
+
+
+def test_keys_are_written_and_read(calls: EtcdCalls) -> None:
+    """All of a prefix, at the revision of the write, with and without a quorum."""
+    put(calls, "k/a", "é\n")
+    revision = put(calls, "k/b", "")
+    for serializable in (False, True):
+        at, found = calls.range("k/", serializable)
+        assert at == revision
+        assert [(kv.key, kv.value) for kv in found] == [("k/a", "é\n".encode()), ("k/b", b"")]
+    assert calls.range("absent/") == (revision, [])
+
+
+def test_transaction_is_done_once_and_all_or_nothing(calls: EtcdCalls) -> None:
+    """The caller's own compare counts, whatever it is wrapped in."""
+    done, revision = calls.transact({"k/a": 0}, [Put("k/a", "1"), Put("k/b", "1")])
+    assert done
+    assert calls.transact({"k/a": 0}, [Put("k/a", "2")]) == (False, revision)
+    done, after = calls.transact({"k/a": revision}, [Put("k/c", "3")], ["k/a"])
+    assert (done, after) == (True, revision + 1)
+    assert {kv.key: kv.value for kv in calls.range("k/")[1]} == {"k/b": b"1", "k/c": b"3"}
+
+
+def test_plain_operations_answer_as_themselves(calls: EtcdCalls) -> None:
+    """A put and a deletion outside of a transaction."""
+    calls.call("/kv/put", {"key": "ay9h", "value": "MQ=="})
+    assert [kv.value for kv in calls.range("k/")[1]] == [b"1"]
+    assert calls.call("/kv/deleterange", {"key": "ay9h"})["deleted"] == "1"
+    assert calls.range("k/")[1] == []
+
+
+def test_large_values_and_many_keys_pass(calls: EtcdCalls) -> None:
+    """More than a stranger may send, and more than one answer of a door would hold."""
+    for first in range(0, 2000, 100):
+        calls.transact({}, [Put(f"k/{n:05}", "x" * 1000) for n in range(first, first + 100)])
+    assert len(calls.range("k/")[1]) == 2000
+    put(calls, "k/large", "x" * 1_000_000)
+
+
+def test_lease_takes_its_key_with_it(calls: EtcdCalls) -> None:
+    """Granted, bound, kept alive, revoked."""
+    lease = calls.grant_lease(60)
+    put(calls, "k/leased", "1", lease)
+    assert calls.call("/lease/keepalive", {"ID": str(lease)})["result"]["ID"] == str(lease)
+    calls.call("/lease/revoke", {"ID": str(lease)})
+    assert calls.range("k/")[1] == []
+
+
+def test_watch_tells_each_event_in_order(calls: EtcdCalls) -> None:
+    """From a revision on, with what was before it opened."""
+    first = put(calls, "k/a", "0")
+    stream = calls.watch("k/", first, 20.0)
+    for n in range(1, 50):
+        put(calls, "k/a", str(n))
+    seen: list[int] = []
+    for result in stream:
+        seen += [int(event["kv"]["mod_revision"]) for event in result.get("events", ())]
+        if len(seen) == 50:
+            break
+    stream.close()  # type: ignore[attr-defined]
+    assert seen == list(range(first, first + 50))
+
+
+def test_watch_of_what_was_compacted_is_an_error(voter: Voter, calls: EtcdCalls) -> None:
+    """And does not hang."""
+    for n in range(5):
+        put(calls, "k/a", str(n))
+    revision = calls.range("k/")[0]
+    voter.node.gateway.call("/kv/compaction", {"revision": str(revision)})
+    with pytest.raises(EtcdError, match=r"cancelled: .*compacted"):
+        list(calls.watch("k/", 2, 5.0))
+
+
+def test_refusal_of_etcd_is_in_its_words(calls: EtcdCalls) -> None:
+    """Never one that means "maybe it happened"."""
+    with pytest.raises(EtcdError, match="requested lease not found") as caught:
+        put(calls, "k", "v", 12345)
+    assert type(caught.value) is EtcdError
+
+
+def test_members_and_leader_are_told(calls: EtcdCalls) -> None:
+    """The same to everybody."""
+    assert [m.name for m in calls.members()] == ["mgt1"]
+    assert calls.status().leader
+
+
+# Through the door alone -------------------------------------------------------------------------
+
+
+def test_voter_s_id_is_not_ours(voter: Voter) -> None:
+    """Whoever takes it for its own would think that it leads."""
+    assert voter.node.gateway.status().member_id == voter.node.gateway.status().leader
+    assert voter.remote.status().member_id == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda g: g.add_learner("https://127.0.0.4:1"),
+        lambda g: g.promote(1),
+        lambda g: g.remove(1),
+        lambda g: g.move_leader(1),
+        lambda g: g.call("/kv/compaction", {"revision": "1"}),
+        lambda g: g.call("/maintenance/defragment", {}),
+    ],
+)
+def test_membership_and_maintenance_do_not_pass(
+    voter: Voter, call: Callable[[EtcdCalls], object]
+) -> None:
+    """They are refused at once, and never get to etcd."""
+    with pytest.raises(EtcdError, match="may not ask etcd for") as caught:
+        call(voter.remote)
+    assert not isinstance(caught.value, EtcdUnavailableError)
+    assert len(voter.node.gateway.members()) == 1
+
+
+def test_records_cannot_be_written_but_invitations_can(voter: Voter) -> None:
+    """So none makes itself a voter, and gets the CA's key."""
+    store = Store(voter.remote)
+    view = store.read()
+    with pytest.raises(EtcdError, match="no record"):
+        store.put_member(view, voter.record, 0.0)
+    invitation = Invitation("mgt5", Role.VOTER, "00" * 32, "mgt4", 0.0, 9e9)
+    assert store.invite(view, invitation, 60)
+    assert "mgt5" in voter.node.store.read().invitations
+
+
+def test_member_that_was_deleted_gets_nothing_though_the_view_be_old(voter: Voter) -> None:
+    """The record is looked at in the very transaction: our replica may be behind (P4)."""
+    put(voter.remote, "k/a", "secret")
+    voter.node.replica.stop()
+    gateway = voter.node.gateway
+    put(voter.remote, "k/tick", "1")  # the replica's last event
+    gateway.transact({}, [], [member_key("mgt4")])
+    for attempt in (
+        lambda: voter.remote.range("k/"),
+        lambda: put(voter.remote, "k/b", "x"),
+        lambda: voter.remote.range("k/", serializable=True),
+    ):
+        with pytest.raises(EtcdError, match="belongs to no member"):
+            attempt()
+    assert "k/b" not in {kv.key for kv in gateway.range("k/")[1]}
+
+
+def test_silent_watch_has_a_beat(voter: Voter) -> None:
+    """An empty line at least every so often; etcd3gw's lines are between them."""
+    lines = voter.remote.lines(
+        "/watch", {"create_request": {"key": "ay8=", "range_end": "azA="}}, 5.0
+    )
+    seen: list[tuple[float, bytes]] = []
+    for line in lines:
+        seen.append((time.monotonic(), line))
+        if len(seen) > 8:
+            break
+    lines.close()
+    assert b"created" in b"".join(line for _, line in seen)
+    assert sum(not line for _, line in seen) >= 7
+    assert seen[-1][0] - seen[0][0] < 8 * (2 * BEAT_SECONDS + SILENCE_SECONDS)
+
+
+def test_watch_ends_when_the_voter_s_etcd_hangs(voter: Voter) -> None:
+    """Its daemon lives and could beat on for ever; it looks at its etcd first."""
+    stream = voter.remote.watch("k/", 1, 60.0)
+    next(stream)
+    pid = voter.node._backend._frame.etcd.pid  # type: ignore[attr-defined]
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    try:
+        with pytest.raises(EtcdError):
+            list(stream)
+        assert time.monotonic() - begun < 10.0
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_write_without_an_answer_is_in_doubt_and_sent_once(voter: Voter) -> None:
+    """It may have happened; only reads are asked again."""
+    put(voter.remote, "k/a", "1")
+    pid = voter.node._backend._frame.etcd.pid  # type: ignore[attr-defined]
+    os.kill(pid, signal.SIGSTOP)
+    voter.requests.clear()
+    try:
+        with pytest.raises(EtcdUnavailableError), within(2.0):
+            put(voter.remote, "k/a", "2")
+        assert voter.requests == ["/v1/etcd/kv/txn"]
+        voter.requests.clear()
+        with pytest.raises(EtcdUnavailableError), within(2.5):
+            voter.remote.range("k/")
+        assert len(voter.requests) > 1
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: voter.remote.range("k/")[1] != [], SECONDS, "etcd answers again")
+
+
+def test_calls_go_to_the_next_voter_when_one_is_gone(voter: Voter) -> None:
+    """Nothing listens at the first: not even a write is in doubt."""
+    (known,) = voter.remote._voters()
+    gone = MemberRecord("mgt0", "2", Role.VOTER, ADDRESS, 1, 2, (), (), 0.0)
+    remote = RemoteGateway(lambda: [gone, known], voter.remote._connect)
+    for _ in range(4):
+        remote._chosen = "mgt0"
+        assert put(remote, "k/a", "1")
+        assert remote._chosen == "mgt1"
+    remote.close()
+    with pytest.raises(EtcdUnavailableError):
+        remote.range("k/")
+
+
+def test_prefix_of_our_records_can_be_read(voter: Voter) -> None:
+    """The view that a voter has is the one that it gets."""
+    assert prefix_end("k/") == "k0"
+    assert Store(voter.remote).read().items == voter.node.store.read().items
