@@ -110,7 +110,9 @@ def _forecast(result: Document) -> tuple[str, ...]:
 def invite(result: Document) -> Rendered:
     """Render the result of ``invite``: the token, and nothing beside it."""
     token = (str(result["token"]),) if result.get("token") else ()
-    return Rendered(token, (*_replaced(result.get("replaced")), *_forecast(result)))
+    early = ("warning: a re-keying is under way; when it goes on, this token ends",)
+    notes = early if result.get("ends_with_rekey") else ()
+    return Rendered(token, (*notes, *_replaced(result.get("replaced")), *_forecast(result)))
 
 
 def _replaced(result: Document | None) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from tests.harness import Cluster, HarnessError, Result, Server, temporary_folde
 
 _REFUSED, _REMOVED, _BAD_INVITATION = 4, 6, 8
 _REMOVED_SECONDS = 5.0
+_REKEY_SECONDS = 60.0
 
 
 class Demo:
@@ -106,6 +107,11 @@ class Demo:
         self._run(mgt1, "delete", "mgt3", code=_REFUSED)
         deleted = self._run(mgt1, "delete", "mgt3", "--force")
         expect(deleted.out == "mgt3 is deleted\n", "mgt3 was deleted")
+        begun = time.monotonic()
+        wait_until(self._is_rekeyed, _REKEY_SECONDS, "the collective has a new CA")
+        say(
+            f"a new CA is in the place of the one whose key mgt3 held, {time.monotonic() - begun:.1f} s later"
+        )
 
     def _locked_out(self) -> None:
         title("mgt3 is locked out: it knows, its certificate opens no door, its token is spent")
@@ -124,6 +130,10 @@ class Demo:
         leader = self._cluster.wait_for_leader(of=self._servers[:2])
         others = [server.name for server in self._servers[:2] if server is not leader]
         self._show(self._servers[1], leader=leader.name, active=others)
+
+    def _is_rekeyed(self) -> bool:
+        shown = self._servers[1].ask_show()
+        return shown is not None and shown["quorum"] and not shown["rekey"]
 
     def _run(self, server: Server, *arguments: str, token: str = "", code: int = 0) -> Result:
         """Run a command, print it and what it printed, and check its exit status."""

@@ -6,6 +6,7 @@ It does not follow the store and answers nobody; ``node`` does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -62,6 +63,9 @@ class Backend(Protocol):
     def kill(self) -> None:
         """End it at once; another start may follow."""
 
+    def held(self) -> AbstractContextManager[None]:
+        """Have calls wait while it is restarted on purpose."""
+
     def close(self) -> None:
         """Close the way to it."""
 
@@ -71,7 +75,8 @@ class OwnEtcd:
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
-        self.gateway: EtcdCalls = Gateway(Path(frame.layout.etcd_socket))
+        self._own = Gateway(Path(frame.layout.etcd_socket))
+        self.gateway: EtcdCalls = self._own
 
     @property
     def failure(self) -> str | None:
@@ -105,6 +110,10 @@ class OwnEtcd:
     def kill(self) -> None:
         """End the process at once."""
         self._frame.etcd.kill()
+
+    def held(self) -> AbstractContextManager[None]:
+        """Have calls wait for the next start."""
+        return self._own.held()
 
     def close(self) -> None:
         """Close the connections to it."""
@@ -143,6 +152,10 @@ class VotersEtcd:
 
     def kill(self) -> None:
         """Do nothing: the voters' run on."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold nothing."""
+        return nullcontext()
 
     def close(self) -> None:
         """Close the connections."""

@@ -14,14 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from collective.daemon import removal
-from collective.daemon.clock import epoch
+from collective.daemon.clock import elapsed, epoch
 from collective.daemon.node import Node
 from collective.daemon.quorum import needs_quorum, strength_known
+from collective.daemon.rekey import is_wanted, new_pin
 from collective.daemon.removal import Deleted
 from collective.daemon.retries import until_written
 from collective.errors import InputError, RefusedError
 from collective.model.names import natural_key
-from collective.model.records import ChangeKind, Invitation, Role
+from collective.model.records import ChangeKind, Invitation, Phase, Role
 from collective.model.token import Token
 from collective.model.view import View
 from collective.pki import new_seed, public_key_of
@@ -32,6 +33,8 @@ from collective.policy.membership import check_invite
 log = logging.getLogger(__name__)
 
 _START_SECONDS = 3.0
+_REKEY_SECONDS = 10.0
+_POLL_SECONDS = 0.05
 
 Emit = Callable[[str, str], None]
 
@@ -44,11 +47,13 @@ class Invited:
         token: what lets the server in.
         invitation: what the store has of it.
         forecast: the collective now, and with that server.
+        ends_early: whether a re-keying that is under way will end it before its time.
     """
 
     token: Token = field(repr=False)
     invitation: Invitation
     forecast: Forecast
+    ends_early: bool = False
 
 
 def invite(node: Node, name: str, seconds: int, role: Role = Role.VOTER) -> Invited:
@@ -84,9 +89,11 @@ def invite(node: Node, name: str, seconds: int, role: Role = Role.VOTER) -> Invi
         )
         if not node.store.invite(view, invitation, seconds):
             return None
-        return Invited(Token(name, seed, pin), invitation, _with(node, name, role))
+        early = _names_old_ca(node)
+        return Invited(Token(name, seed, pin), invitation, _with(node, name, role), early)
 
     _wait_for_own_record(node)
+    _wait_for_new_ca(node)
     with needs_quorum(node, f"invite {name}"):
         invited = until_written(f"invite {name}", attempt)
     log.info("invited name=%s seconds=%d", name, seconds)
@@ -96,6 +103,27 @@ def invite(node: Node, name: str, seconds: int, role: Role = Role.VOTER) -> Invi
 def _wait_for_own_record(node: Node) -> None:
     """Wait a little on a fresh server, where the first command may come before its own record."""
     node.replica.wait_until(lambda view: node.name in view.members, _START_SECONDS)
+
+
+def _names_old_ca(node: Node) -> bool:
+    """Tell whether a token made now would name a CA that a re-keying is about to end."""
+    view = node.replica.view
+    if not is_wanted(view):
+        return False
+    rekey = view.rekey
+    if rekey is None or rekey.phase is Phase.DONE or rekey.again:
+        return True
+    return node.credentials.pin.hex() != new_pin(rekey)
+
+
+def _wait_for_new_ca(node: Node) -> None:
+    """Wait a little for a re-keying, unless it has to wait for a member that is off."""
+    deadline = elapsed() + _REKEY_SECONDS
+    while _names_old_ca(node) and elapsed() < deadline:
+        # One whose etcd is just being restarted is not off.
+        off = any(answer.status is None for answer in node.prober.answers(0.0).values())
+        if off or node.stopping.wait(_POLL_SECONDS):
+            return
 
 
 def _with(node: Node, name: str, role: Role) -> Forecast:

@@ -139,13 +139,15 @@ class Node:
         if not self.votes:
             return
         self.hand_over()
-        # Raft needs no farewell from a follower, and etcd takes up to a second for its own, in
-        # which writers here would wait.
-        self._backend.kill()
-        if self._stopping.is_set():
-            return
-        self._start_backend()
-        if not self.wait_until(lambda status: bool(status.leader), seconds):
+        with self._backend.held():
+            # Raft needs no farewell from a follower, and etcd takes up to a second for its own,
+            # in which writers here would wait.
+            self._backend.kill()
+            if self._stopping.is_set():
+                return
+            self._start_backend()
+            back = self.wait_until(lambda status: bool(status.leader), seconds)
+        if not back:
             raise EtcdError(
                 self.failure or f"etcd does not take part again after {seconds:.0f} s",
                 "see the log of collectived on this server",

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +53,9 @@ __all__ = [
     "seconds_allowed",
     "within",
 ]
+
+
+_STATUS, _RANGE = "/maintenance/status", "/kv/range"
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class EtcdCalls(ABC):
 
     def status(self) -> Status:
         """Return what this etcd says of itself."""
-        raw = self.call("/maintenance/status", {})
+        raw = self.call(_STATUS, {})
         return Status(
             member_id=_number(raw, "header", "member_id"),
             leader=int(raw.get("leader", 0)),
@@ -195,7 +200,7 @@ class EtcdCalls(ABC):
         body: dict[str, Any] = {"key": encode(prefix), "range_end": encode(prefix_end(prefix))}
         if serializable:
             body["serializable"] = True
-        raw = self.call("/kv/range", body)
+        raw = self.call(_RANGE, body)
         return _number(raw, "header", "revision"), [key_value(kv) for kv in raw.get("kvs", ())]
 
     def transact(
@@ -262,13 +267,39 @@ class Gateway(EtcdCalls):
     def __init__(self, socket_path: Path) -> None:
         self._session = UnixSession(str(socket_path))
         self._client = Etcd3Client("etcd", 1, session=self._session, api_path="/v3/")
+        self._free = threading.Event()
+        self._free.set()
 
     def close(self) -> None:
         """Close the pooled connections."""
         self._session.close()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have calls wait, for their time at most, while etcd is restarted on purpose.
+
+        Whoever restarts it may ask for its status meanwhile.
+        """
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._free.set()
+
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make one call, see ``EtcdCalls``."""
+        if path != _STATUS:
+            self._free.wait(seconds_allowed())
+        try:
+            return self._call(path, body)
+        except EtcdUnavailableError:
+            if path != _RANGE or self._free.is_set():
+                raise
+        # A read that the restart broke off can be made again; a write may have happened.
+        self._free.wait(seconds_allowed())
+        return self._call(path, body)
+
+    def _call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
             answer = self._client.post(self._client.get_url(path), json=body)
         except ConnectionTimeoutError as error:

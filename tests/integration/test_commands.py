@@ -130,7 +130,8 @@ def test_delete_of_live_member_needs_force(make_cluster: MakeCluster) -> None:
     assert "--force" in refused.err
     assert mgt1.run("show", check=True).lines == shown("mgt1", ["mgt2", "mgt3"], ONE_SPARE)
 
-    assert mgt1.run("delete", "mgt3", "--force", check=True).out == "mgt3 is deleted\n"
+    gone = mgt1.run("delete", "mgt3", "--force", "--no-rekey", check=True)
+    assert gone.out == "mgt3 is deleted\n"
     assert mgt2.run("show", check=True).lines == shown("mgt1", ["mgt2"], ALONE)
     wait_until(lambda: mgt3.is_removed, SECONDS, "mgt3 knows that it was deleted")
 
@@ -139,7 +140,8 @@ def test_delete_of_leader_leaves_the_others_with_quorum(make_cluster: MakeCluste
     """The leader can be deleted like any other: no server is special."""
     cluster = make_cluster(3)
     mgt1, mgt2, mgt3 = cluster.servers.values()
-    assert mgt2.run("delete", "mgt1", "--force", check=True).out == "mgt1 is deleted\n"
+    gone = mgt2.run("delete", "mgt1", "--force", "--no-rekey", check=True)
+    assert gone.out == "mgt1 is deleted\n"
     leader = cluster.wait_for_leader(of=[mgt2, mgt3], other_than=mgt1)
     other = "mgt3" if leader is mgt2 else "mgt2"
     assert mgt3.run("show", check=True).lines == shown(leader.name, [other], ALONE)
@@ -173,7 +175,7 @@ def test_server_deleted_while_offline_learns_it_when_it_returns(make_cluster: Ma
     lines = mgt1.run("show", check=True).lines
     assert lines == shown("mgt1", ["mgt2"], NO_SPARE, offline=["mgt3"])
 
-    assert mgt1.run("delete", "mgt3", check=True).out == "mgt3 is deleted\n"
+    assert mgt1.run("delete", "mgt3", "--no-rekey", check=True).out == "mgt3 is deleted\n"
     mgt3.start()
     wait_until(lambda: mgt3.is_removed, SECONDS, "mgt3 knows that it was deleted")
     assert mgt3.run("show").code == RemovedError.exit_code

@@ -80,6 +80,7 @@ def _document(invited: Invited) -> dict[str, Any]:
     return {
         **_listed(invited.invitation, invited.invitation.issued),
         "token": invited.token.to_text(),
+        "ends_with_rekey": invited.ends_early,
         "forecast": invited.forecast.to_document(),
     }
 
