@@ -109,9 +109,8 @@ class Demo:
         expect(deleted.out == "mgt3 is deleted\n", "mgt3 was deleted")
         begun = time.monotonic()
         wait_until(self._is_rekeyed, _REKEY_SECONDS, "the collective has a new CA")
-        say(
-            f"a new CA is in the place of the one whose key mgt3 held, {time.monotonic() - begun:.1f} s later"
-        )
+        took = time.monotonic() - begun
+        say(f"a new CA is in the place of the one whose key mgt3 held, {took:.1f} s later")
 
     def _locked_out(self) -> None:
         title("mgt3 is locked out: it knows, its certificate opens no door, its token is spent")

@@ -202,7 +202,7 @@ def _confirm(node: Node, name: str) -> Deleted:
     except EtcdError as error:
         log.warning("the deletion is made, but nobody could be asked about it: %s", error)
         return Deleted(name, Strength(0, 0), (), tuple(node.replica.view.members.keys() - {name}))
-    revision = observed.view.revision
+    revision = observed.view.newest
     others = [m for n, m in observed.view.members.items() if n != node.name]
     with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
         asked = pool.map(lambda m: _has_confirmed(node, m, revision), others)

@@ -82,6 +82,11 @@ class View:
         items = {k: v for k, v in {**self.items, **puts}.items() if k not in gone}
         return View(revision, items)
 
+    @property
+    def newest(self) -> int:
+        """Return the revision of the newest record; the store's own counts others' keys too."""
+        return max((item.mod_revision for item in self.items.values()), default=0)
+
     def mod_revision(self, key: str) -> int:
         """Return the revision of a key's last change, 0 for one that is absent."""
         item = self.items.get(key)
