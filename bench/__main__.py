@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench import commands, failover, handover, join, machine, memory, report, survivor
-from bench.network import sweep
 from bench.place import Place, SkippedError, say
 from bench.report import Row
 from sandbox.interrupts import INTERRUPTED, interruptible
 from tests.harness import HarnessError
+from tests.harness.network import sweep
 from tools.etcd_versions import Etcd, find_etcds
 
 

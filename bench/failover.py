@@ -15,16 +15,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bench.line import Line, LineError
-from bench.network import Network
+from bench.network import network
 from bench.place import Place, say, settle
 from bench.report import Row
 from bench.sample import Sample, differences
 from bench.timing import collective
 from tests.harness import Cluster, HarnessError, Server
+from tests.harness.spread import spread
 
 _ROUNDS = 10
 _GIVE_UP_SECONDS = 60.0
@@ -91,34 +92,19 @@ def cut_off(place: Place) -> Iterator[Row]:
     Raises:
         SkippedError: no right to make networks, or no ip(8).
     """
-    with Network.of(3) as network, _spread(place, network) as cluster:
+    with network(3) as net, place.cluster() as cluster:
+        spread(cluster, net)
+        cluster.join_all()
+        settle(cluster)
         fault = Fault(
             "6",
             "cut off by a partition",
             0.75,
             None,
-            lambda server: network.cut(server.name),
-            lambda server: network.mend(server.name),
+            lambda server: net.cut(server.name),
+            lambda server: net.mend(server.name),
         )
         yield _measure(place, cluster, fault)
-
-
-@contextmanager
-def _spread(place: Place, network: Network) -> Iterator[Cluster]:
-    """Make a collective each of whose servers is in a network namespace of its own."""
-    with place.cluster() as cluster:
-        hosts = cluster.root / "hosts-of-network"
-        hosts.write_text("".join(f"{host.address} {host.name}\n" for host in network.hosts))
-        servers = [cluster.add(address=h.address, hosts=str(hosts)) for h in network.hosts]
-        for server, host in zip(servers, network.hosts, strict=True):
-            server.launch(prefix=host.prefix)
-        for server in servers:
-            server.wait_until_ready()
-            server.wait_for_quorum()
-        for server in servers[1:]:
-            cluster.join(server, servers[0])
-        settle(cluster)
-        yield cluster
 
 
 def _measure(place: Place, cluster: Cluster, fault: Fault) -> Row:

@@ -185,6 +185,18 @@ def abort(result: Document) -> Rendered:
     return Rendered((f"the join of {result['name']} is given up",), tuple(result["notes"]))
 
 
+def readdress(result: Document) -> Rendered:
+    """Render the result of ``readdress``."""
+    if "found" in result:
+        notes = [f"found: {', '.join(result['found'])}"] if result["found"] else []
+        if result["missing"]:
+            notes.append(f"not found: {', '.join(result['missing'])}")
+        notes.append("collectived goes on by itself; see 'collective show'")
+        return Rendered((), tuple(notes))
+    said = f"{result['name']} is reached at {result['address']} now"
+    return Rendered((said,), (f"its former address was {result['former']}",))
+
+
 def delete(result: Document) -> Rendered:
     """Render the result of ``delete``."""
     name = result["name"]

@@ -8,12 +8,13 @@ A test that uses ``etcd``, ``cluster`` or ``make_cluster`` runs once for each ve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
 
 from tests.harness import Cluster, temporary_folder
+from tests.harness.network import Network, NoNetworkError
 from tools.etcd_versions import Etcd, find_etcds
 
 _CLUSTERS = pytest.StashKey[list[Cluster]]()
@@ -58,6 +59,20 @@ def make_cluster(new_cluster: Callable[..., Cluster]) -> Callable[..., Cluster]:
         return made
 
     return make
+
+
+@pytest.fixture
+def make_network() -> Iterator[Callable[..., Network]]:
+    """Makes a Network from hosts and their addresses; skips where there can be none."""
+    with ExitStack() as stack:
+
+        def make(**hosts: Sequence[str]) -> Network:
+            try:
+                return stack.enter_context(Network(hosts))
+            except NoNetworkError as error:
+                pytest.skip(f"no networks: {error}")
+
+        yield make
 
 
 @pytest.hookimpl(wrapper=True)

@@ -191,6 +191,18 @@ def _demote(options: Any, socket: str) -> int:
     return _ask(socket, "POST", "/v1/demote", _CHANGE_SECONDS, body)
 
 
+def _readdress(options: Any, socket: str) -> int:
+    values: dict[str, Any] = {}
+    if options.address is not None:
+        values["address"] = options.address
+    for given in options.members:
+        name, equals, address = given.partition("=")
+        if not equals:
+            raise InputError(f"{given[:80]!r} is not NAME=ADDRESS")
+        values.setdefault("members", {})[name] = address
+    return _ask(socket, "POST", "/v1/readdress", _CHANGE_SECONDS, _json(values))
+
+
 _COMMANDS = {
     "gencert": _gencert,
     "invite": _invite,
@@ -200,6 +212,7 @@ _COMMANDS = {
     "rotate-ca": _rotate_ca,
     "promote": _promote,
     "demote": _demote,
+    "readdress": _readdress,
 }
 
 if __name__ == "__main__":

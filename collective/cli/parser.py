@@ -58,7 +58,17 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", prog=PROG, dest="command", metavar="COMMAND", required=True
     )
-    for add in (_gencert, _invite, _join, _show, _delete, _promote, _demote, _rotate_ca):
+    for add in (
+        _gencert,
+        _invite,
+        _join,
+        _show,
+        _delete,
+        _promote,
+        _demote,
+        _rotate_ca,
+        _readdress,
+    ):
         add(commands)
     return parser
 
@@ -296,3 +306,30 @@ def _demote(commands: Commands) -> None:
     parser.add_argument("server", metavar="SERVER", help="name of the member")
     _add_dry_run(parser)
     _add_json(parser)
+
+
+def _readdress(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "readdress",
+        "change the address of this server",
+        "Tell the collective that this server has another address, and make a certificate for it. "
+        "Another member must reach the server there. If it was cut off, the same command again "
+        "finishes it. A server that starts with another address does this by itself where that "
+        "is safe.",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="ADDR",
+        help="the IP address by which the others reach this server (default: that of the settings "
+        "file, or the one that this server sends from)",
+    )
+    parser.add_argument(
+        "--member",
+        dest="members",
+        action="append",
+        default=[],
+        metavar="NAME=ADDR",
+        help="instead, say where another member may be found: after all servers got new addresses "
+        "while they were off, where their names do not lead there; may be given several times",
+    )

@@ -5,9 +5,9 @@ It does not follow the store and answers nobody; ``node`` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +54,12 @@ class Backend(Protocol):
     def start(self, plan: Plan, credentials: Credentials) -> None:
         """Begin; returns at once."""
 
+    def relocate(self, listen: Sequence[str]) -> None:
+        """Listen on other addresses from the next start on."""
+
+    def take_detour(self, variables: Mapping[str, str], leaf_file: Path | None) -> None:
+        """Have further variables and another certificate from the next start on."""
+
     def has_answered(self) -> None:
         """Note that it is well."""
 
@@ -75,6 +81,8 @@ class OwnEtcd:
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
+        self._variables: Mapping[str, str] = {}
+        self._leaf_file: Path | None = None
         self._own = Gateway(Path(frame.layout.etcd_socket))
         self.gateway: EtcdCalls = self._own
 
@@ -92,12 +100,26 @@ class OwnEtcd:
         """Start the process with what the files and the plan say now."""
         paths = Files(
             self._frame.layout.etcd_data,
-            str(credentials.leaf_file),
+            str(self._leaf_file or credentials.leaf_file),
             str(credentials.ca_file),
             str(credentials.crl_file),
         )
         arguments = etcd_arguments(plan, paths, self._frame.timing, self._frame.listen)
-        self._frame.etcd.start(arguments, Path(self._frame.layout.etcd_log), plan.started)
+        data = Path(self._frame.layout.etcd_log)
+        self._frame.etcd.start(arguments, data, plan.started, self._variables)
+
+    def relocate(self, listen: Sequence[str]) -> None:
+        """Listen on other addresses from the next start on."""
+        self._frame = replace(self._frame, listen=tuple(listen))
+
+    def take_detour(self, variables: Mapping[str, str], leaf_file: Path | None) -> None:
+        """Have further variables and another certificate from the next start on.
+
+        Args:
+            variables: of the environment.
+            leaf_file: key and certificate, PEM; None for those of this server.
+        """
+        self._variables, self._leaf_file = dict(variables), leaf_file
 
     def has_answered(self) -> None:
         """Forget why it ended the last time."""
@@ -142,6 +164,12 @@ class VotersEtcd:
 
     def start(self, plan: Plan, credentials: Credentials) -> None:
         """Do nothing: the voters' run already."""
+
+    def relocate(self, listen: Sequence[str]) -> None:
+        """Do nothing: no etcd listens here."""
+
+    def take_detour(self, variables: Mapping[str, str], leaf_file: Path | None) -> None:
+        """Do nothing: no etcd dials from here."""
 
     def has_answered(self) -> None:
         """Do nothing."""

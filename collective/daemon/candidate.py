@@ -18,7 +18,7 @@ class Candidate:
         asked: the role that it asked for, as it signed it.
         csr: PEM.
         csr_key_id: SHA-256 (hex) of its public key, which claimed the invitation.
-        addresses: the advertised one first.
+        addresses: the advertised one first, which is dialled back; then others that it sends from.
         door_port, peer_port: its TCP ports.
         fingerprint: of our certificate, as it saw it.
     """

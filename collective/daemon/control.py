@@ -21,12 +21,14 @@ from collective.daemon.commands import (
     invite,
     join,
     promote,
+    readdress,
     rotate_ca,
     show,
 )
 from collective.daemon.commands.context import Command, Context
 from collective.daemon.commands.running import Line, lines_of
 from collective.daemon.enlist import Enlister
+from collective.daemon.mover import Mover
 from collective.daemon.server import CollectiveServer
 from collective.errors import InputError, from_wire
 from collective.protocol.messages import FORMAT, check_format
@@ -34,7 +36,9 @@ from collective.protocol.web import Request, Response, lines_response
 from collective.render import Rendered, Renderer
 
 
-def handler(server: CollectiveServer, enlister: Enlister) -> Callable[[Request], Response]:
+def handler(
+    server: CollectiveServer, enlister: Enlister, mover: Mover
+) -> Callable[[Request], Response]:
     """Return the handler of the control socket."""
 
     def handle(request: Request) -> Response:
@@ -43,7 +47,7 @@ def handler(server: CollectiveServer, enlister: Enlister) -> Callable[[Request],
             raise InputError(f"collectived knows no {request.method} {request.path}")
         raw = request.json() if request.body else {"format": FORMAT, **request.query}
         check_format(raw)
-        lines = lines_of(lambda emit: route.run(Context(server, enlister, emit), raw))
+        lines = lines_of(lambda emit: route.run(Context(server, enlister, emit, mover), raw))
         if request.accepts_text:
             text = _as_text(lines, route, as_json=bool(raw.get("json")))
             return Response(200, text, "text/plain; charset=utf-8")
@@ -98,6 +102,7 @@ _ROUTES: Mapping[tuple[str, str], _Route] = {
     ("POST", "/v1/delete"): _Route(delete.run, render.delete),
     ("POST", "/v1/promote"): _Route(promote.run, render.promote),
     ("POST", "/v1/demote"): _Route(demote.run, render.demote),
+    ("POST", "/v1/readdress"): _Route(readdress.run, render.readdress),
     ("POST", "/v1/gencert"): _Route(gencert.run, render.gencert),
     ("POST", "/v1/rotate-ca"): _Route(rotate_ca.run, render.rotate_ca),
 }

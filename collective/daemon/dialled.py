@@ -19,13 +19,13 @@ class Dialled:
 
     Attributes:
         key: private key of the CSR, PEM.
-        addresses: the ones that we asked to be known by.
+        address: the one that we asked to be reached at.
         sponsor: fingerprint of the sponsor's certificate, as we saw it.
     """
 
     key: bytes = field(repr=False)
     name: str
-    addresses: tuple[str, ...]
+    address: str
     door_port: int
     sponsor: str
 
@@ -37,7 +37,7 @@ class Dialled:
         """
         messages.check_format(raw)
         address = messages.text(raw, "address")
-        if address not in self.addresses:
+        if address != self.address:
             raise ProtocolError(f"{self.name} does not ask to be known at {address[:60]}")
         statement = DialBackStatement(
             nonce=messages.text(raw, "nonce", 128),

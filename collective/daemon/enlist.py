@@ -84,9 +84,7 @@ class Enlister:
         if holder is not None:
             holder.close()
         if dialled is not None and self._server.node is None:
-            self._peer_port_holder = bind_tcp(
-                dialled.addresses[0], self._server.settings.peer_port
-            )
+            self._peer_port_holder = bind_tcp(dialled.address, self._server.settings.peer_port)
 
     @property
     def dialled(self) -> Dialled | None:

@@ -24,6 +24,7 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import logging
 import threading
 from collections.abc import Callable
@@ -45,7 +46,7 @@ from collective.errors import (
     UnreachableError,
 )
 from collective.failpoints import Step, reached
-from collective.model.names import peer_url
+from collective.model.names import claimed_addresses, peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import Role
 from collective.model.token import Token
@@ -61,6 +62,7 @@ from collective.policy.admission import AS_INVITED
 from collective.policy.forecast import Forecast
 from collective.policy.preflight import findings_from_wire, problem
 from collective.protocol import messages
+from collective.protocol.interfaces import local_addresses
 from collective.protocol.peer import Peer, where
 
 log = logging.getLogger(__name__)
@@ -253,8 +255,7 @@ class Join:
         asked: dict[str, Any],
         dry_run: bool = False,
     ) -> dict[str, Any]:
-        address = self._here.address or peer.local_address
-        self._addresses = (address,)
+        self._addresses = self._all_addresses(peer)
         csr = make_request(key, token.name)
         statement = EnrollmentStatement(
             name=token.name,
@@ -271,7 +272,7 @@ class Join:
             Dialled(
                 key,
                 token.name,
-                statement.addresses,
+                statement.addresses[0],
                 self._here.door_port,
                 statement.server_fingerprint,
             )
@@ -293,6 +294,16 @@ class Join:
         )
         messages.check_format(answer)
         return answer
+
+    def _all_addresses(self, peer: Peer) -> tuple[str, ...]:
+        """Return the address to advertise, and all others that we may send from."""
+        address = self._here.address or peer.local_address
+        if "%" in address or ipaddress.ip_address(address).is_link_local:
+            raise RefusedError(
+                f"cannot join from {address}: a link-local address leads nowhere from elsewhere",
+                "set 'address' in the settings file, or name the other server by another address",
+            )
+        return claimed_addresses(address, local_addresses())
 
     def _admit(self, peer: Peer, token: Token, key: bytes, emit: Emit) -> Admitted | None:
         body = {"format": messages.FORMAT}

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 import secrets
-import socket
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,12 +20,19 @@ from collective.daemon import credentials
 from collective.daemon.doubt import doubt
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
-from collective.errors import RefusedError
+from collective.errors import RefusedError, UnreachableError
 from collective.failpoints import Step, reached
 from collective.files import set_aside
 from collective.model.layout import Layout
-from collective.model.names import certified_addresses, peer_url
+from collective.model.listen import together
+from collective.model.names import (
+    certified_addresses,
+    claimed_addresses,
+    is_ip_address,
+    peer_url,
+)
 from collective.model.plan import Mode, Plan
+from collective.protocol.interfaces import is_local, local_addresses, source_towards
 from collective.protocol.resolve import resolve
 
 log = logging.getLogger(__name__)
@@ -37,25 +43,38 @@ _RESOLVE_SECONDS = 5.0
 def own_address(settings: Settings) -> str | None:
     """Return the IP address that the settings give this server, None when they give none.
 
+    Of the addresses of a name the first that is on this machine counts, a loopback address
+    last: some systems write their own name beside 127.0.1.1 into /etc/hosts.
+
     Raises:
         UnreachableError: the setting is a name that does not resolve.
     """
     if settings.address is None:
         return None
-    return resolve(settings.address, settings.hosts, _RESOLVE_SECONDS)[0]
+    answers = resolve(settings.address, settings.hosts, _RESOLVE_SECONDS)
+    found = [str(ipaddress.ip_address(answer)) for answer in answers if is_ip_address(answer)]
+    if not found:
+        raise UnreachableError(f"the name {settings.address} has no address")
+    if len(found) == 1:
+        return found[0]
+    return min(found, key=lambda a: (not is_local(a), ipaddress.ip_address(a).is_loopback))
 
 
 def guessed_address() -> str:
     """Return the address that this machine would send from, loopback if it has no network.
 
-    Connecting a datagram socket sends nothing; 192.0.2.1 is for documentation (RFC 5737).
+    Neither address below is anybody's: they are for documentation (RFC 5737, RFC 3849). A
+    machine without a way to them, since it has no default route, has an address all the same.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+    ways = (source_towards(address) for address in ("192.0.2.1", "2001:db8::1"))
+    found = [address for address in ways if address is not None]
+    found += sorted(local_addresses(), key=lambda a: ":" in a)
+    return next((a for a in found if not ipaddress.ip_address(a).is_loopback), "127.0.0.1")
+
+
+def certified_here(address: str) -> list[str]:
+    """Return what a certificate of this server is made out for: all that it may send from."""
+    return certified_addresses(claimed_addresses(address, local_addresses()))
 
 
 def listen_addresses(settings: Settings, address: str) -> tuple[str, ...]:
@@ -67,6 +86,31 @@ def listen_addresses(settings: Settings, address: str) -> tuple[str, ...]:
     return ("::",) if ipaddress.ip_address(address).version == 6 else ("0.0.0.0",)
 
 
+def next_address(settings: Settings, plan: Plan) -> str:
+    """Return the address that this server is to have instead of the plan's, or "".
+
+    That is the one that it was changing to, or the one that the settings give now, if this
+    machine has it.
+    """
+    try:
+        wanted = plan.moving_to or own_address(settings) or ""
+    except UnreachableError as error:
+        log.warning("the setting 'address' cannot be used now: %s", error)
+        return ""
+    return wanted if wanted != plan.address and wanted and is_local(wanted) else ""
+
+
+def all_listen_addresses(settings: Settings, plan: Plan) -> tuple[str, ...]:
+    """Return the addresses to listen on, while an address is being changed those for both."""
+    wanted = next_address(settings, plan)
+    if not wanted:
+        return listen_addresses(settings, plan.address)
+    former = listen_addresses(settings, plan.address)
+    if former == (plan.address,) and not is_local(plan.address):
+        former = ()
+    return together(listen_addresses(settings, wanted), former)
+
+
 def begin_alone(layout: Layout, state: State, settings: Settings, now: datetime) -> Plan:
     """Make this server a collective of one: a CA, a leaf, and a plan for a new etcd.
 
@@ -75,7 +119,7 @@ def begin_alone(layout: Layout, state: State, settings: Settings, now: datetime)
     """
     address = own_address(settings) or guessed_address()
     pki = Path(layout.pki)
-    credentials.prepare_fresh(pki, settings.name, certified_addresses([address]), now)
+    credentials.prepare_fresh(pki, settings.name, certified_here(address), now)
     _clear(Path(layout.etcd_data), layout, "unknown-data", now)
     _clear(pki, layout, "replaced", now)
     credentials.install(pki)
@@ -185,8 +229,7 @@ def begin_rest(layout: Layout, state: State, plan: Plan, reason: str, now: datet
     Returns:
         The plan of a server that leaves, saved; ``rest`` goes on from it.
     """
-    addresses = certified_addresses([plan.address])
-    credentials.prepare_fresh(Path(layout.pki), plan.name, addresses, now)
+    credentials.prepare_fresh(Path(layout.pki), plan.name, certified_here(plan.address), now)
     leaving = replace(plan, mode=Mode.LEAVING, reason=reason)
     state.save(leaving)
     reached(Step.REMOVED_LEAVING)

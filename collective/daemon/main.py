@@ -12,7 +12,8 @@ from pathlib import Path
 from collective.daemon import control, member
 from collective.daemon.enlist import Enlister
 from collective.daemon.idle import idle_error
-from collective.daemon.lives import listen_addresses
+from collective.daemon.lives import all_listen_addresses
+from collective.daemon.mover import Mover
 from collective.daemon.notify import Notifier
 from collective.daemon.parser import make_parser
 from collective.daemon.promotee import Promotee
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{path}: the settings are valid")
             return 0
         _set_up_log(settings.log_level)
-        return _run(settings, layout)
+        return _run(settings, layout, path)
     except CollectiveError as error:
         print(f"collectived: error: {error.message}", file=sys.stderr)
         if error.hint:
@@ -55,7 +56,7 @@ def _set_up_log(level: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _run(settings: Settings, layout: Layout) -> int:
+def _run(settings: Settings, layout: Layout, path: Path) -> int:
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
@@ -64,10 +65,11 @@ def _run(settings: Settings, layout: Layout) -> int:
     try:
         server.doors.start()
         server.start()
-        enlister = Enlister(server)
-        open_doors(server, enlister)
+        enlister, mover = Enlister(server), Mover(server, lambda: load_settings(path))
+        open_doors(server, enlister, mover)
         enlister.resume()
         Promotee(server, enlister).start()
+        mover.start()
         notifier.ready()
         _wait(server, notifier, told)
         notifier.stopping()
@@ -76,7 +78,7 @@ def _run(settings: Settings, layout: Layout) -> int:
     return 0
 
 
-def open_doors(server: CollectiveServer, enlister: Enlister) -> None:
+def open_doors(server: CollectiveServer, enlister: Enlister, mover: Mover) -> None:
     """Open the network door and the control socket.
 
     Raises:
@@ -84,11 +86,8 @@ def open_doors(server: CollectiveServer, enlister: Enlister) -> None:
         AccessError: a port or folder is not ours to use.
     """
     door = Door("member", member.handler(server, enlister))
-    for host in listen_addresses(server.settings, server.plan.address):
-        server.doors.listen_tls(
-            door, host, server.settings.port, lambda: server.credentials.server_context
-        )
-    control_door = Door("control", control.handler(server, enlister))
+    server.front.open(door, all_listen_addresses(server.settings, server.plan))
+    control_door = Door("control", control.handler(server, enlister, mover))
     server.doors.listen_unix(control_door, Path(server.layout.control_socket), _CONTROL_MODE)
 
 

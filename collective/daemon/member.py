@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from collective.daemon import learner, removal, services, sponsor
+from collective.daemon import learner, readdress, removal, services, sponsor
 from collective.daemon.access import member_of
 from collective.daemon.changes import finish
 from collective.daemon.enlist import Enlister
@@ -179,6 +179,17 @@ def _hand_over(server: CollectiveServer, node: Node, request: Request) -> Respon
     return json_response(200, {"format": messages.FORMAT})
 
 
+def _readdress(server: CollectiveServer, node: Node, request: Request) -> Response:
+    with server.gate.sponsoring(node.name):
+        _only_full_member(server, node)
+        return json_response(200, readdress.answer(node, request))
+
+
+def _whereabouts(server: CollectiveServer, node: Node, request: Request) -> Response:
+    member_of(node.replica.view, request.peer)
+    return json_response(200, server.whereabouts.hear(node, request.json()))
+
+
 def _ca_key(server: CollectiveServer, node: Node, request: Request) -> Response:
     member = member_of(node.store.read(), request.peer)
     if member.role is not Role.VOTER:
@@ -243,4 +254,6 @@ _ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", messages.SELF): _self,
     ("POST", messages.CERTIFY): _certify,
     ("POST", messages.LEARNER): _learner,
+    ("POST", messages.READDRESS): _readdress,
+    ("POST", messages.WHEREABOUTS): _whereabouts,
 }

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from collective import __version__
 from collective.daemon.access import objection
@@ -49,7 +51,12 @@ def hex_id(member_id: int) -> str:
 
 
 class Node:
-    """This server as a member."""
+    """This server as a member.
+
+    Attributes:
+        plan: which member this is.
+        trouble: what ``show`` is to say of this server's address, or "".
+    """
 
     def __init__(
         self,
@@ -70,6 +77,7 @@ class Node:
         """
         self._frame = frame
         self.plan = plan
+        self.trouble = ""
         self.credentials = credentials
         self._votes = plan.votes
         self._backend: Backend = (
@@ -101,6 +109,17 @@ class Node:
     def stopping(self) -> threading.Event:
         """Set when this life ends."""
         return self._stopping
+
+    @property
+    def listen(self) -> Sequence[str]:
+        """The addresses that etcd listens on, or will from its next start on."""
+        return self._frame.listen
+
+    def relocate(self, plan: Plan, listen: Sequence[str]) -> None:
+        """Have another address from the next start of etcd on."""
+        self.plan = plan
+        self._frame = replace(self._frame, listen=tuple(listen))
+        self._backend.relocate(self._frame.listen)
 
     @property
     def failure(self) -> str | None:
@@ -156,6 +175,24 @@ class Node:
     def _start_backend(self) -> None:
         self._trusted_by_etcd = self.credentials.trusts
         self._backend.start(self.plan, self.credentials)
+
+    def take_detour(
+        self, variables: Mapping[str, str], leaf_file: Path | None, wait: bool = False
+    ) -> None:
+        """Restart etcd with further variables and another certificate, or without them again.
+
+        Args:
+            variables: of its environment.
+            leaf_file: key and certificate, PEM; None for those of this server.
+            wait: until it takes part again, having handed leadership over; see ``restart_etcd``.
+        """
+        self._backend.take_detour(variables, leaf_file)
+        if wait:
+            self.restart_etcd()
+            return
+        self._backend.stop()
+        if not self._stopping.is_set():
+            self._start_backend()
 
     def stop(self, hand_over: bool = True) -> None:
         """Hand leadership over if this server leads, and end etcd."""
@@ -270,6 +307,7 @@ class Node:
         keys = self.keys
         served = self.served or self.credentials.leaf
         errors += self._served_wrongly
+        errors += [self.trouble] if self.trouble else []
         return ServerStatus(
             name=self.name,
             release=__version__,

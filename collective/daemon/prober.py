@@ -110,6 +110,12 @@ class _Line(threading.Thread):
         self._peer.close()
 
     def _ask(self) -> Answer:
+        answer = self._ask_once()
+        # This connection may have been opened with a certificate that was replaced and revoked
+        # since: only a new one tells whether this server itself was deleted.
+        return self._ask_once() if answer.removed else answer
+
+    def _ask_once(self) -> Answer:
         asked = elapsed()
         context, self._next_context = self._next_context, None
         if context is not None:

@@ -68,11 +68,11 @@ def _begin(node: Node, name: str) -> int | None:
     view = observed.view
     member = view.members.get(name)
     if member is not None and (member.role is Role.VOTER or member.fallback is not None):
-        return view.revision
+        return view.newest
     check_promote(observed, name)
     member = view.members[name]
     if member.target is Role.VOTER:
-        return view.revision
+        return view.newest
     written = node.store.put_member(view, replace(member, target=Role.VOTER), epoch())
     return view.revision + 1 if written else None
 

@@ -50,7 +50,7 @@ def rehearse(node: Node, proof: Proof, candidate: Candidate) -> dict[str, Any]:
     until = f"the invitation for {name} is good for {claimed.expires - epoch():.0f} s"
     findings = [good("invitation", until), _addresses(view, candidate)]
     votes = claimed.role is Role.VOTER
-    findings += [_dialled_back(node, candidate, a, votes) for a in candidate.addresses]
+    findings.append(_dialled_back(node, candidate, candidate.address, votes))
     told = prospect(node, view, name, claimed.role)
     return {"findings": [f.to_wire() for f in findings], **told}
 
@@ -84,7 +84,7 @@ def read_records(node: Node, name: str) -> View:
 
 def _addresses(view: View, candidate: Candidate) -> Finding:
     try:
-        check_addresses(view, candidate.name, candidate.addresses)
+        check_addresses(view, candidate.name, (candidate.address,))
     except CollectiveError as error:
         return problem("loopback", error)
     return good("loopback", "loopback addresses and others are not mixed")

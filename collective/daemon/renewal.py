@@ -14,12 +14,13 @@ from datetime import datetime
 from collective.daemon import voters
 from collective.daemon.clock import epoch, utc_now
 from collective.daemon.credentials import Credentials, is_valid
+from collective.daemon.lives import certified_here
 from collective.daemon.node import Node
 from collective.daemon.quorum import needs_quorum
 from collective.daemon.retries import until_written
 from collective.errors import ProtocolError, RefusedError
 from collective.failpoints import Step, reached
-from collective.model.names import certified_addresses
+from collective.model.names import MOST_ADDRESSES
 from collective.pki import make_request, new_key, read_leaf
 from collective.protocol import messages
 
@@ -56,11 +57,17 @@ def have_certified(node: Node, issuer: str = "") -> None:
     log.info("new certificate serial=%s ends=%s", info.serial, info.not_after)
 
 
-def gencert(node: Node, now: datetime | None = None) -> None:
+def gencert(node: Node, now: datetime | None = None, keep: bool = True) -> None:
     """Give this server a new key and certificate from the CA in use.
 
     The new serial number is written down before the certificate is used, so no member refuses
     it; the old one stays good until it expires, and a deletion revokes both.
+
+    Args:
+        node: this server.
+        now: the time, for tests.
+        keep: whether it also names what the former one did and this machine has no more, such as
+            the address that other members see behind a router.
 
     Raises:
         QuorumError: there is no quorum to write it down.
@@ -70,8 +77,10 @@ def gencert(node: Node, now: datetime | None = None) -> None:
         with needs_quorum(node, "make a certificate"):
             have_certified(node)
         return
-    addresses = certified_addresses([node.plan.address, *node.credentials.leaf.addresses])
-    leaf_file, info = node.credentials.new_leaf(addresses, now or utc_now())
+    addresses = certified_here(node.plan.address)
+    former = [a for a in node.credentials.leaf.addresses if a not in addresses]
+    wanted = [*addresses, *(former if keep else ())][:MOST_ADDRESSES]
+    leaf_file, info = node.credentials.new_leaf(wanted, now or utc_now())
 
     def attempt() -> int | None:
         view = node.store.read()
@@ -111,7 +120,8 @@ def reissue_invalid(credentials: Credentials, address: str, now: datetime) -> bo
     old = credentials.leaf
     if is_valid(old, now) or not credentials.holds_ca_key:
         return False
-    leaf_file, info = credentials.new_leaf(certified_addresses([address, *old.addresses]), now)
+    names = list(dict.fromkeys([*certified_here(address), *old.addresses]))[:MOST_ADDRESSES]
+    leaf_file, info = credentials.new_leaf(names, now)
     credentials.use_leaf(leaf_file)
     log.warning(
         "the certificate was not valid at this time and is replaced from=%s to=%s serial=%s",
@@ -150,3 +160,25 @@ def write_down(node: Node) -> None:
     with needs_quorum(node, "write a certificate down"):
         until_written("write a certificate down", attempt)
     log.info("the certificate in use is written down serial=%s", leaf.serial)
+
+
+def retire_others(node: Node) -> None:
+    """Revoke all certificates of this server but the one in use.
+
+    Raises:
+        EtcdError: the store did not answer; nothing was changed.
+    """
+
+    def attempt() -> bool | None:
+        view = node.store.read()
+        record, leaf = view.members.get(node.name), node.credentials.leaf
+        if record is None or leaf.fingerprint not in record.fingerprints:
+            return False
+        others = [serial for serial in record.serials if serial != leaf.serial]
+        if not others:
+            return False
+        only = replace(record, serials=(leaf.serial,), fingerprints=(leaf.fingerprint,))
+        return node.store.put_member(view, only, epoch(), others) or None
+
+    if until_written("revoke old certificates", attempt):
+        log.info("all certificates but one were revoked kept=%s", node.credentials.leaf.serial)

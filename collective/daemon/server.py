@@ -24,6 +24,7 @@ from collective.daemon.clock import elapsed, epoch, utc_now
 from collective.daemon.credentials import Credentials
 from collective.daemon.cutter import Cutter
 from collective.daemon.duties import Duties
+from collective.daemon.front import Front
 from collective.daemon.gate import Gate
 from collective.daemon.hearing import Hearing
 from collective.daemon.idle import idle_error
@@ -35,6 +36,7 @@ from collective.daemon.returning import learn_revocations
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
 from collective.daemon.upkeep import Upkeep
+from collective.daemon.whereabouts import Whereabouts
 from collective.errors import (
     CollectiveError,
 )
@@ -73,6 +75,7 @@ class CollectiveServer:
         make_private_folder(Path(layout.run), 0o755)
         self._lock = FolderLock.acquire(Path(layout.daemon_lock))
         self.state = State(Path(layout.state))
+        self.whereabouts = Whereabouts(Path(layout.state))
         self.stopped = threading.Event()
         self.life = threading.RLock()
         self.gate = Gate()
@@ -89,6 +92,7 @@ class CollectiveServer:
             binary, Path(layout.etcd_run), Path(layout.etcd_lock), self._etcd_ended
         )
         self.doors = DoorServer()
+        self.front = Front(self.doors, settings.port, lambda: self.credentials.server_context)
 
     @property
     def plan(self) -> Plan:
@@ -150,7 +154,7 @@ class CollectiveServer:
             reissue_invalid(self._credentials, plan.address, utc_now())
         except CollectiveError as error:
             log.error("the certificate is not valid, and cannot be replaced yet: %s", error)
-        listen = lives.listen_addresses(self.settings, plan.address)
+        listen = lives.all_listen_addresses(self.settings, plan)
         timing = Timing(
             self.settings.heartbeat_ms, self.settings.election_ms, self.settings.corruption_check
         )

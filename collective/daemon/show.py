@@ -78,7 +78,7 @@ def document(node: Node) -> dict[str, Any]:
         "rekey": rekeying(view, answers, own),
         "alarms": [{"member": name, "alarm": kind} for name, kind in alarms],
         "errors": [
-            *([error] if error else []),
+            *(text for text in (error, node.trouble) if text),
             *(alarm_sentence(name, kind) for name, kind in alarms),
             *_reinstalled(answers),
             *authority_ends_soon(node.credentials.authority_ends, utc_now()),

@@ -28,7 +28,12 @@ from collective.daemon.rehearsal import prospect, read_records, rehearse
 from collective.daemon.retries import until_written
 from collective.errors import ProtocolError
 from collective.failpoints import Step, reached
-from collective.model.names import certified_addresses, is_ip_address, parse_server_name
+from collective.model.names import (
+    MOST_ADDRESSES,
+    certified_addresses,
+    is_ip_address,
+    parse_server_name,
+)
 from collective.model.records import Role
 from collective.model.view import View
 from collective.pki import EnrollmentStatement, read_leaf, request_key_id, verify_enrollment
@@ -42,7 +47,6 @@ log = logging.getLogger(__name__)
 
 _NONCE = "enrollment nonce"
 _ADMITTED = "enrollment admitted"
-_MOST_ADDRESSES = 16
 
 
 def challenge(node: Node, request: Request) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
 def _candidate(raw: Mapping[str, Any], fingerprint: str) -> Candidate:
     messages.check_format(raw)
     addresses = raw.get("addresses")
-    if not isinstance(addresses, list) or not 0 < len(addresses) <= _MOST_ADDRESSES:
+    if not isinstance(addresses, list) or not 0 < len(addresses) <= MOST_ADDRESSES:
         raise ProtocolError("a proof has no good 'addresses'")
     if not all(isinstance(a, str) and is_ip_address(a) for a in addresses):
         raise ProtocolError("a proof has an address that is no IP address")
@@ -136,7 +140,7 @@ def _claimed(node: Node, proof: Proof, candidate: Candidate) -> tuple[View, Role
         invitation = view.invitations.get(proof.name)
         claimed = judge(invitation, proof, epoch())
         check_admission(view, proof.name, node.name)
-        check_addresses(view, proof.name, candidate.addresses)
+        check_addresses(view, proof.name, (candidate.address,))
         written = claimed == invitation or node.store.claim(view, claimed)
         return (view, claimed.role) if written else None
 
@@ -162,15 +166,14 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
         if others_turn(node, candidate.url):
             yield {"step": messages.BUSY}
             return
-    for address in candidate.addresses:
-        dial_back(node.name, candidate, address)
-        if votes:
-            knock(node.name, candidate.name, address, candidate.peer_port)
-        yield {"step": "dial-back", "address": where(address, candidate.door_port)}
+    dial_back(node.name, candidate, candidate.address)
+    if votes:
+        knock(node.name, candidate.name, candidate.address, candidate.peer_port)
+    yield {"step": "dial-back", "address": where(candidate.address, candidate.door_port)}
     reached(Step.SPONSOR_DIAL_BACK)
     authority = node.credentials.authority()
     # etcd refuses a certificate that does not name where the connection comes from.
-    addresses = certified_addresses([*candidate.addresses, request.peer.address])
+    addresses = certified_addresses(_sources(node, candidate, request.peer.address))
     leaf = authority.issue(candidate.csr, candidate.name, addresses, utc_now())
     reached(Step.SPONSOR_ISSUE)
     yield {"step": "issue"}
@@ -194,3 +197,10 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
     yield {"step": "add", "member_id": hex_id(member_id)}
     etcd = {"member_id": hex_id(member_id), "initial_cluster": initial_cluster}
     yield {"result": {**given, **etcd}}
+
+
+def _sources(node: Node, candidate: Candidate, seen: str) -> list[str]:
+    """Return where a candidate may send from: what it claims, but for others' addresses."""
+    others = {m.address for n, m in node.replica.view.members.items() if n != candidate.name}
+    claimed = [a for a in (*candidate.addresses[1:], seen) if a not in others]
+    return list(dict.fromkeys([candidate.address, *claimed]))

@@ -188,6 +188,10 @@ class EtcdCalls(ABC):
         """Remove a member."""
         self.call("/cluster/member/remove", {"ID": str(member_id)})
 
+    def update_member(self, member_id: int, url: str) -> None:
+        """Give a voter another URL; never a learner, which it would make a voter."""
+        self.call("/cluster/member/update", {"ID": str(member_id), "peerURLs": [url]})
+
     def move_leader(self, member_id: int) -> None:
         """Hand leadership to another voter; only the leader can."""
         self.call("/maintenance/transfer-leadership", {"targetID": str(member_id)})

@@ -24,7 +24,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,7 @@ class EtcdProcess:
         self._on_removed = on_removed
         self._change = threading.Condition()
         self._wanted: tuple[str, ...] | None = None
+        self._variables: Mapping[str, str] = {}
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._failure: str | None = None
@@ -117,7 +118,11 @@ class EtcdProcess:
         self._used = True
 
     def start(
-        self, arguments: Sequence[str], data: Path | None = None, used: bool = False
+        self,
+        arguments: Sequence[str],
+        data: Path | None = None,
+        used: bool = False,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         """Run etcd with these arguments until ``stop``; returns at once.
 
@@ -125,10 +130,12 @@ class EtcdProcess:
             arguments: that follow the name of the program.
             data: what must be there when a child is started that has answered before.
             used: whether one has, in an earlier run of the daemon.
+            variables: of the environment, besides the few that it gets always.
         """
         with self._change:
             self._wanted = tuple(arguments)
             self._data, self._used = data, used
+            self._variables = dict(variables or {})
             self._failure = None
             self._change.notify_all()
 
@@ -221,7 +228,7 @@ class EtcdProcess:
             self._child = subprocess.Popen(
                 [*_death_signal(), str(self.binary.path), *arguments],
                 cwd=self._folder,
-                env=_environment(os.environ),
+                env={**_environment(os.environ), **self._variables},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -136,6 +136,19 @@ class Store:
         unchanged = (key, invitation_key(member.name), CHANGE_KEY)
         return self._write(view, unchanged, {key: member} | _revoked(member.name, revoke, when))
 
+    def readdress_member(
+        self, view: View, member: MemberRecord, when: float, revoke: Sequence[str]
+    ) -> bool:
+        """Write a member's record with another address.
+
+        Returns:
+            False when a record of a member, or the change of the voters, is not what the view
+            says any more.
+        """
+        unchanged = (CHANGE_KEY, *(member_key(name) for name in view.members))
+        puts = {member_key(member.name): member} | _revoked(member.name, revoke, when)
+        return self._write(view, unchanged, puts)
+
     def begin_change(self, view: View, change: Change, member: MemberRecord | None = None) -> bool:
         """Begin a change of the voters, and note it in the record of the member concerned.
 

@@ -15,6 +15,9 @@ from collections.abc import Iterable
 
 from collective.errors import InputError
 
+#: How many addresses a server may ask to be certified for.
+MOST_ADDRESSES = 16
+
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _RULE = (
     "a server name is one host name label: 1 to 63 letters, digits and hyphens, "
@@ -71,6 +74,23 @@ def certified_addresses(addresses: Iterable[str]) -> list[str]:
     if any(ipaddress.ip_address(a).is_loopback for a in wanted if is_ip_address(a)):
         wanted += [a for a in ("127.0.0.1", "::1") if a not in wanted]
     return wanted
+
+
+def claimed_addresses(address: str, found: Iterable[str]) -> tuple[str, ...]:
+    """Return the addresses that a server asks to be certified for, the advertised one first.
+
+    A server with several networks sends from the address of the one that leads to the other
+    side, so all that it has are among them. Loopback addresses are of no use to others, and a
+    server that advertises one has no others.
+
+    Args:
+        address: what it advertises.
+        found: what its interfaces have.
+    """
+    if ipaddress.ip_address(address).is_loopback:
+        return (address,)
+    others = (a for a in found if not ipaddress.ip_address(a).is_loopback)
+    return tuple(dict.fromkeys([address, *others]))[:MOST_ADDRESSES]
 
 
 def peer_url(address: str, port: int) -> str:

@@ -51,6 +51,7 @@ class Plan:
         started: whether etcd ever answered on this data directory.
         reason: for a removed server, why it rests.
         joined_by: public key (hex) of the token that this server came in with, or "".
+        moving_to: the address that this server is changing to, or "".
         aside: where data that was replaced has gone, newest last.
         role: what it is, or is to be when it has joined: voter or nonvoting.
         fallback: what it goes back to if it is given up as a learner; None: it is put out.
@@ -69,6 +70,7 @@ class Plan:
     started: bool = False
     reason: str = ""
     joined_by: str = ""
+    moving_to: str = ""
     aside: tuple[str, ...] = ()
     role: Role = Role.VOTER
     fallback: Role | None = None

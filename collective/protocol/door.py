@@ -70,6 +70,10 @@ class _Listener:
     path: Path | None
     inode: tuple[int, int] | None
 
+    def is_at(self, host: str, port: int) -> bool:
+        """Tell whether it listens there, on TCP."""
+        return self.path is None and tuple(self.sock.getsockname()[:2]) == (host, port)
+
 
 class DoorServer:
     """One thread with an event loop, and the sockets and connections that it looks after.
@@ -162,6 +166,11 @@ class DoorServer:
         if self._loop is None:
             return 0
         return self._call(self._close_where(predicate))
+
+    def stop_listening_at(self, host: str, port: int) -> None:
+        """Close the sockets that listen on this address and TCP port."""
+        if self._loop is not None:
+            self._call(self._stop_listening(lambda listener: listener.is_at(host, port)))
 
     def stop_listening(self) -> None:
         """Close the listening sockets, and remove the unix ones; connections stay open."""
@@ -277,8 +286,11 @@ class DoorServer:
             await asyncio.wait(closing, timeout=_CUT_SECONDS)
         return len(doomed)
 
-    async def _stop_listening(self) -> None:
-        listeners, self._listeners = self._listeners, []
+    async def _stop_listening(
+        self, chosen: Callable[[_Listener], bool] = lambda listener: True
+    ) -> None:
+        listeners = [listener for listener in self._listeners if chosen(listener)]
+        self._listeners = [listener for listener in self._listeners if listener not in listeners]
         for listener in listeners:
             listener.task.cancel()
         if listeners:

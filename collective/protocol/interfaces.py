@@ -6,6 +6,7 @@ It asks the kernel each time: addresses and connections come and go.
 from __future__ import annotations
 
 import ipaddress
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,20 @@ def is_local(address: str) -> bool:
     if parsed.version == 4 and parsed.is_loopback:
         return True
     return any(ipaddress.ip_address(found) == parsed for found in local_addresses())
+
+
+def source_towards(address: str) -> str | None:
+    """Return the address that this machine would send from to reach an address; None: no way.
+
+    Connecting a datagram socket sends nothing.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
 
 
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")

@@ -36,12 +36,14 @@ CA_KEY = "/v1/ca-key"
 REVOKED = "/v1/revoked"
 WITNESS = "/v1/witness"
 SELF = "/v1/self"
+WHEREABOUTS = "/v1/whereabouts"
 
 # What a member may ask of one that votes.
 CERTIFY = "/v1/certify"
 COMMAND = "/v1/command"
 LEARNER = "/v1/learner"
 ETCD = "/v1/etcd"
+READDRESS = "/v1/readdress"
 
 
 def check_format(raw: Mapping[str, Any]) -> None:

@@ -106,7 +106,12 @@ class Cluster:
 
     def grow(self, count: int, **settings: str) -> list[Server]:
         """Add servers, start them, and join them to one collective, which the first one leads."""
-        servers = self.add_running(count, **settings)
+        self.add_running(count, **settings)
+        return self.join_all()
+
+    def join_all(self) -> list[Server]:
+        """Join the servers, all of which run, to one collective, which the first one leads."""
+        servers = list(self.servers.values())
         for server in servers[1:]:
             self.join(server, servers[0])
         for server in servers:

@@ -85,6 +85,8 @@ class Server:
         root: its COLLECTIVE_ROOT, also the daemon's working directory.
         layout: the paths below it.
         log_file: what the daemon printed, over all its starts.
+        environment: further variables of daemon and commands.
+        prefix: a command that runs the daemon at each of its starts, such as ``nsenter``.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Server:
         self.layout = Layout.from_environment({ROOT_VARIABLE: str(root)})
         self.log_file = root / "log"
         self.environment: dict[str, str] = {}
+        self.prefix: tuple[str, ...] = ()
         self._settings = {"etcd": str(etcd), **settings}
         self._etcdctl = etcd.with_name("etcdctl")
         self._outlive = outlive
@@ -122,6 +125,11 @@ class Server:
         path = Path(self.layout.settings_file)
         path.parent.mkdir(exist_ok=True)
         path.write_text("".join(f"{key} = {value}\n" for key, value in self._settings.items()))
+
+    def forget(self, *keys: str) -> None:
+        """Take lines out of the settings file, so that the defaults hold."""
+        self._settings = {k: v for k, v in self._settings.items() if k not in keys}
+        self.configure()
 
     # The daemon ------------------------------------------------------------------------------
 
@@ -150,7 +158,7 @@ class Server:
         """
         if self.is_running:
             raise HarnessError(f"{self.name} runs already")
-        command = [*prefix, sys.executable, "-m", "collective.daemon.main"]
+        command = [*self.prefix, *prefix, sys.executable, "-m", "collective.daemon.main"]
         environment = self._environment({})
         self._daemon = spawn(command, self.root, environment, self.log_file, self._outlive)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collective.daemon.enlist import Enlister
+from collective.daemon.mover import Mover
 from collective.daemon.server import CollectiveServer
 
 Emit = Callable[[str, str], None]
@@ -20,11 +21,13 @@ class Context:
         server: this server.
         enlister: its joins.
         emit: gets the name of each step that is done, and a sentence.
+        mover: its changes of address; None for a command that another server has sent.
     """
 
     server: CollectiveServer
     enlister: Enlister
     emit: Emit
+    mover: Mover | None = None
 
 
 #: Gets the decoded request; returns the result, for a renderer and for ``--json``.

@@ -67,6 +67,15 @@ DELETE = {
         ("delete --dry-run --json", {**DELETE, "dry_run": True, "json": True}),
         ("delete mgt3 --no-rekey", {**DELETE, "server": "mgt3", "rekey": False}),
         ("rotate-ca", {"command": "rotate-ca"}),
+        ("readdress", {"command": "readdress", "address": None, "members": []}),
+        (
+            "readdress --address ::1",
+            {"command": "readdress", "address": "::1", "members": []},
+        ),
+        (
+            "readdress --member a=10.0.0.1 --member b=fd00::1",
+            {"command": "readdress", "address": None, "members": ["a=10.0.0.1", "b=fd00::1"]},
+        ),
     ],
 )
 def test_line_of_the_manual_is_parsed(line: str, parsed: dict[str, object]) -> None:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from collective.errors import InputError
 from collective.model.names import (
+    MOST_ADDRESSES,
     bracketed,
     certified_addresses,
+    claimed_addresses,
     is_ip_address,
     natural_key,
     parse_host_port,
@@ -205,3 +207,25 @@ def test_every_address_comes_back_from_its_written_form(
 ) -> None:
     """``bracketed`` and ``parse_host_port`` fit together."""
     assert parse_host_port(f"{bracketed(str(address))}:{port}", 1) == (str(address), port)
+
+
+@pytest.mark.parametrize(
+    ("address", "found", "claimed"),
+    [
+        ("10.0.0.1", ["127.0.0.1", "10.0.0.1", "10.1.0.1"], ("10.0.0.1", "10.1.0.1")),
+        ("10.1.0.1", ["127.0.0.1", "::1", "fd00::1"], ("10.1.0.1", "fd00::1")),
+        ("127.0.0.2", ["127.0.0.1", "10.0.0.1"], ("127.0.0.2",)),
+        ("::1", ["::1", "fd00::1"], ("::1",)),
+    ],
+)
+def test_server_claims_all_it_sends_from_and_no_loopback(
+    address: str, found: list[str], claimed: tuple[str, ...]
+) -> None:
+    """The advertised address is the first; a server on loopback has nothing else to offer."""
+    assert claimed_addresses(address, found) == claimed
+
+
+def test_server_with_too_many_addresses_claims_the_first_of_them() -> None:
+    """A certificate has its limits, and so has what a stranger may send."""
+    many = [f"10.0.0.{n}" for n in range(100)]
+    assert claimed_addresses("10.9.9.9", many) == ("10.9.9.9", *many[: MOST_ADDRESSES - 1])

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from collective.protocol.interfaces import is_local, local_addresses
+from collective.protocol.interfaces import is_local, local_addresses, source_towards
 
 
 def test_addresses_of_this_machine_are_whole_and_each_once() -> None:
@@ -24,3 +24,9 @@ def test_addresses_of_this_machine_are_whole_and_each_once() -> None:
 def test_address_is_local_only_where_an_interface_has_it(address: str, ours: bool) -> None:
     """All of 127.0.0.0/8 is, though the kernel lists one of it (ip(7))."""
     assert is_local(address) is ours
+
+
+def test_way_to_this_machine_comes_from_this_machine() -> None:
+    """The kernel says which address it would send from, for both families."""
+    assert source_towards("127.0.0.9") == "127.0.0.1"
+    assert source_towards("::1") in ("::1", None)

@@ -1,0 +1,112 @@
+"""May a server have this address, and which one is its new one? Pure functions.
+
+Safety property: an address is changed by itself only when nothing else can be meant, and never to
+one that another member has.
+
+Whether the address leads to the server is found out by dialling it, see ``daemon.readdress``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from collective.errors import RefusedError
+from collective.model.records import MemberRecord, Role
+from collective.model.view import View
+from collective.policy.membership import check_no_change_under_way
+
+
+@dataclass(frozen=True)
+class OwnAddresses:
+    """What a server knows of its own addresses.
+
+    Attributes:
+        current: the one that the others have.
+        setting: the one that the settings give, None where they give none.
+        local: what its interfaces have.
+        sources: what it would send from to the other members, as the kernel says.
+    """
+
+    current: str
+    setting: str | None
+    local: Sequence[str]
+    sources: Sequence[str]
+
+    def has(self, address: str) -> bool:
+        """Tell whether an address is on this server; all of 127.0.0.0/8 is."""
+        parsed = ipaddress.ip_address(address)
+        return (parsed.version == 4 and parsed.is_loopback) or address in self.local
+
+
+def new_address(found: OwnAddresses) -> str | None:
+    """Return the address to change to without being asked, None when there is nothing to do.
+
+    Raises:
+        RefusedError: the current address is gone, or not the one of the settings, and it is not
+            clear which one is to take its place.
+    """
+    if found.setting is not None:
+        if found.setting == found.current:
+            return None
+        if found.has(found.setting):
+            return found.setting
+        raise RefusedError(
+            f"the setting 'address' gives {found.setting}, which this server does not have",
+            "correct the settings file, or set the address up, and restart collectived",
+        )
+    if found.has(found.current):
+        return None
+    family = ipaddress.ip_address(found.current).version
+    usable: list[str] = []
+    for candidates in (found.sources, found.local):
+        usable = sorted({a for a in candidates if _is_usable(a, family) and found.has(a)})
+        if len(usable) == 1:
+            return usable[0]
+    told = f"this server has {', '.join(usable)}" if usable else "it has no other"
+    raise RefusedError(
+        f"the address of this server, {found.current}, is gone, and {told}",
+        "run 'collective readdress --address ADDRESS', or bring the address back",
+    )
+
+
+def _is_usable(address: str, family: int) -> bool:
+    parsed = ipaddress.ip_address(address)
+    return parsed.version == family and not parsed.is_loopback and not parsed.is_link_local
+
+
+def check_readdress(view: View, name: str, address: str) -> MemberRecord:
+    """Refuse a new address that must not be; return the record of its server.
+
+    Raises:
+        RefusedError: the server is no member, or a learner (a member update would make a voter
+            of it, etcd issue 21694); a change of the voters is under way; another member has the
+            address; or the members could not reach each other, since some are on loopback.
+    """
+    doing = f"change the address of {name} to {address}"
+    member = view.members.get(name)
+    if member is None:
+        raise RefusedError(f"cannot {doing}: it is not a member")
+    if member.role is Role.LEARNER:
+        raise RefusedError(
+            f"cannot {doing}: it is still being taken in",
+            "wait until 'collective show' lists it as active",
+        )
+    check_no_change_under_way(view)
+    others = {n: m.address for n, m in view.members.items() if n != name}
+    owner = next((n for n, a in others.items() if a == address), None)
+    if owner is not None:
+        raise RefusedError(f"cannot {doing}: that is the address of {owner}")
+    _check_loopback(doing, address, others)
+    return member
+
+
+def _check_loopback(doing: str, address: str, others: dict[str, str]) -> None:
+    here = ipaddress.ip_address(address).is_loopback
+    for name, other in others.items():
+        if ipaddress.ip_address(other).is_loopback is not here:
+            raise RefusedError(
+                f"cannot {doing}: a loopback address is reached from its own server only, and "
+                f"{name} is at {other}"
+            )

@@ -1,0 +1,64 @@
+"""Servers on real networks of their own: IPv6, several networks, addresses in between.
+
+peers.md, lines 13 to 15: multi-homed servers, certificates against the source of a connection,
+IPv6 in brackets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness import Cluster, Server
+from tests.harness.network import Network
+from tests.harness.spread import spread
+
+pytestmark = [pytest.mark.faults, pytest.mark.root]
+
+MakeNetwork = Callable[..., Network]
+
+
+def misnamed(server: Server) -> list[str]:
+    """Return what a server's etcd said of certificates that do not name their source."""
+    words = ("does not match any of", "certificate is valid for", "certificate is not valid for")
+    return [line for line in server.log_text.splitlines() if any(word in line for word in words)]
+
+
+def addresses(server: Server) -> dict[str, str]:
+    """Return the address of each member as one server shows it."""
+    return {m["name"]: m["address"] for m in server.show_json()["members"]}
+
+
+def test_collective_of_three_works_with_ipv6_alone(
+    cluster: Cluster, make_network: MakeNetwork
+) -> None:
+    """No IPv4 but for loopback, and no setting: addresses are found, brackets are in place."""
+    network = make_network(**{f"mgt{n}": (f"fd00:77::{n}/64",) for n in (1, 2, 3)})
+    spread(cluster, network, log_level="debug")
+    mgt1, mgt2, mgt3 = cluster.join_all()
+    assert addresses(mgt3) == {f"mgt{n}": f"fd00:77::{n}" for n in (1, 2, 3)}
+    mgt1.kill()
+    cluster.wait_for_leader(of=[mgt2, mgt3], other_than=mgt1)
+    assert mgt2.run("delete", "mgt1").code == 0
+    assert misnamed(mgt2) == misnamed(mgt3) == []
+
+
+def test_member_may_send_from_each_network_that_it_is_in(
+    cluster: Cluster, make_network: MakeNetwork
+) -> None:
+    """mgt2 joined over one network and reaches mgt3 over another: its certificate has both."""
+    network = make_network(
+        mgt1=("10.77.1.1/24",),
+        mgt2=("10.77.1.2/24", "10.77.2.2/24"),
+        mgt3=("10.77.2.3/24",),
+    )
+    network.forward("mgt2")
+    network.route("mgt1", "10.77.2.0/24", "10.77.1.2")
+    network.route("mgt3", "10.77.1.0/24", "10.77.2.2")
+    spread(cluster, network, log_level="debug")
+    mgt1, mgt2, mgt3 = cluster.join_all()
+    assert addresses(mgt1) == {"mgt1": "10.77.1.1", "mgt2": "10.77.1.2", "mgt3": "10.77.2.3"}
+    mgt1.kill()
+    cluster.wait_for_leader(of=[mgt2, mgt3], other_than=mgt1)
+    assert misnamed(mgt2) == misnamed(mgt3) == []

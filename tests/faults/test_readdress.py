@@ -1,0 +1,105 @@
+"""Servers that get other addresses, on real networks: one alone, and all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness import Cluster, Server, wait_until
+from tests.harness.network import Network
+from tests.harness.spread import name_hosts, spread
+
+pytestmark = [pytest.mark.faults, pytest.mark.root]
+
+MakeNetwork = Callable[..., Network]
+SETTLE_SECONDS = 60.0
+
+
+def addresses(server: Server) -> dict[str, str]:
+    """Return the address of each member as one server shows it."""
+    document = server.ask_show()
+    return {m["name"]: m["address"] for m in document["members"]} if document else {}
+
+
+def three(make_network: MakeNetwork) -> Network:
+    """Make a network of three."""
+    return make_network(**{f"mgt{n}": (f"10.77.0.{n}/24",) for n in (1, 2, 3)})
+
+
+def move(network: Network, name: str, old: str, new: str) -> None:
+    """Take an address from a host and give it another one."""
+    network.drop(name, old)
+    network.add(name, new)
+
+
+def test_server_with_another_address_comes_back_by_itself(
+    cluster: Cluster, make_network: MakeNetwork
+) -> None:
+    """No setting names an address: the daemon finds the one that took its place."""
+    network = three(make_network)
+    spread(cluster, network)
+    mgt1, mgt2, mgt3 = cluster.join_all()
+    mgt3.stop()
+    move(network, "mgt3", "10.77.0.3/24", "10.77.0.33/24")
+    mgt3.start()
+    wait_until(
+        lambda: addresses(mgt1).get("mgt3") == "10.77.0.33", SETTLE_SECONDS, "mgt1 knows it"
+    )
+    for server in (mgt1, mgt2, mgt3):
+        cluster.wait_until_all_active(server, [mgt1, mgt2, mgt3], SETTLE_SECONDS)
+    assert "10.77.0.3/24" not in mgt1.etcdctl("member", "list").out
+
+
+def test_address_that_goes_away_at_run_time_is_said_and_changed_on_command(
+    cluster: Cluster, make_network: MakeNetwork
+) -> None:
+    """A link may be down for a moment only, so a server that runs asks a person first."""
+    network = three(make_network)
+    spread(cluster, network)
+    mgt1, _, mgt3 = cluster.join_all()
+    move(network, "mgt3", "10.77.0.3/24", "10.77.0.33/24")
+    wait_until(
+        lambda: "is gone" in str((mgt3.ask_show() or {}).get("errors")),
+        SETTLE_SECONDS,
+        "mgt3 says that its address is gone",
+    )
+    mgt3.run("readdress", check=True)
+    assert addresses(mgt1)["mgt3"] == "10.77.0.33"
+    cluster.wait_until_all_active(mgt1, list(cluster.servers.values()), SETTLE_SECONDS)
+
+
+@pytest.mark.parametrize("known_by", ["name", "hint"])
+def test_collective_comes_back_after_all_moved_while_off(
+    cluster: Cluster, make_network: MakeNetwork, known_by: str
+) -> None:
+    """Nobody is where etcd dials, so there is no quorum to change that with, and yet."""
+    network = three(make_network)
+    spread(cluster, network)
+    servers = cluster.join_all()
+    assert servers[0].etcdctl("put", "kept", "safe").code == 0
+    for server in servers:
+        server.stop()
+    for n in (1, 2, 3):
+        network.drop(f"mgt{n}", f"10.77.0.{n}/24")
+        network.add(f"mgt{n}", f"10.88.0.{n}/24")
+    now = {f"mgt{n}": f"10.88.0.{n}" for n in (1, 2, 3)}
+    name_hosts(cluster, now if known_by == "name" else {})
+    cluster.start_all(servers)
+    if known_by == "hint":
+        hints = [f"--member={name}={now[name]}" for name in ("mgt2", "mgt3")]
+        servers[0].run("readdress", *hints, check=True)
+    for server in servers:
+        cluster.wait_until_all_active(server, servers, SETTLE_SECONDS)
+    wait_until(
+        lambda: all(addresses(server) == now for server in servers),
+        SETTLE_SECONDS,
+        "everybody has the new addresses",
+    )
+    wait_until(
+        lambda: all(not s.show_json()["errors"] for s in servers), SETTLE_SECONDS, "no detour"
+    )
+    assert servers[1].etcdctl("get", "kept").lines == ["kept", "safe"]
+    assert "10.77.0." not in servers[1].etcdctl("member", "list").out
+    servers[0].restart()
+    cluster.wait_until_all_active(servers[0], servers, SETTLE_SECONDS)
