@@ -8,10 +8,9 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import threading
 
 from collective.daemon.candidate import Candidate
-from collective.daemon.clock import epoch
+from collective.daemon.clock import epoch, pause
 from collective.daemon.duties import CHANGE_SECONDS
 from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written
@@ -147,7 +146,7 @@ def _add_learner(node: Node, candidate: Candidate) -> EtcdMember | None:
             log.info("etcd did not say that it added a learner: %s name=%s", error, candidate.name)
         except EtcdError as error:
             if _is_of_this_second(error) and left:
-                threading.Event().wait(_SAME_ID_SECONDS)
+                pause(_SAME_ID_SECONDS)
                 continue
             if not any(words in error.message for words in _IN_THE_WAY):
                 raise

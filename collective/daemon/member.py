@@ -9,12 +9,12 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from collective.daemon import learner, removal, sponsor
 from collective.daemon.access import member_of
+from collective.daemon.clock import later
 from collective.daemon.duties import finish
 from collective.daemon.enlist import Enlister
 from collective.daemon.node import Node
@@ -118,7 +118,7 @@ def _leave(server: CollectiveServer, node: Node, request: Request) -> Response:
     """Answer when the removal is written down: once it is made, that server hears no answer."""
     member = member_of(node.store.read(), request.peer)
     change = removal.begin_removal(node, member.name, force=True, by=member.name)
-    threading.Timer(_LEAVE_PAUSE_SECONDS, _finish_leave, (node, change)).start()
+    later(_LEAVE_PAUSE_SECONDS, lambda: _finish_leave(node, change))
     return json_response(200, {"format": messages.FORMAT})
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from collective import __version__
 from collective.daemon.candidate import Candidate
-from collective.daemon.clock import elapsed, epoch, utc_now
+from collective.daemon.clock import elapsed, epoch, pause, utc_now
 from collective.daemon.dialback import dial_back
 from collective.daemon.learner import add, check_claim, others_turn
 from collective.daemon.node import Node, hex_id
@@ -199,4 +198,4 @@ def _wait_for_turn(node: Node, candidate: Candidate) -> Iterator[dict[str, Any] 
     while elapsed() < deadline and others_turn(node, candidate):
         yield None if told else {"step": "wait"}
         told = True
-        threading.Event().wait(_TURN_POLL_SECONDS)
+        pause(_TURN_POLL_SECONDS)
