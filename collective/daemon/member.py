@@ -134,7 +134,7 @@ def _give_up(server: CollectiveServer, node: Node, request: Request) -> Response
     member = member_of(node.store.read(), request.peer)
     removed = member.role is Role.LEARNER and learner.evict(node, member)
     if removed:
-        threading.Timer(_LEAVE_PAUSE_SECONDS, _drop_learner, (node, member)).start()
+        later(_LEAVE_PAUSE_SECONDS, lambda: _drop_learner(node, member))
     return json_response(200, {"format": messages.FORMAT, "removed": removed})
 
 

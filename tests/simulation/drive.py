@@ -30,6 +30,8 @@ class Driver:
             (5, self._join),
             (4, self._delete),
             (1, self._leave),
+            (1, self._revoke),
+            (1, self._abort),
             (6, self._duties),
             (8, self._step),
             (8, self._go_on),
@@ -75,7 +77,14 @@ class Driver:
             self._history.join(token, index, via, self._mostly(), self._ahead())
 
     def _delete(self) -> None:
-        self._history.delete(self._index(), self._index(), self._mostly(), self._ahead())
+        rekey = self._random.random() < 0.5
+        self._history.delete(self._index(), self._index(), self._mostly(), rekey, self._ahead())
+
+    def _revoke(self) -> None:
+        self._history.revoke(self._index(), self._index(), self._ahead())
+
+    def _abort(self) -> None:
+        self._history.abort(self._index(), self._index(), self._ahead())
 
     def _leave(self) -> None:
         self._history.leave(self._index(), self._ahead())

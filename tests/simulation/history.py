@@ -14,13 +14,12 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from collective.daemon import removal
-from collective.daemon.invitations import invite
+from collective.daemon import invitations, removal
 from collective.daemon.node import Node
 from collective.model.plan import Mode
 from collective.model.token import Token
 from tests.simulation.actors import Actor, Fate
-from tests.simulation.joining import finish_join, join
+from tests.simulation.joining import finish_join, give_up, join
 from tests.simulation.world import Machine, World, running
 
 MACHINES = 5
@@ -82,7 +81,7 @@ class History(RuleBasedStateMachine):
             self._spawn(machine, "invite", lambda: self._invite(node, number, seconds), steps)
 
     def _invite(self, node: Node, number: int, seconds: int) -> None:
-        self.tokens.append(invite(node, f"mgt{number}", seconds))
+        self.tokens.append(invitations.invite(node, f"mgt{number}", seconds).token)
 
     @precondition(lambda self: self.tokens)
     @rule(token=few, machine=indexes, via=indexes, its_own=mostly, steps=ahead)
@@ -97,15 +96,32 @@ class History(RuleBasedStateMachine):
             body = lambda: join(self.world, joiner, member, shown)  # noqa: E731
             self._spawn(joiner, "join", body, 2 * steps)
 
-    @rule(by=indexes, whom=indexes, force=mostly, steps=ahead)
-    def delete(self, by: int, whom: int, force: bool, steps: int) -> None:
+    @rule(by=indexes, whom=indexes, steps=ahead)
+    def revoke(self, by: int, whom: int, steps: int) -> None:
+        """End an invitation."""
+        machine = self._pick(self._living(), by)
+        name = self._pick(list(self.world.etcd.view.invitations), whom)
+        if machine is not None and name is not None:
+            node = machine.require_node()
+            self._spawn(machine, "revoke", lambda: invitations.revoke(node, name), steps)
+
+    @rule(index=indexes, via=indexes, steps=ahead)
+    def abort(self, index: int, via: int, steps: int) -> None:
+        """Give a join up."""
+        joiners = [m for m in self.world.machines if m.alive and m.mode is Mode.JOINING]
+        machine, member = self._pick(joiners, index), self._pick(self._living(), via)
+        if machine is not None and member is not None:
+            self._spawn(machine, "abort", lambda: give_up(machine, member), steps)
+
+    @rule(by=indexes, whom=indexes, force=mostly, rekey=st.booleans(), steps=ahead)
+    def delete(self, by: int, whom: int, force: bool, rekey: bool, steps: int) -> None:
         """Delete another server."""
         machine = self._pick(self._living(), by)
         if machine is not None:
             node = machine.require_node()
             others = [n for n in self.world.etcd.view.members if n != node.name]
             name = self._pick([*others, "mgt9"], whom)
-            body = lambda: removal.delete(node, name, force, node.name)  # noqa: E731
+            body = lambda: removal.delete(node, name, force, node.name, rekey)  # noqa: E731
             self._spawn(machine, "delete", body, steps)
 
     @rule(by=indexes, steps=ahead)

@@ -110,3 +110,29 @@ def finish_join(world: World, machine: Machine) -> None:
             pass
         if world.time.now > deadline:
             raise UnreachableError("this server was not made a voter in time")
+
+
+def give_up(machine: Machine, member: Machine) -> None:
+    """Give a join up, as ``join --abort`` does: a member is asked, and this life ends.
+
+    Here it ends only when a member has answered. The command also ends it when none has; a server
+    that is promoted at that very moment is then a voter that never comes back.
+
+    Raises:
+        UnreachableError: the member did not answer; the learner goes on.
+        RefusedError: this server is a voter already.
+    """
+    node = machine.node
+    if node is None:
+        raise RefusedError("this server is in no collective")
+    status, peer = (
+        node.status(),
+        SimulatedPeer(machine.world, machine, member.address, machine.leaf),
+    )
+    if status.leader and not status.learner:
+        raise RefusedError("it is a member already")
+    answer = peer.call("POST", messages.GIVE_UP, {"format": messages.FORMAT}, 5.0)
+    if answer["removed"] is not True:
+        raise RefusedError("it is a member already")
+    if machine.node is node:
+        machine.give_up()

@@ -30,6 +30,7 @@ from collective.etcd.store import Store
 from collective.model.records import MemberRecord
 from collective.model.view import View
 from collective.pki import Authority, LeafInfo, read_leaf
+from collective.policy.rekeying import Keys
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
 from collective.protocol.peer import Check, Peer
@@ -69,11 +70,15 @@ class SimulatedGateway(Gateway):
 
     def members(self) -> list[EtcdMember]:
         """Return the list: as this member knows it on etcd 3.4, as it is from 3.5."""
+        by = self._world.actors.current()
         if self._world.lists_locally:
             self._world.actors.interrupt()
             self._require_life()
-            return list(self._machine.members)
-        return self._call(lambda: list(self._world.etcd.members.values()), changes=False)
+            found = list(self._machine.members)
+        else:
+            found = self._call(lambda: list(self._world.etcd.members.values()), changes=False)
+        self._world.promises.has_listed(by, found)
+        return found
 
     def add_learner(self, url: str) -> tuple[int, list[EtcdMember]]:
         """Add a learner."""
@@ -87,7 +92,8 @@ class SimulatedGateway(Gateway):
 
     def remove(self, member_id: int) -> None:
         """Remove."""
-        self._call(lambda: self._world.remove(member_id))
+        by = self._world.actors.current()
+        self._call(lambda: self._world.remove(member_id, by))
 
     def move_leader(self, member_id: int) -> None:
         """Hand leadership over."""
@@ -213,6 +219,12 @@ class SimulatedPeer(Peer):
         self._leaf, self._served = leaf, check
         self._memory: dict[str, Any] = {}
 
+    def open(self, seconds: float) -> None:
+        """Connect."""
+        target = self._world.at(self._address)
+        if target is None or not target.reachable or not self._caller.reachable:
+            raise UnreachableError(f"{self._address} does not answer")
+
     def close(self) -> None:
         """Close it."""
 
@@ -299,6 +311,10 @@ class SimulatedCredentials(Credentials):
         """The CA, whose certificates are noted down."""
         return cast(Authority, NotingAuthority(self._world, self._machine.holds_key))
 
+    def next_authority(self) -> Authority | None:
+        """The CA of a re-keying; there is none here."""
+        return None
+
     def crl(self) -> bytes:
         """The revocation list; nobody reads it here."""
         return b""
@@ -340,9 +356,14 @@ class SimulatedNode(Node):
         return None
 
     @property
-    def refuses_all_revoked(self) -> bool:
-        """Whether its revocation list is that of its records: written with each view."""
-        return True
+    def keys(self) -> Keys:
+        """What a re-keying would need to know; there is none here."""
+        pin = self._world.pin.hex()
+        return Keys(frozenset({pin}), pin, frozenset({pin} if self._machine.holds_key else ()))
+
+    def locks_out(self, revision: int, seconds: float) -> bool:
+        """Wait until all that is revoked opens nothing here: as soon as the records say so."""
+        return self.replica.wait_for(revision, seconds)
 
     def status(self, seconds: float = 1.0) -> Status:
         """Return what its etcd says of itself."""

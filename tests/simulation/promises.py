@@ -24,7 +24,7 @@ from tests.simulation.actors import Actor
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-_ALL, _HEARD, _READ = "asked all", "heard", "read"
+_ALL, _HEARD, _READ, _LISTED = "asked all", "heard", "read", "listed"
 
 
 class Promises:
@@ -66,6 +66,12 @@ class Promises:
         if by is not None:
             by.notes.setdefault(_HEARD, set()).add(member_id)
 
+    def has_listed(self, by: Actor | None, members: list[EtcdMember]) -> None:
+        """Note which members an actor saw as learners, and who was alive then."""
+        if by is not None:
+            alive = set(self._world.alive_ids())
+            by.notes[_LISTED] = {m.id: alive for m in members if m.learner}
+
     def has_read(self, by: Actor | None, now: float) -> None:
         """Note when an actor last read."""
         if by is not None:
@@ -79,12 +85,19 @@ class Promises:
 
     # What happens -----------------------------------------------------------------------------
 
-    def removed(self, member: EtcdMember) -> None:
-        """Look at a member that etcd removed: only a decided change removes a voter (P1)."""
+    def removed(self, member: EtcdMember, by: Actor | None) -> None:
+        """Look at a member that etcd removed (P1).
+
+        Only a decided change removes a voter. A learner that is put out may have become one since
+        it was looked at: that leaves the voters there were, which were enough a moment ago.
+        """
         self._count("learner removed" if member.learner else "voter removed")
         if member.learner:
             return
         decided = self._decided.get(hex_id(member.id))
+        if decided is None and by is not None:
+            decided = by.notes.get(_LISTED, {}).get(member.id)
+            self._count("learner removed that was a voter by then")
         if decided is None:
             self._break(f"P1: nobody decided to remove the voter {hex_id(member.id)}")
             return

@@ -201,9 +201,13 @@ class Machine:
         etcd = self.world.etcd
         if not self.alive or self.member_id in etcd.members:
             return False
+        self.give_up()
+        return True
+
+    def give_up(self) -> None:
+        """End this life, and rest."""
         self.end_life()
         self.mode, self.attempts = Mode.REMOVED, self.attempts + 1
-        return True
 
 
 class World:
@@ -297,9 +301,9 @@ class World:
         self.etcd.promote(member_id)
         self.promises.promoted(member_id, by)
 
-    def remove(self, member_id: int) -> None:
+    def remove(self, member_id: int, by: Actor | None) -> None:
         """Remove a member."""
-        self.promises.removed(self.etcd.remove(member_id))
+        self.promises.removed(self.etcd.remove(member_id), by)
 
     def deliver(self, index: int) -> None:
         """Let a late change happen now, if there is a quorum for it."""
