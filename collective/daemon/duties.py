@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from collective.daemon.arrivals import Arrivals
@@ -65,6 +65,24 @@ def advance(
 def stuck(progress: Mapping[int, Progress], now: float, timeout: float) -> list[int]:
     """Return the learners that made no progress for so many seconds."""
     return [member for member, p in progress.items() if now - p.since > timeout]
+
+
+def lost_learners(view: View, members: Sequence[EtcdMember]) -> frozenset[str]:
+    """Return the names of recorded learners that etcd does not have.
+
+    One that has no id in its record yet is known by its URL, unless that is another record's: a
+    server that was renamed while it was being taken in left a record under its old name.
+    """
+    ids = {hex_id(m.id) for m in members}
+    recorded = {record.member_id for record in view.members.values()}
+    nobodys = {url for m in members if hex_id(m.id) not in recorded for url in m.peer_urls}
+    return frozenset(
+        record.name
+        for record in view.members.values()
+        if record.role is Role.LEARNER
+        and record.member_id not in ids
+        and record.url not in nobodys
+    )
 
 
 class Duties:
@@ -154,11 +172,10 @@ class Duties:
             m for m in view.members.values() if m.role is Role.LEARNER and m.target is Role.VOTER
         ]
         voters = {hex_id(m.id) for m in members if not m.learner}
-        urls = {url for m in members for url in m.peer_urls}
-        lost = {r.name for r in learners if r.url not in urls}
+        lost = lost_learners(view, members)
         for record in learners:
             if record.member_id in voters:
-                self._record_promotion(record.name)
+                self._record_promotion(record)
         self._lost = {name: self._lost.get(name, elapsed()) for name in lost}
         for name, since in self._lost.items():
             # A sponsor writes the record before it asks etcd: give it time to.
@@ -196,7 +213,7 @@ class Duties:
             log.debug("not promoted yet: %s name=%s", error, record.name)
             return status
         reached(Step.LEADER_PROMOTE)
-        self._record_promotion(record.name)
+        self._record_promotion(record)
         return None
 
     def _ask(self, record: MemberRecord) -> int | None:
@@ -209,14 +226,17 @@ class Duties:
         status = messages.ServerStatus.from_wire(raw)
         return status.index if status.member_id == record.member_id else None
 
-    def _record_promotion(self, name: str) -> None:
+    def _record_promotion(self, promoted: MemberRecord) -> None:
+        """Write down that a learner is a voter, if the name is still that very member's."""
         view = self._node.store.read()
-        record = view.members.get(name)
+        record = view.members.get(promoted.name)
         if record is None or record.role is not Role.LEARNER:
+            return
+        if record.member_id != promoted.member_id:
             return
         voter = replace(record, role=Role.VOTER, target=Role.VOTER, fallback=None, held_key=True)
         if self._node.store.promote_member(view, voter):
-            log.info("promoted to voter name=%s id=%s", name, record.member_id)
+            log.info("promoted to voter name=%s id=%s", record.name, record.member_id)
             reached(Step.LEADER_PROMOTED)
 
     def _evict(self, member: int) -> None:

@@ -8,13 +8,12 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from collective.daemon.candidate import Candidate
 from collective.daemon.changes import CHANGE_SECONDS
-from collective.daemon.clock import elapsed, epoch
+from collective.daemon.clock import elapsed, epoch, pause
 from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, EtcdUnavailableError, InvitationError, RefusedError
@@ -52,7 +51,7 @@ def wait_for_turn(node: Node, url: str) -> Iterator[dict[str, Any] | None]:
     while elapsed() < deadline and others_turn(node, url):
         yield None if told else {"step": "wait"}
         told = True
-        threading.Event().wait(_TURN_POLL_SECONDS)
+        pause(_TURN_POLL_SECONDS)
 
 
 def add(node: Node, candidate: Candidate, leaf: LeafInfo) -> tuple[int, str] | None:
@@ -185,7 +184,7 @@ def _add_learner(node: Node, name: str, url: str) -> EtcdMember | None:
             log.info("etcd did not say that it added a learner: %s name=%s", error, name)
         except EtcdError as error:
             if _is_of_this_second(error) and left:
-                threading.Event().wait(_SAME_ID_SECONDS)
+                pause(_SAME_ID_SECONDS)
                 continue
             if not any(words in error.message for words in _IN_THE_WAY):
                 raise

@@ -9,7 +9,6 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from collective.daemon import learner, readdress, removal, services, sponsor
 from collective.daemon.access import member_of
 from collective.daemon.changes import finish
+from collective.daemon.clock import later
 from collective.daemon.enlist import Enlister
 from collective.daemon.node import Node
 from collective.daemon.promotion import make_learner
@@ -135,10 +135,10 @@ def _leave(server: CollectiveServer, node: Node, request: Request) -> Response:
     _only_full_member(server, node)
     member = member_of(node.store.read(), request.peer)
     if member.role is Role.NONVOTING:
-        threading.Timer(_LEAVE_PAUSE_SECONDS, _put_out, (node, member.name)).start()
+        later(_LEAVE_PAUSE_SECONDS, lambda: _put_out(node, member.name))
         return json_response(200, {"format": messages.FORMAT})
     change = removal.begin_removal(node, member.name, force=True, by=member.name)
-    threading.Timer(_LEAVE_PAUSE_SECONDS, _finish_leave, (node, change)).start()
+    later(_LEAVE_PAUSE_SECONDS, lambda: _finish_leave(node, change))
     return json_response(200, {"format": messages.FORMAT})
 
 
@@ -155,7 +155,7 @@ def _give_up(server: CollectiveServer, node: Node, request: Request) -> Response
     joins = member.role is Role.LEARNER and member.fallback is None
     removed = joins and learner.evict(node, member)
     if removed:
-        threading.Timer(_LEAVE_PAUSE_SECONDS, _drop_learner, (node, member)).start()
+        later(_LEAVE_PAUSE_SECONDS, lambda: _drop_learner(node, member))
     return json_response(200, {"format": messages.FORMAT, "removed": removed})
 
 

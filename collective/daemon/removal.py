@@ -6,11 +6,13 @@ Invariants:
   * Refused means that nothing was changed.
   * A removal is written down before etcd is asked for it, and is never taken back: whoever leads
     finishes it if this server dies.
+  * Whoever begins a removal holds the CA's key and stays, so the last copy of it never goes.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,7 +22,13 @@ from collective.daemon.node import Node, hex_id
 from collective.daemon.quorum import needs_quorum
 from collective.daemon.rekey import is_wanted
 from collective.daemon.retries import until_written
-from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedError
+from collective.errors import (
+    CollectiveError,
+    EtcdError,
+    QuorumError,
+    RefusedError,
+    UnreachableError,
+)
 from collective.failpoints import Step, reached
 from collective.model.names import natural_key
 from collective.model.records import Change, ChangeKind, MemberRecord, Role
@@ -97,7 +105,7 @@ def foretell(node: Node, name: str, force: bool) -> Forecast:
         check_no_change_under_way(observed.view)
         _refuse_half_member(observed.view.members[name])
     if name == node.name:
-        _who_removes_us(observed)
+        _who_may_remove_us(observed)
     if name not in observed.voters:
         return forecast.without_nonvoting(observed.strength(), name)
     return forecast.without_voter(observed.strength(), name, name in observed.answering)
@@ -157,6 +165,7 @@ def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = Fal
             return under_way
         check_delete(observed, name, force)
         check_no_change_under_way(observed.view)
+        _require_key(node, name)
         member = observed.view.members[name]
         _refuse_half_member(member)
         take_leadership_from(node, member)
@@ -174,6 +183,18 @@ def _refuse_half_member(member: MemberRecord) -> None:
     if not member.member_id:
         raise RefusedError(
             f"cannot delete {member.name}: it is just being taken in",
+            "try again in a few seconds",
+        )
+
+
+def _require_key(node: Node, name: str) -> None:
+    """Refuse a removal by a voter so new that it has not fetched the CA's key yet.
+
+    The one that it removes may be the only one that holds it.
+    """
+    if not node.credentials.holds_ca_key:
+        raise RefusedError(
+            f"cannot delete {name}: {node.name} has not finished to join",
             "try again in a few seconds",
         )
 
@@ -249,22 +270,40 @@ def leave(node: Node) -> str:
     with needs_quorum(node, f"delete {node.name}"):
         observed = node.observe()
         check_delete(observed, node.name, force=False)
-        sponsor = _who_removes_us(observed)
+        sponsors = _who_may_remove_us(observed)
         node.hand_over()
+        sponsor = _ask_to_remove_us(node, sponsors)
+        reached(Step.LEAVE_ASKED)
+        return sponsor
+
+
+def _ask_to_remove_us(node: Node, sponsors: Sequence[MemberRecord]) -> str:
+    """Ask one after the other; return who does it.
+
+    Raises:
+        CollectiveError: nobody does; what the last one said.
+    """
+    refusal: CollectiveError | None = None
+    for sponsor in sponsors:
         peer = node.peer(sponsor)
         try:
             peer.call("POST", messages.LEAVE, {"format": messages.FORMAT}, _LEAVE_SECONDS)
+            return sponsor.name
+        except (RefusedError, UnreachableError) as error:
+            # It may still be joining, or dying; another one finds a removal that it has begun.
+            log.info("not removed by %s: %s", sponsor.name, error)
+            refusal = error
         finally:
             peer.close()
-        reached(Step.LEAVE_ASKED)
-        return sponsor.name
+    assert refusal is not None
+    raise refusal
 
 
-def _who_removes_us(observed: Observed) -> MemberRecord:
+def _who_may_remove_us(observed: Observed) -> list[MemberRecord]:
     able = sorted((observed.view.voters.keys() & observed.answering) - {observed.here})
     if not able:
         raise QuorumError(
             f"cannot delete {observed.here}: no other voter answers",
             "start another server of the collective first",
         )
-    return observed.view.members[able[0]]
+    return [observed.view.members[name] for name in able]

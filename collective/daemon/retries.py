@@ -6,19 +6,15 @@ its caller looks before it asks again (``duties.finish``).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_random
 
+from collective.daemon.clock import pause
 from collective.errors import RefusedError
 
 T = TypeVar("T")
-
-
-def _pause(seconds: float) -> None:
-    threading.Event().wait(seconds)
 
 
 #: For read, decide, write-if-unchanged: others were faster, and had the same short work to do.
@@ -26,7 +22,7 @@ OPTIMISTIC = Retrying(
     stop=stop_after_attempt(12),
     wait=wait_random(0.0, 0.03),
     retry=retry_if_result(lambda result: result is None),
-    sleep=_pause,
+    sleep=pause,
 )
 
 

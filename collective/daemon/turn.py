@@ -10,11 +10,10 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from collective.daemon.clock import elapsed
+from collective.daemon.clock import elapsed, pause
 from collective.daemon.node import Node
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, QuorumError, RefusedError
@@ -45,7 +44,7 @@ def turn(node: Node, doing: str, patience: float) -> Iterator[None]:
     while (refusal := _try_to_take(node, doing)) is not None:
         if elapsed() > deadline:
             raise refusal
-        threading.Event().wait(_POLL_SECONDS)
+        pause(_POLL_SECONDS)
     try:
         yield
     finally:

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.daemon.duties import Progress, advance, leads, stuck
-from collective.etcd.gateway import Status
+from collective.daemon.duties import Progress, advance, leads, lost_learners, stuck
+from collective.etcd.gateway import EtcdMember, Status
+from collective.model.records import MemberRecord, Role, to_json
+from collective.model.view import Item, View, member_key
 
 TIMEOUT = 300.0
 
@@ -78,3 +80,35 @@ STATUS = Status(5, 5, 1, 1, 1, 1, "3.5.16", 1, False, ())
 def test_leader_is_who_etcd_says(member_id: int, leader: int, does: bool) -> None:
     """Nobody leads where etcd knows no leader, not even a member without an id."""
     assert leads(replace(STATUS, member_id=member_id, leader=leader)) is does
+
+
+def recorded(name: str, member_id: str, role: Role, address: str) -> MemberRecord:
+    return MemberRecord(name, member_id, role, address, 13002, 13003, (), (), 0.0)
+
+
+def seen(*records: MemberRecord) -> View:
+    items = {member_key(r.name): Item(to_json(r).encode(), 1) for r in records}
+    return View(1, items)
+
+
+MGT1 = recorded("mgt1", f"{1:016x}", Role.VOTER, "10.0.0.1")
+FIRST = EtcdMember(1, "mgt1", (MGT1.url,), False)
+
+
+@pytest.mark.parametrize(
+    ("member_id", "address", "others", "lost"),
+    [
+        ("", "10.0.0.2", (), True),
+        (f"{2:016x}", "10.0.0.2", (), True),
+        ("", "10.0.0.2", (EtcdMember(2, "", ("https://10.0.0.2:13003",), True),), False),
+        (f"{2:016x}", "10.0.0.2", (EtcdMember(2, "", ("https://10.0.0.2:13003",), True),), False),
+        ("", "10.0.0.1", (), True),
+    ],
+    ids=["not added", "gone", "added, id not written yet", "there", "another has its address"],
+)
+def test_record_is_of_no_learner_when_etcd_has_none_or_it_is_anothers(
+    member_id: str, address: str, others: tuple[EtcdMember, ...], lost: bool
+) -> None:
+    """A server that was renamed while it was taken in leaves a record with another's address."""
+    view = seen(MGT1, recorded("mgt2", member_id, Role.LEARNER, address))
+    assert lost_learners(view, (FIRST, *others)) == (frozenset({"mgt2"}) if lost else frozenset())
