@@ -6,13 +6,17 @@ IPv6 in brackets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from tests.harness import Cluster, Server
 from tests.harness.network import Network
 from tests.harness.spread import spread
+from tests.harness.trouble import facts, settle
 
 pytestmark = [pytest.mark.faults, pytest.mark.root]
 
@@ -62,3 +66,53 @@ def test_member_may_send_from_each_network_that_it_is_in(
     mgt1.kill()
     cluster.wait_for_leader(of=[mgt2, mgt3], other_than=mgt1)
     assert misnamed(mgt2) == misnamed(mgt3) == []
+
+
+RELAY = """
+import socket, sys, threading
+def pump(source, sink):
+    while part := source.recv(65536):
+        sink.sendall(part)
+    sink.shutdown(socket.SHUT_WR)
+here, there, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+listener = socket.create_server((here, port))
+print("ready", flush=True)
+while True:
+    one, _ = listener.accept()
+    other = socket.create_connection((there, port))
+    for pair in ((one, other), (other, one)):
+        threading.Thread(target=pump, args=pair, daemon=True).start()
+"""
+
+
+@contextmanager
+def relay(network: Network, name: str, here: str, there: str, port: int) -> Iterator[None]:
+    """Pass a TCP port on from a host, with its own address as the source: what a NAT does."""
+    command = [*network[name].prefix, sys.executable, "-c", RELAY, here, there, str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_nat_is_found_before_any_change(cluster: Cluster, make_network: MakeNetwork) -> None:
+    """The member sees another address than this server has: both are named, nothing changed."""
+    network = make_network(
+        mgt1=("10.77.1.1/24",),
+        mgt2=("10.77.2.2/24",),
+        router=("10.77.1.254/24", "10.77.2.254/24"),
+    )
+    spread(cluster, network, hosts=("mgt1", "mgt2"))
+    mgt1, mgt2 = cluster.servers.values()
+    settle(mgt1)
+    token = mgt1.run("invite", "mgt2", check=True).out
+    before = facts(mgt1), facts(mgt2)
+    with relay(network, "router", "10.77.2.254", "10.77.1.1", mgt1.port):
+        refused = mgt2.run("join", f"10.77.2.254:{mgt1.port}", "-i", "-", input=token)
+    assert refused.code != 0
+    assert "10.77.1.254" in refused.err
+    assert (facts(mgt1), facts(mgt2)) == before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.harness.cluster import Cluster
@@ -10,7 +10,9 @@ from tests.harness.network import Network
 from tests.harness.server import Server
 
 
-def spread(cluster: Cluster, network: Network, **settings: str) -> list[Server]:
+def spread(
+    cluster: Cluster, network: Network, hosts: Sequence[str] = (), **settings: str
+) -> list[Server]:
     """Add a server for each host of a network, and start them: each is a collective of one.
 
     Their settings give no address: they find their own. Names are looked up in a hosts file,
@@ -19,12 +21,14 @@ def spread(cluster: Cluster, network: Network, **settings: str) -> list[Server]:
     Args:
         cluster: without servers so far.
         network: made already.
+        hosts: those that get a server; none for all.
         settings: for all of them.
     """
-    hosts = name_hosts(cluster, {host.name: host.address for host in network.hosts.values()})
+    chosen = [network[name] for name in hosts or network.hosts]
+    names = name_hosts(cluster, {host.name: host.address for host in chosen})
     servers = []
-    for host in network.hosts.values():
-        given = {"address": host.address, "hosts": str(hosts), **settings}
+    for host in chosen:
+        given = {"address": host.address, "hosts": str(names), **settings}
         server = cluster.add(host.name, **given)
         server.prefix = host.prefix
         if "address" not in settings:
