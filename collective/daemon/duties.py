@@ -80,6 +80,7 @@ def lost_learners(view: View, members: Sequence[EtcdMember]) -> frozenset[str]:
         record.name
         for record in view.members.values()
         if record.role is Role.LEARNER
+        and record.target is Role.VOTER
         and record.member_id not in ids
         and record.url not in nobodys
     )

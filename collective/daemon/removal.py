@@ -6,7 +6,7 @@ Invariants:
   * Refused means that nothing was changed.
   * A removal is written down before etcd is asked for it, and is never taken back: whoever leads
     finishes it if this server dies.
-  * Whoever begins a removal holds the CA's key and stays, so the last copy of it never goes.
+  * A server that holds the CA's key stays, so the last copy of it never goes.
 """
 
 from __future__ import annotations
@@ -188,15 +188,19 @@ def _refuse_half_member(member: MemberRecord) -> None:
 
 
 def _require_key(node: Node, name: str) -> None:
-    """Refuse a removal by a voter so new that it has not fetched the CA's key yet.
+    """Refuse a removal that might take the last copy of the CA's key.
 
-    The one that it removes may be the only one that holds it.
+    A server that has just become a voter fetches it a moment later.
     """
-    if not node.credentials.holds_ca_key:
-        raise RefusedError(
-            f"cannot delete {name}: {node.name} has not finished to join",
-            "try again in a few seconds",
-        )
+    if node.credentials.holds_ca_key:
+        return
+    answers = node.prober.answers(0.0)
+    if any(a.status is not None and a.status.holds for n, a in answers.items() if n != name):
+        return
+    raise RefusedError(
+        f"cannot delete {name}: no other server that answers holds the key of the CA yet",
+        "try again in a few seconds",
+    )
 
 
 def take_leadership_from(node: Node, member: MemberRecord) -> None:

@@ -389,6 +389,7 @@ class SimulatedNode(Node):
             status.learner,
             "",
             (),
+            holds=tuple(self.keys.holds),
         )
 
     def peer(self, member: MemberRecord) -> Peer:
