@@ -12,10 +12,15 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.harness import Cluster, temporary_folder
 from tests.harness.network import Network, NoNetworkError
 from tools.etcd_versions import Etcd, find_etcds
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 _CLUSTERS = pytest.StashKey[list[Cluster]]()
 _LONGEST_LOG = 20_000

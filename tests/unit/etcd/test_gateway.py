@@ -6,6 +6,7 @@ import base64
 import contextvars
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,7 +132,7 @@ class Wire:
 
 
 def gateway_over(outcome: object) -> tuple[Gateway, Wire]:
-    made, wire = Gateway.__new__(Gateway), Wire(outcome)
+    made, wire = Gateway(Path("/nowhere")), Wire(outcome)
     made._client = wire  # type: ignore[assignment]
     return made, wire
 
