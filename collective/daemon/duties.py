@@ -233,6 +233,8 @@ def finish(node: Node, change: Change) -> None:
     Raises:
         EtcdError: etcd did not do it, or did not say so; it stays under way.
     """
+    if change.done:
+        return
     for left in reversed(range(_REMOVE_TRIES)):
         try:
             with within(CHANGE_SECONDS):

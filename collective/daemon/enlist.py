@@ -37,6 +37,7 @@ _READY_MARGIN_SECONDS = 30.0
 _POLL_SECONDS = 0.03
 _NOTICE_SECONDS = 2.0
 _ATTACH_SECONDS = 60.0
+_BETWEEN_SECONDS = 0.1
 _AGAIN_SECONDS = 2.0
 _SLICE_SECONDS = 2.0
 
@@ -51,6 +52,7 @@ class Enlister:
     def __init__(self, server: CollectiveServer) -> None:
         self._server = server
         self._joining = threading.Lock()
+        self._asked: tuple[str, Token] | None = None
         self._dialled: Dialled | None = None
         self._peer_port_holder: socket.socket | None = None
 
@@ -86,10 +88,9 @@ class Enlister:
         Raises:
             CollectiveError: it did not work; the text says whether anything changed.
         """
-        resumes = self._server.plan.mode is Mode.JOINING
-        if not self._joining.acquire(timeout=_ATTACH_SECONDS if resumes else 0.1):
-            raise RefusedError("cannot join: another join is under way here")
+        self._take_turn((server, token), emit)
         try:
+            self._asked = (server, token)
             if self._has_joined_by(token):
                 emit("ready", "this server takes part already")
                 return
@@ -103,7 +104,22 @@ class Enlister:
                 emit("adopt", f"data of before is in {self._server.layout.aside}")
             self._finish(emit, FIRST_ANSWER_SECONDS)
         finally:
+            self._asked = None
             self._joining.release()
+
+    def _take_turn(self, asked: tuple[str, Token], emit: Emit) -> None:
+        """Wait for the same join where it is under way: its command may have been killed.
+
+        Raises:
+            RefusedError: another join is, or this one takes too long.
+        """
+        if self._joining.acquire(timeout=_BETWEEN_SECONDS):
+            return
+        if self._server.plan.mode is Mode.JOINING or self._asked == asked:
+            emit("wait", "this join is under way already")
+            if self._joining.acquire(timeout=_ATTACH_SECONDS):
+                return
+        raise RefusedError("cannot join: another join is under way here")
 
     def _has_joined_by(self, token: Token) -> bool:
         """Tell whether the join with this very token is done, maybe by the daemon alone."""
@@ -137,7 +153,7 @@ class Enlister:
             known = {m.name or hex_id(m.id) for m in members} | view.members.keys()
         except EtcdError as error:
             known = set(node.replica.view.members)
-            if self._was_just_removed(node):
+            if self._server.ends_soon(node, _NOTICE_SECONDS):
                 return
             # What is remembered says that we are alone; a memory that is lost says nothing.
             if not known:
@@ -152,13 +168,6 @@ class Enlister:
                 f"cannot join: {node.name} is in a collective already, with {', '.join(others)}",
                 "run 'collective delete' here first to leave it",
             )
-
-    def _was_just_removed(self, node: Node) -> bool:
-        """Give a deletion a moment to be noticed here, where the store does not answer."""
-        deadline = elapsed() + _NOTICE_SECONDS
-        while self._server.node is node and elapsed() < deadline:
-            self._server.stopped.wait(_POLL_SECONDS)
-        return self._server.node is not node
 
     def _admit(self, server: str, token: Token, emit: Emit) -> Admitted:
         here = Self(

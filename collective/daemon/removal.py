@@ -27,6 +27,7 @@ from collective.policy.membership import (
     Strength,
     check_delete,
     check_no_change_under_way,
+    removal_of,
 )
 from collective.protocol import messages
 
@@ -76,15 +77,18 @@ def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
 def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
     """Decide on a removal and write it down; from then on it is made, whoever dies.
 
+    Returns:
+        The change, already under way or done where the same removal was asked for before.
+
     Raises:
         InputError, RefusedError, QuorumError: as ``delete``.
     """
 
     def attempt() -> Change | None:
         observed = node.observe()
-        under_way = observed.view.change
-        if under_way is not None and not under_way.done and under_way.name == name:
-            return under_way
+        begun = removal_of(observed.view, name)
+        if begun is not None:
+            return begun
         check_delete(observed, name, force)
         check_no_change_under_way(observed.view)
         member = observed.view.members[name]

@@ -261,6 +261,13 @@ class CollectiveServer:
         if node is not None and not self.stopped.is_set():
             self.become_removed(node, "etcd says so")
 
+    def ends_soon(self, node: Node, seconds: float) -> bool:
+        """Give a deletion a moment to be noticed, where the store does not answer any more."""
+        deadline = elapsed() + seconds
+        while self.node is node and elapsed() < deadline:
+            self.stopped.wait(_LEAVE_POLL_SECONDS)
+        return self.node is not node
+
     def leave_life(self, node: Node, why: str) -> None:
         """Wait until a removal that is written down is made, and end this life.
 
