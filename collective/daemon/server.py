@@ -28,6 +28,7 @@ from collective.daemon.settings import Settings
 from collective.daemon.state import State
 from collective.errors import (
     CollectiveError,
+    DaemonError,
     RefusedError,
     RemovedError,
 )
@@ -48,6 +49,7 @@ _WATCH_SECONDS = 0.5
 _LEAVE_SECONDS = 10.0
 _LEAVE_POLL_SECONDS = 0.05
 _RENEW_SECONDS = 600.0
+_SETTLE_SECONDS = 20.0
 
 
 class CollectiveServer:
@@ -147,10 +149,10 @@ class CollectiveServer:
         self._duties.start()
         threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()
 
-    def settle(self) -> None:
-        """Wait for a change of life that is under way to end."""
-        with self.life:
-            pass
+    def settle(self, seconds: float = _SETTLE_SECONDS) -> None:
+        """Wait for a change of life that is under way to end, for so many seconds at most."""
+        if self.life.acquire(timeout=seconds):
+            self.life.release()
 
     def end_life(self, hand_over: bool) -> None:
         """Stop being a member, with leadership handed over first or not."""
@@ -310,10 +312,16 @@ class CollectiveServer:
         """Return this server as a member.
 
         Raises:
+            DaemonError: the daemon is about to end.
             RemovedError: it was removed.
             RefusedError: a join was cut off half way.
         """
+        if self.node is None:
+            # Between two lives there is none for a moment; what is said after it is true.
+            self.settle()
         node = self.node
+        if node is None and self.stopped.is_set():
+            raise DaemonError(f"collectived on {self.plan.name} is ending", "start it again")
         if node is None:
             raise idle_error(self.plan)
         return node

@@ -21,6 +21,10 @@ _COMMAND_SECONDS = 60.0
 #: What a run again may take at most, on a busy machine; the table has what it took.
 AGAIN_SECONDS = 10.0
 
+#: Work on the disk, with no connection to break: the same fault is then a disk that fails. The
+#: daemon stays up and says so, and its restart is the way on.
+LOCAL = frozenset({Step.REMOVED_LEAVING, Step.REMOVED_ASIDE})
+
 
 class Fault(enum.Enum):
     """What happens to the server that stands at the step."""
@@ -97,6 +101,8 @@ def cut(stage: Stage, scene: Scene, step: Step, fault: Fault) -> Outcome:
         if not victim.is_running:
             victim.start()
         first = command.end()
+        if fault is Fault.CONNECTION and step in LOCAL:
+            victim.restart()
     assert "Traceback" not in first
     assert "internal error" not in first
     return Outcome(struck, run_again(scene, f"the first run {first}"))
