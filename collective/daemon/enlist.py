@@ -38,6 +38,10 @@ _POLL_SECONDS = 0.03
 _NOTICE_SECONDS = 2.0
 _ATTACH_SECONDS = 60.0
 _BETWEEN_SECONDS = 0.1
+_LOOK_SECONDS = 0.5
+# etcd's words when it is started for the first time with a list of members that is not the
+# cluster's own (server/etcdserver/server.go, ValidateClusterAndAssignIDs).
+_OLD_LIST = "error validating peerURLs"
 _AGAIN_SECONDS = 2.0
 _SLICE_SECONDS = 2.0
 
@@ -94,15 +98,15 @@ class Enlister:
             if self._has_joined_by(token):
                 emit("ready", "this server takes part already")
                 return
-            self._drop_false_start()
-            if self._server.plan.mode is not Mode.JOINING or self._server.node is None:
-                with self._server.gate.joining(self._server.settings.name):
-                    self._refuse_if_in_company()
-                    self._server.settle()
-                    admitted = self._admit(server, token, emit)
-                    self._adopt(admitted)
-                emit("adopt", f"data of before is in {self._server.layout.aside}")
-            self._finish(emit, FIRST_ANSWER_SECONDS)
+            self._become_learner(server, token, emit)
+            try:
+                self._finish(emit, FIRST_ANSWER_SECONDS)
+            except EtcdError:
+                if not self._list_is_old():
+                    raise
+                # A member went while this one came: with the list as it is now it can start.
+                self._become_learner(server, token, emit)
+                self._finish(emit, FIRST_ANSWER_SECONDS)
         finally:
             self._asked = None
             self._joining.release()
@@ -121,6 +125,18 @@ class Enlister:
                 return
         raise RefusedError("cannot join: another join is under way here")
 
+    def _become_learner(self, server: str, token: Token, emit: Emit) -> None:
+        """Be taken in, unless this server is a learner whose etcd runs."""
+        self._drop_false_start()
+        if self._server.plan.mode is Mode.JOINING and self._server.node is not None:
+            return
+        with self._server.gate.joining(self._server.settings.name):
+            self._refuse_if_in_company()
+            self._server.settle()
+            admitted = self._admit(server, token, emit)
+            self._adopt(admitted)
+        emit("adopt", f"data of before is in {self._server.layout.aside}")
+
     def _has_joined_by(self, token: Token) -> bool:
         """Tell whether the join with this very token is done, maybe by the daemon alone."""
         plan = self._server.plan
@@ -135,6 +151,11 @@ class Enlister:
                 and self._failing()
             ):
                 self._server.end_life(hand_over=False)
+
+    def _list_is_old(self) -> bool:
+        """Tell whether etcd refused its first start, since the members have changed."""
+        node = self._server.node
+        return not self._server.plan.started and _OLD_LIST in ((node and node.failure) or "")
 
     def _failing(self) -> bool:
         return self._server.node is None or self._server.node.failure is not None
@@ -216,7 +237,7 @@ class Enlister:
             return
         node = self._server.require_node()
         limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
-        if not node.wait_until(lambda status: bool(status.member_id), patience):
+        if not self._answers(node, patience):
             self._raise_if_idle()
             raise EtcdError(
                 node.failure or f"etcd did not answer within {patience:.0f} s",
@@ -235,6 +256,17 @@ class Enlister:
         self._become_member(node, limit)
         reached(Step.JOIN_READY)
         emit("ready", "this server takes part")
+
+    def _answers(self, node: Node, patience: float) -> bool:
+        """Wait until etcd answers at all; False when it did not, or never will."""
+        deadline = elapsed() + patience
+        while self._server.node is node and not self._list_is_old():
+            left = deadline - elapsed()
+            if node.wait_until(lambda status: bool(status.member_id), min(left, _LOOK_SECONDS)):
+                return True
+            if left <= 0 or self._server.stopped.is_set():
+                break
+        return False
 
     def _become_member(self, node: Node, limit: float) -> None:
         deadline = elapsed() + limit

@@ -217,7 +217,12 @@ class Join:
             if not waited:
                 emit("prove", f"the invitation for {token.name} is claimed")
                 reached(Step.JOIN_PROVE)
-                self._reach_all(members)
+                try:
+                    self._reach_all(members)
+                except UnreachableError:
+                    # One that was deleted meanwhile still has a door, but no etcd: ask again.
+                    members, addresses = self._claim(peer, token, key)
+                    self._reach_all(members)
             admitted = self._admit(peer, token, key, addresses, emit)
             if admitted is not None:
                 reached(Step.JOIN_ADMITTED)

@@ -151,10 +151,13 @@ def _read(node: Node, name: str) -> View:
 
 
 def _reachable(view: View) -> list[dict[str, Any]]:
+    """Return who the joiner must be able to reach: voters, but for one that is on its way out."""
+    change = view.change
+    leaves = change.name if change is not None and not change.done else None
     return [
         {"name": m.name, "address": m.address, "door_port": m.door_port, "peer_port": m.peer_port}
         for m in view.members.values()
-        if m.role is Role.VOTER
+        if m.role is Role.VOTER and m.name != leaves
     ]
 
 
