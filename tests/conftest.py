@@ -8,13 +8,15 @@ A test that uses ``etcd``, ``cluster`` or ``make_cluster`` runs once for each ve
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.harness import Cluster, temporary_folder
+from tests.harness import Cluster, matrix, temporary_folder
 from tests.harness.network import Network, NoNetworkError
 from tools.etcd_versions import Etcd, find_etcds
 
@@ -34,15 +36,23 @@ def etcd(request: pytest.FixtureRequest) -> Etcd:
 
 
 @pytest.fixture
-def new_cluster(request: pytest.FixtureRequest, etcd: Etcd) -> Iterator[Callable[..., Cluster]]:
+def show_logs_of(request: pytest.FixtureRequest) -> Callable[[Cluster], None]:
+    """Has the logs of a cluster shown if this test fails."""
+    clusters: list[Cluster] = request.node.stash.setdefault(_CLUSTERS, [])
+    return clusters.append
+
+
+@pytest.fixture
+def new_cluster(
+    etcd: Etcd, show_logs_of: Callable[[Cluster], None]
+) -> Iterator[Callable[..., Cluster]]:
     """Makes a Cluster without servers, with settings for all of them."""
-    clusters = request.node.stash.setdefault(_CLUSTERS, [])
     with ExitStack() as stack:
 
         def make(**settings: str) -> Cluster:
             folder = stack.enter_context(temporary_folder())
             cluster = stack.enter_context(Cluster(folder, etcd.etcd, settings=settings))
-            clusters.append(cluster)
+            show_logs_of(cluster)
             return cluster
 
         yield make
@@ -92,3 +102,23 @@ def pytest_runtest_makereport(
                 if log:
                     report.sections.append((f"log of {name}", log[-_LONGEST_LOG:]))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of cuts, if any cell of it was played; keep it where a variable says."""
+    told = [
+        matrix.Told(name, facts, report.passed, report.duration)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call"
+        for name, facts in report.user_properties
+        if name in (matrix.CELL, matrix.PLAIN) and isinstance(facts, dict)
+    ]
+    lines = matrix.tables(told)
+    if not lines:
+        return
+    terminalreporter.section("cut after each step")
+    terminalreporter.write("\n".join(lines))
+    place = os.environ.get(matrix.VARIABLE)
+    if place:
+        Path(place).write_text("\n".join(lines))

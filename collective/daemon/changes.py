@@ -39,6 +39,8 @@ def finish(node: Node, change: Change) -> None:
     Raises:
         EtcdError: etcd did not do it, or did not say so; it stays under way.
     """
+    if change.done:
+        return
     if change.kind is ChangeKind.DEMOTE:
         _tell(node, change)
         reached(Step.DEMOTE_TOLD)

@@ -54,6 +54,9 @@ _POLL_SECONDS = 0.03
 _GLANCE_SECONDS = 0.5
 _BUSY_SECONDS = 0.1
 _ATTACH_SECONDS = 60.0
+# etcd's words when it is started for the first time with a list of members that is not the
+# cluster's own (server/etcdserver/server.go, ValidateClusterAndAssignIDs).
+_OLD_LIST = "error validating peerURLs"
 _AGAIN_SECONDS = 2.0
 _SLICE_SECONDS = 2.0
 
@@ -69,6 +72,7 @@ class Enlister:
         self._server = server
         self._joining = threading.Lock()
         self._given_up = threading.Event()
+        self._asked: tuple[str, str] | None = None
         self._dialled: Dialled | None = None
         self._peer_port_holder: socket.socket | None = None
 
@@ -105,19 +109,51 @@ class Enlister:
         Raises:
             CollectiveError: it did not work; the text says whether anything changed.
         """
-        resumes = self._server.plan.mode is Mode.JOINING
         told: Forecast | None = None
-        with self._alone(_ATTACH_SECONDS if resumes else _BUSY_SECONDS):
+        with self._in_turn((server, text), emit):
             if self._has_joined_by(text):
                 emit("ready", "this server takes part already")
                 return None
-            self._drop_false_start()
-            if self._server.plan.mode is not Mode.JOINING or self._server.node is None:
-                with self._server.gate.joining(self._server.settings.name):
-                    self._server.settle()
-                    told = self._begin(server, text, emit)
-                emit("adopt", f"data of before is in {self._server.layout.aside}")
-            self._finish(emit, FIRST_ANSWER_SECONDS)
+            told = self._become_learner(server, text, emit)
+            try:
+                self._finish(emit, FIRST_ANSWER_SECONDS)
+            except EtcdError:
+                if not self._list_is_old():
+                    raise
+                # A member went while this one came: with the list as it is now it can start.
+                told = self._become_learner(server, text, emit)
+                self._finish(emit, FIRST_ANSWER_SECONDS)
+        return told
+
+    @contextmanager
+    def _in_turn(self, asked: tuple[str, str], emit: Emit) -> Iterator[None]:
+        """Wait for the same join where it is under way: its command may have been killed.
+
+        Raises:
+            RefusedError: another join is, or this one takes too long.
+        """
+        seconds = _BUSY_SECONDS
+        if self._joining.locked() and (
+            self._server.plan.mode is Mode.JOINING or self._asked == asked
+        ):
+            emit("wait", "this join is under way already")
+            seconds = _ATTACH_SECONDS
+        with self._alone(seconds):
+            self._asked = asked
+            try:
+                yield
+            finally:
+                self._asked = None
+
+    def _become_learner(self, server: str, text: str, emit: Emit) -> Forecast | None:
+        """Be taken in, unless this server is a learner whose etcd runs."""
+        self._drop_false_start()
+        if self._server.plan.mode is Mode.JOINING and self._server.node is not None:
+            return None
+        with self._server.gate.joining(self._server.settings.name):
+            self._server.settle()
+            told = self._begin(server, text, emit)
+        emit("adopt", f"data of before is in {self._server.layout.aside}")
         return told
 
     def _begin(self, server: str, text: str, emit: Emit) -> Forecast | None:
@@ -190,6 +226,11 @@ class Enlister:
             ):
                 self._server.end_life(hand_over=False)
 
+    def _list_is_old(self) -> bool:
+        """Tell whether etcd refused its first start, since the members have changed."""
+        node = self._server.node
+        return not self._server.plan.started and _OLD_LIST in ((node and node.failure) or "")
+
     def _failing(self) -> bool:
         return self._server.node is None or self._server.node.failure is not None
 
@@ -247,7 +288,7 @@ class Enlister:
             self._finish_without_vote(node, emit)
             return
         limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
-        if not self._wait_until(node, lambda status: bool(status.member_id), patience):
+        if not self._answers(node, patience):
             self._raise_if_idle()
             raise EtcdError(
                 node.failure or f"etcd did not answer within {patience:.0f} s",
@@ -266,6 +307,17 @@ class Enlister:
         self._become_member(node, limit)
         reached(Step.JOIN_READY)
         emit("ready", "this server takes part")
+
+    def _answers(self, node: Node, patience: float) -> bool:
+        """Wait until etcd answers at all; False when it did not, or never will."""
+        deadline = elapsed() + patience
+        while self._server.node is node and not self._list_is_old():
+            left = min(deadline - elapsed(), _GLANCE_SECONDS)
+            if left <= 0 or self._server.stopped.is_set():
+                break
+            if self._wait_until(node, lambda status: bool(status.member_id), left):
+                return True
+        return False
 
     def _wait_until(self, node: Node, ready: Callable[[Status], bool], seconds: float) -> bool:
         """Wait for etcd, as long as nobody gives the join up."""

@@ -208,7 +208,15 @@ class Join:
         if self._role is Role.NONVOTING:
             checks.skip("a server that does not vote has no etcd", "peers")
         elif "members" in answer:
-            preflight.reach_members(checks, answer["members"])
+            preflight.reach_members(
+                checks, answer["members"], lambda: self._members_now(peer, token)
+            )
+
+    def _members_now(self, peer: Peer, token: Token) -> object:
+        """Ask the member once more whom we must be able to reach."""
+        assert self._key is not None
+        asked = preflight.challenge(peer)
+        return self._claim(peer, token, self._key, asked, dry_run=True).get("members")
 
     def _foretell(self, answer: dict[str, Any]) -> None:
         """Note what the invitation makes of us, and what that does to the quorum."""

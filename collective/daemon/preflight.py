@@ -284,37 +284,47 @@ def _source(checks: Checks, asked: dict[str, Any], place: str) -> None:
     checks.add(policy.check_source(seen, local_addresses(), place))
 
 
-def reach_members(checks: Checks, members: object) -> None:
+def reach_members(checks: Checks, members: object, ask_again: Callable[[], object]) -> None:
     """Find out that the etcds of the collective can be reached from here.
 
-    A member that is down must not stop a join, so one that answers nowhere is left out.
+    A member that is down must not stop a join, so one that answers nowhere is left out. One
+    that was deleted meanwhile still has a door, but no etcd: so who seems closed is asked for
+    once more.
     """
+    found = _reach_all(members)
+    if any(not finding.ok for finding in found):
+        found = _reach_all(ask_again())
+    checks.findings += found
+
+
+def _reach_all(members: object) -> list[Finding]:
     if not isinstance(members, list) or not all(isinstance(m, dict) for m in members):
-        checks.add(policy.problem("peers", ProtocolError("the sponsor names no members")))
-        return
-    reached = [name for name in (_reach_one(checks, m) for m in members) if name is not None]
+        return [policy.problem("peers", ProtocolError("the sponsor names no members"))]
+    outcomes = [_reach_one(member) for member in members]
+    reached = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    found = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
     if reached:
-        checks.add(policy.good("peers", f"the peer ports of {', '.join(reached)} are open"))
+        found.append(policy.good("peers", f"the peer ports of {', '.join(reached)} are open"))
+    return found
 
 
-def _reach_one(checks: Checks, member: dict[str, Any]) -> str | None:
-    """Return the name of a member whose peer port is open; note one that is closed."""
+def _reach_one(member: dict[str, Any]) -> Finding | str | None:
+    """Return the name of a member whose peer port is open, a finding for one that is closed."""
     try:
         host, name = messages.text(member, "address"), messages.text(member, "name")
         door, port = messages.port(member, "door_port"), messages.port(member, "peer_port")
     except ProtocolError as error:
-        checks.add(policy.problem("peers", error))
-        return None
+        return policy.problem("peers", error)
     if _open(host, port) is None:
         return name
-    if _open(host, door) is None:
-        closed = UnreachableError(
-            f"{name} answers at {where(host, door)}, but its peer port {port} cannot be "
-            "reached from here",
-            f"open TCP port {port} between the servers",
-        )
-        checks.add(policy.problem("peers", closed))
-    return None
+    if _open(host, door) is not None:
+        return None
+    closed = UnreachableError(
+        f"{name} answers at {where(host, door)}, but its peer port {port} cannot be "
+        "reached from here",
+        f"open TCP port {port} between the servers",
+    )
+    return policy.problem("peers", closed)
 
 
 def _open(host: str, port: int) -> OSError | None:

@@ -57,10 +57,12 @@ def rehearse(node: Node, proof: Proof, candidate: Candidate) -> dict[str, Any]:
 
 def prospect(node: Node, view: View, name: str, role: Role) -> dict[str, Any]:
     """Return what a joiner is to be, whom it must be able to reach, and what that does."""
+    change = view.change
+    leaves = change.name if change is not None and not change.done else None
     members = [
         {"name": m.name, "address": m.address, "door_port": m.door_port, "peer_port": m.peer_port}
         for m in view.members.values()
-        if m.role is Role.VOTER
+        if m.role is Role.VOTER and m.name != leaves
     ]
     foretell = forecast.with_voter if role is Role.VOTER else forecast.with_nonvoting
     told = foretell(strength_known(node), name)

@@ -39,6 +39,7 @@ from collective.policy.membership import (
     Strength,
     check_delete,
     check_no_change_under_way,
+    removal_of,
 )
 from collective.protocol import messages
 
@@ -154,15 +155,18 @@ def _may_be_in_etcd(member: MemberRecord) -> bool:
 def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = False) -> Change:
     """Decide on a removal and write it down; from then on it is made, whoever dies.
 
+    Returns:
+        The change, already under way or done where the same removal was asked for before.
+
     Raises:
         InputError, RefusedError, QuorumError: as ``delete``.
     """
 
     def attempt() -> Change | None:
         observed = node.observe()
-        under_way = observed.view.change
-        if under_way is not None and not under_way.done and under_way.name == name:
-            return under_way
+        begun = removal_of(observed.view, name)
+        if begun is not None:
+            return begun
         check_delete(observed, name, force)
         check_no_change_under_way(observed.view)
         _require_key(node, name)
@@ -170,7 +174,8 @@ def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = Fal
         _refuse_half_member(member)
         take_leadership_from(node, member)
         # A re-keying that the last removal wanted, and that nobody has begun yet, is still wanted.
-        wanted = (rekey and member.held_key) or (under_way is not None and under_way.rekey)
+        last = observed.view.change
+        wanted = (rekey and member.held_key) or (last is not None and last.rekey)
         change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False, rekey=wanted)
         return change if node.store.begin_change(observed.view, change) else None
 

@@ -39,6 +39,7 @@ from collective.daemon.upkeep import Upkeep
 from collective.daemon.whereabouts import Whereabouts
 from collective.errors import (
     CollectiveError,
+    DaemonError,
 )
 from collective.etcd.arguments import Timing
 from collective.etcd.binary import check_version, find_etcd, identify
@@ -56,6 +57,7 @@ FIRST_ANSWER_SECONDS = 30.0
 _WATCH_SECONDS = 0.5
 _LEAVE_SECONDS = 10.0
 _LEAVE_POLL_SECONDS = 0.05
+_SETTLE_SECONDS = 20.0
 
 
 class CollectiveServer:
@@ -175,10 +177,10 @@ class CollectiveServer:
         if node.votes:
             threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()
 
-    def settle(self) -> None:
-        """Wait for a change of life that is under way to end."""
-        with self.life:
-            pass
+    def settle(self, seconds: float = _SETTLE_SECONDS) -> None:
+        """Wait for a change of life that is under way to end, for so many seconds at most."""
+        if self.life.acquire(timeout=seconds):
+            self.life.release()
 
     def end_life(self, hand_over: bool) -> None:
         """Stop being a member, with leadership handed over first or not."""
@@ -296,6 +298,13 @@ class CollectiveServer:
         if changeover.is_removed(self, node):
             self._try_to_rest(node, "etcd says so")
 
+    def ends_soon(self, node: Node, seconds: float) -> bool:
+        """Give a deletion a moment to be noticed, where the store does not answer any more."""
+        deadline = elapsed() + seconds
+        while self.node is node and elapsed() < deadline:
+            self.stopped.wait(_LEAVE_POLL_SECONDS)
+        return self.node is not node
+
     def leave_life(self, node: Node, why: str) -> None:
         """Wait until a removal that is written down is made, and end this life.
 
@@ -378,10 +387,16 @@ class CollectiveServer:
         """Return this server as a member.
 
         Raises:
+            DaemonError: the daemon is about to end.
             RemovedError: it was removed.
             RefusedError: a join was cut off half way.
         """
+        if self.node is None:
+            # Between two lives there is none for a moment; what is said after it is true.
+            self.settle()
         node = self.node
+        if node is None and self.stopped.is_set():
+            raise DaemonError(f"collectived on {self.plan.name} is ending", "start it again")
         if node is None:
             raise idle_error(self.plan, self.trouble)
         return node

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from collective.errors import InputError, QuorumError, RefusedError
-from collective.model.records import MemberRecord, Role
+from collective.model.records import Change, ChangeKind, MemberRecord, Role
 from collective.model.view import View
 
 
@@ -236,6 +236,18 @@ def check_no_change_under_way(view: View) -> None:
             f"another change is under way: {change.kind.value} {change.name}, by {change.by}",
             "try again in a few seconds; the leader finishes it",
         )
+
+
+def removal_of(view: View, name: str) -> Change | None:
+    """Return the removal of a member that is under way, or that was the last change made.
+
+    A command that was cut off, and is run again, finds what whoever leads has made of it: that
+    is what it was run for, and no mistake.
+    """
+    change = view.change
+    if change is None or change.kind is not ChangeKind.REMOVE or change.name != name:
+        return None
+    return None if change.done and name in view.members else change
 
 
 def check_admission(view: View, name: str, here: str) -> None:

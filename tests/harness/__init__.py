@@ -9,7 +9,9 @@
         result = mgt2.run("show")                 # .code .out .err .seconds
 
 ``cluster.py`` has Cluster, ``server.py`` Server and Result, ``processes.py`` how processes are
-started and ended, ``ports.py`` free ports, ``folders.py`` short folders, ``waiting.py`` deadlines.
+started and ended, ``ports.py`` free ports, ``folders.py`` short folders, ``waiting.py`` deadlines,
+``failpoints.py`` FailPoints, which hold a server right after a step, ``health.py`` what a whole
+collective is.
 In tests, take the fixtures of ``tests/conftest.py`` instead of making these.
 
 It judges nothing: tests do. It imports no pytest, since the sandbox uses it too.

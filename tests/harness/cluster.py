@@ -29,6 +29,7 @@ class Cluster:
     Attributes:
         root: the folder of all of them.
         servers: by name, in the order in which they were added.
+        environment: variables for all servers that are added from now on.
         ports: what they listen on.
     """
 
@@ -52,6 +53,7 @@ class Cluster:
         """
         self.root = root
         self.servers: dict[str, Server] = {}
+        self.environment: dict[str, str] = {}
         self._etcd = etcd
         self._settings = dict(settings or {})
         self._outlive = outlive
@@ -93,6 +95,7 @@ class Cluster:
             hosts.write(f"{address} {name}\n")
         values = {**own, **self._settings, **settings}
         server = Server(self.root / name, self._etcd, values, outlive=self._outlive)
+        server.environment.update(self.environment)
         self.servers[name] = server
         return server
 

@@ -16,13 +16,16 @@ class HarnessError(AssertionError):
     """Something did not do what it should; the text says what, in how many seconds."""
 
 
-def wait_until(predicate: Callable[[], T], seconds: float, what: str) -> T:
+def wait_until(
+    predicate: Callable[[], T], seconds: float, what: str, pause_seconds: float = _POLL_SECONDS
+) -> T:
     """Call a predicate until it returns something true.
 
     Args:
         predicate: asked at least once; what it raises is passed on.
         seconds: the deadline.
         what: ends the sentence "not within 5 s: ...".
+        pause_seconds: between two calls.
 
     Returns:
         What the predicate returned last.
@@ -35,5 +38,5 @@ def wait_until(predicate: Callable[[], T], seconds: float, what: str) -> T:
     while not (value := predicate()):
         if time.monotonic() >= deadline:
             raise HarnessError(f"not within {seconds:g} s: {what}")
-        pause.wait(_POLL_SECONDS)
+        pause.wait(pause_seconds)
     return value

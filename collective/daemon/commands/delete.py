@@ -8,13 +8,18 @@ from typing import Any
 
 from collective.daemon import removal, voters
 from collective.daemon.commands.context import Context
+from collective.daemon.idle import idle_error
 from collective.daemon.node import Node
 from collective.daemon.quorum import strength_known
 from collective.daemon.removal import Deleted
+from collective.daemon.server import CollectiveServer
+from collective.errors import EtcdError, QuorumError
 from collective.model.names import parse_server_name
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
 from collective.policy.membership import tolerance_sentence
+
+_NOTICE_SECONDS = 2.0
 
 
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
@@ -29,7 +34,7 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         return _document(name, name == node.name, told.to_document(), dry_run=True)
     told = _known(node, name)
     if name == node.name:
-        by = removal.leave(node)
+        by = _leave(server, node)
         server.leave_life(node, f"it left; {by} removed it")
         document = _document(name, True, told.to_document(done=True))
         return {**document, "former_data": server.plan.former_data}
@@ -67,3 +72,14 @@ def _deleted(deleted: Deleted, told: Forecast) -> dict[str, Any]:
         "rekey": deleted.rekey,
         "invitations_end": list(deleted.ends),
     }
+
+
+def _leave(server: CollectiveServer, node: Node) -> str:
+    """Ask to be removed; whoever asked before, and was cut off, may be removed already."""
+    try:
+        return removal.leave(node)
+    except (QuorumError, EtcdError) as error:
+        if not server.ends_soon(node, _NOTICE_SECONDS):
+            raise
+        server.settle()
+        raise idle_error(server.plan) from error

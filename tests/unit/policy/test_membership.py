@@ -22,6 +22,7 @@ from collective.policy.membership import (
     check_no_change_under_way,
     check_promote,
     quorum,
+    removal_of,
     tolerance_sentence,
 )
 
@@ -420,3 +421,23 @@ def test_spare_is_how_many_losses_the_quorum_survives(voters: int) -> None:
         if strength.holds:
             assert Strength(voters, answering - strength.spare).holds
             assert not Strength(voters, answering - strength.spare - 1).holds
+
+
+@pytest.mark.parametrize(
+    ("kind", "done", "victim", "members", "found"),
+    [
+        (ChangeKind.REMOVE, False, "m3", 3, True),
+        (ChangeKind.REMOVE, True, "m3", 2, True),
+        (ChangeKind.REMOVE, True, "m3", 3, False),
+        (ChangeKind.REMOVE, False, "m2", 3, False),
+        (ChangeKind.DEMOTE, False, "m3", 3, False),
+        (ChangeKind.DEMOTE, True, "m3", 2, False),
+    ],
+    ids=["under way", "just made", "came back since", "another's", "a demotion", "long demoted"],
+)
+def test_removal_that_was_begun_is_found_again(
+    kind: ChangeKind, done: bool, victim: str, members: int, found: bool
+) -> None:
+    """A delete that is run again goes on with its removal, or finds it made."""
+    change = Change(kind, "m3", "m3", "m1", done)
+    assert removal_of(view_of(members, change=change), victim) == (change if found else None)

@@ -1,0 +1,159 @@
+"""What it means that a collective is whole, read with etcdctl, from the disk, and from ``show``.
+
+It mends nothing, and no rule of it is asked of the code under test.
+
+Invariants:
+  * Whatever is wrong is named; the empty list is the only good answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.harness.server import CommandError, Server
+from tests.harness.waiting import HarnessError, wait_until
+
+#: A key beside our records, with the data of whoever uses the collective.
+WITNESS = "witness"
+_RECORDS = "collective/v1/"
+_REMOVED_CODE = 6
+_MODES = {"voter": "member", "nonvoting": "nonvoting"}
+_LOOK_SECONDS = 0.05
+
+
+def wait_until_whole(
+    members: Sequence[Server], resting: Sequence[Server] = (), seconds: float = 30.0
+) -> None:
+    """Wait until a collective is whole: these members, no others, and nothing left half done.
+
+    Args:
+        members: who takes part.
+        resting: who was deleted, and says so.
+        seconds: the deadline.
+
+    Raises:
+        HarnessError: it is not; the text names all that is wrong.
+    """
+    found: list[str] = []
+
+    def whole() -> bool:
+        found[:] = ailments(members, resting)
+        return not found
+
+    try:
+        wait_until(whole, seconds, "a collective that is whole", _LOOK_SECONDS)
+    except HarnessError as error:
+        raise HarnessError("\n".join([str(error), *found])) from None
+
+
+def ailments(members: Sequence[Server], resting: Sequence[Server] = ()) -> list[str]:
+    """Return all that is wrong with a collective, one sentence each."""
+    told = [*_shown(members), *(s for server in resting for s in _not_at_rest(server))]
+    if told:  # the dearer questions are for those that seem well
+        return told
+    voters = [server for server in members if state_of(server)["mode"] == _MODES["voter"]]
+    return [*(s for server in members for s in _state(server)), *_stored(members, voters)]
+
+
+def state_of(server: Server) -> dict[str, Any]:
+    """Return a server's state file."""
+    document: dict[str, Any] = json.loads(Path(server.layout.state, "server.json").read_text())
+    return document
+
+
+def is_in_company(server: Server) -> bool:
+    """Whether a server shows itself as a member beside others, or on its way there."""
+    document = server.ask_show()
+    return document is not None and len(document["members"]) > 1
+
+
+def records(server: Server) -> dict[str, str]:
+    """Return every key and value that a server's etcd reads linearizably."""
+    found = json.loads(server.etcdctl("get", "", "--from-key", "-w", "json").out)
+    return {
+        base64.b64decode(kv["key"]).decode(): base64.b64decode(kv.get("value", "")).decode()
+        for kv in found.get("kvs", ())
+    }
+
+
+def etcd_members(server: Server) -> dict[str, bool]:
+    """Return the members that a server's etcd lists: id, and whether it is a learner."""
+    found = json.loads(server.etcdctl("member", "list", "-w", "json").out)["members"]
+    return {f"{member['ID']:016x}": member.get("isLearner", False) for member in found}
+
+
+def _shown(members: Sequence[Server]) -> Iterator[str]:
+    """Compare what each member shows."""
+    wanted = {server.name: "active" for server in members}
+    leaders = set()
+    for server in members:
+        document = server.ask_show()
+        if document is None:
+            yield f"{server.name} does not answer"
+            continue
+        states = {member["name"]: member["state"] for member in document["members"]}
+        leaders.add(document["leader"])
+        if not document["quorum"] or states != wanted:
+            told = f"quorum {document['quorum']}, {states}, {document['errors']}"
+            yield f"{server.name} shows {told}"
+    if len(leaders) > 1:
+        yield f"several leaders are shown: {leaders}"
+
+
+def _not_at_rest(server: Server) -> Iterator[str]:
+    if not server.is_removed:
+        yield f"{server.name} does not say that it was deleted"
+    elif (code := server.run("show").code) != _REMOVED_CODE:
+        yield f"show on {server.name} ended with {code}"
+
+
+def _state(server: Server) -> Iterator[str]:
+    state = state_of(server)
+    if state["mode"] not in _MODES.values() or not state["started"]:
+        yield f"the state file of {server.name} says {state['mode']}, started {state['started']}"
+    if Path(server.layout.state, "join.key").exists():
+        yield f"{server.name} still keeps the key of a join"
+    partial = [str(p) for p in Path(server.layout.data).rglob(".*.tmp")]
+    if partial:
+        yield f"{server.name} has half-written files: {partial}"
+
+
+def _stored(members: Sequence[Server], voters: Sequence[Server]) -> Iterator[str]:
+    """Compare the records with etcd's own list, as each voter has them."""
+    names = {server.name for server in members}
+    for server in voters:
+        try:
+            stored, listed = records(server), etcd_members(server)
+        except CommandError as error:
+            yield str(error)
+            continue
+        documents = {
+            key.removeprefix(_RECORDS): json.loads(value)
+            for key, value in stored.items()
+            if key.startswith(_RECORDS)
+        }
+        yield from (f"{server.name} has {s}" for s in _unlike(names, documents, listed))
+        if WITNESS not in stored:
+            yield f"{server.name} has lost what was written"
+
+
+def _unlike(names: set[str], documents: dict[str, Any], listed: dict[str, bool]) -> Iterator[str]:
+    by_name = {k.removeprefix("members/"): d for k, d in documents.items() if "members/" in k}
+    if set(by_name) != names:
+        yield f"records of {sorted(by_name)}, not of {sorted(names)}"
+    roles = {name: d["role"] for name, d in by_name.items() if d["role"] not in _MODES}
+    if roles:
+        yield f"unsettled roles: {roles}"
+    ids = {d["member_id"] for d in by_name.values() if d["role"] == "voter"}
+    if listed != dict.fromkeys(ids, False):
+        yield f"records of the ids {sorted(ids)}, but in etcd (learner or not) {listed}"
+    pending = sorted(k for k in documents if k.startswith("invitations/") and k[12:] in names)
+    if pending:
+        yield f"invitations for members: {pending}"
+    change = documents.get("change")
+    if change is not None and not change["done"]:
+        yield f"a change under way: {change}"
