@@ -18,9 +18,6 @@ from tests.harness.health import wait_until_whole
 
 _REACH_SECONDS = 20.0
 _COMMAND_SECONDS = 60.0
-#: What a run again may take at most, on a busy machine; the table has what it took.
-AGAIN_SECONDS = 10.0
-
 #: Work on the disk, with no connection to break: the same fault is then a disk that fails. The
 #: daemon stays up and says so, and its restart is the way on.
 LOCAL = frozenset({Step.REMOVED_LEAVING, Step.REMOVED_ASIDE})
@@ -110,7 +107,9 @@ def cut(stage: Stage, scene: Scene, step: Step, fault: Fault) -> Outcome:
 
 def plain(stage: Stage, scene: Scene) -> Result:
     """Run the command of a scene with nothing in its way."""
-    result = scene.runner.run(*scene.arguments, input=scene.token, check=True)
+    result = scene.runner.run(
+        *scene.arguments, input=scene.token, check=True, timeout=2 * scene.patience
+    )
     wait_until_whole(scene.members, scene.resting)
     return result
 
@@ -144,8 +143,8 @@ def run_again(scene: Scene, first: str) -> Result:
     for server in scene.members:
         if server is not scene.runner or not scene.token:
             server.wait_for_quorum()
-    again = scene.runner.run(*scene.arguments, input=scene.token)
+    again = scene.runner.run(*scene.arguments, input=scene.token, timeout=2 * scene.patience)
     assert again.code in scene.again, f"run again: {again.code}\n{again.err}{first}"
-    assert again.seconds < AGAIN_SECONDS
+    assert again.seconds < scene.patience
     wait_until_whole(scene.members, scene.resting)
     return again

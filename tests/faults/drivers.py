@@ -25,6 +25,7 @@ class Scene:
         token: standard input of the command.
         again: exit statuses that are good when it is run again: not only 0 where the server
             says that it has done already what is asked.
+        patience: how long the run again may take, in seconds, on a busy machine.
     """
 
     runner: Server
@@ -33,6 +34,7 @@ class Scene:
     resting: tuple[Server, ...] = ()
     token: str = ""
     again: frozenset[int] = frozenset({0})
+    patience: float = 20.0
 
 
 #: Gets the stage and whether all servers shall have a running etcd; sets the scene.
@@ -51,7 +53,9 @@ def join(stage: Stage, with_etcd: bool) -> Scene:
 def delete(stage: Stage, with_etcd: bool) -> Scene:
     """A member that does not lead deletes another such one, which runs."""
     *members, target = stage.all_in()
-    return Scene(members[-1], ("delete", target.name, "--force"), tuple(members), (target,))
+    return Scene(
+        members[-1], ("delete", target.name, "--force", "--no-rekey"), tuple(members), (target,)
+    )
 
 
 def leave(stage: Stage, with_etcd: bool) -> Scene:
@@ -67,9 +71,69 @@ def renew(stage: Stage, with_etcd: bool) -> Scene:
     return Scene(members[-1], ("gencert",), tuple(members))
 
 
+def arrive(stage: Stage, with_etcd: bool) -> Scene:
+    """A member that does not lead takes a server in that is not to vote."""
+    joiner, members = stage.one_out(with_etcd=with_etcd)
+    sponsor = members[-1]
+    token = sponsor.run("invite", "-n", joiner.name, check=True).out
+    arguments = ("join", sponsor.door_name, "-i", "-")
+    return Scene(joiner, arguments, (*members, joiner), token=token)
+
+
+def dismiss(stage: Stage, with_etcd: bool) -> Scene:
+    """A member deletes a server that does not vote."""
+    nonvoting, members = stage.one_nonvoting()
+    arguments = ("delete", nonvoting.name, "--force", "--no-rekey")
+    return Scene(members[-1], arguments, tuple(members), (nonvoting,))
+
+
+def certify(stage: Stage, with_etcd: bool) -> Scene:
+    """A server that does not vote gets a new certificate."""
+    nonvoting, members = stage.one_nonvoting()
+    return Scene(nonvoting, ("gencert",), (*members, nonvoting))
+
+
+def promote(stage: Stage, with_etcd: bool) -> Scene:
+    """A member that does not lead has a server vote."""
+    nonvoting, members = stage.one_nonvoting()
+    return Scene(members[-1], ("promote", nonvoting.name), (*members, nonvoting))
+
+
+def demote(stage: Stage, with_etcd: bool) -> Scene:
+    """The leader has another member vote no longer."""
+    leader, *others = stage.all_in()
+    return Scene(leader, ("demote", others[-1].name), (leader, *others))
+
+
+def readdress(stage: Stage, with_etcd: bool) -> Scene:
+    """A member that does not lead gets another address."""
+    members = stage.all_in()
+    mover = members[-1]
+    new = stage.move(mover)
+    return Scene(mover, ("readdress", "--address", new), tuple(members))
+
+
+def rekey(stage: Stage, with_etcd: bool) -> Scene:
+    """A member that does not lead has the CA replaced."""
+    members = stage.all_in()
+    return Scene(members[-1], ("rotate-ca",), tuple(members), patience=90.0)
+
+
 DRIVERS: Mapping[str, Driver] = {
+    "arrive": arrive,
+    "certify": certify,
+    "demote": demote,
+    "dismiss": dismiss,
+    "promote": promote,
+    "readdress": readdress,
+    "rekey": rekey,
     "join": join,
     "delete": delete,
     "leave": leave,
     "renew": renew,
+}
+
+#: Operations that the matrix does not play, and why.
+NOT_PLAYED: Mapping[str, str] = {
+    "abort": "it begins with a join that is half done: see tests/integration/test_abort.py",
 }

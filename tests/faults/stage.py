@@ -48,7 +48,9 @@ class Stage:
         inside = self.members()
         for server in self.servers:
             if server not in inside:
-                self.cluster.join(server, inside[-1])
+                self.cluster.join(server, inside[0])
+            elif state_of(server)["mode"] == "nonvoting":
+                inside[0].run("promote", server.name, check=True)
         wait_until_whole(self.servers)
         return self.members()
 
@@ -64,13 +66,35 @@ class Stage:
         inside = self.members()
         if len(inside) == len(self.servers):
             gone = inside.pop()
-            inside[0].run("delete", gone.name, "--force", check=True)
+            inside[0].run("delete", gone.name, "--force", "--no-rekey", check=True)
             wait_until(lambda: gone.is_removed, _SECONDS, f"{gone.name} rests")
         out = next(server for server in self.servers if server not in inside)
         if with_etcd and state_of(out)["mode"] == "removed":
             out.run("gencert", check=True)
             out.wait_for_quorum()
         return out, inside
+
+    def one_nonvoting(self) -> tuple[Server, list[Server]]:
+        """Have one server be a member that does not vote, and all others voters.
+
+        Returns:
+            That one; the others, the leader first.
+        """
+        found = [s for s in self.members() if state_of(s)["mode"] == "nonvoting"]
+        if not found:
+            *_, found_last = self.all_in()
+            found = [found_last]
+            self.members()[0].run("demote", found_last.name, check=True)
+        wait_until_whole(self.servers)
+        return found[0], [s for s in self.members() if s is not found[0]]
+
+    def move(self, server: Server) -> str:
+        """Set another loopback address in a server's settings, and return it."""
+        first, _, last = server.address.rpartition(".")
+        number = int(last)
+        server.address = f"{first}.{number + 40 if number < 40 else number - 40}"
+        server.configure(address=server.address)
+        return server.address
 
 
 class Arena:

@@ -113,7 +113,8 @@ def _not_at_rest(server: Server) -> Iterator[str]:
 
 def _state(server: Server) -> Iterator[str]:
     state = state_of(server)
-    if state["mode"] not in _MODES.values() or not state["started"]:
+    started = state["started"] or state["mode"] == _MODES["nonvoting"]  # that has no etcd to start
+    if state["mode"] not in _MODES.values() or not started:
         yield f"the state file of {server.name} says {state['mode']}, started {state['started']}"
     if Path(server.layout.state, "join.key").exists():
         yield f"{server.name} still keeps the key of a join"
