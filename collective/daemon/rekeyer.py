@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from collective.daemon.clock import elapsed
@@ -113,7 +113,10 @@ class Rekeyer:
             return
         if rekey.phase is not Phase.DROP:
             if pin not in node.credentials.trusts & node.keys.trusts:
-                self._trust((*node.credentials.trusted_besides(pin), new), Step.REKEY_TRUST)
+                both = (*node.credentials.trusted_besides(pin), new)
+                if self._trust(both):
+                    reached(Step.REKEY_TRUST)
+                self._restart_for(both)
             if role is Role.VOTER and pin not in node.keys.holds:
                 self._take_key(new)
         if rekey.phase is Phase.ISSUE and not node.votes:
@@ -123,7 +126,9 @@ class Rekeyer:
             gencert(node)
             reached(Step.REKEY_ISSUE)
         if rekey.phase is Phase.DROP and not self._comes_last(rekey, pin):
-            self._trust((new,), Step.REKEY_DROP)
+            if self._trust((new,)):
+                reached(Step.REKEY_DROP)
+            self._restart_for((new,))
 
     def _comes_last(self, rekey: Rekey, pin: str) -> bool:
         """Tell whether this server leads, and others are still to restart: one hand-over less."""
@@ -135,15 +140,19 @@ class Rekeyer:
         answering = self._node.prober.answering(0.0)
         return any(name in answering for name in waiting)
 
-    def _trust(self, wanted: tuple[Authority, ...], step: Step) -> None:
-        """Trust these CAs and no others, etcd too."""
+    def _trust(self, wanted: tuple[Authority, ...]) -> bool:
+        """Trust these CAs and no others; tell whether that was new. etcd does it when restarted."""
         node = self._node
-        pins = frozenset(authority.pin.hex() for authority in wanted)
-        if node.credentials.trusts != pins:
-            node.credentials.trust(wanted)
-            node.prober.use(node.credentials.client_context)
-            reached(step)
-        if node.votes and node.keys.trusts != pins:
+        if node.credentials.trusts == _pins(wanted):
+            return False
+        node.credentials.trust(wanted)
+        node.prober.use(node.credentials.client_context)
+        return True
+
+    def _restart_for(self, wanted: tuple[Authority, ...]) -> None:
+        """Have etcd trust what the files say, in this server's turn."""
+        node = self._node
+        if node.keys.trusts != _pins(wanted):
             with turn(node, "re-keying", _TURN_SECONDS):
                 node.restart_etcd()
             reached(Step.REKEY_RESTART)
@@ -209,6 +218,10 @@ class Rekeyer:
         elif elapsed() - self._orphaned_since > _ORPHAN_SECONDS:
             self._orphaned_since = None
             replace_lost(self._node, view, rekey)
+
+
+def _pins(authorities: Iterable[Authority]) -> frozenset[str]:
+    return frozenset(authority.pin.hex() for authority in authorities)
 
 
 def keys_of(status: ServerStatus | None) -> Keys | None:
