@@ -8,7 +8,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from collective.daemon.candidate import Candidate
@@ -55,7 +55,16 @@ def wait_for_turn(node: Node, url: str) -> Iterator[dict[str, Any] | None]:
 
 
 def add(node: Node, candidate: Candidate, leaf: LeafInfo) -> tuple[int, str] | None:
-    """Make the candidate a learner and write its record; None when it must wait its turn."""
+    """Make the candidate a learner and write its record; None when it must wait its turn.
+
+    Raises:
+        RefusedError: etcd has a member of this name, or a voter with this URL.
+        InvitationError: its invitation is no longer its.
+        EtcdError: etcd refused it.
+    """
+    # The records first: the list that etcd gives after this read is at least as new.
+    view = node.store.read()
+    check_namesake(view, members_of(node), candidate)
     return enter(
         node,
         candidate.name,
@@ -166,6 +175,27 @@ def _drop(node: Node, candidate: Candidate) -> None:
         node.store.drop_member(view, record, epoch())
 
 
+def check_namesake(view: View, members: Sequence[EtcdMember], candidate: Candidate) -> None:
+    """Refuse a candidate whose name is, by its id, another member's that etcd still has.
+
+    That one may be a voter whose promotion nobody has written down yet; without its record it
+    would count, and nobody would know whose it is.
+
+    Raises:
+        RefusedError: as above.
+    """
+    old = view.members.get(candidate.name)
+    for member in members:
+        if old is None or hex_id(member.id) != old.member_id:
+            continue
+        if candidate.url not in member.peer_urls:
+            raise RefusedError(
+                f"cannot take in {candidate.name}: a server of this name is being taken in at "
+                f"{old.address}",
+                "try again when 'collective show' there says what became of it",
+            )
+
+
 def _find(members: list[EtcdMember], url: str) -> EtcdMember | None:
     return next((m for m in members if url in m.peer_urls), None)
 
@@ -218,6 +248,9 @@ def write_record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: st
         old = view.members.get(candidate.name)
         if old is not None and (old.role is not Role.LEARNER or old.fallback is not None):
             raise RefusedError(f"cannot take in {candidate.name}: it is a member already")
+        # What another server of this name, elsewhere, was given opens nothing any more.
+        same = old is not None and old.url == candidate.url
+        foreign = old.serials if old is not None and not same else ()
         record = MemberRecord(
             candidate.name,
             member_id,
@@ -225,15 +258,16 @@ def write_record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: st
             candidate.address,
             candidate.door_port,
             candidate.peer_port,
-            old.serials if old is not None else (),
-            old.fingerprints if old is not None else (),
+            old.serials if old is not None and same else (),
+            old.fingerprints if old is not None and same else (),
             epoch(),
             target=candidate.role or Role.VOTER,
         )
         too_many: tuple[str, ...] = ()
         if leaf.serial not in record.serials:
             record, too_many = record.certified(leaf.serial, leaf.fingerprint)
-        return view if node.store.admit_member(view, record, epoch(), too_many) else None
+        revoke = (*foreign, *too_many)
+        return view if node.store.admit_member(view, record, epoch(), revoke) else None
 
     return until_written(f"take in {candidate.name}", attempt)
 
