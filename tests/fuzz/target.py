@@ -130,7 +130,7 @@ class Target:
         if answer:
             if not answer.startswith(b"HTTP/1.1 "):
                 raise Finding(f"no HTTP: {answer[:80]!r}")
-            self._judge(int(answer[9:12]), answer, False)
+            self._judge(int(answer[9:12]), answer.partition(b"\r\n\r\n")[2], False)
 
     def _judge(self, status: int, body: bytes, member: bool) -> None:
         self.answers[status] = self.answers.get(status, 0) + 1
