@@ -32,6 +32,7 @@ _STRANGERS = (
     ("POST", messages.DIAL_BACK),
 )
 # Without leave and hand-over: their bodies say nothing, so a member's are orders.
+# Without watch: it is answered when something happens, if ever.
 _MEMBERS = (
     ("GET", messages.STATUS),
     ("POST", messages.SYNC),
@@ -45,7 +46,6 @@ _MEMBERS = (
     ("POST", messages.LEARNER),
     ("POST", messages.ETCD + "/kv/range"),
     ("POST", messages.ETCD + "/kv/txn"),
-    ("POST", messages.ETCD + "/watch"),
     ("POST", messages.ETCD + "/lease/grant"),
 )
 _SHUT_TO_ALL = (("POST", messages.LEAVE), ("POST", messages.HAND_OVER))
