@@ -218,6 +218,7 @@ class Connection:
 
     async def _next_request(self, peer: Peer) -> Request | None:
         """Wait for a request until it is whole; None when the peer has no more."""
+        self._bodiless = False
         if not self._http.trailing_data[0]:
             stranger = self._is_stranger(peer)
             limits = self._limits
