@@ -118,6 +118,8 @@ class Credentials:
         # OpenSSL reads certificate and key one after the other: nobody may replace the file
         # in between.
         self._lock = threading.RLock()
+        #: Serial numbers (hex) that were last said to be revoked.
+        self.revoked = frozenset[str]()
         self._read()
 
     def _read(self) -> None:
@@ -304,7 +306,8 @@ class Credentials:
         return True
 
     def revoke(self, serials: Iterable[str], now: datetime) -> None:
-        """Write the revocation list; does nothing on a server without the CA's key."""
+        """Remember what is revoked, and write the revocation list where the CA's key is held."""
+        serials = self.revoked = frozenset(serials)
         if self.holds_ca_key:
             write_atomically(self.crl_file, self._authority.crl(serials, now))
 

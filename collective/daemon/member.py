@@ -28,6 +28,7 @@ from collective.errors import (
     InputError,
     ProtocolError,
     RefusedError,
+    RemovedError,
 )
 from collective.model.plan import Mode
 from collective.model.promise import Promise
@@ -54,12 +55,24 @@ def handler(server: CollectiveServer, enlister: Enlister) -> Callable[[Request],
         node = server.node
         if node is None:
             raise RefusedError(f"{server.plan.name} is in no collective")
+        _refuse_revoked(node, request)
         if route is None:
             _only_full_member(server, node)
             return services.command(server, enlister, node, request)
         return route(server, node, request)
 
     return handle
+
+
+def _refuse_revoked(node: Node, request: Request) -> None:
+    """Refuse a server whose deletion the others have told: the records here may be older.
+
+    Raises:
+        RemovedError: its certificate is revoked.
+    """
+    certificate = request.peer.certificate
+    if certificate is not None and certificate.serial in node.credentials.revoked:
+        raise RemovedError(f"{certificate.name} was deleted from this collective")
 
 
 def _route(request: Request) -> Route:

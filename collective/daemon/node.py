@@ -21,6 +21,7 @@ from collective.daemon.backend import Backend, Frame, OwnEtcd, VotersEtcd
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.credentials import Credentials
 from collective.daemon.prober import Prober
+from collective.daemon.proving import Doubts
 from collective.daemon.replica import Replica
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
 from collective.etcd.gateway import Status, within
@@ -99,6 +100,7 @@ class Node:
         self._cutting = threading.Condition()
         self._cut: str | None = None
         self._trusted_by_etcd = frozenset[str]()
+        self.doubts = Doubts()
 
     @property
     def name(self) -> str:

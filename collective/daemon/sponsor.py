@@ -3,7 +3,7 @@
 It does not promote: whoever leads does (``duties``).
 
 Invariants:
-  * Nothing is looked up for a stranger, and no address of his is dialled, before his proof.
+  * No address of a stranger is dialled before his proof, and next to nothing is looked up for him.
   * Nothing of the membership changes before the dial-back has succeeded.
   * Each step finds out what an earlier, broken off run has done, and goes on from there.
 """
@@ -90,6 +90,7 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
         statement.csr_key_id,
         lambda key: verify_enrollment(bytes.fromhex(key), statement, signature),
     )
+    node.doubts.check(node.replica.view, proof)
     if raw.get("dry_run") is True:
         return {"format": messages.FORMAT, **rehearse(node, proof, candidate)}
     view, role = _claimed(node, proof, candidate)

@@ -89,6 +89,7 @@ class Connection:
         self._writer: asyncio.StreamWriter | None = None
         self._memory: dict[str, Any] = {}
         self._last = False
+        self._bodiless = False
 
     def abort(self) -> None:
         """Cut the connection at once, whatever it does."""
@@ -217,6 +218,7 @@ class Connection:
 
     async def _next_request(self, peer: Peer) -> Request | None:
         """Wait for a request until it is whole; None when the peer has no more."""
+        self._bodiless = False
         if not self._http.trailing_data[0]:
             stranger = self._is_stranger(peer)
             limits = self._limits
@@ -226,6 +228,7 @@ class Connection:
             head = await self._next_event()
             if not isinstance(head, h11.Request):
                 return None
+            self._bodiless = head.method == b"HEAD"
             method, path, query = self._check_head(head, self._most_bytes(peer))
             body = await self._read_body()
             text = (b"accept", b"text/plain") in head.headers
@@ -282,7 +285,8 @@ class Connection:
             return
         self._last = True
         answer = error_response(ProtocolError(message), status)
-        await self._emit(self._head(answer), h11.Data(data=cast(bytes, answer.body)))
+        body = [] if self._bodiless else [h11.Data(data=cast(bytes, answer.body))]
+        await self._emit(self._head(answer), *body)
         await self._emit(h11.EndOfMessage())
         await self._linger()
 

@@ -66,12 +66,21 @@ def text(raw: Mapping[str, Any], key: str, longest: int = 8192) -> str:
     """Return a text field of a message.
 
     Raises:
-        ProtocolError: it is missing, no text, or too long.
+        ProtocolError: it is missing, no text, too long, or cannot be written in UTF-8: JSON can
+            hold half of a surrogate pair.
     """
     value = raw.get(key)
-    if not isinstance(value, str) or len(value) > longest:
+    if not isinstance(value, str) or len(value) > longest or not _is_encodable(value):
         raise ProtocolError(f"a message has no good {key!r}")
     return value
+
+
+def _is_encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def octets(raw: Mapping[str, Any], key: str, longest: int = 8192) -> bytes:

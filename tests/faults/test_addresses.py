@@ -34,6 +34,7 @@ def addresses(server: Server) -> dict[str, str]:
     return {m["name"]: m["address"] for m in server.show_json()["members"]}
 
 
+@pytest.mark.peers(15)
 def test_collective_of_three_works_with_ipv6_alone(
     cluster: Cluster, make_network: MakeNetwork
 ) -> None:
@@ -48,6 +49,7 @@ def test_collective_of_three_works_with_ipv6_alone(
     assert misnamed(mgt2) == misnamed(mgt3) == []
 
 
+@pytest.mark.peers(13, 14)
 def test_member_may_send_from_each_network_that_it_is_in(
     cluster: Cluster, make_network: MakeNetwork
 ) -> None:

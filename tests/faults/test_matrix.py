@@ -54,6 +54,7 @@ def test_run_without_a_cut_reaches_every_step(
     )
 
 
+@pytest.mark.peers(3, 5)
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.value)
 def test_cut_after_step_is_mended_by_the_same_command(

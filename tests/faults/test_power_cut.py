@@ -57,6 +57,7 @@ def assert_alone(server: Server) -> None:
     assert {*others} <= {line.strip() for line in offline}
 
 
+@pytest.mark.peers(25)
 def test_power_cut_and_any_order_of_boot_loses_nothing(make_cluster: MakeCluster) -> None:
     """Whoever boots first is alone and says so, the second makes a quorum, the third joins in."""
     cluster, ledger = make_cluster(3), Ledger()

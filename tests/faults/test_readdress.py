@@ -33,6 +33,7 @@ def move(network: Network, name: str, old: str, new: str) -> None:
     network.add(name, new)
 
 
+@pytest.mark.peers(12)
 def test_server_with_another_address_comes_back_by_itself(
     cluster: Cluster, make_network: MakeNetwork
 ) -> None:
@@ -69,6 +70,7 @@ def test_address_that_goes_away_at_run_time_is_said_and_changed_on_command(
     cluster.wait_until_all_active(mgt1, list(cluster.servers.values()), SETTLE_SECONDS)
 
 
+@pytest.mark.peers(12)
 @pytest.mark.parametrize("known_by", ["name", "hint"])
 def test_collective_comes_back_after_all_moved_while_off(
     cluster: Cluster, make_network: MakeNetwork, known_by: str

@@ -27,6 +27,7 @@ def seconds_until_offline(asked: Server, dead: Server, since: float) -> float:
     return time.monotonic() - since
 
 
+@pytest.mark.peers(27)
 @pytest.mark.parametrize("name", ["mgt1", "mgt3"], ids=["leader", "follower"])
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 def test_dead_or_hanging_member_is_offline_in_show_within_two_seconds(

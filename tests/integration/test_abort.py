@@ -68,6 +68,7 @@ def test_join_that_had_changed_nothing_is_given_up(cluster: Cluster) -> None:
     assert_collective_is(mgt1, mgt2)
 
 
+@pytest.mark.peers(5)
 def test_learner_gives_up_and_a_member_removes_it(
     cluster: Cluster, tmp_path: Path, etcd: Etcd
 ) -> None:

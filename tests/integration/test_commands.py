@@ -166,6 +166,7 @@ def test_deleted_server_says_so_and_can_be_invited_again(make_cluster: MakeClust
     assert mgt2.run("show", check=True).lines == shown("mgt1", ["mgt2"], ALONE)
 
 
+@pytest.mark.peers(11)
 def test_server_deleted_while_offline_learns_it_when_it_returns(make_cluster: MakeCluster) -> None:
     """No --force is needed; the server that comes back gets no say, and says why."""
     cluster = make_cluster(3)

@@ -120,6 +120,20 @@ def test_request_that_is_wrong_or_too_large_is_refused(
         assert json.load(response)["error"]["code"] == "protocol"
 
 
+def test_refusal_of_a_head_request_has_no_body(entrance: Entrance) -> None:
+    """HTTP forbids one; to send it anyway failed inside."""
+    answer = ask(entrance.open().connect(), b"HEAD * HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_nonsense_after_a_head_request_is_refused_in_words(entrance: Entrance) -> None:
+    """The refusal of what came after it has a body again."""
+    answer = ask(entrance.open().connect(), b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n0\r\n\r\n")
+    assert b"\r\n\r\nHTTP/1.1 400 " in answer
+    assert answer.endswith(b"}\n")
+
+
 def test_peer_that_was_refused_and_stays_is_closed(entrance: Entrance) -> None:
     """After a refusal the door reads on for a moment only, whatever is sent."""
     answer = ask(entrance.open().connect(), b"no HTTP\r\n\r\nGET / HTTP/1.0\r\n\r\n")

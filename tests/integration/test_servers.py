@@ -67,6 +67,7 @@ def test_quorum_lost_is_never_claimed_and_comes_back(make_cluster: MakeCluster) 
     mgt3.wait_for_quorum()
 
 
+@pytest.mark.peers(27)
 def test_server_that_returns_alone_hides_no_member(make_cluster: MakeCluster) -> None:
     """The first one up after a power cut lists the others as offline, and claims nothing (P8).
 
@@ -84,6 +85,7 @@ def test_server_that_returns_alone_hides_no_member(make_cluster: MakeCluster) ->
     assert set(listed) == {"mgt1", "mgt2", "mgt3"}
 
 
+@pytest.mark.peers(25)
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_all_servers_return_in_another_order(make_cluster: MakeCluster, how: str) -> None:
     """A collective that was down comes back by itself, with the same members."""

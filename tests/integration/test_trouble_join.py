@@ -73,6 +73,7 @@ def assert_collective_is(*servers: Server) -> None:
 # Before any change ----------------------------------------------------------------------------
 
 
+@pytest.mark.peers(4)
 @pytest.mark.parametrize("address", ["127.0.0.9", "127.0.0.3"])
 def test_wrong_advertised_address_is_found_by_dial_back(cluster: Cluster, address: str) -> None:
     """Nobody is there, or another server is: told before the membership changes."""
@@ -203,6 +204,7 @@ def begin_join(server: Server, where: str, token: str) -> subprocess.Popen[str]:
     return command
 
 
+@pytest.mark.peers(2, 30)
 @pytest.mark.parametrize("via", ["one member", "two members"])
 def test_parallel_joins_queue_and_all_succeed(make_cluster: MakeCluster, via: str) -> None:
     """Two servers at the same moment, through one member or two."""
@@ -302,6 +304,7 @@ def join_until(step: str, server: Server, where: str, token: str) -> None:
         guard.cancel()
 
 
+@pytest.mark.peers(5)
 @pytest.mark.parametrize("step", STEPS)
 def test_join_cut_off_after_step_is_finished_by_same_command(cluster: Cluster, step: str) -> None:
     """kill -9 of the joiner's daemon: no phantom member, and the same command succeeds."""
@@ -342,6 +345,7 @@ def test_same_command_after_the_join_is_done_succeeds(cluster: Cluster) -> None:
 # Learners that are lost -----------------------------------------------------------------------
 
 
+@pytest.mark.peers(1)
 @pytest.mark.parametrize("step", ["add", "adopt"])
 def test_learner_that_never_comes_up_is_evicted(make_cluster: MakeCluster, step: str) -> None:
     """After learner_timeout it is out; others join, and so does it when it is back."""

@@ -122,6 +122,7 @@ def test_closed_port_of_a_name_is_named_with_it(scene: Scene) -> None:
     scene.join(f"mgt1:{port}", UnreachableError, "mgt1", f"127.0.0.1:{port}", "refused")
 
 
+@pytest.mark.peers(26)
 def test_server_that_never_answers_is_given_up_in_time(scene: Scene) -> None:
     """The deadline holds for the handshake too."""
     with silent_server() as false:
@@ -201,6 +202,7 @@ ETCD_VARIABLES = {
 }
 
 
+@pytest.mark.peers(26)
 @pytest.mark.parametrize("kind", ["proxy", "ca-bundle", "etcd"])
 def test_environment_of_others_is_ignored(cluster: Cluster, tmp_path: Path, kind: str) -> None:
     """Daemon and command go their own way: a collective is made, and its members see each other.

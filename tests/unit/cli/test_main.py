@@ -241,6 +241,7 @@ def test_token_is_read_from_a_file(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.peers(19)
 def test_token_on_the_command_line_is_warned_about(
     daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ def test_learner_that_is_gone_is_forgotten() -> None:
     assert advance({1: Progress(5, 1.0)}, {}, 2.0) == {}
 
 
+@pytest.mark.peers(1)
 @pytest.mark.parametrize(
     ("silent", "found"), [(0.0, []), (TIMEOUT, []), (TIMEOUT + 0.1, [1]), (1e9, [1])]
 )

@@ -83,6 +83,7 @@ def test_peer_door_listens_where_it_is_told(listen: tuple[str, ...], urls: str) 
     assert found["initial-advertise-peer-urls"] == "https://10.0.0.1:13003"
 
 
+@pytest.mark.peers(15)
 def test_ipv6_address_is_advertised_in_brackets() -> None:
     """A URL is one also for IPv6."""
     assert options(replace(PLAN, address="fd00::1"))["initial-advertise-peer-urls"] == (

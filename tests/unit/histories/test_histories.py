@@ -32,6 +32,7 @@ def quiet() -> Iterator[None]:
     logging.disable(before)
 
 
+@pytest.mark.peers(3)
 def test_histories_by_seed_break_no_promise(
     record_property: Callable[[str, object], None],
 ) -> None:

@@ -387,6 +387,7 @@ def test_loopback_mixed_with_real_addresses_is_refused(
     assert "set 'address'" in str(caught.value.hint)
 
 
+@pytest.mark.peers(9)
 @pytest.mark.parametrize(
     ("voters", "answering", "sentence"),
     [

@@ -130,9 +130,11 @@ def test_text_field_is_returned(value: str) -> None:
     assert messages.text({"k": value}, "k", longest=10) == value
 
 
-@pytest.mark.parametrize("raw", [{}, {"k": None}, {"k": 3}, {"k": ["a"]}, {"k": "x" * 11}])
+@pytest.mark.parametrize(
+    "raw", [{}, {"k": None}, {"k": 3}, {"k": ["a"]}, {"k": "x" * 11}, {"k": "\ud800"}]
+)
 def test_bad_text_field_is_refused(raw: dict[str, Any]) -> None:
-    """Missing, of another type, or too long."""
+    """Missing, of another type, too long, or half of a surrogate pair."""
     with pytest.raises(ProtocolError, match="'k'"):
         messages.text(raw, "k", longest=10)
 
