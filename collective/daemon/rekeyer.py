@@ -141,7 +141,7 @@ class Rekeyer:
         return any(name in answering for name in waiting)
 
     def _trust(self, wanted: tuple[Authority, ...]) -> bool:
-        """Trust these CAs and no others; tell whether that was new. etcd does it when restarted."""
+        """Trust these CAs and no others; tell whether that was new. etcd is not asked yet."""
         node = self._node
         if node.credentials.trusts == _pins(wanted):
             return False
