@@ -177,6 +177,8 @@ class EtcdProcess:
                 failures = 0
                 continue
             if ended.code == 0:
+                # What failed before is of a membership that is over; the next one starts afresh.
+                failures = 0
                 self._rest()
                 continue
             failures = 1 if ended.seconds > _HEALTHY_SECONDS else failures + 1

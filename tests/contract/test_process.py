@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -295,6 +296,7 @@ def test_lock_is_held_while_etcd_lives_and_no_longer(member: Member) -> None:
 
 _DAEMON = """
 import sys
+import threading
 from pathlib import Path
 from collective.etcd.binary import Etcd
 from collective.etcd.process import EtcdProcess
@@ -421,3 +423,35 @@ def test_quick_restarts_are_no_failures(recorder: tuple[EtcdProcess, Path, Path]
         wait_until(lambda: process.pid or process.failure, 5.0, "second start")
         assert process.failure is None, f"round {n}"
         process.stop(5.0)
+
+
+_ENDING = """#!/bin/sh
+echo "$1" >> "{folder}/log"
+exit $(cat "{folder}/code")
+"""
+
+
+def test_failures_of_a_former_membership_do_not_slow_the_next_one(tmp_path: Path) -> None:
+    """A removed etcd fails a few times before it ends well: the next life starts afresh."""
+    program, log, code = tmp_path / "etcd", tmp_path / "log", tmp_path / "code"
+    program.write_text(_ENDING.format(folder=tmp_path))
+    program.chmod(0o755)
+    code.write_text("2")
+    removed = threading.Event()
+    binary = Etcd(program, (3, 5, 16))
+    process = EtcdProcess(binary, tmp_path / "run", tmp_path / "lock", removed.set)
+
+    def starts(which: str) -> int:
+        return log.read_text().splitlines().count(which) if log.exists() else 0
+
+    try:
+        process.start(["first"])
+        wait_until(lambda: starts("first") >= 4, 10.0, "failures that add up")
+        code.write_text("0")
+        assert removed.wait(10.0)
+        code.write_text("2")
+        process.start(["second"])
+        # With what had added up, the second start would be more than three seconds after.
+        wait_until(lambda: starts("second") >= 2, 2.0, "a second start")
+    finally:
+        process.close(2.0)

@@ -11,16 +11,26 @@ from dataclasses import dataclass
 
 from collective.failpoints import Step
 from tests.faults.drivers import Scene
+from tests.faults.running import Running
 from tests.faults.stage import Stage
 from tests.harness import Result, Server
 from tests.harness.failpoints import Held
 from tests.harness.health import wait_until_whole
 
 _REACH_SECONDS = 20.0
-_COMMAND_SECONDS = 60.0
+_AGAIN_SECONDS = 120.0
+
 #: Work on the disk, with no connection to break: the same fault is then a disk that fails. The
 #: daemon stays up and says so, and its restart is the way on.
-LOCAL = frozenset({Step.REMOVED_LEAVING, Step.REMOVED_ASIDE})
+LOCAL = frozenset(
+    {
+        Step.REMOVED_LEAVING,
+        Step.REMOVED_ASIDE,
+        Step.PROMOTE_JOINING,
+        Step.DEMOTED_PLAN,
+        Step.DEMOTED_ASIDE,
+    }
+)
 
 
 class Fault(enum.Enum):
@@ -51,33 +61,6 @@ class Outcome:
     again: Result
 
 
-class Running:
-    """A command that was started; its ``with`` block leaves no process behind."""
-
-    def __init__(self, scene: Scene) -> None:
-        self._child = scene.runner.popen(*scene.arguments)
-        assert self._child.stdin is not None
-        self._child.stdin.write(scene.token)
-        self._child.stdin.close()
-        self._child.stdin = None
-
-    def __enter__(self) -> Running:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._child.kill()
-        self._child.communicate()
-
-    def kill(self) -> None:
-        """Kill the process."""
-        self._child.kill()
-
-    def end(self) -> str:
-        """Wait for it, and return how it ended and what it said on standard error."""
-        _, said = self._child.communicate(timeout=_COMMAND_SECONDS)
-        return f"ended with {self._child.returncode}\n{said}"
-
-
 def cut(stage: Stage, scene: Scene, step: Step, fault: Fault) -> Outcome:
     """Play one cell.
 
@@ -91,15 +74,18 @@ def cut(stage: Stage, scene: Scene, step: Step, fault: Fault) -> Outcome:
         HarnessError: the step was not reached, or the collective did not become whole.
         AssertionError: the command failed when it was run again.
     """
-    with stage.points.at(step) as held, Running(scene) as command:
+    with (
+        stage.points.at(step) as held,
+        scene.begin() as command,
+    ):
         victim = held.wait(_REACH_SECONDS)
         struck = _strike(fault, held, victim, command)
         held.go()
         if not victim.is_running:
             victim.start()
-        first = command.end()
-        if fault is Fault.CONNECTION and step in LOCAL:
+        elif fault is Fault.CONNECTION and step in LOCAL:
             victim.restart()
+        first = command.end()
     assert "Traceback" not in first
     assert "internal error" not in first
     return Outcome(struck, run_again(scene, f"the first run {first}"))
@@ -107,9 +93,7 @@ def cut(stage: Stage, scene: Scene, step: Step, fault: Fault) -> Outcome:
 
 def plain(stage: Stage, scene: Scene) -> Result:
     """Run the command of a scene with nothing in its way."""
-    result = scene.runner.run(
-        *scene.arguments, input=scene.token, check=True, timeout=2 * scene.patience
-    )
+    result = scene.runner.run(*scene.arguments, input=scene.token, check=True)
     wait_until_whole(scene.members, scene.resting)
     return result
 
@@ -143,8 +127,8 @@ def run_again(scene: Scene, first: str) -> Result:
     for server in scene.members:
         if server is not scene.runner or not scene.token:
             server.wait_for_quorum()
-    again = scene.runner.run(*scene.arguments, input=scene.token, timeout=2 * scene.patience)
+    again = scene.runner.run(*scene.arguments, input=scene.token, timeout=_AGAIN_SECONDS)
     assert again.code in scene.again, f"run again: {again.code}\n{again.err}{first}"
-    assert again.seconds < scene.patience
+    assert again.seconds < scene.seconds
     wait_until_whole(scene.members, scene.resting)
     return again

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.harness import Cluster, Server, temporary_folder, wait_until
 from tests.harness.failpoints import FailPoints
@@ -27,10 +28,12 @@ class Stage:
     Attributes:
         cluster: they.
         points: where they can be held.
+        etcd: the program that they run.
     """
 
     cluster: Cluster
     points: FailPoints
+    etcd: Path
 
     @property
     def servers(self) -> list[Server]:
@@ -48,9 +51,7 @@ class Stage:
         inside = self.members()
         for server in self.servers:
             if server not in inside:
-                self.cluster.join(server, inside[0])
-            elif state_of(server)["mode"] == "nonvoting":
-                inside[0].run("promote", server.name, check=True)
+                self.cluster.join(server, inside[-1])
         wait_until_whole(self.servers)
         return self.members()
 
@@ -65,36 +66,30 @@ class Stage:
         """
         inside = self.members()
         if len(inside) == len(self.servers):
-            gone = inside.pop()
-            inside[0].run("delete", gone.name, "--force", "--no-rekey", check=True)
-            wait_until(lambda: gone.is_removed, _SECONDS, f"{gone.name} rests")
+            self.put_out(inside.pop())
         out = next(server for server in self.servers if server not in inside)
         if with_etcd and state_of(out)["mode"] == "removed":
             out.run("gencert", check=True)
             out.wait_for_quorum()
         return out, inside
 
-    def one_nonvoting(self) -> tuple[Server, list[Server]]:
-        """Have one server be a member that does not vote, and all others voters.
+    def put_out(self, server: Server) -> None:
+        """Delete a member, and wait until it rests."""
+        by = next(s for s in self.members() if s is not server)
+        by.run("delete", server.name, "--force", "--no-rekey", check=True)
+        wait_until(lambda: server.is_removed, _SECONDS, f"{server.name} rests")
+
+    def one_without_vote(self) -> tuple[Server, list[Server]]:
+        """Have one server be a member that does not vote.
 
         Returns:
-            That one; the others, the leader first.
+            That one; the voters, the leader first.
         """
-        found = [s for s in self.members() if state_of(s)["mode"] == "nonvoting"]
-        if not found:
-            *_, found_last = self.all_in()
-            found = [found_last]
-            self.members()[0].run("demote", found_last.name, check=True)
-        wait_until_whole(self.servers)
-        return found[0], [s for s in self.members() if s is not found[0]]
-
-    def move(self, server: Server) -> str:
-        """Set another loopback address in a server's settings, and return it."""
-        first, _, last = server.address.rpartition(".")
-        number = int(last)
-        server.address = f"{first}.{number + 40 if number < 40 else number - 40}"
-        server.configure(address=server.address)
-        return server.address
+        out, voters = self.one_out(with_etcd=False)
+        token = voters[-1].run("invite", "-n", out.name, check=True).out
+        out.run("join", voters[-1].door_name, "-i", "-", input=token, check=True)
+        wait_until_whole([*voters, out])
+        return out, voters
 
 
 class Arena:
@@ -129,6 +124,6 @@ def _build(stack: ExitStack, etcd: Etcd, servers: int) -> Stage:
     cluster = stack.enter_context(Cluster(folder, etcd.etcd))
     points = stack.enter_context(FailPoints(cluster))
     cluster.grow(servers)
-    stage = Stage(cluster, points)
+    stage = Stage(cluster, points, etcd.etcd)
     stage.servers[0].etcdctl("put", WITNESS, "kept")
     return stage

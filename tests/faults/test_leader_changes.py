@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 import pytest
 
 from collective.failpoints import Step
-from tests.faults.cut import Running, run_again
-from tests.faults.drivers import DRIVERS, Scene
+from tests.faults.cut import run_again
+from tests.faults.drivers import Scene, driver_of
 from tests.faults.stage import Stage
 from tests.harness import Server
 from tests.harness.health import wait_until_whole
@@ -50,9 +50,12 @@ def test_leader_changes_while_a_server_stands_at_a_step(
 ) -> None:
     """Four servers, so that a quorum is left without the leader."""
     with lend(SERVERS) as stage:
-        scene = DRIVERS[step.operation](stage, False)
+        scene = driver_of(step)(stage, False)
         leader, *others = remaining(stage, scene)
-        with stage.points.at(step) as held, Running(scene) as command:
+        with (
+            stage.points.at(step) as held,
+            scene.begin() as command,
+        ):
             held.wait(SECONDS)
             CHANGES[change](stage, leader, others)
             held.go()
@@ -62,6 +65,7 @@ def test_leader_changes_while_a_server_stands_at_a_step(
         if "ended with 0" not in first:
             run_again(scene, first)
         wait_until_whole(scene.members, scene.resting)
+        scene.tidy()
 
 
 def remaining(stage: Stage, scene: Scene) -> list[Server]:

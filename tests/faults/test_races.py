@@ -14,8 +14,7 @@ import pytest
 
 from collective.errors import InvitationError, QuorumError, RefusedError
 from collective.failpoints import Step
-from tests.faults.cut import Running
-from tests.faults.drivers import Scene
+from tests.faults.running import Running
 from tests.harness import Cluster, Server, temporary_folder, wait_until
 from tests.harness.failpoints import FailPoints
 from tests.harness.health import WITNESS, state_of, wait_until_whole
@@ -82,12 +81,25 @@ def gather(new_cluster: Callable[..., Cluster]) -> Iterator[Gather]:
 
 def run(server: Server, *arguments: str, token: str = "") -> Running:
     """Start a command."""
-    return Running(Scene(server, arguments, (), token=token))
+    return Running(server, arguments, token)
 
 
 def join(server: Server, sponsor: Server, token: str) -> Running:
     """Start a join."""
     return run(server, "join", f"{sponsor.address}:{sponsor.port}", "-i", "-", token=token)
+
+
+def assert_joined(command: Running, joiner: Server, sponsor: Server, token: str) -> None:
+    """See that a join that a test held has succeeded.
+
+    Where it was held for longer than the call that waited for it, it says so, and the same
+    command goes on; every other failure is one.
+    """
+    said = command.end()
+    if "no answer within" in said:
+        with join(joiner, sponsor, token) as again:
+            said = again.end()
+    assert OK in said
 
 
 def invite(issuer: Server, server: Server) -> str:
@@ -121,14 +133,13 @@ def test_second_server_with_a_token_in_use_is_refused(
         with join(twin, mgt1, token) as second:
             said = second.end()
         held.go()
-        assert OK in first.end()
+        assert_joined(first, mgt2, mgt1, token)
     assert ended(InvitationError) in said
     assert "claimed by another server" in said
     wait_until_whole([mgt1, mgt2])
     assert state_of(twin)["mode"] == "member"
 
 
-@pytest.mark.peers(2)
 @pytest.mark.parametrize("via", ["one-sponsor", "two-sponsors"])
 @pytest.mark.parametrize("step", [*ON_SPONSOR, Step.JOIN_ADOPT], ids=named)
 def test_two_joins_at_once_both_succeed(gather: Gather, step: Step, via: str) -> None:
@@ -146,12 +157,11 @@ def test_two_joins_at_once_both_succeed(gather: Gather, step: Step, via: str) ->
             beside.wait(SECONDS)
             beside.go()
             held.go()
-            assert OK in first.end()
+            assert_joined(first, troupe.joiners[0], sponsors[0], tokens[0])
             assert OK in second.end()
     wait_until_whole(troupe.everybody)
 
 
-@pytest.mark.peers(30)
 def test_three_joins_at_once_all_succeed(gather: Gather) -> None:
     """Three servers, three tokens, one member, the same moment."""
     troupe = gather(1, 3)
@@ -164,7 +174,6 @@ def test_three_joins_at_once_all_succeed(gather: Gather) -> None:
     wait_until_whole(troupe.everybody)
 
 
-@pytest.mark.peers(7)
 def test_token_is_good_at_another_member_after_its_issuer_is_gone(gather: Gather) -> None:
     """peers 7: any member, any time until it expires."""
     troupe = gather(3, 1)
@@ -191,7 +200,7 @@ def test_join_during_the_delete_of_another_succeeds(gather: Gather, step: Step) 
     token = invite(mgt2, joiner)
     with (
         troupe.points.at(step, mgt1) as held,
-        run(mgt1, "delete", mgt3.name, "--force") as delete,
+        run(mgt1, "delete", mgt3.name, "--force", "--no-rekey") as delete,
     ):
         held.wait(SECONDS)
         with join(joiner, mgt2, token) as command:
@@ -215,10 +224,10 @@ def test_delete_of_another_during_a_join_succeeds(gather: Gather, step: Step) ->
     token = invite(mgt2, joiner)
     with troupe.points.at(step) as held, join(joiner, mgt2, token) as command:
         held.wait(SECONDS)
-        with run(mgt1, "delete", mgt3.name, "--force") as delete:
+        with run(mgt1, "delete", mgt3.name, "--force", "--no-rekey") as delete:
             assert OK in delete.end()
         held.go()
-        assert OK in command.end()
+        assert_joined(command, joiner, mgt2, token)
     wait_until_whole([mgt1, mgt2, joiner], [mgt3])
 
 
@@ -231,7 +240,7 @@ def test_sponsor_is_deleted_while_it_takes_a_server_in(gather: Gather, step: Ste
     token = invite(sponsor, joiner)
     with troupe.points.at(step) as held, join(joiner, sponsor, token) as command:
         held.wait(SECONDS)
-        with run(mgt1, "delete", sponsor.name, "--force") as delete:
+        with run(mgt1, "delete", sponsor.name, "--force", "--no-rekey") as delete:
             assert OK in delete.end()
         held.go()
         said = command.end()
@@ -250,10 +259,10 @@ def test_issuer_is_deleted_while_its_token_is_used(gather: Gather, step: Step) -
     token = invite(issuer, joiner)
     with troupe.points.at(step) as held, join(joiner, sponsor, token) as command:
         held.wait(SECONDS)
-        with run(mgt3, "delete", issuer.name, "--force") as delete:
+        with run(mgt3, "delete", issuer.name, "--force", "--no-rekey") as delete:
             assert OK in delete.end()
         held.go()
-        assert OK in command.end()
+        assert_joined(command, joiner, sponsor, token)
     wait_until_whole([sponsor, mgt3, joiner], [issuer])
 
 
@@ -303,7 +312,7 @@ def test_etcd_of_a_learner_that_is_killed_at_its_birth_comes_up(gather: Gather) 
             joiner.kill_etcd()
             assert OK in command.end()
         wait_until_whole(troupe.everybody)
-        mgt1.run("delete", joiner.name, "--force", check=True)
+        mgt1.run("delete", joiner.name, "--force", "--no-rekey", check=True)
         wait_until(lambda: joiner.is_removed, SECONDS, "the joiner rests")
 
 
@@ -325,10 +334,10 @@ def test_second_delete_that_would_cost_the_quorum_is_refused(gather: Gather, ste
     troupe, (mgt1, mgt2, mgt3) = four_of_which_one_is_dead(gather)
     with (
         troupe.points.at(step, mgt1) as held,
-        run(mgt1, "delete", mgt3.name, "--force") as first,
+        run(mgt1, "delete", mgt3.name, "--force", "--no-rekey") as first,
     ):
         held.wait(SECONDS)
-        with run(mgt2, "delete", mgt1.name, "--force") as second:
+        with run(mgt2, "delete", mgt1.name, "--force", "--no-rekey") as second:
             said = second.end()
         held.go()
         assert OK in first.end()
@@ -342,8 +351,8 @@ def test_two_members_that_delete_each_other_keep_the_quorum(gather: Gather) -> N
     """Started at the same moment: at most one goes (P1)."""
     troupe, (mgt1, mgt2, mgt3) = four_of_which_one_is_dead(gather)
     with (
-        run(mgt1, "delete", mgt2.name, "--force") as first,
-        run(mgt2, "delete", mgt1.name, "--force") as second,
+        run(mgt1, "delete", mgt2.name, "--force", "--no-rekey") as first,
+        run(mgt2, "delete", mgt1.name, "--force", "--no-rekey") as second,
     ):
         said = [first.end(), second.end()]
     gone = [server for server in (mgt1, mgt2) if wait_removed(server, mgt3)]
@@ -366,7 +375,7 @@ def test_two_deletes_of_the_same_member_both_succeed(gather: Gather, step: Step 
     """Both ask for the same, and it is made; nobody is told that it is not."""
     troupe = gather(3, 0)
     mgt1, mgt2, mgt3 = troupe.members
-    arguments = ("delete", mgt3.name, "--force")
+    arguments = ("delete", mgt3.name, "--force", "--no-rekey")
     if step is None:
         with run(mgt1, *arguments) as first, run(mgt2, *arguments) as second:
             assert OK in first.end()

@@ -97,6 +97,8 @@ def _shown(members: Sequence[Server]) -> Iterator[str]:
             continue
         states = {member["name"]: member["state"] for member in document["members"]}
         leaders.add(document["leader"])
+        if document["rekey"] is not None:
+            yield f"{server.name} shows a re-keying under way: {document['rekey']}"
         if not document["quorum"] or states != wanted:
             told = f"quorum {document['quorum']}, {states}, {document['errors']}"
             yield f"{server.name} shows {told}"
@@ -113,8 +115,8 @@ def _not_at_rest(server: Server) -> Iterator[str]:
 
 def _state(server: Server) -> Iterator[str]:
     state = state_of(server)
-    started = state["started"] or state["mode"] == _MODES["nonvoting"]  # that has no etcd to start
-    if state["mode"] not in _MODES.values() or not started:
+    votes = state["mode"] == _MODES["voter"]
+    if state["mode"] not in _MODES.values() or (votes and not state["started"]):
         yield f"the state file of {server.name} says {state['mode']}, started {state['started']}"
     if Path(server.layout.state, "join.key").exists():
         yield f"{server.name} still keeps the key of a join"
