@@ -17,6 +17,7 @@ from collective.daemon.access import objection
 from collective.daemon.credentials import Credentials
 from collective.daemon.node import Node, hex_id
 from collective.daemon.prober import Answer, Prober
+from collective.daemon.proving import Doubts
 from collective.daemon.replica import Replica
 from collective.daemon.server import CollectiveServer
 from collective.errors import (
@@ -292,6 +293,7 @@ class SimulatedCredentials(Credentials):
 
     def __init__(self, world: World, machine: Machine, leaf: LeafInfo) -> None:
         self._world, self._machine, self._leaf = world, machine, leaf
+        self.revoked = frozenset[str]()
 
     @property
     def ca_pem(self) -> bytes:
@@ -349,6 +351,8 @@ class SimulatedNode(Node):
         self._stopping = threading.Event()
         self._stopping.set()  # so that nothing waits for what the time of this world brings
         self.credentials = SimulatedCredentials(world, machine, machine.leaf)
+        # Histories try what is decided on a read; how few reads there are is tried elsewhere.
+        self.doubts = Doubts(per_second=1e9, burst=10**9)
         self.gateway = SimulatedGateway(world, machine, machine.member_id)
         self.store = Store(self.gateway)
         self.replica = SimulatedReplica(machine)
