@@ -194,7 +194,7 @@ class SimulatedProber(Prober):
         by = self._world.actors.current()
         if since is not None:
             self._world.actors.interrupt()
-        self._world.promises.has_asked_all(by, self._world.alive_ids())
+            self._world.promises.has_asked_all(by, self._world.alive_ids())
         return {name: self._ask(record) for name, record in self._followed.items()}
 
     def _ask(self, record: MemberRecord) -> Answer:
