@@ -86,6 +86,24 @@ def lost_learners(view: View, members: Sequence[EtcdMember]) -> frozenset[str]:
     )
 
 
+def lost_voters(view: View, members: Sequence[EtcdMember], here: str) -> frozenset[str]:
+    """Return the names of recorded voters that etcd has no more, and that no change removes.
+
+    A learner that is put out at the very moment of its promotion leaves such a record. An id never
+    comes back; but where our own is unknown too, all ids are new (a restored snapshot), and the
+    records say nothing of who is lost.
+    """
+    ids = {hex_id(m.id) for m in members}
+    own = view.members.get(here)
+    if own is None or own.member_id not in ids:
+        return frozenset()
+    change = view.change
+    leaving = change.name if change is not None and not change.done else None
+    return frozenset(
+        name for name, m in view.voters.items() if m.member_id not in ids and name != leaving
+    )
+
+
 class Duties:
     """A thread that does the duties while this server's etcd leads."""
 
@@ -173,7 +191,7 @@ class Duties:
             m for m in view.members.values() if m.role is Role.LEARNER and m.target is Role.VOTER
         ]
         voters = {hex_id(m.id) for m in members if not m.learner}
-        lost = lost_learners(view, members)
+        lost = lost_learners(view, members) | lost_voters(view, members, self._node.name)
         for record in learners:
             if record.member_id in voters:
                 self._record_promotion(record)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.daemon.duties import Progress, advance, leads, lost_learners, stuck
+from collective.daemon.duties import Progress, advance, leads, lost_learners, lost_voters, stuck
 from collective.etcd.gateway import EtcdMember, Status
-from collective.model.records import MemberRecord, Role, to_json
-from collective.model.view import Item, View, member_key
+from collective.model.records import Change, ChangeKind, MemberRecord, Role, to_json
+from collective.model.view import CHANGE_KEY, Item, View, member_key
 
 TIMEOUT = 300.0
 
@@ -113,3 +113,29 @@ def test_record_is_of_no_learner_when_etcd_has_none_or_it_is_anothers(
     """A server that was renamed while it was taken in leaves a record with another's address."""
     view = seen(MGT1, recorded("mgt2", member_id, Role.LEARNER, address))
     assert lost_learners(view, (FIRST, *others)) == (frozenset({"mgt2"}) if lost else frozenset())
+
+
+MGT2 = recorded("mgt2", f"{2:016x}", Role.VOTER, "10.0.0.2")
+GOING = Change(ChangeKind.REMOVE, "mgt2", MGT2.member_id, "mgt1", done=False)
+
+
+@pytest.mark.parametrize(
+    ("ids", "change", "lost"),
+    [
+        ((1, 2), None, frozenset()),
+        ((1,), None, frozenset({"mgt2"})),
+        ((1,), GOING, frozenset()),
+        ((1,), replace(GOING, done=True), frozenset({"mgt2"})),
+        ((8, 9), None, frozenset()),
+    ],
+    ids=["both there", "gone", "being removed", "removed before", "restored, all ids are new"],
+)
+def test_record_of_a_voter_that_etcd_has_no_more_is_lost(
+    ids: tuple[int, ...], change: Change | None, lost: frozenset[str]
+) -> None:
+    """A learner was put out while it was promoted; nothing else leaves such a record."""
+    members = tuple(EtcdMember(i, "", (f"https://10.0.0.{i}:13003",), False) for i in ids)
+    view = seen(MGT1, MGT2)
+    if change is not None:
+        view = view.updated(2, {CHANGE_KEY: Item(to_json(change).encode(), 2)}, ())
+    assert lost_voters(view, members, "mgt1") == lost
