@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo sandbox sandbox-stop test bench format lint types man clean
+.PHONY: help venv demo sandbox sandbox-stop test faults bench format lint types man clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -24,6 +24,9 @@ sandbox-stop: $(READY) ## stop and remove it
 
 test: $(READY) ## run every check and test
 	@$(BIN)/python -m tools.check
+
+faults: $(READY) ## play every fault at every step, with each etcd: takes the better part of an hour
+	@COLLECTIVE_FULL=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
 
 bench: $(READY) ## measure, and print a table
 	@$(BIN)/python -m bench

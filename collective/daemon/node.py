@@ -98,6 +98,8 @@ class Node:
         self._revoked: frozenset[str] | None = None
         self._revoking = threading.Lock()
         self._cutting = threading.Condition()
+        #: Set while this server has its turn to restart etcd, or tries to get it.
+        self.in_turn = threading.Event()
         self._cut: str | None = None
         self._trusted_by_etcd = frozenset[str]()
         self.doubts = Doubts()

@@ -24,7 +24,7 @@ from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
 from collective.daemon.rekey import begin, invitations_of_old, new_authority, replace_lost
 from collective.daemon.renewal import gencert, have_certified
-from collective.daemon.turn import turn
+from collective.daemon.turn import end_leftover, turn
 from collective.errors import CollectiveError, InputError
 from collective.failpoints import Step, reached
 from collective.model.records import Phase, Rekey, Role
@@ -81,6 +81,7 @@ class Rekeyer:
 
     def _round(self) -> bool:
         """Do what is to be done now; return whether a re-keying is under way."""
+        end_leftover(self._node)
         view = self._node.replica.view
         rekey, change = view.rekey, view.change
         own = view.members.get(self._node.name)

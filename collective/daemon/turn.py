@@ -49,16 +49,31 @@ def turn(node: Node, doing: str, patience: float) -> Iterator[None]:
         yield
     finally:
         _end(node)
+        node.in_turn.clear()
+
+
+def end_leftover(node: Node) -> None:
+    """End a turn of this server that a crash has left behind: others wait for it.
+
+    Raises:
+        EtcdError: the store did not answer.
+    """
+    held = node.replica.view.turn
+    if held is not None and held.name == node.name and not node.in_turn.is_set():
+        _end(node)
 
 
 def _try_to_take(node: Node, doing: str) -> RefusedError | QuorumError | None:
     observed = node.observe()
+    node.in_turn.set()
     try:
         check_restart(observed, doing)
     except QuorumError as refusal:
+        node.in_turn.clear()
         return refusal
     if node.store.take_turn(observed.view, Turn(node.name, doing), _LEASE_SECONDS):
         return None
+    node.in_turn.clear()
     held = observed.view.turn
     told = f"{held.name} restarts its etcd, for {held.doing}" if held else "another was faster"
     return RefusedError(f"cannot restart etcd on {node.name} for {doing} now: {told}", "try again")
