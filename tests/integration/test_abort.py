@@ -122,7 +122,7 @@ def test_learner_that_ran_and_reaches_nobody_gives_up_with_force_alone(
     mgt2.stop()
     state = state_file(mgt2)
     state.write_text(state.read_text().replace('"started": false', '"started": true'))
-    Path(mgt2.layout.etcd_data, "member").mkdir(parents=True, exist_ok=True)
+    Path(mgt2.layout.etcd_data, "member", "wal").mkdir(parents=True, exist_ok=True)
     mgt2.start()
     mgt1.pause()
     refused = mgt2.run("join", "--abort")
