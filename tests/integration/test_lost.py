@@ -147,7 +147,7 @@ def test_deleted_server_that_cannot_move_its_data_stays_up_and_goes_on(cluster: 
     # It joined, so it has set data aside before.
     shutil.rmtree(mgt3.layout.aside)
     with in_the_way(Path(mgt3.layout.aside)):
-        mgt1.run("delete", "mgt3", "--force", check=True)
+        mgt1.run("delete", "mgt3", "--force", "--no-rekey", check=True)
         wait_until(lambda: mode(mgt3) == "leaving", SECONDS, "mgt3 tried")
         for _ in range(2):
             shown = mgt3.run("show")
@@ -213,7 +213,7 @@ def test_peers_8_server_deleted_while_off_rests_when_it_returns(
     """On its old data, with two voters left or one, whether its etcd hears it or its daemon."""
     mgt1, mgt2, mgt3 = cluster.grow(3)
     mgt3.stop()
-    mgt1.run("delete", "mgt3", check=True)
+    mgt1.run("delete", "mgt3", "--no-rekey", check=True)
     if others == "one":
         mgt2.kill()
     if told_by == "members":
