@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _START_SECONDS = 3.0
 _REKEY_SECONDS = 10.0
+_ASK_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 
 Emit = Callable[[str, str], None]
@@ -212,7 +213,8 @@ def replace(
     if _was_removed(node, name):
         deleted = Deleted(name, strength_known(node), (), ())
     else:
-        if name in node.prober.answering(0.0):
+        # Asked anew: a moment ago it may have been well.
+        if name in node.prober.answering(_ASK_SECONDS, since=elapsed()):
             raise _not_lost(name)
         deleted = removal.delete(node, name, False, node.name, rekey=False)
         emit("delete", f"the former {name} is deleted")

@@ -21,6 +21,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from collective.daemon import lives, renewal
 from collective.daemon.idle import idle_error
@@ -42,7 +43,8 @@ from collective.failpoints import Step, reached
 from collective.model.listen import covers
 from collective.model.names import claimed_addresses, peer_url
 from collective.model.plan import Plan
-from collective.model.records import MemberRecord
+from collective.model.records import MemberRecord, Role
+from collective.model.view import View
 from collective.pki import issuer_of, make_request, new_key, read_bundle
 from collective.policy.addressing import check_readdress
 from collective.protocol import messages
@@ -58,6 +60,7 @@ _DIAL_SECONDS = 3.0
 _ASK_SECONDS = 15.0
 _CALL_SECONDS = 2.0
 _CATCH_UP_SECONDS = 6.0
+_TAKEN_IN_SECONDS = 3.0
 
 
 class Move:
@@ -88,6 +91,8 @@ class Move:
                     "have it",
                     f"add {address} to 'listen' in the settings file",
                 )
+            # Our own view may be a moment behind the promotion that a join has just seen.
+            node.replica.wait_until(partial(_is_taken_in, node.name), _TAKEN_IN_SECONDS)
             # Once more on the member that is asked; here so that a refusal touches nothing.
             check_readdress(node.replica.view, node.name, address)
             restart = plan.votes and not covers(listen, address)
@@ -267,3 +272,8 @@ def _at(plan: Plan, address: str) -> Plan:
     moved = f"{plan.name}={peer_url(address, plan.peer_port)}"
     cluster = ",".join(moved if entry == ours else entry for entry in entries)
     return replace(plan, address=address, moving_to=address, initial_cluster=cluster)
+
+
+def _is_taken_in(name: str, view: View) -> bool:
+    own = view.members.get(name)
+    return own is not None and own.role is not Role.LEARNER
