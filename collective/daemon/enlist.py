@@ -53,6 +53,7 @@ _READY_MARGIN_SECONDS = 30.0
 _POLL_SECONDS = 0.03
 _GLANCE_SECONDS = 0.5
 _BUSY_SECONDS = 0.1
+_GATE_SECONDS = 5.0
 _ATTACH_SECONDS = 60.0
 # etcd's words when it is started for the first time with a list of members that is not the
 # cluster's own (server/etcdserver/server.go, ValidateClusterAndAssignIDs).
@@ -150,7 +151,7 @@ class Enlister:
         self._drop_false_start()
         if self._server.plan.mode is Mode.JOINING and self._server.node is not None:
             return None
-        with self._server.gate.joining(self._server.settings.name):
+        with self._server.gate.joining(self._server.settings.name, _GATE_SECONDS):
             self._server.settle()
             told = self._begin(server, text, emit)
         emit("adopt", f"data of before is in {self._server.layout.aside}")

@@ -17,7 +17,7 @@ class Gate:
     """Who is in: any number of sponsors, or one joiner."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._sponsoring = 0
         self._joining = False
 
@@ -40,10 +40,16 @@ class Gate:
         finally:
             with self._lock:
                 self._sponsoring -= 1
+                self._lock.notify_all()
 
     @contextmanager
-    def joining(self, name: str) -> Iterator[None]:
+    def joining(self, name: str, patience: float = 0.0) -> Iterator[None]:
         """Join another collective.
+
+        Args:
+            name: of this server.
+            patience: how long to wait for what is under way, in seconds: after a start that may
+                be a change of this server's own address.
 
         Raises:
             RefusedError: this server is joining already, or is taking a server in.
@@ -51,7 +57,7 @@ class Gate:
         with self._lock:
             if self._joining:
                 raise RefusedError("cannot join: another join is under way here")
-            if self._sponsoring:
+            if not self._lock.wait_for(lambda: not self._sponsoring, patience):
                 raise RefusedError(f"cannot join: {name} is taking another server in")
             self._joining = True
         try:
