@@ -47,6 +47,8 @@ def test_run_without_a_cut_reaches_every_step(
 
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
 @pytest.mark.parametrize("step", Step, ids=lambda step: step.value)
+@pytest.mark.peers(5)
+@pytest.mark.peers(3)
 def test_cut_after_step_is_mended_by_the_same_command(
     lend: Lend, etcd: Etcd, step: Step, fault: Fault, record_property: Note
 ) -> None:

@@ -142,6 +142,7 @@ def test_second_server_with_a_token_in_use_is_refused(
 
 @pytest.mark.parametrize("via", ["one-sponsor", "two-sponsors"])
 @pytest.mark.parametrize("step", [*ON_SPONSOR, Step.JOIN_ADOPT], ids=named)
+@pytest.mark.peers(2)
 def test_two_joins_at_once_both_succeed(gather: Gather, step: Step, via: str) -> None:
     """The second one comes while the first stands at a step of its own; they queue."""
     troupe = gather(2, 2)
@@ -162,6 +163,7 @@ def test_two_joins_at_once_both_succeed(gather: Gather, step: Step, via: str) ->
     wait_until_whole(troupe.everybody)
 
 
+@pytest.mark.peers(30)
 def test_three_joins_at_once_all_succeed(gather: Gather) -> None:
     """Three servers, three tokens, one member, the same moment."""
     troupe = gather(1, 3)
@@ -174,6 +176,7 @@ def test_three_joins_at_once_all_succeed(gather: Gather) -> None:
     wait_until_whole(troupe.everybody)
 
 
+@pytest.mark.peers(7)
 def test_token_is_good_at_another_member_after_its_issuer_is_gone(gather: Gather) -> None:
     """peers 7: any member, any time until it expires."""
     troupe = gather(3, 1)
