@@ -14,18 +14,15 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import threading
 
 from collective.daemon.clock import elapsed
-from collective.daemon.node import Node
 from collective.daemon.turn import turn
-from collective.errors import CollectiveError
+from collective.daemon.worker import Worker
 from collective.model.view import View
 from collective.protocol.interfaces import connected_to
 
 log = logging.getLogger(__name__)
 
-_IDLE_SECONDS = 5.0
 _GOES_BY_ITSELF_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 _TURN_SECONDS = 10.0
@@ -42,48 +39,23 @@ def strangers(view: View, connected: frozenset[str]) -> frozenset[str]:
     )
 
 
-class Cutter:
+class Cutter(Worker):
     """A thread that acts when a removal is made."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._wake = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="cutter", daemon=True)
+    name = "cutter"
+    idle_seconds = eager_seconds = 5.0
+    level = logging.WARNING
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Look now: a record changed."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """End; what is under way is finished first."""
-        self._stopped.set()
-        self._wake.set()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._round()
-            except CollectiveError as error:
-                log.warning("connections of a deleted server are not cut yet: %s", error)
-            except Exception:
-                log.exception("connections of a deleted server could not be cut")
-            self._wake.wait(_IDLE_SECONDS)
-            self._wake.clear()
-
-    def _round(self) -> None:
+    def _round(self) -> bool:
         change = self._node.replica.view.change
         if change is None or not change.done or not self._node.is_to_cut(change):
-            return
+            return False
         if not self._vanish():
             log.warning("etcd is restarted to cut off name=%s", change.name)
             with turn(self._node, f"cutting off {change.name}", _TURN_SECONDS):
                 self._node.restart_etcd()
         self._node.has_cut(change)
+        return False
 
     def _vanish(self) -> bool:
         """Give etcd a moment to close what it closes by itself."""

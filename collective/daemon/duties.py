@@ -11,7 +11,6 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +18,7 @@ from collective.daemon.arrivals import Arrivals
 from collective.daemon.changes import CHANGE_SECONDS, finish
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.node import Node, hex_id
+from collective.daemon.worker import Worker
 from collective.errors import CollectiveError, EtcdError
 from collective.etcd.gateway import EtcdMember, Status, within
 from collective.failpoints import Step, reached
@@ -28,8 +28,6 @@ from collective.protocol import messages
 
 log = logging.getLogger(__name__)
 
-_IDLE_SECONDS = 1.0
-_EAGER_SECONDS = 0.03
 _CALL_SECONDS = 2.0
 # Whoever began a change finishes it; only when that takes so long is it taken over.
 _PATIENCE_SECONDS = 2.0
@@ -104,44 +102,20 @@ def lost_voters(view: View, members: Sequence[EtcdMember], here: str) -> frozens
     )
 
 
-class Duties:
+class Duties(Worker):
     """A thread that does the duties while this server's etcd leads."""
 
+    name = "duties"
+    idle_seconds, eager_seconds = 1.0, 0.03
+    level = logging.DEBUG
+
     def __init__(self, node: Node, learner_timeout: float) -> None:
-        self._node = node
+        super().__init__(node)
         self._timeout = learner_timeout
         self._progress: dict[int, Progress] = {}
         self._pending: tuple[Change, float] | None = None
         self._lost: dict[str, float] = {}
         self._arrivals = Arrivals(node, learner_timeout)
-        self._wake = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="duties", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Look now: a record changed."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """End; what is under way is finished first."""
-        self._stopped.set()
-        self._wake.set()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            pause = _IDLE_SECONDS
-            try:
-                pause = _EAGER_SECONDS if self._round() else _IDLE_SECONDS
-            except CollectiveError as error:
-                log.debug("duties wait: %s", error)
-            except Exception:
-                log.exception("a duty failed")
-            self._wake.wait(pause)
-            self._wake.clear()
 
     def _round(self) -> bool:
         """Do what is to be done; return whether something is still under way."""

@@ -16,7 +16,6 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -25,7 +24,8 @@ from collective.daemon.node import Node
 from collective.daemon.rekey import begin, invitations_of_old, new_authority, replace_lost
 from collective.daemon.renewal import gencert, have_certified
 from collective.daemon.turn import end_leftover, turn
-from collective.errors import CollectiveError, InputError
+from collective.daemon.worker import Worker
+from collective.errors import InputError
 from collective.failpoints import Step, reached
 from collective.model.records import Phase, Rekey, Role
 from collective.model.view import View
@@ -36,48 +36,21 @@ from collective.protocol.messages import ServerStatus
 
 log = logging.getLogger(__name__)
 
-_IDLE_SECONDS = 2.0
-_EAGER_SECONDS = 0.1
 _CALL_SECONDS = 2.0
 _TURN_SECONDS = 2.0
 # Who made the new CA may be away for a moment.
 _ORPHAN_SECONDS = 10.0
 
 
-class Rekeyer:
+class Rekeyer(Worker):
     """A thread that does what a re-keying wants of this server."""
 
+    name = "rekeyer"
+    idle_seconds, eager_seconds = 2.0, 0.1
+
     def __init__(self, node: Node) -> None:
-        self._node = node
+        super().__init__(node)
         self._orphaned_since: float | None = None
-        self._wake = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rekeyer", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Look now: a record changed."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """End; what is under way is finished first."""
-        self._stopped.set()
-        self._wake.set()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            pause = _IDLE_SECONDS
-            try:
-                pause = _EAGER_SECONDS if self._round() else _IDLE_SECONDS
-            except CollectiveError as error:
-                log.info("the re-keying waits: %s", error)
-            except Exception:
-                log.exception("a re-keying failed")
-            self._wake.wait(pause)
-            self._wake.clear()
 
     def _round(self) -> bool:
         """Do what is to be done now; return whether a re-keying is under way."""

@@ -37,6 +37,7 @@ from collective.daemon.settings import Settings
 from collective.daemon.state import State
 from collective.daemon.upkeep import Upkeep
 from collective.daemon.whereabouts import Whereabouts
+from collective.daemon.worker import Worker
 from collective.errors import (
     CollectiveError,
     DaemonError,
@@ -85,7 +86,7 @@ class CollectiveServer:
         #: What keeps this server between two lives, None for nothing.
         self.trouble: CollectiveError | None = None
         self.recollection: Recollection | None = None
-        self._workers: tuple[Duties | Rekeyer | Cutter, ...] = ()
+        self._workers: tuple[Worker, ...] = ()
         path = find_etcd(str(settings.etcd) if settings.etcd else None, os.environ.get("PATH", ""))
         binary = identify(path)
         check_version(binary, settings.allow_unsafe_etcd)
