@@ -4,7 +4,8 @@ It does not decide who is trusted beyond "our CA signed it"; ``collective.daemon
 
 Files, all 0600: ``ca.pem``, the CA that is trusted, two of them during a re-keying; ``ca.key``, on
 a voter; ``leaf.pem`` (key, leaf and CA in one file, so that one rename changes all of it);
-``crl.der``; ``next.pem``, key and certificate of the CA that a re-keying leads to.
+``crl.der``; ``next.pem``, key and certificate of the CA that a re-keying leads to; ``former/``,
+certificate and last revocation list of each CA that was: all public.
 
 Invariants:
   * The folder appears whole, by a rename, or not at all.
@@ -14,6 +15,7 @@ Invariants:
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import ssl
 import threading
@@ -37,6 +39,10 @@ from collective.pki import (
 )
 from collective.protocol.door import without_resumption
 from collective.protocol.peer import authority_context
+
+_PIN = re.compile(r"[0-9a-f]{64}")
+# Each is the end of one re-keying; a server that was off for longer is told nothing.
+_MOST_FORMER = 64
 
 
 @dataclass(frozen=True)
@@ -220,6 +226,38 @@ class Credentials:
         """Return the revocation list in use."""
         return read_private(self.crl_file)
 
+    def revocation_list(self, pin: str) -> tuple[bytes, bytes] | None:
+        """Return the last revocation list of a CA that this collective has, or had.
+
+        Args:
+            pin: of the CA, in hex.
+
+        Returns:
+            The CA's certificate (PEM) and the list (DER), None for a CA of which there is none.
+        """
+        if self._authority.pin.hex() == pin:
+            return self._authority.certificate_pem, self.crl()
+        if not _PIN.fullmatch(pin):
+            return None
+        try:
+            return read_private(self._former(pin, "pem")), read_private(self._former(pin, "crl"))
+        except FileNotFoundError:
+            return None
+
+    def _former(self, pin: str, ending: str) -> Path:
+        return self._folder / "former" / f"{pin}.{ending}"
+
+    def _keep_list(self) -> None:
+        """Keep what tells a server that knows none but the CA of now that it was deleted."""
+        make_private_folder(self._folder / "former")
+        pin = self._authority.pin.hex()
+        write_atomically(self._former(pin, "crl"), self.crl())
+        write_atomically(self._former(pin, "pem"), self._authority.certificate_pem)
+        kept = (self._folder / "former").glob("*.pem")
+        for path in sorted(kept, key=lambda each: each.stat().st_mtime)[:-_MOST_FORMER]:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".crl").unlink(missing_ok=True)
+
     @property
     def server_context(self) -> ssl.SSLContext:
         """The context of our door: strangers may connect, a certificate must be of our CA."""
@@ -299,6 +337,8 @@ class Credentials:
         """
         following = self.next_authority()
         if following is not None and following.pin.hex() == pin and following.key_pem is not None:
+            if self._authority.pin.hex() != pin:
+                self._keep_list()
             self.store_ca_key(following.key_pem)
         if self._authority.pin.hex() != pin or not self.holds_ca_key:
             return False

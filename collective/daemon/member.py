@@ -21,6 +21,7 @@ from collective.daemon.enlist import Enlister
 from collective.daemon.node import Node
 from collective.daemon.promotion import make_learner
 from collective.daemon.relay import relay
+from collective.daemon.revocation import tell_lists
 from collective.daemon.server import CollectiveServer
 from collective.errors import (
     AccessError,
@@ -117,6 +118,10 @@ def _only_full_member(server: CollectiveServer, node: Node) -> None:
         raise RefusedError(
             f"{server.plan.name} is itself still joining", "ask another member, or try again soon"
         )
+
+
+def _revocation_lists(server: CollectiveServer, node: Node, request: Request) -> Response:
+    return json_response(200, tell_lists(node.credentials, request.json()))
 
 
 def _status(server: CollectiveServer, node: Node, request: Request) -> Response:
@@ -256,6 +261,7 @@ _ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", messages.CHALLENGE): _challenge,
     ("POST", messages.CLAIM): _claim,
     ("POST", messages.ADMIT): _admit,
+    ("POST", messages.REVOCATION_LISTS): _revocation_lists,
     ("GET", messages.STATUS): _status,
     ("POST", messages.SYNC): _sync,
     ("POST", messages.LEAVE): _leave,

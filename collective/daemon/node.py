@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from collective import __version__
@@ -23,6 +24,7 @@ from collective.daemon.credentials import Credentials
 from collective.daemon.prober import Prober
 from collective.daemon.proving import Doubts
 from collective.daemon.replica import Replica
+from collective.daemon.revocation import is_revoked
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
 from collective.etcd.gateway import Status, within
 from collective.etcd.store import Store
@@ -88,7 +90,8 @@ class Node:
         self.store = Store(self.gateway)
         listeners = [self._revoke, lambda view: on_view(self, view)]
         self.replica = Replica(self.store, listeners, remembered)
-        self.prober = Prober(plan.name, credentials.client_context, self._check)
+        context, disowned = credentials.client_context, partial(is_revoked, credentials)
+        self.prober = Prober(plan.name, context, self._check, disowned)
         #: What our etcd has on its disk for sure; ``recollection`` finds it out.
         self.durable: Promise | None = None
         #: The certificate that our door was last seen to show, None while that is not known.

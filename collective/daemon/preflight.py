@@ -21,8 +21,9 @@ from collective import __version__
 from collective.daemon.clock import epoch
 from collective.daemon.company import why_not_free
 from collective.daemon.lives import own_address
+from collective.daemon.revocation import ask_lists
 from collective.daemon.server import CollectiveServer
-from collective.errors import CollectiveError, ProtocolError, UnreachableError
+from collective.errors import CollectiveError, InvitationError, ProtocolError, UnreachableError
 from collective.model.names import is_ip_address, parse_host_port
 from collective.model.token import Token
 from collective.pki import authority_in_chain, read_leaf
@@ -208,13 +209,29 @@ def reach(
     if token is None:
         checks.skip("the token would say which CA it must be", "ca")
         return Peer(address, port, stranger_context())
-    pin = token.pin
     ca_pem = checks.attempt(
         "ca",
-        lambda: authority_in_chain(chain, pin, f"{named} ({where(address, port)})"),
+        lambda: _authority(chain, token, f"{named} ({where(address, port)})", address, port),
         lambda _: f"{named} is of the collective that the token is for",
     )
     return None if ca_pem is None else Peer(address, port, authority_context(ca_pem))
+
+
+def _authority(chain: Sequence[bytes], token: Token, place: str, address: str, port: int) -> bytes:
+    """Return the CA that a token pins, from the chain that a server showed.
+
+    Raises:
+        InvitationError: it is another one, maybe since there was a re-keying.
+    """
+    try:
+        return authority_in_chain(chain, token.pin, place)
+    except InvitationError:
+        if not ask_lists(address, port, [token.pin.hex()]):
+            raise
+    raise InvitationError(
+        f"there is no invitation for {token.name} any more: {place} has replaced its CA since",
+        f"make another one: 'collective invite {token.name}' on a member",
+    )
 
 
 def _serving(

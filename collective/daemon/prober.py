@@ -21,13 +21,15 @@ from collective.errors import CollectiveError, RemovedError
 from collective.model.records import MemberRecord
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
-from collective.protocol.peer import Check, Peer, is_of_another_authority, where
+from collective.protocol.peer import Check, Peer, is_of_another_authority, is_refusal, where
 
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 0.5
 ANSWER_SECONDS = 1.0
 _FRESH_SECONDS = INTERVAL_SECONDS + ANSWER_SECONDS
+
+Disowned = Callable[[str, int], bool]
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,25 @@ class Answer:
 class _Line(threading.Thread):
     """The thread that asks one member."""
 
-    def __init__(self, member: MemberRecord, context: ssl.SSLContext, check: Check) -> None:
+    def __init__(
+        self, member: MemberRecord, context: ssl.SSLContext, check: Check, disowned: Disowned
+    ) -> None:
         super().__init__(name=f"probe-{member.name}", daemon=True)
         self.member = member
         self._peer = Peer(member.address, member.door_port, context, check)
+        self._disowned = disowned
+        self._last_asked, self._last_told = -INTERVAL_SECONDS, False
         self._stopped = False
         self._wake = threading.Event()
         self._answered = threading.Condition()
         self._answer: Answer | None = None
+        self._status: ServerStatus | None = None
         self._next_context: ssl.SSLContext | None = None
+
+    @property
+    def status(self) -> ServerStatus | None:
+        """What the member said last, even if it is silent since; None before it said anything."""
+        return self._status
 
     @property
     def answer(self) -> Answer | None:
@@ -102,6 +114,7 @@ class _Line(threading.Thread):
             member = self.member
             answer = self._ask()
             with self._answered:
+                self._status = answer.status or self._status
                 if self.member is member:
                     self._answer = answer
                     self._answered.notify_all()
@@ -125,7 +138,10 @@ class _Line(threading.Thread):
             return Answer(ServerStatus.from_wire(raw), "", asked)
         except CollectiveError as error:
             self._peer.close()
-            if is_of_another_authority(error):
+            foreign = is_of_another_authority(error)
+            if (foreign or is_refusal(error)) and self._is_disowned():
+                return Answer(None, "this server was deleted", self._last_asked, removed=True)
+            if foreign:
                 place = where(self._peer.host, self._peer.port)
                 text = f"the certificate of another collective is shown at {place}"
                 return Answer(None, text, asked, foreign=True)
@@ -135,21 +151,37 @@ class _Line(threading.Thread):
             self._peer.close()
             return Answer(None, "it could not be asked, see the log", asked)
 
+    def _is_disowned(self) -> bool:
+        """Ask now and then only: as strangers we are let in so many times a second."""
+        if elapsed() - self._last_asked >= INTERVAL_SECONDS:
+            self._last_asked = elapsed()
+            self._last_told = self._disowned(self._peer.host, self._peer.port)
+        return self._last_told
+
 
 class Prober:
     """One line to each other member."""
 
-    def __init__(self, here: str, context: ssl.SSLContext, check: Callable[[str], Check]) -> None:
+    def __init__(
+        self,
+        here: str,
+        context: ssl.SSLContext,
+        check: Callable[[str], Check],
+        disowned: Disowned,
+    ) -> None:
         """Prepare; ``follow`` begins.
 
         Args:
             here: our name, which is not asked.
             context: our certificate and CA.
             check: makes, for a member's name, the check of the certificate that is served.
+            disowned: asks at a door with which no trust is to be had, its own host and port,
+                whether our certificate was revoked.
         """
         self._here = here
         self._context = context
         self._check = check
+        self._disowned = disowned
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
 
@@ -164,7 +196,9 @@ class Prober:
                 if line is not None and line.member != member:
                     line.renew(member)
                 elif line is None:
-                    self._lines[name] = _Line(member, self._context, self._check(name))
+                    self._lines[name] = _Line(
+                        member, self._context, self._check(name), self._disowned
+                    )
                     self._lines[name].start()
 
     def use(self, context: ssl.SSLContext) -> None:
@@ -205,6 +239,12 @@ class Prober:
         with self._lock:
             answers = {name: line.answer for name, line in self._lines.items()}
         return {name: answer for name, answer in answers.items() if answer is not None}
+
+    def last_statuses(self) -> Mapping[str, ServerStatus]:
+        """Return what every member said last, also of those that are silent since."""
+        with self._lock:
+            said = {name: line.status for name, line in self._lines.items()}
+        return {name: status for name, status in said.items() if status is not None}
 
     def told_removed(self) -> bool:
         """Tell whether any member says that this server was deleted; one may err, or lie."""

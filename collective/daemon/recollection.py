@@ -36,6 +36,7 @@ class Recollection:
         self._state = state
         self._saved: Mapping[str, Promise] = state.load_promises(node.plan.cluster_token)
         self._promises = dict(self._saved)
+        self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recollection", daemon=True)
 
@@ -53,6 +54,7 @@ class Recollection:
 
     def of(self, name: str) -> Promise | None:
         """Return what is remembered of a member."""
+        self._hear()
         return self._promises.get(name)
 
     def _run(self) -> None:
@@ -69,12 +71,19 @@ class Recollection:
         except CollectiveError as error:
             log.debug("nothing to remember now: %s", error)
             own = None
-        heard = {} if own is None else {self._node.name: own}
-        for name, answer in self._node.prober.last_answers().items():
-            status = answer.status
-            if status is not None and status.member_id and status.durable_index:
-                heard[name] = Promise(status.member_id, status.durable_term, status.durable_index)
-        for name, promise in heard.items():
+        if own is not None:
+            self._keep(self._node.name, own)
+        self._hear()
+
+    def _hear(self) -> None:
+        """Take what the others said last, also those that are gone since."""
+        for name, status in self._node.prober.last_statuses().items():
+            if status.member_id and status.durable_index:
+                said = Promise(status.member_id, status.durable_term, status.durable_index)
+                self._keep(name, said)
+
+    def _keep(self, name: str, promise: Promise) -> None:
+        with self._lock:
             self._promises[name] = newest(self._promises.get(name), promise)
 
     def _prove_own(self) -> Promise | None:

@@ -37,6 +37,7 @@ from collective.pki.leaf import (
     read_leaf,
     request_key_id,
 )
+from collective.pki.lists import revoked_by
 
 __all__ = [
     "AUTHORITY_LIFETIME",
@@ -57,6 +58,7 @@ __all__ = [
     "read_bundle",
     "read_leaf",
     "request_key_id",
+    "revoked_by",
     "sign_dial_back",
     "sign_enrollment",
     "verify_dial_back",

@@ -25,6 +25,7 @@ CHALLENGE = "/v1/enroll/challenge"
 CLAIM = "/v1/enroll/claim"
 ADMIT = "/v1/enroll/admit"
 DIAL_BACK = "/v1/dial-back"
+REVOCATION_LISTS = "/v1/revocation-lists"
 
 # What a member may ask.
 STATUS = "/v1/status"
@@ -93,6 +94,18 @@ def octets(raw: Mapping[str, Any], key: str, longest: int = 8192) -> bytes:
         return bytes.fromhex(text(raw, key, longest))
     except ValueError:
         raise ProtocolError(f"a message has no good {key!r}") from None
+
+
+def texts(raw: Mapping[str, Any], key: str, most: int) -> tuple[str, ...]:
+    """Return a field of a message that is a list of at most so many texts.
+
+    Raises:
+        ProtocolError: it is missing, too long, or no such list.
+    """
+    value = raw.get(key)
+    if not isinstance(value, list) or len(value) > most:
+        raise ProtocolError(f"a message has no good {key!r}")
+    return tuple(text({key: each}, key) for each in value)
 
 
 def port(raw: Mapping[str, Any], key: str) -> int:

@@ -92,6 +92,16 @@ def is_of_another_authority(error: BaseException) -> bool:
     return isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code not in _NOT_NOW
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Tell whether a call may have failed since the other side refused our certificate.
+
+    In TLS 1.3 that is heard after the handshake: as an alert, or as the end of the connection.
+    """
+    cause = error.__cause__
+    alert = isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or "")
+    return alert or isinstance(cause, ConnectionResetError | BrokenPipeError)
+
+
 def served_chain(host: str, port: int, seconds: float) -> list[bytes]:
     """Return the certificates (DER, leaf first) that a door serves, and send it nothing.
 

@@ -16,6 +16,7 @@ import pytest
 from collective.errors import InputError, RefusedError, RemovedError
 from tests.harness import Cluster, wait_until
 from tests.harness.cluster import states
+from tests.harness.rekeyed import wait_until_rekeyed
 from tools.etcd_versions import Etcd
 
 pytestmark = pytest.mark.integration
@@ -181,7 +182,8 @@ def test_server_deleted_while_offline_learns_it_when_it_returns(make_cluster: Ma
     lines = mgt1.run("show", check=True).lines
     assert lines == shown("mgt1", ["mgt2"], NO_SPARE, offline=["mgt3"])
 
-    assert mgt1.run("delete", "mgt3", "--no-rekey", check=True).out == "mgt3 is deleted\n"
+    assert mgt1.run("delete", "mgt3", check=True).out == "mgt3 is deleted\n"
+    wait_until_rekeyed(mgt1)
     mgt3.start()
     wait_until(lambda: mgt3.is_removed, SECONDS, "mgt3 knows that it was deleted")
     assert mgt3.run("show").code == RemovedError.exit_code

@@ -27,6 +27,7 @@ from tests.harness.impostor import (
     peer_port,
     server_context,
 )
+from tests.harness.rekeyed import wait_until_rekeyed
 from tests.harness.trouble import records_tls, serving, settle
 from tools.etcd_versions import Etcd
 
@@ -43,16 +44,6 @@ def raft(server: Server) -> tuple[str, int, int]:
     (shown,) = json.loads(server.etcdctl("endpoint", "status", "-w", "json").out)
     status = shown["Status"]
     return members, status["leader"], status["raftTerm"]
-
-
-def wait_until_rekeyed(server: Server) -> None:
-    """Wait until the CA's key that the deleted server kept is worthless."""
-
-    def done() -> bool:
-        found = server.etcdctl("get", "collective/v1/rekey", "--print-value-only", check=False)
-        return bool(found.out.strip()) and json.loads(found.out)["phase"] == "done"
-
-    wait_until(done, REKEYED, "the end of the re-keying")
 
 
 def doors(servers: list[Server], leaf: Path) -> set[str]:
@@ -105,6 +96,7 @@ def test_deleted_server_that_kept_all_it_had_gets_nowhere(
     other = cluster.add()
     other.configure(name="mgt3")
     other.start()
+    settle(other)
     again = other.run("join", mgt1.door_name, "-i", "-", input=token)
     assert again.code == InvitationError.exit_code, again.err
     cluster.wait_until_all_active(mgt1, rest)

@@ -15,6 +15,7 @@ import pytest
 from collective.errors import CollectiveError, LostError, RemovedError
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.cluster import states
+from tests.harness.rekeyed import wait_until_rekeyed
 from tests.harness.trouble import assert_explained, assert_refused, settle, state_file
 
 pytestmark = pytest.mark.integration
@@ -206,14 +207,20 @@ exec sleep 600
 
 
 @pytest.mark.parametrize("others", ["both", "one"])
-@pytest.mark.parametrize("told_by", ["etcd", "members"])
+@pytest.mark.parametrize(
+    ("told_by", "rekeyed"), [("etcd", False), ("members", False), ("members", True)]
+)
 def test_peers_8_server_deleted_while_off_rests_when_it_returns(
-    cluster: Cluster, others: str, told_by: str
+    cluster: Cluster, others: str, told_by: str, rekeyed: bool
 ) -> None:
     """On its old data, with two voters left or one, whether its etcd hears it or its daemon."""
     mgt1, mgt2, mgt3 = cluster.grow(3)
     mgt3.stop()
-    mgt1.run("delete", "mgt3", "--no-rekey", check=True)
+    if rekeyed:
+        mgt1.run("delete", "mgt3", check=True)
+        wait_until_rekeyed(mgt1)
+    else:
+        mgt1.run("delete", "mgt3", "--no-rekey", check=True)
     if others == "one":
         mgt2.kill()
     if told_by == "members":

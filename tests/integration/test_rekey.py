@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,27 +11,13 @@ import pytest
 from collective.errors import InvitationError, QuorumError
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.impostor import Kept, member_door, peer_port
+from tests.harness.rekeyed import is_rekeyed, wait_until_rekeyed
 from tests.harness.trouble import assert_refused
 
 pytestmark = pytest.mark.integration
 
 MakeCluster = Callable[..., Cluster]
 ENOUGH = 60.0
-
-
-def is_rekeyed(server: Server, number: int = 1) -> bool:
-    """Tell whether a server knows that a re-keying, and all that were to follow, are done."""
-    found = server.etcdctl("get", "collective/v1/rekey", "--print-value-only", check=False)
-    if found.code or not found.out.strip():
-        return False
-    record = json.loads(found.out)
-    done: bool = record["phase"] == "done" and record["number"] >= number and not record["again"]
-    return done
-
-
-def wait_until_rekeyed(server: Server, number: int = 1) -> None:
-    """Wait for the end of a re-keying."""
-    wait_until(lambda: is_rekeyed(server, number), ENOUGH, f"{server.name} is re-keyed")
 
 
 def ca_files(server: Server) -> tuple[bytes, bytes]:

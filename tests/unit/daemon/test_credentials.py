@@ -189,3 +189,44 @@ def test_server_without_the_ca_key_leaves_its_list_alone(tmp_path: Path, bundle:
 def test_leaf_is_renewed_after_two_thirds_of_its_life(folder: Path, days: int, due: bool) -> None:
     """A year's certificate, after some eight months."""
     assert renewal_due(Credentials(folder).leaf, NOW + timedelta(days=days)) is due
+
+
+def test_former_authority_leaves_its_last_list(folder: Path) -> None:
+    """Who trusts it alone, and no certificate of now, learns from it who was revoked."""
+    made = Credentials(folder)
+    former = made.authority()
+    made.revoke({"abc"}, NOW)
+    following = pki.Authority.create("the next one", NOW)
+    made.trust((former, following))
+    made.store_next(following)
+    assert made.issue_with_next(following.pin.hex())
+    made.revoke({"abc", "def"}, NOW)
+    for used in (made, Credentials(folder)):
+        kept = used.revocation_list(former.pin.hex())
+        assert kept is not None
+        assert pki.revoked_by(kept[1], kept[0], former.pin) == {"abc"}
+        current = used.revocation_list(following.pin.hex())
+        assert current is not None
+        assert pki.revoked_by(current[1], current[0], following.pin) == {"abc", "def"}
+
+
+@pytest.mark.parametrize("pin", ["", "../ca", "0" * 64, "../former/x"])
+def test_list_of_an_unknown_authority_is_none(folder: Path, pin: str) -> None:
+    """A stranger names it: nothing but a pin becomes a file's name."""
+    assert Credentials(folder).revocation_list(pin) is None
+
+
+def test_so_many_former_lists_are_kept_and_no_more(folder: Path) -> None:
+    """The oldest go."""
+    made = Credentials(folder)
+    pins = [made.pin.hex()]
+    for number in range(70):
+        following = pki.Authority.create(f"number {number}", NOW)
+        made.trust((made.authority(), following))
+        made.store_next(following)
+        assert made.issue_with_next(following.pin.hex())
+        made.revoke((), NOW)
+        pins.append(following.pin.hex())
+    former = pins[:-1]
+    kept = [pin for pin in former if made.revocation_list(pin) is not None]
+    assert kept == former[-64:]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collective import pki
-from collective.errors import InputError
+from collective.errors import InputError, ProtocolError
 
 
 def parse(pem: bytes) -> x509.Certificate:
@@ -92,3 +92,33 @@ def test_any_set_of_serials_comes_back_from_the_crl(
     """Numbers in, the same numbers out."""
     crl = read_crl(authority.crl([f"{serial:x}" for serial in serials], now))
     assert {entry.serial_number for entry in crl} == serials
+
+
+def test_list_is_read_back_as_it_was_written(
+    authority: pki.Authority, leaf_pem: bytes, now: datetime
+) -> None:
+    """Serial numbers come out as those of LeafInfo went in."""
+    serials = {pki.read_leaf(leaf_pem).serial, "a", "3"}
+    crl = authority.crl(serials, now)
+    assert pki.revoked_by(crl, authority.certificate_pem, authority.pin) == serials
+
+
+def test_list_of_another_authority_is_not_believed(
+    authority: pki.Authority, other_authority: pki.Authority, now: datetime
+) -> None:
+    """Neither under its own name nor under that of the authority that was asked for."""
+    crl = other_authority.crl(["a"], now)
+    for certificate in (authority.certificate_pem, other_authority.certificate_pem):
+        with pytest.raises(ProtocolError):
+            pki.revoked_by(crl, certificate, authority.pin)
+
+
+@given(where=st.integers(0, 1000), flip=st.integers(1, 255))
+def test_list_that_was_altered_is_not_believed(
+    where: int, flip: int, authority: pki.Authority, now: datetime
+) -> None:
+    """Whichever octet it is."""
+    crl = bytearray(authority.crl(["a", "b"], now))
+    crl[where % len(crl)] ^= flip
+    with pytest.raises(ProtocolError):
+        pki.revoked_by(bytes(crl), authority.certificate_pem, authority.pin)
