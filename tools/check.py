@@ -59,6 +59,7 @@ def main(pytest_arguments: Sequence[str] = ()) -> int:
     Returns:
         The exit status.
     """
+    obey_signals()
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.unlink(missing_ok=True)
     skipped: list[str] = []
@@ -118,14 +119,27 @@ def wait(child: subprocess.Popen[str], seconds: float) -> str:
     try:
         return child.communicate(timeout=seconds)[1] or ""
     except subprocess.TimeoutExpired:
-        # As Ctrl-C does, so that pytest can clean up and say where it was.
-        child.send_signal(signal.SIGINT)
+        interrupt(child)
+    except SystemExit:  # a Ctrl-C, the child has heard itself
+        interrupt(child)
+        raise
+    return f"stopped: not done after {seconds:.0f} s\n"
+
+
+def interrupt(child: subprocess.Popen[str]) -> None:
+    """End a child as Ctrl-C does, so that pytest can clean up and say where it was."""
+    child.send_signal(signal.SIGINT)
     try:
         child.communicate(timeout=_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         child.kill()
         child.communicate()
-    return f"stopped: not done after {seconds:.0f} s\n"
+
+
+def obey_signals() -> None:
+    """Have SIGTERM end the children too, and Ctrl-C be heard where a shell has had it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def manual_warnings(skipped: list[str]) -> list[Result]:

@@ -36,6 +36,7 @@ class Replica:
         """
         self._store = store
         self._listeners = listeners
+        self._when_taken: Callable[[], None] = lambda: None
         self._changed = threading.Condition()
         self._view = remembered
         self._told = False
@@ -46,6 +47,10 @@ class Replica:
     def view(self) -> View:
         """The newest view, at first that of the last run; revision 0 when there was none yet."""
         return self._view
+
+    def when_taken(self, call: Callable[[], None]) -> None:
+        """Have something called each time that a new view is the one that ``view`` returns."""
+        self._when_taken = call
 
     def start(self) -> None:
         """Begin to follow."""
@@ -88,3 +93,4 @@ class Replica:
         with self._changed:
             self._view = view
             self._changed.notify_all()
+        self._when_taken()

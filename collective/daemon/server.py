@@ -172,6 +172,7 @@ class CollectiveServer:
             duties = Duties(node, self.settings.learner_timeout)
             self._workers = (duties, Rekeyer(node), Cutter(node))
         self.recollection = Recollection(node, self.state)
+        node.replica.when_taken(self._wake_workers)
         node.start(partial(learn_revocations, node))
         for worker in (*self._workers, self.recollection):
             worker.start()
@@ -242,16 +243,18 @@ class CollectiveServer:
             self.node.plan = plan
 
     def _on_view(self, node: Node, view: View) -> None:
-        """Act on changed records: ask the right members, cut off revoked ones, wake duties."""
+        """Act on changed records: ask the right members, cut off revoked ones."""
         node.prober.follow(view.members.values())
         revoked = view.revoked
         if revoked:
             self.doors.close_where(
                 lambda peer: peer.certificate is not None and peer.certificate.serial in revoked
             )
+        self._remember(node, view)
+
+    def _wake_workers(self) -> None:
         for worker in self._workers:
             worker.wake()
-        self._remember(node, view)
 
     def _remember(self, node: Node, view: View) -> None:
         """Keep the records for a start without a quorum, where they have changed."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.01
+_POLL_SECONDS = 0.05
 
 
 class HarnessError(AssertionError):

@@ -50,6 +50,17 @@ def seen_from(store: Store, remembered: View, last: int) -> list[int]:
     return [view.revision for view in seen]
 
 
+def test_whoever_is_called_finds_the_new_view() -> None:
+    """A worker that looked at the former one would sleep over what it was woken for."""
+    found: list[int] = []
+    replica = Replica(Told([1, 2, 3]), [], View(0))
+    replica.when_taken(lambda: found.append(replica.view.revision))
+    replica.start()
+    assert replica.wait_until(lambda view: view.revision == 3, SECONDS)
+    replica.stop()
+    assert found[:2] == [1, 2]
+
+
 @pytest.mark.parametrize("remembered", [0, 2, 3, 4, 900])
 def test_first_view_of_the_store_counts_whatever_was_remembered(remembered: int) -> None:
     """A memory of a higher revision, such as of a former life, does not hide the truth."""
