@@ -176,7 +176,8 @@ def pytest_command(arguments: Sequence[str]) -> list[str]:
     command = [sys.executable, "-m", "pytest", f"--junitxml={REPORT.relative_to(ROOT)}"]
     cores = len(os.sched_getaffinity(0))
     if cores > 1:
-        command += ["-n", "2", "--dist", "loadfile"]
+        # Tests wait more than they work, and too many at once make each other slow.
+        command += ["-n", "3", "--dist", "loadgroup"]
     return [*command, *arguments]
 
 
