@@ -193,6 +193,10 @@ def readdress(result: Document) -> Rendered:
             notes.append(f"not found: {', '.join(result['missing'])}")
         notes.append("collectived goes on by itself; see 'collective show'")
         return Rendered((), tuple(notes))
+    if result["former"] == result["address"]:
+        said = f"{result['name']} is reached at {result['address']} already"
+        hint = "for another address give --address, or set 'address' in the settings file"
+        return Rendered((said,), (hint,))
     said = f"{result['name']} is reached at {result['address']} now"
     return Rendered((said,), (f"its former address was {result['former']}",))
 

@@ -84,7 +84,7 @@ class Mover:
             emit: gets each step's name and a sentence.
 
         Returns:
-            The former address, and the new one.
+            The former address, and the new one; the same where there is nothing to change.
 
         Raises:
             RefusedError: see ``policy.addressing``; nothing was changed.
@@ -102,7 +102,8 @@ class Mover:
                 )
             self._take_up_settings(asked)
             address, former = self._wanted(asked), self._server.plan.address
-            self._move.run(node, address, emit)
+            if address != former or self._server.plan.moving_to:
+                self._move.run(node, address, emit)
             return former, address
         finally:
             self._moving.release()
@@ -152,11 +153,6 @@ class Mover:
             raise RefusedError(
                 f"cannot change the address to {address}: this server does not have it",
                 f"it has {', '.join(local_addresses())}",
-            )
-        if address == plan.address and not plan.moving_to:
-            raise RefusedError(
-                f"the address of {plan.name} is {address} already",
-                "give another one with --address, or set 'address' in the settings file",
             )
         return address
 

@@ -88,7 +88,7 @@ def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
         QuorumError: there is no quorum, or the removal would cost it.
     """
     with needs_quorum(node, f"delete {name}"):
-        if not put_out(node, name, force, by, rekey):
+        if not is_out(node, name) and not put_out(node, name, force, by, rekey):
             finish(node, begin_removal(node, name, force, by, rekey))
     return _confirm(node, name)
 
@@ -110,6 +110,16 @@ def foretell(node: Node, name: str, force: bool) -> Forecast:
     if name not in observed.voters:
         return forecast.without_nonvoting(observed.strength(), name)
     return forecast.without_voter(observed.strength(), name, name in observed.answering)
+
+
+def is_out(node: Node, name: str) -> bool:
+    """Tell whether a server was deleted before: who asks again, after a cut, is told so."""
+    if name in node.replica.view.members:
+        return False
+    view = node.store.read()
+    if name in view.members or removal_of(view, name) is not None:
+        return False
+    return any(revocation.name == name for revocation in view.revoked.values())
 
 
 def put_out(node: Node, name: str, force: bool, by: str, rekey: bool = False) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from collective.errors import InputError, RefusedError, RemovedError
+from collective.errors import RefusedError, RemovedError
 from collective.failpoints import Step
 from tests.faults.running import Running
 from tests.faults.stage import Stage
@@ -134,8 +134,7 @@ def delete_nonvoting(stage: Stage, with_etcd: bool) -> Scene:
     """A member that does not lead deletes one that does not vote."""
     target, voters = stage.one_without_vote()
     arguments = ("delete", target.name, "--force", "--no-rekey")
-    again = frozenset({0, InputError.exit_code})
-    return Scene(voters[-1], arguments, tuple(voters), (target,), again=again)
+    return Scene(voters[-1], arguments, tuple(voters), (target,))
 
 
 def renew_nonvoting(stage: Stage, with_etcd: bool) -> Scene:
@@ -168,8 +167,7 @@ def readdress(stage: Stage, with_etcd: bool) -> Scene:
         mover.configure(address=address)
         mover.run("readdress", check=True)
 
-    again = frozenset({0, RefusedError.exit_code})
-    return Scene(mover, ("readdress",), tuple(members), again=again, tidy=tidy)
+    return Scene(mover, ("readdress",), tuple(members), tidy=tidy)
 
 
 DRIVERS: Mapping[str, Driver] = {

@@ -154,6 +154,7 @@ def test_nonvoting_server_is_deleted_and_locked_out(make_cluster: MakeCluster) -
     wait_until(lambda: mgt3.is_removed, SECONDS, "mgt3 knows")
     assert mgt3.run("show").code == 6
     assert set(roles(mgt2)) == {"mgt1", "mgt2", "mgt4"}
+    assert mgt2.run("delete", "mgt3", check=True).out == "mgt3 is deleted\n", "asked again"
     left = mgt4.run("delete", check=True)
     assert left.out == "mgt4 left its collective\n"
     assert set(roles(mgt1)) == {"mgt1", "mgt2"}

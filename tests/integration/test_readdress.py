@@ -120,8 +120,20 @@ def test_former_certificates_are_revoked(make_cluster: MakeCluster) -> None:
     cluster.wait_until_all_active(mgt1, [mgt1, mgt2, mgt3])
 
 
+def test_move_to_where_it_is_changes_nothing(make_cluster: MakeCluster) -> None:
+    """Who runs the command again, after a cut, is told that it is done."""
+    cluster = make_cluster(2)
+    mgt2 = cluster["mgt2"]
+    before = facts(mgt2)
+    for arguments in ((), ("--address", mgt2.address)):
+        result = mgt2.run("readdress", *arguments, check=True)
+        assert result.out == f"mgt2 is reached at {mgt2.address} already\n"
+        assert "--address" in result.err
+    assert facts(mgt2) == before
+
+
 def test_move_that_must_not_be_is_refused(make_cluster: MakeCluster) -> None:
-    """The same address, another's, one that is not here, one that others cannot reach."""
+    """Another's address, one that is not here, one that others cannot reach."""
     cluster = make_cluster(2)
     mgt1, mgt2 = cluster.servers.values()
     before = facts(mgt1), facts(mgt2)
@@ -130,7 +142,6 @@ def test_move_that_must_not_be_is_refused(make_cluster: MakeCluster) -> None:
         assert_refused(mgt2.run("readdress", "--address", address), RefusedError, *words)
         assert (facts(mgt1), facts(mgt2)) == before
 
-    refused("127.0.0.2", "already")
     refused("127.0.0.19", "the setting 'address' gives 127.0.0.2")
     mgt2.forget("address")
     refused("127.0.0.1", "that is the address of mgt1")
