@@ -2,7 +2,7 @@
 
 etcd asks the revocation list at each handshake, and closes its own streams to a removed member. A
 connection that the server opened for something else would stay open, and whoever has one can
-speak for any member. Such a connection comes from an address that is no member's.
+speak for any member. Such a connection comes from an address that no member has.
 
 It does not look after our own door: ``server`` closes its connections as records change.
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from collections.abc import Iterable, Mapping, Sequence
 
 from collective.daemon.clock import elapsed
 from collective.daemon.turn import turn
@@ -28,12 +29,21 @@ _POLL_SECONDS = 0.05
 _TURN_SECONDS = 10.0
 
 
-def strangers(view: View, connected: frozenset[str]) -> frozenset[str]:
+def strangers(
+    view: View, told: Mapping[str, Sequence[str]], connected: Iterable[str]
+) -> frozenset[str]:
     """Return the addresses among those connected that are no member's.
 
     A collective on loopback addresses cannot tell: there all come from one address.
+
+    Args:
+        view: whose members have the addresses in their records.
+        told: more addresses of servers by name, as these say; only those of members count.
+        connected: where connections come from.
     """
     known = {member.address for member in view.members.values()}
+    for name in view.members.keys() & told.keys():
+        known.update(told[name])
     return frozenset(
         a for a in connected if a not in known and not ipaddress.ip_address(a).is_loopback
     )
@@ -62,7 +72,9 @@ class Cutter(Worker):
         deadline = elapsed() + _GOES_BY_ITSELF_SECONDS
         while elapsed() < deadline:
             view, port = self._node.replica.view, self._node.plan.peer_port
-            if not strangers(view, connected_to(port)):
+            said = self._node.prober.last_statuses()
+            told = {name: status.addresses for name, status in said.items()}
+            if not strangers(view, told, connected_to(port)):
                 return True
             if self._stopped.wait(_POLL_SECONDS):
                 return True

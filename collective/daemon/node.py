@@ -331,6 +331,7 @@ class Node:
             trusts=tuple(sorted(keys.trusts)),
             issuer=keys.issuer,
             holds=tuple(sorted(keys.holds)),
+            addresses=self.credentials.leaf.addresses,
             durable_term=self.durable.term if self.durable else 0,
             durable_index=self.durable.index if self.durable else 0,
             nonvoting=not self.votes,

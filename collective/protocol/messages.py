@@ -151,6 +151,7 @@ class ServerStatus:
         holds: pins of the CAs whose key it has.
         durable_term, durable_index: raft numbers that are on its disk for sure.
         nonvoting: whether it lives without an etcd of its own.
+        addresses: what it may send from: the IP addresses that its certificate names.
     """
 
     name: str
@@ -171,6 +172,7 @@ class ServerStatus:
     durable_term: int = 0
     durable_index: int = 0
     nonvoting: bool = False
+    addresses: tuple[str, ...] = ()
 
     @property
     def runs(self) -> bool:

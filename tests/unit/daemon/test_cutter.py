@@ -25,7 +25,8 @@ def view_of(*addresses: str) -> View:
     ("connected", "found"),
     [
         ((), ()),
-        (("10.0.0.1", "10.0.0.2"), ()),
+        (("10.0.0.1", "10.0.0.2", "10.0.7.2", "fd00::2"), ()),
+        (("10.0.7.3",), ("10.0.7.3",)),
         (("10.0.0.1", "10.0.0.3"), ("10.0.0.3",)),
         (("127.0.0.1", "::1"), ()),
         (("2001:db8::9",), ("2001:db8::9",)),
@@ -35,7 +36,8 @@ def test_stranger_is_an_address_of_no_member(
     connected: tuple[str, ...], found: tuple[str, ...]
 ) -> None:
     """On loopback addresses nobody can be told apart, so nobody is a stranger there."""
-    assert strangers(view_of("10.0.0.1", "10.0.0.2"), frozenset(connected)) == set(found)
+    told = {"mgt2": ("10.0.7.2", "fd00::2"), "mgt3": ("10.0.7.3",)}
+    assert strangers(view_of("10.0.0.1", "10.0.0.2"), told, connected) == set(found)
 
 
 @pytest.mark.parametrize(
