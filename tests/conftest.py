@@ -12,12 +12,14 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.harness import Cluster, matrix, temporary_folder
 from tests.harness.network import Network, NoNetworkError
+from tests.harness.shares import make_scheduler
 from tools.etcd_versions import Etcd, find_etcds
 
 # How long an example takes says how busy the machine is, and nothing of the code.
@@ -102,6 +104,12 @@ def pytest_runtest_makereport(
                 if log:
                     report.sections.append((f"log of {name}", log[-_LONGEST_LOG:]))
     return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share the tests between the processes."""
+    return make_scheduler(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -177,7 +177,7 @@ def pytest_command(arguments: Sequence[str]) -> list[str]:
     cores = len(os.sched_getaffinity(0))
     if cores > 1:
         # Tests wait more than they work, and too many at once make each other slow.
-        command += ["-n", "3", "--dist", "loadgroup"]
+        command += ["-n", "3", "--dist", "loadscope"]
     return [*command, *arguments]
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from collective.daemon.changes import finish
 from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
-from collective.daemon.quorum import needs_quorum
+from collective.daemon.quorum import has_begun, may_have_begun, needs_quorum
 from collective.daemon.removal import take_leadership_from
 from collective.daemon.retries import until_written
 from collective.daemon.voters import Emit
@@ -55,7 +55,8 @@ def demote(node: Node, name: str, by: str, emit: Emit) -> None:
         change = _begin(node, name, by)
         if change is not None:
             emit("begin", f"{name} is to lose its vote")
-            finish(node, change)
+            with has_begun(f"demote {name}"):
+                finish(node, change)
             emit("remove", f"etcd does not count {name} any more")
     _wait_until_ready(node, name)
     emit("ready", f"{name} takes part; it does not vote")
@@ -79,7 +80,8 @@ def _begin(node: Node, name: str, by: str) -> Change | None:
         wanted = under_way is not None and under_way.rekey
         change = Change(ChangeKind.DEMOTE, name, member.member_id, by, done=False, rekey=wanted)
         told = replace(member, target=Role.NONVOTING)
-        return change if node.store.begin_change(observed.view, change, told) else None
+        with may_have_begun(f"demote {name}"):
+            return change if node.store.begin_change(observed.view, change, told) else None
 
     change = until_written(f"demote {name}", attempt)
     if not isinstance(change, Change):

@@ -42,3 +42,41 @@ def needs_quorum(node: Node, doing: str) -> Iterator[None]:
             f"answer, quorum is {strength.quorum} ({error.message})",
             "start the servers that 'collective show' lists as offline",
         ) from error
+
+
+@contextmanager
+def may_have_begun(doing: str) -> Iterator[None]:
+    """Say that a change may be written down, where etcd did not answer whether it is.
+
+    Args:
+        doing: such as "delete mgt2".
+
+    Raises:
+        QuorumError: instead of etcd's error. What is written down is made, by whoever leads.
+    """
+    try:
+        yield
+    except EtcdUnavailableError as error:
+        raise QuorumError(
+            f"it is not known whether this has begun: {doing} ({error.message})",
+            "what has begun goes on by itself; run the same command again, or see 'collective show'",
+        ) from error
+
+
+@contextmanager
+def has_begun(doing: str) -> Iterator[None]:
+    """Say that a change goes on by itself, where it could not be brought to its end now.
+
+    Args:
+        doing: as above.
+
+    Raises:
+        QuorumError: instead of any error of etcd.
+    """
+    try:
+        yield
+    except EtcdError as error:
+        raise QuorumError(
+            f"this has begun and is not finished: {doing} ({error.message})",
+            "whoever leads finishes it: see 'collective show', or run the same command again",
+        ) from error

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from collective.daemon.changes import finish
 from collective.daemon.clock import epoch
 from collective.daemon.node import Node, hex_id
-from collective.daemon.quorum import needs_quorum
+from collective.daemon.quorum import has_begun, may_have_begun, needs_quorum
 from collective.daemon.rekey import is_wanted
 from collective.daemon.retries import until_written
 from collective.errors import (
@@ -89,7 +89,9 @@ def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
     """
     with needs_quorum(node, f"delete {name}"):
         if not is_out(node, name) and not put_out(node, name, force, by, rekey):
-            finish(node, begin_removal(node, name, force, by, rekey))
+            change = begin_removal(node, name, force, by, rekey)
+            with has_begun(f"delete {name}"):
+                finish(node, change)
     return _confirm(node, name)
 
 
@@ -187,7 +189,8 @@ def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = Fal
         last = observed.view.change
         wanted = (rekey and member.held_key) or (last is not None and last.rekey)
         change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False, rekey=wanted)
-        return change if node.store.begin_change(observed.view, change) else None
+        with may_have_begun(f"delete {name}"):
+            return change if node.store.begin_change(observed.view, change) else None
 
     change = until_written(f"delete {name}", attempt)
     reached(Step.DELETE_BEGIN)

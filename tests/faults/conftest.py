@@ -44,16 +44,12 @@ def lend(arena: Arena, etcd: Etcd, show_logs_of: Callable[[Cluster], None]) -> L
     return lent
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep cells of one stage together, and play a quarter of them with each version of etcd.
+    """Play a quarter of the faults at steps with each version of etcd, in a short run.
 
     Each version still plays every step of the matrix, and every fault. COLLECTIVE_FULL, as
     "make faults" sets it, has all played.
     """
-    for item in items:
-        if "arena" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(f"stage-{_etcd_of(item)}"))
     if os.environ.get("COLLECTIVE_FULL"):
         return
     left_out = {item for item in items if _is_for_the_full_run(item)}
@@ -66,18 +62,8 @@ def _versions() -> list[str]:
     return [found.version_text for found in find_etcds()]
 
 
-def _values(item: pytest.Item) -> dict[str, Any]:
-    values: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    return values
-
-
-def _etcd_of(item: pytest.Item) -> str:
-    etcd = _values(item).get("etcd")
-    return etcd.version_text if isinstance(etcd, Etcd) else ""
-
-
 def _is_for_the_full_run(item: pytest.Item) -> bool:
-    values = _values(item)
+    values: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
     step, etcd = values.get("step"), values.get("etcd")
     if not isinstance(step, Step) or etcd is None:
         return False
