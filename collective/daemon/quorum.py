@@ -59,7 +59,7 @@ def may_have_begun(doing: str) -> Iterator[None]:
     except EtcdUnavailableError as error:
         raise QuorumError(
             f"it is not known whether this has begun: {doing} ({error.message})",
-            "what has begun goes on by itself; run the same command again, or see 'collective show'",
+            "run the same command again, or see 'collective show': what has begun goes on",
         ) from error
 
 
