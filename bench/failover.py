@@ -23,6 +23,7 @@ from bench.network import network
 from bench.place import Place, say, settle
 from bench.report import Row
 from bench.sample import Sample, differences
+from bench.signals import kill, start_again
 from bench.timing import collective
 from tests.harness import Cluster, HarnessError, Server
 from tests.harness.spread import spread
@@ -74,7 +75,7 @@ class Round:
 
 def killed(place: Place) -> Iterator[Row]:
     """Measure row 4."""
-    fault = Fault("4", "killed with -9", 0.70, _EXCESS_BAR, _kill, _start_again)
+    fault = Fault("4", "killed with -9", 0.70, _EXCESS_BAR, kill, start_again)
     with place.collective() as cluster:
         yield _measure(place, cluster, fault)
 
@@ -197,16 +198,6 @@ class _Election(threading.Thread):
             self.named = time.monotonic()
         self._line.read()
         self.served = time.monotonic()
-
-
-def _kill(server: Server) -> None:
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGKILL)
-
-
-def _start_again(server: Server) -> None:
-    server.end()
-    server.start()
 
 
 def _pause(server: Server) -> None:

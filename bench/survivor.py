@@ -5,15 +5,14 @@ The survivor led in every other round: a leader finds out in another way than a 
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 
 from bench.place import Place, rest, say, settle
 from bench.report import Row
 from bench.sample import Sample
+from bench.signals import kill
 from bench.timing import Timed, collective
-from tests.harness import Cluster, Server
+from tests.harness import Cluster
 
 _ROUNDS = 10
 _BAR_SECONDS = 0.5
@@ -59,7 +58,8 @@ def _round(place: Place, cluster: Cluster, keep_leader: bool) -> tuple[Timed, Ti
     survivor = leader if keep_leader else followers[0]
     others = [server for server in cluster.servers.values() if server is not survivor]
     place.quiet.wait()
-    _kill(others)
+    for server in others:
+        kill(server)
     first = collective(survivor, "show")
     rest(_LATER_SECONDS)
     later = collective(survivor, "show")
@@ -67,9 +67,3 @@ def _round(place: Place, cluster: Cluster, keep_leader: bool) -> tuple[Timed, Ti
         server.end()
     cluster.start_all(others)
     return first, later, survivor is leader
-
-
-def _kill(servers: list[Server]) -> None:
-    for pid in [server.pid for server in servers]:
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)

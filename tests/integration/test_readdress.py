@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.handover import Writer
+from bench.writer import Writer
 from collective.errors import RefusedError
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.trouble import assert_refused, facts, settle
