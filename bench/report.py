@@ -86,7 +86,7 @@ def write(version: str, machine: str, rows: Sequence[Row]) -> None:
     said = [line for line in kept if line.startswith("*")]
     said += [f"* {note}" for note in notes(rows)]
     head = [_line(_HEAD, None), "|" + "---|" * len(_HEAD)]
-    text = [f"# etcd {version}", "", machine, "", *head, *sorted(lines), "", *sorted(said)]
+    text = [f"# etcd {version}", "", machine, "", *head, *_ordered(lines), "", *_ordered(said)]
     _RESULTS.mkdir(exist_ok=True)
     path.write_text("\n".join(text).rstrip() + "\n")
 
@@ -95,6 +95,11 @@ def _others(old: Iterable[str], rows: Sequence[Row]) -> list[str]:
     """Return the lines of rows, and of notes, whose numbers are not those of these rows."""
     numbers = {row.key.rstrip("abc") for row in rows}
     return [line for line in old if (m := _KEY.match(line)) and m[1] not in numbers]
+
+
+def _ordered(lines: Iterable[str]) -> list[str]:
+    """Return lines of rows, or of notes, in the order of their numbers: 10 is after 9."""
+    return sorted(lines, key=lambda line: (int(m[1]) if (m := _KEY.match(line)) else 0, line))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int] | None) -> str:

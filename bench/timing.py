@@ -22,7 +22,7 @@ from tests.harness import HarnessError, Server
 from tools.etcd_versions import Etcd
 
 _SCRIPT = Path(sys.executable).with_name("collective")
-_SECONDS = 60.0
+_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,18 @@ def _run(
 ) -> Timed:
     kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
     begun = time.monotonic()
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**kept, **more},
-        input=input,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**kept, **more},
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        typed = " ".join([Path(command[0]).name, *command[1:]])
+        raise HarnessError(f"{typed} did not end in {_SECONDS:.0f} s") from None
     return Timed(time.monotonic() - begun, done.returncode, done.stdout, done.stderr)
