@@ -10,7 +10,21 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench import commands, failover, handover, join, machine, memory, report, survivor
+from bench import (
+    commands,
+    failover,
+    handover,
+    join,
+    machine,
+    memory,
+    nonvoting,
+    offline,
+    readdress,
+    rejoin,
+    rekey,
+    report,
+    survivor,
+)
 from bench.place import Place, SkippedError, say
 from bench.report import Row
 from sandbox.interrupts import INTERRUPTED, interruptible
@@ -44,6 +58,11 @@ MEASUREMENTS = (
     Measurement("7", "leader stopped cleanly", handover.measure),
     Measurement("8", "show with all others dead", survivor.measure),
     Measurement("9", "memory", memory.measure),
+    Measurement("10", "CA replaced", rekey.measure),
+    Measurement("11", "voter lost to one that does not vote", nonvoting.measure),
+    Measurement("12", "member moved", readdress.measure),
+    Measurement("13", "join run again", rejoin.measure),
+    Measurement("14", "dead member shown as offline", offline.measure),
 )
 
 
