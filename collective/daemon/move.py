@@ -122,12 +122,13 @@ class Move:
         reached(Step.READDRESS_JOURNAL)
         emit("begin", f"from {before.address} to {address}")
         try:
-            with _held_open(address, before.peer_port, restart):
-                leaf_file, by = self._obtain(node, address)
+            with node.renewing:
+                with _held_open(address, before.peer_port, restart):
+                    leaf_file, by = self._obtain(node, address)
+                node.use_leaf(leaf_file)
         except CollectiveError as error:
             self._take_back(node, error)
             raise
-        node.use_leaf(leaf_file)
         reached(Step.READDRESS_LEAF)
         emit("certificate", f"{by} has seen this server there and told the others")
         self._restart(node, address, restart, emit)

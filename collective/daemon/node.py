@@ -97,6 +97,8 @@ class Node:
         #: The certificate that our door was last seen to show, None while that is not known.
         self.served: LeafInfo | None = None
         self._served_wrongly: tuple[str, ...] = ()
+        #: Held by whoever changes the certificate in use, see ``renewal``.
+        self.renewing = threading.RLock()
         self._stopping = threading.Event()
         self._revoked: frozenset[str] | None = None
         self._revoking = threading.Lock()

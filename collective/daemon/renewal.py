@@ -3,6 +3,8 @@
 Invariants:
   * A certificate is written down before it is used, so no member refuses it. The exception is a
     server whose own one is not valid any more: nobody would let it in to write.
+  * One thread at a time changes which certificate is in use or written down: another one would
+    revoke what was just written down for use.
 """
 
 from __future__ import annotations
@@ -41,6 +43,11 @@ def have_certified(node: Node, issuer: str = "") -> None:
         QuorumError: no voter answers.
         RefusedError: none of them issues with that CA yet.
     """
+    with node.renewing:
+        _have_certified(node, issuer)
+
+
+def _have_certified(node: Node, issuer: str) -> None:
     key = new_key()
     csr = make_request(key, node.name).decode()
     body = {"format": messages.FORMAT, "csr": csr, "issuer": issuer}
@@ -77,10 +84,15 @@ def gencert(node: Node, now: datetime | None = None, keep: bool = True) -> None:
         with needs_quorum(node, "make a certificate"):
             have_certified(node)
         return
+    with node.renewing:
+        _gencert(node, now or utc_now(), keep)
+
+
+def _gencert(node: Node, now: datetime, keep: bool) -> None:
     addresses = certified_here(node.plan.address)
     former = [a for a in node.credentials.leaf.addresses if a not in addresses]
     wanted = [*addresses, *(former if keep else ())][:MOST_ADDRESSES]
-    leaf_file, info = node.credentials.new_leaf(wanted, now or utc_now())
+    leaf_file, info = node.credentials.new_leaf(wanted, now)
 
     def attempt() -> int | None:
         view = node.store.read()
@@ -145,21 +157,20 @@ def write_down(node: Node) -> None:
         QuorumError: there is no quorum to write it down.
         RefusedError: this server is not a member.
     """
-    leaf = node.credentials.leaf
 
     def attempt() -> bool | None:
-        view = node.store.read()
+        view, leaf = node.store.read(), node.credentials.leaf
         record = view.members.get(node.name)
         if record is None:
             raise RefusedError(f"cannot write a certificate down: {node.name} is not a member")
         if leaf.fingerprint in record.fingerprints or leaf.serial in view.revoked:
-            return True
+            return False
         ours = replace(record, serials=(leaf.serial,), fingerprints=(leaf.fingerprint,))
         return node.store.put_member(view, ours, epoch(), record.serials) or None
 
-    with needs_quorum(node, "write a certificate down"):
-        until_written("write a certificate down", attempt)
-    log.info("the certificate in use is written down serial=%s", leaf.serial)
+    with node.renewing, needs_quorum(node, "write a certificate down"):
+        if until_written("write a certificate down", attempt):
+            log.info("the certificate in use is written down")
 
 
 def retire_others(node: Node) -> None:
@@ -180,5 +191,6 @@ def retire_others(node: Node) -> None:
         only = replace(record, serials=(leaf.serial,), fingerprints=(leaf.fingerprint,))
         return node.store.put_member(view, only, epoch(), others) or None
 
-    if until_written("revoke old certificates", attempt):
-        log.info("all certificates but one were revoked kept=%s", node.credentials.leaf.serial)
+    with node.renewing:
+        if until_written("revoke old certificates", attempt):
+            log.info("all certificates but one were revoked kept=%s", node.credentials.leaf.serial)

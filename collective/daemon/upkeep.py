@@ -32,8 +32,9 @@ class Upkeep:
         """Do what is due; what fails is logged, and tried again later."""
         leaf = node.credentials.leaf
         try:
-            if reissue_invalid(node.credentials, node.plan.address, utc_now()):
-                node.prober.use(node.credentials.client_context)
+            with node.renewing:
+                if reissue_invalid(node.credentials, node.plan.address, utc_now()):
+                    node.prober.use(node.credentials.client_context)
             if renewal_due(leaf, utc_now()) and elapsed() > self._renew:
                 self._renew = elapsed() + _RENEW_SECONDS
                 gencert(node)

@@ -12,9 +12,12 @@ import pytest
 
 from collective.daemon.credentials import Credentials
 from collective.errors import AccessError
+from collective.failpoints import Step
 from collective.pki import Authority, LeafInfo, make_request, new_key, read_leaf
 from collective.protocol.peer import Peer, served_chain
-from tests.harness import Cluster, Server, wait_until
+from tests.faults.running import Running
+from tests.harness import Cluster, HarnessError, Server, wait_until
+from tests.harness.failpoints import FailPoints
 from tests.harness.trouble import settle
 
 pytestmark = pytest.mark.integration
@@ -67,6 +70,34 @@ def test_peers_17_server_whose_certificate_is_not_valid_any_more_finds_its_way_b
     mgt3.restart()
     cluster.wait_until_all_active(mgt2, servers)
     assert served_by(mgt3) == good
+
+
+def test_certificate_that_is_being_made_is_not_revoked_by_another_thread(
+    cluster: Cluster,
+) -> None:
+    """It is written down and not in use yet, when all that are not in use are to be revoked.
+
+    A live member once took itself for deleted, since it then used one that was revoked.
+    """
+    with FailPoints(cluster) as points:
+        mgt1, mgt2 = servers = cluster.grow(2)
+        settle(mgt2)
+        with points.at(Step.RENEW_RECORD, mgt2) as held, Running(mgt2, ("gencert",)) as made:
+            held.wait(SECONDS)
+            mgt2.configure(address=f"{mgt2.address}9")
+            with Running(mgt2, ("readdress",)) as moved:
+                with pytest.raises(HarnessError):
+                    wait_until(lambda: False, 4.0, "time for the other thread")
+                held.go()
+                assert "ended with 0" in made.end()
+                assert "ended with 0" in moved.end()
+            with pytest.raises(HarnessError):
+                wait_until(lambda: mgt2.is_removed, 3.0, "mgt2 takes itself for deleted")
+        for server in servers:
+            cluster.wait_until_all_active(server, servers)
+        assert "the certificate in use is written down" not in mgt2.log_text, "one was used unseen"
+        shown = read_leaf(served_chain(f"{mgt2.address}9", mgt2.port, 5.0)[0])
+        assert shown.fingerprint in records_of(mgt1)
 
 
 def test_peers_17_collective_that_was_off_for_a_year_comes_back(cluster: Cluster) -> None:
