@@ -26,7 +26,7 @@ test: $(READY) ## run every check and test
 	@$(BIN)/python -m tools.check
 
 faults: $(READY) ## play every fault at every step, with each etcd: takes the better part of an hour
-	@COLLECTIVE_FULL=1 $(BIN)/python -m pytest -n 3 --dist loadscope tests/faults
+	@COLLECTIVE_FULL=1 $(BIN)/python -m pytest -n 2 --dist loadscope tests/faults
 
 bench: $(READY) ## measure, and print a table
 	@$(BIN)/python -m bench

@@ -3,7 +3,8 @@
     def test_x(cluster):            # a Cluster without servers, once for each version of etcd
     def test_y(make_cluster):       # make_cluster(3): a Cluster of three joined servers
 
-A test that uses ``etcd``, ``cluster`` or ``make_cluster`` runs once for each version.
+A test that uses ``etcd``, ``cluster`` or ``make_cluster`` runs once for each version; a slow one,
+unless COLLECTIVE_FULL is set, with one of them (``harness/short_run.py``).
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from collective.failpoints import Step
 from tests.harness import Cluster, matrix, temporary_folder
 from tests.harness.network import Network, NoNetworkError
 from tests.harness.shares import make_scheduler
+from tests.harness.short_run import is_full, is_left_out
 from tools.etcd_versions import Etcd, find_etcds
 
 # How long an example takes says how busy the machine is, and nothing of the code.
@@ -104,6 +107,21 @@ def pytest_runtest_makereport(
                 if log:
                     report.sections.append((f"log of {name}", log[-_LONGEST_LOG:]))
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what a short run leaves out; cells at steps have a rule of their own."""
+    if is_full():
+        return
+    versions = [etcd.version_text for etcd in find_etcds()]
+    left_out = {i for i in items if not _is_at_step(i) and is_left_out(i.nodeid, versions)}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _is_at_step(item: pytest.Item) -> bool:
+    values: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return isinstance(values.get("step"), Step)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -176,8 +176,8 @@ def pytest_command(arguments: Sequence[str]) -> list[str]:
     command = [sys.executable, "-m", "pytest", f"--junitxml={REPORT.relative_to(ROOT)}"]
     cores = len(os.sched_getaffinity(0))
     if cores > 1:
-        # Tests wait more than they work, and too many at once make each other slow.
-        command += ["-n", "3", "--dist", "loadscope"]
+        # More at once make each other slow, and what has a deadline then misses it.
+        command += ["-n", "2", "--dist", "loadscope"]
     return [*command, *arguments]
 
 

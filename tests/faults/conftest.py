@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +14,7 @@ from collective.failpoints import Step
 from tests.faults.cut import Fault
 from tests.faults.stage import Arena, Stage
 from tests.harness import Cluster
+from tests.harness.short_run import is_full
 from tools.etcd_versions import Etcd, find_etcds
 
 _QUARTERS = 4
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Each version still plays every step of the matrix, and every fault. COLLECTIVE_FULL, as
     "make faults" sets it, has all played.
     """
-    if os.environ.get("COLLECTIVE_FULL"):
+    if is_full():
         return
     left_out = {item for item in items if _is_for_the_full_run(item)}
     config.hook.pytest_deselected(items=list(left_out))

@@ -28,6 +28,7 @@ class Cluster:
 
     Attributes:
         root: the folder of all of them.
+        etcd: the program that they run.
         servers: by name, in the order in which they were added.
         environment: variables for all servers that are added from now on.
         ports: what they listen on.
@@ -54,7 +55,7 @@ class Cluster:
         self.root = root
         self.servers: dict[str, Server] = {}
         self.environment: dict[str, str] = {}
-        self._etcd = etcd
+        self.etcd = etcd
         self._settings = dict(settings or {})
         self._outlive = outlive
         self._hosts = root / "hosts"
@@ -94,7 +95,7 @@ class Cluster:
         with self._hosts.open("a") as hosts:
             hosts.write(f"{address} {name}\n")
         values = {**own, **self._settings, **settings}
-        server = Server(self.root / name, self._etcd, values, outlive=self._outlive)
+        server = Server(self.root / name, self.etcd, values, outlive=self._outlive)
         server.environment.update(self.environment)
         self.servers[name] = server
         return server
