@@ -55,6 +55,8 @@ __all__ = [
 ]
 
 
+# What is under way takes milliseconds; without a quorum it would not end.
+_END_SECONDS = 0.3
 _STATUS, _RANGE = "/maintenance/status", "/kv/range"
 
 
@@ -271,8 +273,9 @@ class Gateway(EtcdCalls):
     def __init__(self, socket_path: Path) -> None:
         self._session = UnixSession(str(socket_path))
         self._client = Etcd3Client("etcd", 1, session=self._session, api_path="/v3/")
-        self._free = threading.Event()
-        self._free.set()
+        self._passage = threading.Condition()
+        self._held = False
+        self._under_way = 0
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -282,26 +285,44 @@ class Gateway(EtcdCalls):
     def held(self) -> Iterator[None]:
         """Have calls wait, for their time at most, while etcd is restarted on purpose.
 
-        Whoever restarts it may ask for its status meanwhile.
+        Those that are under way get a moment to end first. Whoever restarts it may ask for its
+        status meanwhile.
         """
-        self._free.clear()
+        with self._passage:
+            self._held = True
+            self._passage.wait_for(lambda: self._under_way == 0, _END_SECONDS)
         try:
             yield
         finally:
-            self._free.set()
+            with self._passage:
+                self._held = False
+                self._passage.notify_all()
+
+    @contextmanager
+    def _passing(self) -> Iterator[None]:
+        with self._passage:
+            self._passage.wait_for(lambda: not self._held, seconds_allowed())
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._passage:
+                self._under_way -= 1
+                self._passage.notify_all()
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make one call, see ``EtcdCalls``."""
-        if path != _STATUS:
-            self._free.wait(seconds_allowed())
-        try:
+        if path == _STATUS:
             return self._call(path, body)
+        try:
+            with self._passing():
+                return self._call(path, body)
         except EtcdUnavailableError:
-            if path != _RANGE or self._free.is_set():
+            if path != _RANGE or not self._held:
                 raise
         # A read that the restart broke off can be made again; a write may have happened.
-        self._free.wait(seconds_allowed())
-        return self._call(path, body)
+        with self._passing():
+            return self._call(path, body)
 
     def _call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
