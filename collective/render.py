@@ -194,7 +194,7 @@ def readdress(result: Document) -> Rendered:
         notes.append("collectived goes on by itself; see 'collective show'")
         return Rendered((), tuple(notes))
     if result["former"] == result["address"]:
-        said = f"{result['name']} is reached at {result['address']} already"
+        said = f"{result['name']} has the address {result['address']} already"
         hint = "for another address give --address, or set 'address' in the settings file"
         return Rendered((said,), (hint,))
     said = f"{result['name']} is reached at {result['address']} now"

@@ -191,6 +191,11 @@ class Credentials:
         return frozenset(authority.pin.hex() for authority in self._trusted)
 
     @property
+    def newest(self) -> str:
+        """Pin (hex) of the CA that was taken into trust last."""
+        return self._trusted[-1].pin.hex()
+
+    @property
     def issuer(self) -> str:
         """Pin (hex) of the CA that the leaf is from, "" for one that is not trusted."""
         return "" if self._issuer is None else self._issuer.pin.hex()

@@ -90,7 +90,10 @@ class Node:
         self.store = Store(self.gateway)
         listeners = [self._revoke, lambda view: on_view(self, view)]
         self.replica = Replica(self.store, listeners, remembered)
-        context, disowned = credentials.client_context, partial(is_revoked, credentials)
+        context, disowned = (
+            credentials.client_context,
+            partial(is_revoked, credentials, self._serials),
+        )
         self.prober = Prober(plan.name, context, self._check, disowned)
         #: What our etcd has on its disk for sure; ``recollection`` finds it out.
         self.durable: Promise | None = None
@@ -296,6 +299,11 @@ class Node:
         """Return a new connection to a member's door."""
         context = self.credentials.client_context
         return Peer(member.address, member.door_port, context, self._check(member.name))
+
+    def _serials(self) -> Sequence[str]:
+        """Return the certificates in our own record, as far as it is known here."""
+        own = self.replica.view.members.get(self.name)
+        return own.serials if own is not None else ()
 
     def _voters(self) -> list[MemberRecord]:
         return [m for n, m in self.replica.view.voters.items() if n != self.name]

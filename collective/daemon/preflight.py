@@ -225,13 +225,14 @@ def _authority(chain: Sequence[bytes], token: Token, place: str, address: str, p
     """
     try:
         return authority_in_chain(chain, token.pin, place)
-    except InvitationError:
+    except InvitationError as error:
         if not ask_lists(address, port, [token.pin.hex()]):
             raise
-    raise InvitationError(
-        f"there is no invitation for {token.name} any more: {place} has replaced its CA since",
-        f"make another one: 'collective invite {token.name}' on a member",
-    )
+        # Anybody can have the list, so this is no proof that it is the same collective.
+        raise InvitationError(
+            f"{error.message}; it may have replaced its CA since",
+            f"then it wants another token: 'collective invite {token.name}' on a member",
+        ) from None
 
 
 def _serving(

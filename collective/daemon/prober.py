@@ -154,8 +154,11 @@ class _Line(threading.Thread):
     def _is_disowned(self) -> bool:
         """Ask now and then only: as strangers we are let in so many times a second."""
         if elapsed() - self._last_asked >= INTERVAL_SECONDS:
-            self._last_asked = elapsed()
-            self._last_told = self._disowned(self._peer.host, self._peer.port)
+            self._last_asked, self._last_told = elapsed(), False
+            try:
+                self._last_told = self._disowned(self._peer.host, self._peer.port)
+            except Exception:  # a stranger answers: this thread must go on whatever he says
+                log.exception("a stranger could not be asked name=%s", self.member.name)
         return self._last_told
 
 

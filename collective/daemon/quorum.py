@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from collective.daemon.node import Node
-from collective.errors import EtcdError, EtcdUnavailableError, QuorumError
+from collective.errors import EtcdError, EtcdUnavailableError, QuorumError, RefusedError
 from collective.policy.membership import Strength
 
 _LOG_HINT = "see the log of collectived on this server"
@@ -75,7 +75,7 @@ def has_begun(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except EtcdError as error:
+    except (EtcdError, RefusedError) as error:
         raise QuorumError(
             f"this has begun and is not finished: {doing} ({error.message})",
             "whoever leads finishes it: see 'collective show', or run the same command again",

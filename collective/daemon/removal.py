@@ -119,7 +119,7 @@ def is_out(node: Node, name: str) -> bool:
     if name in node.replica.view.members:
         return False
     view = node.store.read()
-    if name in view.members or removal_of(view, name) is not None:
+    if name in view.members or name in view.invitations or removal_of(view, name) is not None:
         return False
     return any(revocation.name == name for revocation in view.revoked.values())
 
@@ -147,7 +147,8 @@ def put_out(node: Node, name: str, force: bool, by: str, rekey: bool = False) ->
         if rekey and member.held_key:
             check_no_change_under_way(observed.view)
             change = Change(ChangeKind.REMOVE, name, "", by, done=True, rekey=True)
-        return node.store.put_out(observed.view, member, epoch(), change) or None
+        with may_have_begun(f"delete {name}"):
+            return node.store.put_out(observed.view, member, epoch(), change) or None
 
     known = node.replica.view.members.get(name)
     if known is None or _may_be_in_etcd(known):

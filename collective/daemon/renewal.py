@@ -99,7 +99,8 @@ def _gencert(node: Node, now: datetime, keep: bool) -> None:
         record = view.members.get(node.name)
         if record is None:
             raise RefusedError(f"cannot make a certificate: {node.name} is not a member")
-        certified, too_many = record.certified(info.serial, info.fingerprint)
+        in_use = node.credentials.leaf.serial
+        certified, too_many = record.certified(info.serial, info.fingerprint, in_use)
         written = node.store.put_member(view, certified, epoch(), too_many)
         return view.revision + 1 if written else None
 

@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from collective.daemon.credentials import Credentials
@@ -37,15 +37,31 @@ def tell_lists(credentials: Credentials, raw: Mapping[str, Any]) -> dict[str, An
         ProtocolError: the message is broken.
     """
     messages.check_format(raw)
-    found = map(credentials.revocation_list, messages.texts(raw, "pins", _MOST_PINS))
+    pins = dict.fromkeys(messages.texts(raw, "pins", _MOST_PINS))
+    found = map(credentials.revocation_list, pins)
     lists = [{"ca": kept[0].decode(), "crl": kept[1].hex()} for kept in found if kept is not None]
     return {"format": messages.FORMAT, "lists": lists}
 
 
-def is_revoked(credentials: Credentials, host: str, port: int) -> bool:
-    """Ask a server that we cannot trust whether a CA that we do has revoked our certificate."""
-    lists = ask_lists(host, port, credentials.trusts)
-    return any(credentials.leaf.serial in serials for serials in lists)
+def is_revoked(
+    credentials: Credentials, recorded: Callable[[], Iterable[str]], host: str, port: int
+) -> bool:
+    """Ask a server that we cannot trust whether the CA that we do has revoked our certificates.
+
+    Only the newest CA that is trusted here counts: while a re-keying waits for somebody, a deleted
+    server still has the key of the one before.
+
+    Args:
+        credentials: ours.
+        recorded: returns the serial numbers that our record had, as far as is remembered. One that
+            this server has made itself since, with a clock that was wrong, is in no list.
+        host, port: whom to ask.
+    """
+    ours = frozenset(recorded())
+    for serials in ask_lists(host, port, [credentials.newest]):
+        if credentials.leaf.serial in serials or (ours and ours <= serials):
+            return True
+    return False
 
 
 def ask_lists(host: str, port: int, pins: Iterable[str]) -> list[frozenset[str]]:
@@ -71,10 +87,10 @@ def ask_lists(host: str, port: int, pins: Iterable[str]) -> list[frozenset[str]]
         peer.close()
 
 
-def _genuine(raw: Mapping[str, Any], wanted: Iterable[str]) -> Iterable[frozenset[str]]:
+def _genuine(raw: Mapping[str, Any], wanted: Sequence[str]) -> Iterator[frozenset[str]]:
     messages.check_format(raw)
     lists = raw.get("lists")
-    for each in lists if isinstance(lists, list) else ():
+    for each in lists[: len(wanted)] if isinstance(lists, list) else ():
         if not isinstance(each, dict):
             continue
         ca, crl = messages.text(each, "ca").encode(), messages.octets(each, "crl", _CRL_DIGITS)

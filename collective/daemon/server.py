@@ -115,7 +115,7 @@ class CollectiveServer:
         """
         pki = Path(self.layout.pki)
         credentials.repair(pki)
-        for folder in (pki, Path(self.layout.state)):
+        for folder in (pki, pki / "former", Path(self.layout.state)):
             sweep_temporary(folder)
         plan = self.state.load()
         if plan is None:

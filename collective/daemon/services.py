@@ -76,7 +76,8 @@ def certify(node: Node, request: Request) -> Response:
     def attempt() -> int | None:
         view = node.store.read()
         record = member_of(view, request.peer)
-        certified, too_many = record.certified(info.serial, info.fingerprint)
+        in_use = request.peer.certificate.serial if request.peer.certificate else ""
+        certified, too_many = record.certified(info.serial, info.fingerprint, in_use)
         written = node.store.put_member(view, certified, epoch(), too_many)
         return view.revision + 1 if written else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from collective.daemon.clock import elapsed, utc_now
-from collective.daemon.credentials import renewal_due
+from collective.daemon.credentials import is_valid, renewal_due
 from collective.daemon.node import Node
 from collective.daemon.renewal import gencert, is_unrecorded, reissue_invalid, write_down
 from collective.errors import CollectiveError
@@ -32,9 +32,10 @@ class Upkeep:
         """Do what is due; what fails is logged, and tried again later."""
         leaf = node.credentials.leaf
         try:
-            with node.renewing:
-                if reissue_invalid(node.credentials, node.plan.address, utc_now()):
-                    node.prober.use(node.credentials.client_context)
+            if not is_valid(leaf, utc_now()):
+                with node.renewing:
+                    if reissue_invalid(node.credentials, node.plan.address, utc_now()):
+                        node.prober.use(node.credentials.client_context)
             if renewal_due(leaf, utc_now()) and elapsed() > self._renew:
                 self._renew = elapsed() + _RENEW_SECONDS
                 gencert(node)

@@ -98,18 +98,29 @@ class MemberRecord:
             self, role=Role.NONVOTING, target=Role.NONVOTING, fallback=None, member_id=""
         )
 
-    def certified(self, serial: str, fingerprint: str) -> tuple[MemberRecord, tuple[str, ...]]:
+    def certified(
+        self, serial: str, fingerprint: str, in_use: str = ""
+    ) -> tuple[MemberRecord, tuple[str, ...]]:
         """Add a certificate.
+
+        Args:
+            serial, fingerprint: of the new one.
+            in_use: serial number of the one that the server shows now: it stays, whatever number
+                of others was written down and never heard of.
 
         Returns:
             The record with it, and the serial numbers of those that are too many now and are to
             be revoked: a transaction of etcd has 128 operations at most, and a deletion must
             revoke all in one.
         """
-        serials, fingerprints = (*self.serials, serial), (*self.fingerprints, fingerprint)
-        extra = max(0, len(serials) - MOST_CERTIFICATES)
-        record = replace(self, serials=serials[extra:], fingerprints=fingerprints[extra:])
-        return record, serials[:extra]
+        known = list(zip(self.serials, self.fingerprints, strict=False))
+        extra = max(0, len(known) + 1 - MOST_CERTIFICATES)
+        out = tuple([s for s, _ in known if s != in_use][:extra])
+        kept = [*(pair for pair in known if pair[0] not in out), (serial, fingerprint)]
+        record = replace(
+            self, serials=tuple(s for s, _ in kept), fingerprints=tuple(f for _, f in kept)
+        )
+        return record, out
 
 
 @dataclass(frozen=True)

@@ -386,7 +386,7 @@ class Peer:
     def _decode(self, raw: bytes, status: int) -> dict[str, Any]:
         try:
             value = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             raise ProtocolError(

@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
@@ -180,6 +181,31 @@ def records_tls(context: ssl.SSLContext) -> Callable[[FalseServer, socket.socket
             false.received.append(read_to_end(tls))
 
     return behave
+
+
+def answers_tls(
+    context: ssl.SSLContext, body: bytes
+) -> Callable[[FalseServer, socket.socket, int], None]:
+    """Return the behaviour of a TLS server that answers whatever it is asked with a body."""
+
+    def behave(false: FalseServer, connection: socket.socket, _number: int) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            false.handshakes += 1
+            false.received.append(_read_request(tls))
+            length = f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            tls.sendall(b"HTTP/1.1 200 OK\r\n" + length.encode() + body)
+
+    return behave
+
+
+def _read_request(tls: ssl.SSLSocket) -> bytes:
+    """Read a request with its body: to close before it is read resets the connection."""
+    with tls.makefile("rb") as stream:
+        head = b""
+        while not head.endswith(b"\r\n\r\n") and (line := stream.readline()):
+            head += line
+        found = re.search(rb"(?i)content-length: *(\d+)", head)
+        return head + (stream.read(int(found.group(1))) if found is not None else b"")
 
 
 def relays_first(

@@ -127,7 +127,7 @@ def test_move_to_where_it_is_changes_nothing(make_cluster: MakeCluster) -> None:
     before = facts(mgt2)
     for arguments in ((), ("--address", mgt2.address)):
         result = mgt2.run("readdress", *arguments, check=True)
-        assert result.out == f"mgt2 is reached at {mgt2.address} already\n"
+        assert result.out == f"mgt2 has the address {mgt2.address} already\n"
         assert "--address" in result.err
     assert facts(mgt2) == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from datetime import datetime, timezone
 from pathlib import Path
@@ -9,12 +10,20 @@ from pathlib import Path
 import pytest
 
 from collective import pki
-from collective.daemon import credentials
+from collective.daemon import credentials, revocation
 from collective.daemon.credentials import Credentials
-from collective.daemon.revocation import ask_lists, tell_lists
+from collective.daemon.revocation import ask_lists, is_revoked, tell_lists
 from collective.errors import ProtocolError
+from tests.harness.impostor import server_context
+from tests.harness.trouble import answers_tls, serving
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How soon a stranger must answer is not what is tried here."""
+    monkeypatch.setattr(revocation, "_ASK_SECONDS", 30.0)
 
 
 @pytest.fixture
@@ -50,3 +59,65 @@ def test_server_that_does_not_answer_tells_nothing() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         assert ask_lists("127.0.0.1", nobody.getsockname()[1], ["0" * 64]) == []
+
+
+def told_by(authority: pki.Authority, serials: set[str], count: int = 1) -> bytes:
+    """Return the answer of a server that holds an authority's key."""
+    crl = authority.crl(serials, NOW).hex()
+    each = {"ca": authority.certificate_pem.decode(), "crl": crl}
+    return json.dumps({"format": 1, "lists": [each] * count}).encode()
+
+
+def ask(here: Credentials, body: bytes, recorded: tuple[str, ...] = ()) -> bool:
+    """Ask a server that answers so."""
+    with serving(answers_tls(server_context(here.leaf_file), body)) as false:
+        return is_revoked(here, lambda: recorded, "127.0.0.1", false.port)
+
+
+def test_list_of_the_trusted_authority_is_believed(here: Credentials) -> None:
+    """If it names the certificate in use, or all that our record had."""
+    ours, authority = here.leaf.serial, here.authority()
+    assert ask(here, told_by(authority, {ours, "1"}))
+    assert not ask(here, told_by(authority, {"1"}))
+    assert ask(here, told_by(authority, {"1", "2"}), ("1", "2"))
+    assert not ask(here, told_by(authority, {"1"}), ("1", "2"))
+
+
+def test_list_of_any_other_authority_is_not(here: Credentials) -> None:
+    """Nor, in a re-keying, of the one before: a server that was deleted may have kept its key."""
+    ours, former = here.leaf.serial, here.authority()
+    other = pki.Authority.create("another", NOW)
+    assert not ask(here, told_by(other, {ours}))
+    here.trust((former, other))
+    assert not ask(here, told_by(former, {ours}))
+    assert ask(here, told_by(other, {ours}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b"null",
+        b'{"format": 1, "lists": 7}',
+        b'{"format": 1, "lists": [7, {"ca": "x"}]}',
+        b'{"format": 1, "lists": [{"ca": "\\ud800", "crl": "00"}]}',
+        b'{"format": 1, "lists": [{"ca": "x", "crl": "zz"}]}',
+    ],
+)
+def test_nonsense_is_no_answer(here: Credentials, body: bytes) -> None:
+    """A stranger says it: whoever asked goes on."""
+    assert not ask(here, body)
+
+
+def test_flood_of_lists_costs_little(here: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more are looked at than were asked for."""
+    other = pki.Authority.create("another", NOW)
+    looked_at: list[bytes] = []
+
+    def look(crl: bytes, ca_pem: bytes, pin: bytes) -> frozenset[str]:
+        looked_at.append(crl)
+        return pki.revoked_by(crl, ca_pem, pin)
+
+    monkeypatch.setattr(revocation, "revoked_by", look)
+    assert not ask(here, told_by(other, {"1"}, count=300))
+    assert len(looked_at) == 1

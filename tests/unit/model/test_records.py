@@ -224,6 +224,19 @@ def test_certificates_that_are_too_many_are_to_be_revoked(before: int) -> None:
     assert replace(record, serials=("a1",), fingerprints=("f1",)) == MEMBER
 
 
+def test_certificate_in_use_is_not_among_those_that_go() -> None:
+    """Renewals that were written down and never heard of would revoke it in the end."""
+    record, in_use = with_certificates(16), "a0"
+    for n in range(30):
+        record, revoked = record.certified(f"new{n}", f"print{n}", in_use)
+        assert in_use not in revoked
+        assert len(revoked) == 1
+    assert record.serials[0] == in_use
+    assert record.fingerprints[0] == "f0"
+    assert record.serials[-1] == "new29"
+    assert len(record.serials) == len(record.fingerprints) == MOST_CERTIFICATES
+
+
 @pytest.mark.parametrize(
     ("address", "url"),
     [("10.0.0.1", "https://10.0.0.1:13003"), ("fd00::1", "https://[fd00::1]:13003")],
