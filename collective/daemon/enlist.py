@@ -290,6 +290,7 @@ class Enlister:
             return
         limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
         if not self._answers(node, patience):
+            self._server.settle()
             self._raise_if_idle()
             raise EtcdError(
                 node.failure or f"etcd did not answer within {patience:.0f} s",
@@ -298,6 +299,7 @@ class Enlister:
         emit("start", "etcd runs and catches up")
         reached(Step.JOIN_START)
         if not self._wait_until(node, lambda s: bool(s.leader) and not s.learner, limit):
+            self._server.settle()
             self._raise_if_idle()
             raise UnreachableError(
                 f"this server was not made a voter within {limit:.0f} s",

@@ -21,7 +21,6 @@ from collective import __version__
 from collective.daemon.clock import epoch
 from collective.daemon.company import why_not_free
 from collective.daemon.lives import own_address
-from collective.daemon.revocation import ask_lists
 from collective.daemon.server import CollectiveServer
 from collective.errors import CollectiveError, InvitationError, ProtocolError, UnreachableError
 from collective.model.names import is_ip_address, parse_host_port
@@ -211,27 +210,26 @@ def reach(
         return Peer(address, port, stranger_context())
     ca_pem = checks.attempt(
         "ca",
-        lambda: _authority(chain, token, f"{named} ({where(address, port)})", address, port),
+        lambda: _authority(chain, token, f"{named} ({where(address, port)})"),
         lambda _: f"{named} is of the collective that the token is for",
     )
     return None if ca_pem is None else Peer(address, port, authority_context(ca_pem))
 
 
-def _authority(chain: Sequence[bytes], token: Token, place: str, address: str, port: int) -> bytes:
+def _authority(chain: Sequence[bytes], token: Token, place: str) -> bytes:
     """Return the CA that a token pins, from the chain that a server showed.
 
     Raises:
-        InvitationError: it is another one, maybe since there was a re-keying.
+        InvitationError: it is another one. Whether that replaced the one of the token is not
+            asked: nothing is sent to a server that is not verified.
     """
     try:
         return authority_in_chain(chain, token.pin, place)
     except InvitationError as error:
-        if not ask_lists(address, port, [token.pin.hex()]):
-            raise
-        # Anybody can have the list, so this is no proof that it is the same collective.
         raise InvitationError(
-            f"{error.message}; it may have replaced its CA since",
-            f"then it wants another token: 'collective invite {token.name}' on a member",
+            error.message,
+            "where its CA was replaced since the token was made, the token ended with it: "
+            f"'collective invite {token.name}' on a member makes another one",
         ) from None
 
 

@@ -5,7 +5,7 @@ linearizable read does).
 
 Invariants:
   * An answer is never older than it says; a member that stopped answering is known to be silent
-    within ``INTERVAL_SECONDS + ANSWER_SECONDS``.
+    within ``INTERVAL_SECONDS + ANSWER_SECONDS``; where both do not vote, when it is looked for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from collective.daemon.clock import elapsed
 from collective.errors import CollectiveError, RemovedError
-from collective.model.records import MemberRecord
+from collective.model.records import MemberRecord, Role
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
 from collective.protocol.peer import Check, Peer, is_of_another_authority, is_refusal, where
@@ -26,6 +26,8 @@ from collective.protocol.peer import Check, Peer, is_of_another_authority, is_re
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 0.5
+# Between two servers that do not vote: there may be many, and each would ask each of the others.
+_SELDOM_SECONDS = 5.0
 ANSWER_SECONDS = 1.0
 _FRESH_SECONDS = INTERVAL_SECONDS + ANSWER_SECONDS
 
@@ -61,6 +63,7 @@ class _Line(threading.Thread):
         self.member = member
         self._peer = Peer(member.address, member.door_port, context, check)
         self._disowned = disowned
+        self.interval = INTERVAL_SECONDS
         self._last_asked, self._last_told = -INTERVAL_SECONDS, False
         self._stopped = False
         self._wake = threading.Event()
@@ -98,10 +101,11 @@ class _Line(threading.Thread):
     def asked_since(self, since: float, seconds: float) -> Answer | None:
         """Return an outcome of a question asked at a time or later, waiting at most so long."""
         with self._answered:
-            self._answered.wait_for(lambda: self._is_since(since), seconds)
-            return self._answer if self._is_since(since) else None
+            self._answered.wait_for(lambda: self.is_since(since), seconds)
+            return self._answer if self.is_since(since) else None
 
-    def _is_since(self, since: float) -> bool:
+    def is_since(self, since: float) -> bool:
+        """Tell whether the last outcome is of a question asked at a time or later."""
         return self._answer is not None and self._answer.when >= since
 
     def ask_now(self) -> None:
@@ -118,7 +122,7 @@ class _Line(threading.Thread):
                 if self.member is member:
                     self._answer = answer
                     self._answered.notify_all()
-            self._wake.wait(INTERVAL_SECONDS)
+            self._wake.wait(self.interval)
             self._wake.clear()
         self._peer.close()
 
@@ -190,7 +194,9 @@ class Prober:
 
     def follow(self, members: Iterable[MemberRecord]) -> None:
         """Ask these members from now on, and no others."""
-        wanted = {m.name: m for m in members if m.name != self._here}
+        wanted = {m.name: m for m in members}
+        own = wanted.pop(self._here, None)
+        votes = own is None or own.role is not Role.NONVOTING
         with self._lock:
             for name in [n for n, line in self._lines.items() if _moved(line, wanted.get(n))]:
                 self._lines.pop(name).stop()
@@ -203,6 +209,8 @@ class Prober:
                         member, self._context, self._check(name), self._disowned
                     )
                     self._lines[name].start()
+                seldom = not votes and member.role is Role.NONVOTING
+                self._lines[name].interval = _SELDOM_SECONDS if seldom else INTERVAL_SECONDS
 
     def use(self, context: ssl.SSLContext) -> None:
         """Ask with another certificate from now on, over new connections."""
@@ -227,10 +235,10 @@ class Prober:
         with self._lock:
             lines = dict(self._lines)
         now = elapsed()
-        if since is not None:
-            for line in lines.values():
-                line.ask_now()
         oldest = now - _FRESH_SECONDS if since is None else since
+        for line in lines.values():
+            if since is not None or (line.interval > _FRESH_SECONDS and not line.is_since(oldest)):
+                line.ask_now()
         silent = Answer(None, "no answer yet", now)
         return {
             name: line.asked_since(oldest, max(0.0, now + seconds - elapsed())) or silent

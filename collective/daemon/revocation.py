@@ -2,7 +2,7 @@
 
 A server that was deleted while it was off, and returns when the CA has changed, trusts no
 certificate that it is shown, and none of its own is taken. But the list that the former CA signed
-last names it, and proves itself. The same list tells a joiner that its token is of before.
+last names it, and proves itself.
 
 The lists are public, as those of any CA.
 

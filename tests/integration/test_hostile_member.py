@@ -96,7 +96,7 @@ def test_deleted_server_that_kept_all_it_had_gets_nowhere(
     other = cluster.add()
     other.configure(name="mgt3")
     other.start()
-    settle(other)
+    other.wait_for_quorum()
     again = other.run("join", mgt1.door_name, "-i", "-", input=token)
     assert again.code == InvitationError.exit_code, again.err
     cluster.wait_until_all_active(mgt1, rest)
