@@ -90,11 +90,8 @@ class Node:
         self.store = Store(self.gateway)
         listeners = [self._revoke, lambda view: on_view(self, view)]
         self.replica = Replica(self.store, listeners, remembered)
-        context, disowned = (
-            credentials.client_context,
-            partial(is_revoked, credentials, self._serials),
-        )
-        self.prober = Prober(plan.name, context, self._check, disowned)
+        disowned = partial(is_revoked, credentials, self._serials)
+        self.prober = Prober(plan.name, credentials.client_context, self._check, disowned)
         #: What our etcd has on its disk for sure; ``recollection`` finds it out.
         self.durable: Promise | None = None
         #: The certificate that our door was last seen to show, None while that is not known.

@@ -34,13 +34,14 @@ def revoked_by(crl: bytes, ca_pem: bytes, pin: bytes) -> frozenset[str]:
         ProtocolError: it is no list, or not one of that authority.
     """
     # First what costs least: whoever sent this may send a lot.
-    if not hmac.compare_digest(codec.spki_sha256(codec.load_certificate(ca_pem)), pin):
+    certificate = codec.load_certificate(ca_pem)
+    if not hmac.compare_digest(codec.spki_sha256(certificate), pin):
         raise ProtocolError("a revocation list is from another CA than the one that was asked for")
-    authority = Authority.from_pem(ca_pem, None)
+    Authority.from_pem(ca_pem, None)  # refuses what is not a CA's
+    key = certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey), "an Authority sees to that"
     try:
         found = x509.load_der_x509_crl(crl)
-        key = codec.load_certificate(authority.certificate_pem).public_key()
-        assert isinstance(key, ec.EllipticCurvePublicKey), "an Authority sees to that"
         signed = found.is_signature_valid(key)
         serials = frozenset(f"{entry.serial_number:x}" for entry in found)
     except (*codec.UNREADABLE, InvalidSignature) as error:
