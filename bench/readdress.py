@@ -7,86 +7,56 @@ while the leader does, see ``bench.writer``.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from bench.place import Place, rest, say, settle
+from bench.place import Place, say, settle
 from bench.report import Row
 from bench.sample import Sample
 from bench.timing import checked
-from bench.writer import DEADLINE_SECONDS, writing
+from bench.writer import Gap, gap_while, losses_of, others_of
 from tests.harness import Cluster, Server
 
 _ROUNDS = 10
 _BAR_SECONDS = 1.0
-_BEFORE_SECONDS = 1.0
-_AFTER_SECONDS = 1.0
 _ELSEWHERE = "9"
-
-
-@dataclass(frozen=True)
-class Round:
-    """One move.
-
-    Attributes:
-        led: whether who moved was the leader.
-        gap: the longest, in seconds.
-        usual: the longest in the second before.
-        given_up: writes that were not answered.
-        seconds: how long the command took.
-    """
-
-    led: bool
-    gap: float
-    usual: float
-    given_up: int
-    seconds: float
 
 
 def measure(place: Place) -> Iterator[Row]:
     """Measure the row."""
-    rounds = []
+    moves: dict[str, list[Gap]] = {"a follower": [], "the leader": []}
     with place.collective() as cluster:
         homes = {server.name: server.address for server in cluster.servers.values()}
         for number in range(place.count(_ROUNDS)):
-            rounds.append(_round(place, cluster, homes, number % 2 == 1))
-            who = "leader" if rounds[-1].led else "follower"
-            say(f"{who} moved: longest gap {rounds[-1].gap * 1000:.0f} ms")
+            led = number % 2 == 1
+            gap = _round(place, cluster, homes, led)
+            moves["the leader" if led else "a follower"].append(gap)
+            who = "leader" if led else "follower"
+            say(f"{who} moved: longest gap {gap.seconds * 1000:.0f} ms")
     notes, kept = [], True
-    for led, who in ((False, "a follower"), (True, "the leader")):
-        moves = [one for one in rounds if one.led is led]
-        if moves:
-            gaps = Sample.of(one.gap for one in moves)
-            took = Sample.of(one.seconds for one in moves)
-            kept = kept and gaps.median <= _BAR_SECONDS
-            notes.append(f"where {who} moved: {gaps}; the command took {took}")
-    lost = sum(one.given_up for one in rounds) / len(rounds)
-    notes.append(f"writes given up after {DEADLINE_SECONDS * 1000:.0f} ms: {lost:.1f} a round")
+    for who, gaps in moves.items():
+        if gaps:
+            sample = Sample.of(gap.seconds for gap in gaps)
+            kept = kept and sample.median <= _BAR_SECONDS
+            took = Sample.of(gap.took for gap in gaps)
+            notes.append(f"where {who} moved: {sample}; the command took {took}")
+    everything = [gap for gaps in moves.values() for gap in gaps]
     yield Row(
         "12",
         "`readdress` of a follower or the leader, longest gap in a stream of writes at another",
-        Sample.of(one.gap for one in rounds),
+        Sample.of(gap.seconds for gap in everything),
         f"{_BAR_SECONDS * 1000:.0f} ms, for both",
         kept,
-        f"the second before {Sample.of(one.usual for one in rounds)}",
-        notes=tuple(notes),
+        others_of(everything),
+        notes=(*notes, losses_of(everything)),
     )
 
 
-def _round(place: Place, cluster: Cluster, homes: dict[str, str], led: bool) -> Round:
+def _round(place: Place, cluster: Cluster, homes: dict[str, str], led: bool) -> Gap:
     leader = settle(cluster)
     follower = next(server for server in cluster.servers.values() if server is not leader)
     mover, asked = (leader, follower) if led else (follower, leader)
     place.quiet.wait()
-    with writing([asked]) as (writer,):
-        rest(_BEFORE_SECONDS)
-        begun = time.monotonic()
-        seconds = _move(mover, homes[mover.name])
-        rest(_AFTER_SECONDS)
-        ended = time.monotonic()
-    usual = writer.longest_gap(begun - _BEFORE_SECONDS, begun)
-    return Round(led, writer.longest_gap(begun, ended), usual, writer.given_up, seconds)
+    return gap_while(asked, lambda: _move(mover, homes[mover.name]))
 
 
 def _move(server: Server, home: str) -> float:

@@ -13,15 +13,37 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 
 from bench.line import Line, LineError
+from bench.place import rest
+from bench.sample import Sample
 from tests.harness import Server
 
-DEADLINE_SECONDS = 0.05
+_DEADLINE_SECONDS = 0.05
 _AGAIN_SECONDS = 0.001
+_BEFORE_SECONDS = 1.0
+_AFTER_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What became of a stream of writes while something was done.
+
+    Attributes:
+        seconds: the longest gap from the beginning of it until a second after its end.
+        usual: the longest in the second before, in seconds.
+        given_up: writes that were not answered.
+        took: how long it took, in seconds.
+    """
+
+    seconds: float
+    usual: float
+    given_up: int
+    took: float
 
 
 class Writer(threading.Thread):
@@ -38,7 +60,7 @@ class Writer(threading.Thread):
             server: at whose etcd it writes.
         """
         super().__init__(name="writer", daemon=True)
-        self._line = Line(server.layout.etcd_socket, DEADLINE_SECONDS)
+        self._line = Line(server.layout.etcd_socket, _DEADLINE_SECONDS)
         self._stopped = threading.Event()
         self._marks: list[float] = []
         self.given_up = 0
@@ -68,13 +90,39 @@ class Writer(threading.Thread):
 
 
 @contextmanager
-def writing(servers: Sequence[Server]) -> Iterator[list[Writer]]:
-    """Write at the etcd of each of some servers until the block ends."""
-    writers = [Writer(server) for server in servers]
-    for writer in writers:
-        writer.start()
+def _writing(server: Server) -> Iterator[Writer]:
+    """Write at the etcd of a server until the block ends."""
+    writer = Writer(server)
+    writer.start()
     try:
-        yield writers
+        yield writer
     finally:
-        for writer in writers:
-            writer.stop()
+        writer.stop()
+
+
+def gap_while(asked: Server, act: Callable[[], float]) -> Gap:
+    """Do something under a stream of writes.
+
+    Args:
+        asked: the server at whose etcd is written.
+        act: does it, and returns how many seconds it took.
+    """
+    with _writing(asked) as writer:
+        rest(_BEFORE_SECONDS)
+        begun = time.monotonic()
+        took = act()
+        rest(_AFTER_SECONDS)
+        ended = time.monotonic()
+    usual = writer.longest_gap(begun - _BEFORE_SECONDS, begun)
+    return Gap(writer.longest_gap(begun, ended), usual, writer.given_up, took)
+
+
+def others_of(gaps: Sequence[Gap]) -> str:
+    """Return what the table says beside the gaps: the usual ones."""
+    return f"the second before {Sample.of(gap.usual for gap in gaps)}"
+
+
+def losses_of(gaps: Sequence[Gap]) -> str:
+    """Return what the table says of the writes that were given up."""
+    lost = sum(gap.given_up for gap in gaps) / len(gaps)
+    return f"writes given up after {_DEADLINE_SECONDS * 1000:.0f} ms: {lost:.1f} a round"

@@ -290,7 +290,6 @@ class Enlister:
             return
         limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
         if not self._answers(node, patience):
-            self._server.settle()
             self._raise_if_idle()
             raise EtcdError(
                 node.failure or f"etcd did not answer within {patience:.0f} s",
@@ -299,7 +298,6 @@ class Enlister:
         emit("start", "etcd runs and catches up")
         reached(Step.JOIN_START)
         if not self._wait_until(node, lambda s: bool(s.leader) and not s.learner, limit):
-            self._server.settle()
             self._raise_if_idle()
             raise UnreachableError(
                 f"this server was not made a voter within {limit:.0f} s",
@@ -398,6 +396,7 @@ class Enlister:
         return False
 
     def _raise_if_idle(self) -> None:
+        self._server.settle()
         if self._server.plan.mode is Mode.REMOVED:
             raise idle_error(self._server.plan, self._server.trouble)
 

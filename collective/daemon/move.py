@@ -214,7 +214,9 @@ class Move:
             leaf, by = _ask_one(node, places, body)
         else:
             with needs_quorum(node, "change the address"):
-                leaf, by = grant(node, Wish(node.name, address, csr, sources)), node.name
+                in_use = node.credentials.leaf.serial
+                leaf = grant(node, Wish(node.name, address, csr, sources, in_use))
+            by = node.name
         issuer = issuer_of(leaf, read_bundle(node.credentials.ca_pem))
         if issuer is None:
             raise ProtocolError(f"{by} signed with a CA that is not trusted here", "try again")

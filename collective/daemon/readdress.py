@@ -54,12 +54,14 @@ class Wish:
         address: its new one.
         csr: PEM, of the key for a certificate that names it.
         sources: other addresses that the server may send from.
+        in_use: serial number of the certificate that it shows.
     """
 
     name: str
     address: str
     csr: bytes
     sources: tuple[str, ...]
+    in_use: str
 
 
 def answer(node: Node, request: Request) -> dict[str, Any]:
@@ -73,14 +75,15 @@ def answer(node: Node, request: Request) -> dict[str, Any]:
     """
     with needs_quorum(node, "change the address of a member"):
         member = member_of(node.store.read(), request.peer)
-        wish = _wish(member.name, request.json(), request.peer.address)
+        wish = _wish(member.name, request)
         check_readdress(node.store.read(), member.name, wish.address)
         _reach(node, replace(member, address=wish.address))
         reached(Step.READDRESS_DIAL_BACK)
         return {"format": messages.FORMAT, "leaf": grant(node, wish).decode()}
 
 
-def _wish(name: str, raw: dict[str, Any], seen: str) -> Wish:
+def _wish(name: str, request: Request) -> Wish:
+    raw = request.json()
     messages.check_format(raw)
     address = messages.text(raw, "address", 64)
     sources = raw.get("sources")
@@ -90,7 +93,9 @@ def _wish(name: str, raw: dict[str, Any], seen: str) -> Wish:
         raise ProtocolError("a message has an address that is no IP address")
     if address != str(ipaddress.ip_address(address)):
         raise ProtocolError(f"the address {address} is not in its shortest form")
-    return Wish(name, address, messages.text(raw, "csr").encode(), (*sources, seen))
+    in_use = request.peer.certificate.serial if request.peer.certificate else ""
+    csr = messages.text(raw, "csr").encode()
+    return Wish(name, address, csr, (*sources, request.peer.address), in_use)
 
 
 def _reach(node: Node, member: MemberRecord) -> None:
@@ -147,7 +152,7 @@ def _record(node: Node, wish: Wish, leaf: LeafInfo) -> MemberRecord:
         view = node.store.read()
         member = check_readdress(view, wish.name, wish.address)
         moved = replace(member, address=wish.address)
-        moved, too_many = moved.certified(leaf.serial, leaf.fingerprint)
+        moved, too_many = moved.certified(leaf.serial, leaf.fingerprint, wish.in_use)
         return moved if node.store.readdress_member(view, moved, epoch(), too_many) else None
 
     return until_written(f"change the address of {wish.name}", attempt)

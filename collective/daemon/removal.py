@@ -147,7 +147,7 @@ def put_out(node: Node, name: str, force: bool, by: str, rekey: bool = False) ->
         if rekey and member.held_key:
             check_no_change_under_way(observed.view)
             change = Change(ChangeKind.REMOVE, name, "", by, done=True, rekey=True)
-        with may_have_begun(f"delete {name}"):
+        with may_have_begun(node, f"delete {name}"):
             return node.store.put_out(observed.view, member, epoch(), change) or None
 
     known = node.replica.view.members.get(name)
@@ -190,7 +190,7 @@ def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = Fal
         last = observed.view.change
         wanted = (rekey and member.held_key) or (last is not None and last.rekey)
         change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False, rekey=wanted)
-        with may_have_begun(f"delete {name}"):
+        with may_have_begun(node, f"delete {name}"):
             return change if node.store.begin_change(observed.view, change) else None
 
     change = until_written(f"delete {name}", attempt)

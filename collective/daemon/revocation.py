@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from collective.daemon.credentials import Credentials
@@ -58,44 +58,36 @@ def is_revoked(
         host, port: whom to ask.
     """
     ours = frozenset(recorded())
-    for serials in ask_lists(host, port, [credentials.newest]):
-        if credentials.leaf.serial in serials or (ours and ours <= serials):
-            return True
-    return False
+    serials = ask_list(host, port, credentials.newest)
+    return credentials.leaf.serial in serials or (bool(ours) and ours <= serials)
 
 
-def ask_lists(host: str, port: int, pins: Iterable[str]) -> list[frozenset[str]]:
-    """Ask any server for the revocation lists of some CAs.
+def ask_list(host: str, port: int, pin: str) -> frozenset[str]:
+    """Ask any server for the last revocation list of a CA.
 
     Args:
         host, port: of its door.
-        pins: of the CAs, in hex.
+        pin: of the CA, in hex.
 
     Returns:
-        The serial numbers in each list that is genuine; none when it does not answer.
+        The serial numbers in the list, if it is genuine; none when the server does not answer.
     """
     peer = Peer(host, port, stranger_context())
-    wanted = list(pins)[:_MOST_PINS]
     try:
-        body = {"format": messages.FORMAT, "pins": wanted}
+        body = {"format": messages.FORMAT, "pins": [pin]}
         raw = peer.call("POST", messages.REVOCATION_LISTS, body, _ASK_SECONDS)
-        return list(_genuine(raw, wanted))
+        return _genuine(raw, bytes.fromhex(pin))
     except CollectiveError as error:
-        log.debug("no revocation lists from %s: %s", host, error)
-        return []
+        log.debug("no revocation list from %s: %s", host, error)
+        return frozenset()
     finally:
         peer.close()
 
 
-def _genuine(raw: Mapping[str, Any], wanted: Sequence[str]) -> Iterator[frozenset[str]]:
+def _genuine(raw: Mapping[str, Any], pin: bytes) -> frozenset[str]:
     messages.check_format(raw)
     lists = raw.get("lists")
-    for each in lists[: len(wanted)] if isinstance(lists, list) else ():
-        if not isinstance(each, dict):
-            continue
-        ca, crl = messages.text(each, "ca").encode(), messages.octets(each, "crl", _CRL_DIGITS)
-        for pin in wanted:
-            try:
-                yield revoked_by(crl, ca, bytes.fromhex(pin))
-            except CollectiveError as error:
-                log.debug("a revocation list is not taken: %s", error)
+    if not isinstance(lists, list) or not lists or not isinstance(lists[0], dict):
+        return frozenset()
+    ca = messages.text(lists[0], "ca").encode()
+    return revoked_by(messages.octets(lists[0], "crl", _CRL_DIGITS), ca, pin)

@@ -12,7 +12,7 @@ import pytest
 from collective import pki
 from collective.daemon import credentials, revocation
 from collective.daemon.credentials import Credentials
-from collective.daemon.revocation import ask_lists, is_revoked, tell_lists
+from collective.daemon.revocation import ask_list, is_revoked, tell_lists
 from collective.errors import ProtocolError
 from tests.harness.impostor import server_context
 from tests.harness.trouble import answers_tls, serving
@@ -58,7 +58,7 @@ def test_server_that_does_not_answer_tells_nothing() -> None:
     """It is asked while another trouble is looked into: it must not make one of its own."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        assert ask_lists("127.0.0.1", nobody.getsockname()[1], ["0" * 64]) == []
+        assert ask_list("127.0.0.1", nobody.getsockname()[1], "0" * 64) == frozenset()
 
 
 def told_by(authority: pki.Authority, serials: set[str], count: int = 1) -> bytes:
