@@ -16,8 +16,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from collective.daemon import credentials
-from collective.daemon.doubt import doubt
+from collective.daemon.certificates import credentials
+from collective.daemon.peers.doubt import doubt
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
 from collective.errors import RefusedError, UnreachableError

@@ -9,14 +9,14 @@ import sys
 import threading
 from pathlib import Path
 
-from collective.daemon import control, member
-from collective.daemon.enlist import Enlister
+from collective.daemon.addresses.mover import Mover
+from collective.daemon.doors import control, member
 from collective.daemon.idle import idle_error
+from collective.daemon.joining.enlist import Enlister
 from collective.daemon.lives import all_listen_addresses
-from collective.daemon.mover import Mover
+from collective.daemon.membership.promotee import Promotee
 from collective.daemon.notify import Notifier
 from collective.daemon.parser import make_parser
-from collective.daemon.promotee import Promotee
 from collective.daemon.server import CollectiveServer
 from collective.daemon.settings import Settings, load_settings
 from collective.errors import CollectiveError

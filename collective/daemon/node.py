@@ -17,14 +17,14 @@ from functools import partial
 from pathlib import Path
 
 from collective import __version__
-from collective.daemon.access import objection
-from collective.daemon.backend import Backend, Frame, OwnEtcd, VotersEtcd
+from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.certificates.revocation import is_revoked
 from collective.daemon.clock import elapsed, utc_now
-from collective.daemon.credentials import Credentials
-from collective.daemon.prober import Prober
-from collective.daemon.proving import Doubts
-from collective.daemon.replica import Replica
-from collective.daemon.revocation import is_revoked
+from collective.daemon.doors.access import objection
+from collective.daemon.joining.proving import Doubts
+from collective.daemon.nonvoting.backend import Backend, Frame, OwnEtcd, VotersEtcd
+from collective.daemon.peers.prober import Prober
+from collective.daemon.peers.replica import Replica
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
 from collective.etcd.gateway import Status, within
 from collective.etcd.store import Store

@@ -18,25 +18,27 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from collective.daemon import changeover, credentials, lives
-from collective.daemon.backend import Frame
+from collective.daemon import lives
+from collective.daemon.addresses.whereabouts import Whereabouts
+from collective.daemon.certificates import credentials
+from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.certificates.rekeyer import Rekeyer
+from collective.daemon.certificates.renewal import reissue_invalid
+from collective.daemon.certificates.upkeep import Upkeep
 from collective.daemon.clock import elapsed, epoch, utc_now
-from collective.daemon.credentials import Credentials
-from collective.daemon.cutter import Cutter
-from collective.daemon.duties import Duties
-from collective.daemon.front import Front
-from collective.daemon.gate import Gate
-from collective.daemon.hearing import Hearing
+from collective.daemon.doors.front import Front
 from collective.daemon.idle import idle_error
+from collective.daemon.joining.gate import Gate
+from collective.daemon.membership import changeover
+from collective.daemon.membership.duties import Duties
 from collective.daemon.node import Node, hex_id
-from collective.daemon.recollection import Recollection
-from collective.daemon.rekeyer import Rekeyer
-from collective.daemon.renewal import reissue_invalid
-from collective.daemon.returning import learn_revocations
+from collective.daemon.nonvoting.backend import Frame
+from collective.daemon.peers.cutter import Cutter
+from collective.daemon.peers.hearing import Hearing
+from collective.daemon.peers.recollection import Recollection
+from collective.daemon.peers.returning import learn_revocations
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
-from collective.daemon.upkeep import Upkeep
-from collective.daemon.whereabouts import Whereabouts
 from collective.daemon.worker import Worker
 from collective.errors import (
     CollectiveError,

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from collective.daemon.certificates.rekey import new_pin
+from collective.daemon.certificates.rekeyer import keys_of
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.node import Node
-from collective.daemon.prober import Answer
-from collective.daemon.rekey import new_pin
-from collective.daemon.rekeyer import keys_of
+from collective.daemon.peers.prober import Answer
 from collective.daemon.warnings import alarm_sentence, alarms_in, authority_ends_soon
 from collective.errors import CollectiveError, EtcdError
 from collective.model.names import natural_key

@@ -1,7 +1,7 @@
 """etcd's JSON gateway: the calls that this project makes, and the way to our own etcd.
 
 ``EtcdCalls`` has the calls, whatever carries them; ``Gateway`` carries them over the unix socket
-of the etcd here, as etcd3gw speaks it. Another carrier is ``collective.daemon.remote``.
+of the etcd here, as etcd3gw speaks it. Another carrier is ``collective.daemon.nonvoting.remote``.
 
 It decides nothing and retries nothing: a membership call that failed may have happened, so the
 caller reads the state again (kubeadm issue 3317).

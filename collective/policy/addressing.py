@@ -3,7 +3,8 @@
 Safety property: an address is changed by itself only when nothing else can be meant, and never to
 one that another member has.
 
-Whether the address leads to the server is found out by dialling it, see ``daemon.readdress``.
+Whether the address leads to the server is found out by dialling it, see
+``daemon.addresses.readdress``.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from collective.daemon import credentials
-from collective.daemon.credentials import Credentials
+from collective.daemon.certificates import credentials
+from collective.daemon.certificates.credentials import Credentials
 from collective.errors import EtcdError
 from collective.etcd.arguments import Files, Timing, etcd_arguments
 from collective.etcd.binary import Etcd

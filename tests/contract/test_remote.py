@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from collective.daemon.backend import Frame
-from collective.daemon.credentials import Credentials
+from collective.daemon.certificates.credentials import Credentials
 from collective.daemon.node import Node
-from collective.daemon.relay import BEAT_SECONDS, relay
-from collective.daemon.remote import SILENCE_SECONDS, RemoteGateway
+from collective.daemon.nonvoting.backend import Frame
+from collective.daemon.nonvoting.relay import BEAT_SECONDS, relay
+from collective.daemon.nonvoting.remote import SILENCE_SECONDS, RemoteGateway
 from collective.errors import EtcdError, EtcdUnavailableError
 from collective.etcd.arguments import Timing
 from collective.etcd.gateway import EtcdCalls, Put, prefix_end, within

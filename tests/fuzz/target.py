@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from collective.daemon.credentials import Credentials
+from collective.daemon.certificates.credentials import Credentials
 from collective.protocol import messages
 from collective.protocol.peer import Peer
 from tests.fuzz.inputs import Input

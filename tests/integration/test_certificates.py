@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from collective.daemon.credentials import Credentials
+from collective.daemon.certificates.credentials import Credentials
 from collective.errors import AccessError
 from collective.failpoints import Step
 from collective.pki import Authority, LeafInfo, make_request, new_key, read_leaf

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from collective.daemon.credentials import Credentials
-from collective.daemon.remote import RemoteGateway
+from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.nonvoting.remote import RemoteGateway
 from collective.errors import CollectiveError
 from collective.etcd.gateway import Put, within
 from collective.model.records import MemberRecord, Role

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from collective.daemon import changes, duties, learner, removal, sponsor
-from collective.daemon.duties import Duties
+from collective.daemon.joining import learner, sponsor
+from collective.daemon.membership import changes, duties, removal
+from collective.daemon.membership.duties import Duties
 from collective.errors import InvitationError
 from collective.etcd import store
 from collective.etcd.gateway import EtcdMember

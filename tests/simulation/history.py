@@ -14,7 +14,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from collective.daemon import invitations, removal
+from collective.daemon.joining import invitations
+from collective.daemon.membership import removal
 from collective.daemon.node import Node
 from collective.model.plan import Mode
 from collective.model.token import Token

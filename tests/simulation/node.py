@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from collective.daemon import member as door
-from collective.daemon.access import objection
-from collective.daemon.credentials import Credentials
+from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.doors import member as door
+from collective.daemon.doors.access import objection
+from collective.daemon.joining.proving import Doubts
 from collective.daemon.node import Node, hex_id
-from collective.daemon.prober import Answer, Prober
-from collective.daemon.proving import Doubts
-from collective.daemon.replica import Replica
+from collective.daemon.peers.prober import Answer, Prober
+from collective.daemon.peers.replica import Replica
 from collective.daemon.server import CollectiveServer
 from collective.errors import (
     EtcdError,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from collective.daemon.access import member_of
+from collective.daemon.doors.access import member_of
 from collective.daemon.node import hex_id
 from collective.errors import CollectiveError
 from collective.etcd.gateway import EtcdMember

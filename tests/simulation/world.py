@@ -14,12 +14,13 @@ from typing import cast
 
 import pytest
 
-from collective.daemon import clock, sponsor
-from collective.daemon.candidate import Candidate
+from collective.daemon import clock
 from collective.daemon.clock import Time
-from collective.daemon.duties import Duties
-from collective.daemon.enlist import Enlister
-from collective.daemon.gate import Gate
+from collective.daemon.joining import sponsor
+from collective.daemon.joining.candidate import Candidate
+from collective.daemon.joining.enlist import Enlister
+from collective.daemon.joining.gate import Gate
+from collective.daemon.membership.duties import Duties
 from collective.daemon.node import hex_id
 from collective.daemon.server import CollectiveServer
 from collective.errors import EtcdError, UnreachableError

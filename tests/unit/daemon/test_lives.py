@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from collective.daemon import credentials, lives
-from collective.daemon.credentials import Credentials
+from collective.daemon import lives
+from collective.daemon.certificates import credentials
+from collective.daemon.certificates.credentials import Credentials
 from collective.daemon.settings import Settings, parse_settings
 from collective.daemon.state import State
 from collective.errors import RefusedError

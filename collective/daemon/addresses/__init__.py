@@ -1,0 +1,1 @@
+"""Where servers are: a changed address, and members that moved while they were off."""

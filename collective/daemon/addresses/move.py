@@ -1,0 +1,283 @@
+"""One change of this server's address, step by step.
+
+What a voter does for it is in ``readdress``; a server that is alone does that itself, here.
+
+    step         what the state file says meanwhile    a crash then means
+    journal      moving_to: the new address            it goes on at the next start
+    leaf         the same                              the others know the new address already
+    restart      the same                              etcd listens on both at its next start
+    saved        address and moving_to: the new one    only old certificates are left to revoke
+    retired      address: the new one                  done
+    (once every voter has answered at the new place; until then both addresses are certified)
+
+Invariants:
+  * Refused means that nothing was changed, and that the state file says so.
+  * While etcd must be restarted for it, this server holds the turn: one server at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from collective.daemon import lives
+from collective.daemon.addresses.readdress import Wish, grant
+from collective.daemon.certificates import renewal
+from collective.daemon.certificates.turn import turn
+from collective.daemon.idle import idle_error
+from collective.daemon.node import Node
+from collective.daemon.peers.quorum import needs_quorum
+from collective.daemon.server import CollectiveServer
+from collective.errors import (
+    AccessError,
+    CollectiveError,
+    EtcdError,
+    InputError,
+    ProtocolError,
+    RefusedError,
+    UnreachableError,
+)
+from collective.failpoints import Step, reached
+from collective.model.listen import covers
+from collective.model.names import claimed_addresses, peer_url
+from collective.model.plan import Plan
+from collective.model.records import MemberRecord, Role
+from collective.model.view import View
+from collective.pki import issuer_of, make_request, new_key, read_bundle
+from collective.policy.addressing import check_readdress
+from collective.protocol import messages
+from collective.protocol.interfaces import local_addresses
+from collective.protocol.listening import bind_tcp
+
+log = logging.getLogger(__name__)
+
+Emit = Callable[[str, str], None]
+
+_TURN_SECONDS = 10.0
+_DIAL_SECONDS = 3.0
+_ASK_SECONDS = 15.0
+_CALL_SECONDS = 2.0
+_CATCH_UP_SECONDS = 6.0
+_TAKEN_IN_SECONDS = 3.0
+
+
+class Move:
+    """Changes of the address of one server."""
+
+    def __init__(self, server: CollectiveServer) -> None:
+        self._server = server
+
+    def run(self, node: Node, address: str, emit: Emit) -> None:
+        """Change the address, or finish a change; whoever calls lets no other run beside it.
+
+        Args:
+            node: this server.
+            address: an IP address that it has.
+            emit: gets each step's name and a sentence.
+
+        Raises:
+            RefusedError: see ``policy.addressing``; nothing was changed.
+            UnreachableError: no member finds this server at the new address.
+            QuorumError, EtcdError: the store did not answer.
+        """
+        plan, listen = self._server.plan, node.listen
+        if plan.address != address:
+            wanted = lives.listen_addresses(self._server.settings, address)
+            if not covers(wanted, address):
+                raise RefusedError(
+                    f"cannot change the address to {address}: the setting 'listen' does not "
+                    "have it",
+                    f"add {address} to 'listen' in the settings file",
+                )
+            # Our own view may be a moment behind the promotion that a join has just seen.
+            node.replica.wait_until(partial(_is_taken_in, node.name), _TAKEN_IN_SECONDS)
+            # Once more on the member that is asked; here so that a refusal touches nothing.
+            check_readdress(node.replica.view, node.name, address)
+            restart = plan.votes and not covers(listen, address)
+            with self._server.gate.sponsoring(node.name), self._turn(node, restart):
+                self._switch(node, address, restart, emit)
+        if not node.wait_until(lambda status: bool(status.leader), _CATCH_UP_SECONDS):
+            # Its connections may hang on an address that is gone; it takes no part, so this
+            # restart costs the others nothing.
+            node.restart_etcd()
+        self.clean_up(node)
+        emit("ready", f"{node.name} is reached at {address}")
+
+    @contextmanager
+    def _turn(self, node: Node, restart: bool) -> Iterator[None]:
+        """Hold the turn, if etcd is to be restarted and takes part now."""
+        if not restart or not other_voters(node) or not _takes_part(node):
+            yield
+            return
+        with turn(node, "a new address", _TURN_SECONDS):
+            yield
+
+    def _switch(self, node: Node, address: str, restart: bool, emit: Emit) -> None:
+        self._server.front.listen_at(address)
+        before = self._server.plan
+        if before.moving_to != address:
+            self._save(node, replace(before, moving_to=address))
+        reached(Step.READDRESS_JOURNAL)
+        emit("begin", f"from {before.address} to {address}")
+        try:
+            with node.renewing:
+                with _held_open(address, before.peer_port, restart):
+                    leaf_file, by = self._obtain(node, address)
+                node.use_leaf(leaf_file)
+        except CollectiveError as error:
+            self._take_back(node, error)
+            raise
+        reached(Step.READDRESS_LEAF)
+        emit("certificate", f"{by} has seen this server there and told the others")
+        self._restart(node, address, restart, emit)
+
+    def _restart(self, node: Node, address: str, restart: bool, emit: Emit) -> None:
+        listen = lives.listen_addresses(self._server.settings, address)
+        plan = _at(self._server.plan, address)
+        node.relocate(plan, listen if restart else node.listen)
+        if restart:
+            node.restart_etcd()
+            emit("restart", "etcd takes part again")
+        reached(Step.READDRESS_RESTART)
+        self._save(node, plan)
+        self._server.front.only(listen)
+        reached(Step.READDRESS_SAVED)
+        log.info("this server has a new address address=%s", address)
+
+    def clean_up(self, node: Node) -> None:
+        """Revoke the certificates that name the former address, once nobody needs them.
+
+        A voter that was off dials the former address until it has heard of the new one, be it by
+        a detour, so its etcd must find that address in the certificate. What cannot be done now
+        is done later, see ``mover``.
+        """
+        if self._server.plan.votes and not self._revoke_former(node):
+            return
+        self._save(node, replace(self._server.plan, moving_to=""))
+        reached(Step.READDRESS_RETIRED)
+
+    def _revoke_former(self, node: Node) -> bool:
+        voters = node.replica.view.voters.keys() - {node.name}
+        if not voters <= node.prober.answering(_CALL_SECONDS):
+            return False
+        try:
+            if set(node.credentials.leaf.addresses) - set(lives.certified_here(node.plan.address)):
+                renewal.gencert(node, keep=False)
+            renewal.retire_others(node)
+        except CollectiveError as error:
+            log.info("the former certificates are not revoked yet: %s", error)
+            return False
+        return True
+
+    def _save(self, node: Node, plan: Plan) -> None:
+        with self._server.life:
+            if self._server.node is not node:
+                raise idle_error(self._server.plan, self._server.trouble)
+            self._server.save(plan)
+            node.plan = plan
+
+    def _take_back(self, node: Node, error: CollectiveError) -> None:
+        """Forget the change, if it is sure that nothing of it was done."""
+        try:
+            recorded = node.store.read().members.get(node.name)
+        except EtcdError:
+            return
+        plan = self._server.plan
+        if recorded is not None and recorded.address == plan.address:
+            log.debug("the address was not changed: %s", error)
+            self._save(node, replace(plan, moving_to=""))
+            self._server.front.only(lives.listen_addresses(self._server.settings, plan.address))
+
+    def _obtain(self, node: Node, address: str) -> tuple[bytes, str]:
+        """Have the new address proven, certified and recorded.
+
+        Returns:
+            The content of ``leaf.pem``, and who has done it.
+
+        Raises:
+            CollectiveError: nobody has done it; it says why not.
+        """
+        key = new_key()
+        csr = make_request(key, node.name)
+        sources = claimed_addresses(address, local_addresses())[1:]
+        others = other_voters(node)
+        if others:
+            body = {
+                "format": messages.FORMAT,
+                "address": address,
+                "csr": csr.decode(),
+                "sources": list(sources),
+            }
+            places = [self._server.whereabouts.at(member) for member in others]
+            leaf, by = _ask_one(node, places, body)
+        else:
+            with needs_quorum(node, "change the address"):
+                in_use = node.credentials.leaf.serial
+                leaf = grant(node, Wish(node.name, address, csr, sources, in_use))
+            by = node.name
+        issuer = issuer_of(leaf, read_bundle(node.credentials.ca_pem))
+        if issuer is None:
+            raise ProtocolError(f"{by} signed with a CA that is not trusted here", "try again")
+        return key + leaf + issuer.certificate_pem, by
+
+
+def other_voters(node: Node) -> list[MemberRecord]:
+    """Return the other voters, those first that answer."""
+    answering = node.prober.answering(0.0)
+    voters = [m for m in node.replica.view.voters.values() if m.name != node.name]
+    return sorted(voters, key=lambda m: (m.name not in answering, m.name))
+
+
+def _takes_part(node: Node) -> bool:
+    try:
+        node.store.read()
+    except EtcdError:
+        return False
+    return True
+
+
+def _ask_one(node: Node, others: list[MemberRecord], body: dict[str, object]) -> tuple[bytes, str]:
+    """Ask one voter after the other; a refusal counts, silence and a lack of quorum do not."""
+    failure: CollectiveError | None = None
+    for member in others:
+        peer = node.peer(member)
+        try:
+            peer.open(_DIAL_SECONDS)
+            raw = peer.call("POST", messages.READDRESS, body, _ASK_SECONDS)
+            messages.check_format(raw)
+            return messages.text(raw, "leaf").encode(), member.name
+        except (RefusedError, InputError, AccessError):
+            raise
+        except CollectiveError as error:
+            log.info("a member did not change our address: %s name=%s", error, member.name)
+            failure = failure or error
+        finally:
+            peer.close()
+    raise failure or UnreachableError("there is no other voter to ask")
+
+
+@contextmanager
+def _held_open(address: str, port: int, needed: bool) -> Iterator[None]:
+    """Hold a peer port open on which etcd does not listen yet."""
+    if not needed:
+        yield
+        return
+    with bind_tcp(address, port):
+        yield
+
+
+def _at(plan: Plan, address: str) -> Plan:
+    """Return the plan of the same member at another address, with its cleaning still to do."""
+    entries = plan.initial_cluster.split(",")
+    ours = f"{plan.name}={peer_url(plan.address, plan.peer_port)}"
+    moved = f"{plan.name}={peer_url(address, plan.peer_port)}"
+    cluster = ",".join(moved if entry == ours else entry for entry in entries)
+    return replace(plan, address=address, moving_to=address, initial_cluster=cluster)
+
+
+def _is_taken_in(name: str, view: View) -> bool:
+    own = view.members.get(name)
+    return own is not None and own.role is not Role.LEARNER

@@ -1,0 +1,185 @@
+"""Give a member another address: what a voter does for the server whose address changed.
+
+A server with a new address cannot do it alone: its certificate does not name that address yet, so
+the other etcds refuse it, and they dial the old one. Its daemon can still ask: a door believes a
+certificate by its fingerprint, wherever it comes from. Alone in its collective it does all itself.
+
+It does not restart anything; ``mover``, on the server that moves, does.
+
+Invariants:
+  * Refused, or not reached at the new address, means that nothing was changed: a wrong peer URL
+    cannot be taken back without the quorum that it may cost (etcd issue 6420).
+  * A learner's URL is never updated: etcd would make a voter of it (etcd issue 21694).
+  * Each step finds out what an earlier, broken off run has done, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from dataclasses import dataclass, replace
+from typing import Any
+
+from collective.daemon.clock import epoch, utc_now
+from collective.daemon.doors.access import member_of
+from collective.daemon.joining.learner import members_of
+from collective.daemon.membership.changes import CHANGE_SECONDS
+from collective.daemon.node import Node, hex_id
+from collective.daemon.peers.quorum import needs_quorum
+from collective.daemon.retries import until_written
+from collective.errors import EtcdError, ProtocolError, UnreachableError
+from collective.etcd.gateway import within
+from collective.failpoints import Step, reached
+from collective.model.names import MOST_ADDRESSES, certified_addresses, is_ip_address
+from collective.model.records import MemberRecord, Role
+from collective.pki import LeafInfo, read_leaf
+from collective.policy.addressing import check_readdress
+from collective.protocol import messages
+from collective.protocol.peer import unreachable
+from collective.protocol.web import Request
+
+log = logging.getLogger(__name__)
+
+_DIAL_SECONDS = 3.0
+_UPDATE_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a server asks for.
+
+    Attributes:
+        name: of the server.
+        address: its new one.
+        csr: PEM, of the key for a certificate that names it.
+        sources: other addresses that the server may send from.
+        in_use: serial number of the certificate that it shows.
+    """
+
+    name: str
+    address: str
+    csr: bytes
+    sources: tuple[str, ...]
+    in_use: str
+
+
+def answer(node: Node, request: Request) -> dict[str, Any]:
+    """Serve a member that has a new address.
+
+    Raises:
+        AccessError, RemovedError: it is no member.
+        ProtocolError: the message is broken.
+        RefusedError, UnreachableError: see ``policy.addressing``; it is not at that address.
+        QuorumError, EtcdError: the store did not answer.
+    """
+    with needs_quorum(node, "change the address of a member"):
+        member = member_of(node.store.read(), request.peer)
+        wish = _wish(member.name, request)
+        check_readdress(node.store.read(), member.name, wish.address)
+        _reach(node, replace(member, address=wish.address))
+        reached(Step.READDRESS_DIAL_BACK)
+        return {"format": messages.FORMAT, "leaf": grant(node, wish).decode()}
+
+
+def _wish(name: str, request: Request) -> Wish:
+    raw = request.json()
+    messages.check_format(raw)
+    address = messages.text(raw, "address", 64)
+    sources = raw.get("sources")
+    if not isinstance(sources, list) or len(sources) > MOST_ADDRESSES:
+        raise ProtocolError("a message has no good 'sources'")
+    if not all(isinstance(a, str) and is_ip_address(a) for a in (address, *sources)):
+        raise ProtocolError("a message has an address that is no IP address")
+    if address != str(ipaddress.ip_address(address)):
+        raise ProtocolError(f"the address {address} is not in its shortest form")
+    in_use = request.peer.certificate.serial if request.peer.certificate else ""
+    csr = messages.text(raw, "csr").encode()
+    return Wish(name, address, csr, (*sources, request.peer.address), in_use)
+
+
+def _reach(node: Node, member: MemberRecord) -> None:
+    """See that the member is at its new address, at both doors.
+
+    Raises:
+        UnreachableError: nobody answers there, or somebody else does.
+    """
+    hint = f"check the address, and firewalls between {node.name} and {member.name}"
+    peer = node.peer(member)
+    try:
+        peer.open(_DIAL_SECONDS)
+    except UnreachableError as error:
+        raise UnreachableError(f"{node.name} {error.message}", hint) from error
+    finally:
+        peer.close()
+    if member.role is Role.VOTER:
+        _knock(node.name, member, hint)
+
+
+def _knock(here: str, member: MemberRecord, hint: str) -> None:
+    address, port = member.address, member.peer_port
+    try:
+        socket.create_connection((address, port), timeout=_DIAL_SECONDS).close()
+    except OSError as error:
+        told = unreachable(address, port, error, _DIAL_SECONDS)
+        raise UnreachableError(f"{here} {told.message} (the peer port)", hint) from error
+
+
+def grant(node: Node, wish: Wish) -> bytes:
+    """Certify, record and tell etcd a new address that was proven; return the leaf, PEM.
+
+    Raises:
+        RefusedError: see ``policy.addressing``; nothing was changed.
+        EtcdError: etcd did not do it, or did not say so: ask again.
+    """
+    view = node.store.read()
+    member = check_readdress(view, wish.name, wish.address)
+    others = {m.address for n, m in view.members.items() if n != wish.name}
+    claimed = [a for a in wish.sources if a not in others]
+    names = certified_addresses([wish.address, member.address, *claimed])
+    leaf = node.credentials.authority().issue(wish.csr, wish.name, names, utc_now())
+    moved = _record(node, wish, read_leaf(leaf))
+    reached(Step.READDRESS_RECORD)
+    if moved.role is Role.VOTER:
+        _update(node, moved)
+    reached(Step.READDRESS_UPDATE)
+    log.info("a member has a new address name=%s address=%s", wish.name, wish.address)
+    return leaf
+
+
+def _record(node: Node, wish: Wish, leaf: LeafInfo) -> MemberRecord:
+    def attempt() -> MemberRecord | None:
+        view = node.store.read()
+        member = check_readdress(view, wish.name, wish.address)
+        moved = replace(member, address=wish.address)
+        moved, too_many = moved.certified(leaf.serial, leaf.fingerprint, wish.in_use)
+        return moved if node.store.readdress_member(view, moved, epoch(), too_many) else None
+
+    return until_written(f"change the address of {wish.name}", attempt)
+
+
+def _update(node: Node, member: MemberRecord) -> None:
+    """Tell etcd the new URL, and look whether it knows it: an error may mean that it was done.
+
+    Raises:
+        EtcdError: it does not know it.
+    """
+    for _ in range(_UPDATE_TRIES):
+        if _knows(node, member):
+            return
+        try:
+            with within(CHANGE_SECONDS):
+                node.gateway.update_member(int(member.member_id, 16), member.url)
+        except EtcdError as error:
+            log.info("etcd did not say that it took a URL: %s name=%s", error, member.name)
+    if not _knows(node, member):
+        raise EtcdError(f"etcd does not take {member.url} for {member.name}", "try again")
+
+
+def _knows(node: Node, member: MemberRecord) -> bool:
+    ours = next((m for m in members_of(node) if hex_id(m.id) == member.member_id), None)
+    if ours is None:
+        raise EtcdError(f"etcd has no member {member.member_id} ({member.name})")
+    if ours.learner:
+        raise EtcdError(f"{member.name} is a learner of etcd, whose URL must not change")
+    return ours.peer_urls == (member.url,)

@@ -1,0 +1,158 @@
+"""Bring the quorum back after servers moved while they were off.
+
+Which addresses etcd dials can only be changed with a quorum, and the etcds cannot find each other
+to have one. So until then this server's etcd goes by a detour (``protocol.detour``) to where the
+others were found (``whereabouts``), with a certificate that names this server's addresses, the
+former one and those of now. That takes no right that this server does not have: it signs it with
+the CA's key that it holds, and its etcd believes nobody else than before.
+
+Each server then changes its address in the usual way (``mover``), and goes back to the straight
+way when everybody is where etcd dials.
+
+Invariants:
+  * A detour is begun only without a leader, when with those that were found there is a quorum.
+  * The daemon's door keeps to its recorded certificate, by which the others know this server.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from collective.daemon.addresses.whereabouts import Whereabouts
+from collective.daemon.certificates.turn import turn
+from collective.daemon.clock import utc_now
+from collective.daemon.lives import certified_here
+from collective.daemon.node import Node
+from collective.errors import CollectiveError
+from collective.etcd.arguments import CLIENT_SOCKET
+from collective.files import write_atomically
+from collective.model.names import MOST_ADDRESSES
+from collective.policy.membership import Strength
+from collective.protocol.detour import Detour, Place
+
+log = logging.getLogger(__name__)
+
+_LEAF = "detour.pem"
+# etcd's JSON gateway dials its own client socket, and gRPC would ask the proxy for that as well.
+# It takes unix://etcd:1 for a host and a port, and this is how NO_PROXY names them (x/net/http/
+# httpproxy; tried on 3.4.23 and 3.5.1).
+_STRAIGHT = "[unix://{}]:{}".format(*CLIENT_SOCKET.split(":"))
+_TURN_SECONDS = 5.0
+
+
+class Roundabout:
+    """The detour of one server."""
+
+    def __init__(self, whereabouts: Whereabouts, pki: Path) -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            whereabouts: where the others are.
+            pki: the folder of the certificates.
+        """
+        self._whereabouts = whereabouts
+        self._leaf = pki / _LEAF
+        self._detour: Detour | None = None
+        self._node: Node | None = None
+        self._ways: Mapping[Place, Place] = {}
+
+    @property
+    def is_on(self) -> bool:
+        """Whether etcd goes by a detour now."""
+        return self._detour is not None
+
+    def seek(self, node: Node, here: str, hosts: Path | None) -> bool:
+        """Look for the others, and begin or renew the detour to them.
+
+        Args:
+            node: this server, whose etcd knows no leader.
+            here: the address that it has now.
+            hosts: a hosts(5) file, or None.
+
+        Returns:
+            Whether etcd goes by a detour now.
+
+        Raises:
+            CollectiveError: this server does not hold the CA's key, or a file cannot be written.
+        """
+        found = self._whereabouts.look(node, here, hosts)
+        voters = node.replica.view.voters
+        strength = Strength(len(voters), len(voters.keys() & (found.keys() | {node.name})))
+        moved = here != node.replica.view.members[node.name].address
+        elsewhere = [n for n, a in found.items() if n in voters and a != voters[n].address]
+        if not strength.holds or not (moved or elsewhere):
+            return self.is_on
+        if self._detour is not None and self._node is node:
+            self.renew(node)
+            return True
+        self._begin(node, here, _ways(node, found))
+        log.warning(
+            "the others were found, and etcd reaches them by a detour: %s",
+            " ".join(f"{name}={address}" for name, address in sorted(found.items())),
+        )
+        return True
+
+    def _begin(self, node: Node, here: str, ways: Mapping[Place, Place]) -> None:
+        recorded = node.replica.view.members[node.name].address
+        names = [here, recorded, node.plan.address, *certified_here(here)]
+        leaf, _ = node.credentials.new_leaf(list(dict.fromkeys(names))[:MOST_ADDRESSES], utc_now())
+        write_atomically(self._leaf, leaf)
+        self.stop()
+        detour = Detour(ways)
+        detour.start()
+        self._detour, self._node, self._ways = detour, node, ways
+        node.take_detour({"HTTPS_PROXY": detour.url, "NO_PROXY": _STRAIGHT}, self._leaf)
+
+    def renew(self, node: Node) -> None:
+        """Lead to the addresses that are recorded meanwhile, too."""
+        if self._detour is not None:
+            # What etcd has stored may be older than the records: old ways stay.
+            self._ways = {**self._ways, **_ways(node, self._whereabouts.found)}
+            self._detour.lead(self._ways)
+
+    def end_if_done(self, node: Node) -> None:
+        """Go back to the straight way, if every voter is where etcd dials, and it may restart."""
+        if self._detour is None or not _all_at_home(node, self._whereabouts.found):
+            return
+        try:
+            with turn(node, "the straight way to the others", _TURN_SECONDS):
+                node.take_detour({}, None, wait=True)
+        except CollectiveError as error:
+            log.info("etcd keeps to its detour for now: %s", error)
+            return
+        self.stop()
+        self._leaf.unlink(missing_ok=True)
+        self._whereabouts.forget()
+        log.info("etcd reaches all others at their recorded addresses again")
+
+    def stop(self) -> None:
+        """Close the detour."""
+        detour, self._detour = self._detour, None
+        if detour is not None:
+            detour.stop()
+
+
+def _ways(node: Node, found: Mapping[str, str]) -> dict[Place, Place]:
+    """Return where to lead what etcd dials, be it a recorded address or the one of now."""
+    ways: dict[Place, Place] = {}
+    for member in node.replica.view.members.values():
+        target = (found.get(member.name, member.address), member.peer_port)
+        ways |= {(member.address, member.peer_port): target, target: target}
+    return ways
+
+
+def _all_at_home(node: Node, found: Mapping[str, str]) -> bool:
+    """Tell whether everybody who was found, and this server, is where the records say.
+
+    Who was not found, and comes later, finds the others there.
+    """
+    members = node.replica.view.members
+    ours = members.get(node.name)
+    return (
+        ours is not None
+        and ours.address == node.plan.address
+        and node.plan.moving_to in ("", node.plan.address)
+        and all(members[n].address == a for n, a in found.items() if n in members)
+    )

@@ -1,0 +1,1 @@
+"""This server's certificate and the CA: made, renewed, replaced, revoked."""

@@ -1,0 +1,34 @@
+"""What a command of the daemon is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collective.daemon.addresses.mover import Mover
+from collective.daemon.joining.enlist import Enlister
+from collective.daemon.server import CollectiveServer
+
+Emit = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The server that a command acts on, and who listens.
+
+    Attributes:
+        server: this server.
+        enlister: its joins.
+        emit: gets the name of each step that is done, and a sentence.
+        mover: its changes of address; None for a command that another server has sent.
+    """
+
+    server: CollectiveServer
+    enlister: Enlister
+    emit: Emit
+    mover: Mover | None = None
+
+
+#: Gets the decoded request; returns the result, for a renderer and for ``--json``.
+Command = Callable[[Context, Mapping[str, Any]], Any]

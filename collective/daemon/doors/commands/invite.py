@@ -1,0 +1,97 @@
+"""``collective invite``, with ``--list``, ``--revoke`` and ``--replace``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from collective.daemon.clock import epoch
+from collective.daemon.doors.commands.context import Context
+from collective.daemon.joining import invitations
+from collective.daemon.joining.invitations import Invited
+from collective.daemon.nonvoting import voters
+from collective.errors import InputError
+from collective.model.names import natural_key, parse_server_name
+from collective.model.records import Invitation, Role
+
+_SHORTEST_TTL, _LONGEST_TTL = 10, 30 * 86400
+
+
+def run(context: Context, raw: Mapping[str, Any]) -> Any:
+    """Make an invitation and return its token."""
+    name, seconds = _asked(context, raw)
+    node = context.server.require_node()
+    if raw.get("dry_run"):
+        foretold = invitations.foretell(node, name, _role(raw))
+        return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
+    return _document(invitations.invite(node, name, seconds, _role(raw)))
+
+
+def replace(context: Context, raw: Mapping[str, Any]) -> Any:
+    """Delete a member that was lost, and invite the server that was installed in its place."""
+    name, seconds = _asked(context, raw)
+    node = context.server.require_node()
+    if raw.get("dry_run"):
+        foretold = invitations.foretell_replacement(node, name, _role(raw))
+        return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
+    if not node.votes:
+        return voters.run(node, "replace", raw, context.emit, (name,))
+    deleted, invited = invitations.replace(node, name, seconds, _role(raw), context.emit)
+    return {**_document(invited), "replaced": asdict(deleted)}
+
+
+def revoke(context: Context, raw: Mapping[str, Any]) -> Any:
+    """End a pending invitation."""
+    name = parse_server_name(str(raw.get("server", "")))
+    dry_run = bool(raw.get("dry_run"))
+    ended = invitations.revoke(context.server.require_node(), name, dry_run)
+    return {**_listed(ended, epoch()), "dry_run": dry_run}
+
+
+def pending(context: Context, _raw: Mapping[str, Any]) -> Any:
+    """List the invitations that are pending."""
+    found = invitations.pending(context.server.require_node())
+    now = epoch()
+    ordered = sorted(found, key=lambda invitation: natural_key(invitation.name))
+    return {"invitations": [_listed(invitation, now) for invitation in ordered]}
+
+
+def _asked(context: Context, raw: Mapping[str, Any]) -> tuple[str, int]:
+    """Return whom to invite, and for how many seconds.
+
+    Raises:
+        InputError: no name, or no time that is allowed.
+    """
+    name = parse_server_name(str(raw.get("server", "")))
+    ttl = raw.get("ttl", context.server.settings.invitation_ttl)
+    if not isinstance(ttl, int | float) or isinstance(ttl, bool) or ttl != ttl:
+        raise InputError("the ttl must be a number of seconds")
+    seconds = int(min(ttl, _LONGEST_TTL + 1))
+    if not _SHORTEST_TTL <= seconds <= _LONGEST_TTL:
+        raise InputError(f"the ttl must be from 10s to 30d, found {seconds}s")
+    return name, seconds
+
+
+def _role(raw: Mapping[str, Any]) -> Role:
+    return Role.NONVOTING if raw.get("nonvoting") else Role.VOTER
+
+
+def _document(invited: Invited) -> dict[str, Any]:
+    return {
+        **_listed(invited.invitation, invited.invitation.issued),
+        "token": invited.token.to_text(),
+        "ends_with_rekey": invited.ends_early,
+        "forecast": invited.forecast.to_document(),
+    }
+
+
+def _listed(invitation: Invitation, now: float) -> dict[str, Any]:
+    return {
+        "name": invitation.name,
+        "role": invitation.role.value,
+        "issuer": invitation.issuer,
+        "expires": invitation.expires,
+        "expires_in": round(max(0.0, invitation.expires - now)),
+        "claimed": invitation.claimed_by is not None,
+    }

@@ -1,0 +1,24 @@
+"""``collective show``: see ``collective.daemon.show``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from collective.daemon import show
+from collective.daemon.doors.commands.context import Context
+from collective.daemon.idle import idle_error
+
+# Between two lives a server is nothing for a moment; the command must answer all the same.
+_SETTLE_SECONDS = 0.3
+
+
+def run(context: Context, _raw: Mapping[str, Any]) -> Any:
+    """Return what this server knows of its collective."""
+    server = context.server
+    if server.node is None:
+        server.settle(_SETTLE_SECONDS)
+    node = server.node
+    if node is None:
+        return show.idle(server.plan, idle_error(server.plan, server.trouble))
+    return show.document(node)

@@ -1,0 +1,137 @@
+"""What a member may ask of one that votes: who it is, a certificate, a command, to be a learner.
+
+Invariants:
+  * Each is answered on a view that was read linearizably: a member that was deleted is refused,
+    however old the view here is.
+  * A certificate is made out for the name of who asks, and for where it is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from collective.daemon.clock import epoch, utc_now
+from collective.daemon.doors.access import member_of
+from collective.daemon.doors.commands import delete, demote, invite, promote, rotate_ca
+from collective.daemon.doors.commands.context import Command, Context
+from collective.daemon.doors.commands.running import lines_of
+from collective.daemon.joining.enlist import Enlister
+from collective.daemon.node import Node
+from collective.daemon.retries import until_written
+from collective.daemon.server import CollectiveServer
+from collective.errors import InputError, RefusedError
+from collective.failpoints import Step, reached
+from collective.model.names import certified_addresses, parse_server_name
+from collective.model.records import to_json
+from collective.pki import read_leaf
+from collective.protocol import messages
+from collective.protocol.web import Request, Response, json_response
+
+log = logging.getLogger(__name__)
+
+#: Those that only a voter can carry out.
+_COMMANDS: Mapping[str, Command] = {
+    "delete": delete.run,
+    "promote": promote.run,
+    "demote": demote.run,
+    "rotate-ca": rotate_ca.run,
+    "replace": invite.replace,
+}
+_ABOUT_A_SERVER = frozenset(("delete", "promote", "demote", "replace"))
+
+
+def tell_self(node: Node, request: Request) -> Response:
+    """Tell a member its own record, and the change that is under way with it."""
+    view = node.store.read()
+    member = member_of(view, request.peer)
+    change = view.change
+    pending = change is not None and not change.done and change.name == member.name
+    kind = change.kind.value if change is not None and pending else ""
+    return json_response(
+        200, {"format": messages.FORMAT, "record": to_json(member), "change": kind}
+    )
+
+
+def certify(node: Node, request: Request) -> Response:
+    """Sign a certificate for a member that has not the CA's key, and write it down.
+
+    Raises:
+        ProtocolError: the request is broken.
+        RefusedError: this server has not the CA's key either, or that of another CA.
+    """
+    raw = request.json()
+    messages.check_format(raw)
+    csr = messages.text(raw, "csr").encode()
+    member = member_of(node.store.read(), request.peer)
+    addresses = certified_addresses([member.address, request.peer.address])
+    authority, wanted = node.credentials.authority(), messages.text(raw, "issuer")
+    if wanted not in ("", authority.pin.hex()):
+        raise RefusedError(f"{node.name} does not issue with that CA", "try again in a second")
+    leaf = authority.issue(csr, member.name, addresses, utc_now())
+    info = read_leaf(leaf)
+
+    def attempt() -> int | None:
+        view = node.store.read()
+        record = member_of(view, request.peer)
+        in_use = request.peer.certificate.serial if request.peer.certificate else ""
+        certified, too_many = record.certified(info.serial, info.fingerprint, in_use)
+        written = node.store.put_member(view, certified, epoch(), too_many)
+        return view.revision + 1 if written else None
+
+    revision = until_written(f"certify {member.name}", attempt)
+    reached(Step.CERTIFY_RECORD)
+    log.info("a certificate was signed name=%s serial=%s", member.name, info.serial)
+    given = {"leaf": leaf.decode(), "ca": authority.certificate_pem.decode(), "revision": revision}
+    return json_response(200, {"format": messages.FORMAT, **given})
+
+
+def command(
+    server: CollectiveServer, enlister: Enlister, node: Node, request: Request
+) -> Response:
+    """Carry a command out for a member; its steps and its result come line by line.
+
+    Raises:
+        InputError: it is none that is carried out for others.
+        RefusedError: it is about this server.
+    """
+    member = member_of(node.store.read(), request.peer)
+    raw = request.json()
+    messages.check_format(raw)
+    name, arguments = messages.text(raw, "command", 64), raw.get("arguments")
+    run = _COMMANDS.get(name)
+    if run is None or not isinstance(arguments, dict):
+        raise InputError("this is no command that a voter carries out for others")
+    if name in _ABOUT_A_SERVER and _server_of(arguments) == node.name:
+        raise RefusedError(f"{node.name} does not do that to itself", "ask another member")
+    log.info("a command for a member name=%s command=%s", member.name, name)
+    lines = lines_of(lambda emit: run(Context(server, enlister, emit), arguments))
+    return Response(200, _with_beats(lines), "application/x-ndjson")
+
+
+def _server_of(arguments: Mapping[str, Any]) -> str:
+    """Return whom a command is about; none would mean the server that carries it out."""
+    return parse_server_name(messages.text(arguments, "server"))
+
+
+def _with_beats(lines: Iterable[Mapping[str, Any] | None]) -> Iterator[bytes]:
+    """Write a line each, an empty one where there is none: so who listens knows that we live."""
+    for line in lines:
+        yield b"\n" if line is None else json.dumps(line).encode() + b"\n"
+
+
+def require_voter(server: CollectiveServer, node: Node) -> None:
+    """Refuse what only a voter can do.
+
+    Raises:
+        RefusedError: this server does not vote; the hint names those that do.
+    """
+    if server.plan.votes:
+        return
+    voters = ", ".join(sorted(node.replica.view.voters))
+    raise RefusedError(
+        f"{node.name} does not vote and cannot do that",
+        f"ask a server that votes: {voters}" if voters else "ask a server that votes",
+    )

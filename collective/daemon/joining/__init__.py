@@ -1,0 +1,1 @@
+"""A server comes in: both sides of a join, and the invitations before it."""

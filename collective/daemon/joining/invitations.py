@@ -1,0 +1,273 @@
+"""Invitations: make one, list them, end one, in one transaction on the records each.
+
+It lets nobody in: ``sponsor`` does, for who shows the token.
+
+Invariants:
+  * Refused means that nothing was changed.
+  * The store gets the public half of the token alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from collective.daemon.certificates.rekey import is_wanted, new_pin
+from collective.daemon.clock import elapsed, epoch
+from collective.daemon.membership import removal
+from collective.daemon.membership.removal import Deleted
+from collective.daemon.node import Node
+from collective.daemon.peers.quorum import needs_quorum, strength_known
+from collective.daemon.retries import until_written
+from collective.errors import InputError, RefusedError
+from collective.model.names import natural_key
+from collective.model.records import ChangeKind, Invitation, Phase, Role
+from collective.model.token import Token
+from collective.model.view import View
+from collective.pki import new_seed, public_key_of
+from collective.policy import forecast
+from collective.policy.forecast import Forecast
+from collective.policy.membership import check_invite
+
+log = logging.getLogger(__name__)
+
+_START_SECONDS = 3.0
+_REKEY_SECONDS = 10.0
+_ASK_SECONDS = 2.0
+_POLL_SECONDS = 0.05
+
+Emit = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Invited:
+    """An invitation that was made.
+
+    Attributes:
+        token: what lets the server in.
+        invitation: what the store has of it.
+        forecast: the collective now, and with that server.
+        ends_early: whether a re-keying that is under way will end it before its time.
+    """
+
+    token: Token = field(repr=False)
+    invitation: Invitation
+    forecast: Forecast
+    ends_early: bool = False
+
+
+def invite(node: Node, name: str, seconds: int, role: Role = Role.VOTER) -> Invited:
+    """Make an invitation.
+
+    Args:
+        node: this server.
+        name: the server to invite.
+        seconds: how long it is good for.
+        role: what it is to be, voter or nonvoting.
+
+    Raises:
+        RefusedError: the name is a member's.
+        QuorumError: there is no quorum.
+    """
+    seed = new_seed()
+    # The transaction proves the quorum, and that what was decided on still holds: so the view
+    # that is held here is good enough to begin with, and a read is saved.
+    held = [node.replica.view]
+
+    def attempt() -> Invited | None:
+        view = held.pop() if held else node.store.read()
+        try:
+            check_invite(view, name, node.name)
+        except RefusedError:
+            view = node.store.read()
+            check_invite(view, name, node.name)
+        now = epoch()
+        public_key = public_key_of(seed).hex()
+        pin = node.credentials.pin
+        invitation = Invitation(
+            name, role, public_key, node.name, now, now + seconds, pin=pin.hex()
+        )
+        if not node.store.invite(view, invitation, seconds):
+            return None
+        early = _names_old_ca(node)
+        return Invited(Token(name, seed, pin), invitation, _with(node, name, role), early)
+
+    _wait_for_own_record(node)
+    _wait_for_new_ca(node)
+    with needs_quorum(node, f"invite {name}"):
+        invited = until_written(f"invite {name}", attempt)
+    log.info("invited name=%s seconds=%d", name, seconds)
+    return invited
+
+
+def _wait_for_own_record(node: Node) -> None:
+    """Wait a little on a fresh server, where the first command may come before its own record."""
+    node.replica.wait_until(lambda view: node.name in view.members, _START_SECONDS)
+
+
+def _names_old_ca(node: Node) -> bool:
+    """Tell whether a token made now would name a CA that a re-keying is about to end."""
+    view = node.replica.view
+    if not is_wanted(view):
+        return False
+    rekey = view.rekey
+    if rekey is None or rekey.phase is Phase.DONE or rekey.again:
+        return True
+    return node.credentials.pin.hex() != new_pin(rekey)
+
+
+def _wait_for_new_ca(node: Node) -> None:
+    """Wait a little for a re-keying, unless it has to wait for a member that is off."""
+    deadline = elapsed() + _REKEY_SECONDS
+    while _names_old_ca(node) and elapsed() < deadline:
+        # One whose etcd is just being restarted is not off.
+        off = any(answer.status is None for answer in node.prober.answers(0.0).values())
+        if off or node.stopping.wait(_POLL_SECONDS):
+            return
+
+
+def _with(node: Node, name: str, role: Role) -> Forecast:
+    # Nobody is asked for it: an invitation changes no quorum, and is to be quick.
+    foretold = forecast.with_voter if role is Role.VOTER else forecast.with_nonvoting
+    return foretold(strength_known(node), name)
+
+
+def foretell(node: Node, name: str, role: Role) -> Forecast:
+    """Return what the server that is to be invited would do to the quorum.
+
+    Raises:
+        RefusedError, QuorumError: as ``invite``.
+    """
+    _wait_for_own_record(node)
+    with needs_quorum(node, f"invite {name}"):
+        check_invite(node.store.read(), name, node.name)
+    return _with(node, name, role)
+
+
+def pending(node: Node) -> list[Invitation]:
+    """Return the invitations that are good now.
+
+    Raises:
+        QuorumError: there is no quorum.
+    """
+    with needs_quorum(node, "list the invitations"):
+        view = node.store.read()
+    return [i for i in view.invitations.values() if i.expires > epoch()]
+
+
+def revoke(node: Node, name: str, dry_run: bool = False) -> Invitation:
+    """End an invitation, so that its token lets nobody in.
+
+    Args:
+        node: this server.
+        name: the server that was invited.
+        dry_run: only look whether there is one.
+
+    Raises:
+        InputError: there is none.
+        RefusedError: it has let the server in already.
+        QuorumError: there is no quorum.
+    """
+
+    def attempt() -> Invitation | None:
+        view = node.store.read()
+        found = _pending_for(view, name)
+        return found if dry_run or node.store.revoke_invitation(view, name) else None
+
+    with needs_quorum(node, f"revoke the invitation for {name}"):
+        ended = until_written(f"revoke the invitation for {name}", attempt)
+    if not dry_run:
+        log.info("invitation revoked name=%s", name)
+    return ended
+
+
+def _pending_for(view: View, name: str) -> Invitation:
+    found = view.invitations.get(name)
+    if found is None or found.expires <= epoch():
+        known = ", ".join(sorted(view.invitations, key=natural_key))
+        raise InputError(
+            f"there is no invitation for {name}: it was used, revoked, or has expired",
+            f"invitations are pending for: {known}" if known else None,
+        )
+    if name in view.members:
+        raise RefusedError(
+            f"cannot revoke the invitation for {name}: {name} is just being taken in on it",
+            f"wait until it is a member, then run 'collective delete {name}'",
+        )
+    return found
+
+
+def replace(
+    node: Node, name: str, seconds: int, role: Role, emit: Emit
+) -> tuple[Deleted, Invited]:
+    """Delete a member that was lost, and invite the server that was installed in its place.
+
+    Run again after it was cut off it goes on: the member is gone then, and is invited.
+
+    Raises:
+        InputError: there is no such member.
+        RefusedError: it answers, so it is not lost.
+        QuorumError: there is no quorum, or the deletion would cost it.
+    """
+    if _was_removed(node, name):
+        deleted = Deleted(name, strength_known(node), (), ())
+    else:
+        # Asked anew: a moment ago it may have been well.
+        if name in node.prober.answering(_ASK_SECONDS, since=elapsed()):
+            raise _not_lost(name)
+        deleted = removal.delete(node, name, False, node.name, rekey=False)
+        emit("delete", f"the former {name} is deleted")
+    return deleted, invite(node, name, seconds, role)
+
+
+def _not_lost(name: str) -> RefusedError:
+    return RefusedError(
+        f"cannot replace {name}: it is active",
+        f"--replace is for a member that was lost; 'collective delete {name} --force' puts a live "
+        "one out",
+    )
+
+
+def foretell_replacement(node: Node, name: str, role: Role) -> Forecast:
+    """Return what ``replace`` would do to the quorum until the new server has joined.
+
+    Raises:
+        InputError, RefusedError, QuorumError: as ``replace``.
+    """
+    if _was_removed(node, name):
+        return foretell(node, name, role)
+    if name in node.prober.answering(0.0):
+        raise _not_lost(name)
+    return removal.foretell(node, name, force=False)
+
+
+def _was_removed(node: Node, name: str) -> bool:
+    """Tell whether the last change has removed this member, maybe for a command that was cut off.
+
+    Raises:
+        InputError: there is no such member, and was none just now.
+        RefusedError: it is this server.
+    """
+    if name == node.name:
+        raise RefusedError(f"cannot replace {name}: that is this server")
+    with needs_quorum(node, f"replace {name}"):
+        view = node.store.read()
+    change = view.change
+    if name in view.members:
+        return False
+    if (
+        change is not None
+        and change.done
+        and (change.kind, change.name)
+        == (
+            ChangeKind.REMOVE,
+            name,
+        )
+    ):
+        return True
+    known = ", ".join(sorted(view.members, key=natural_key))
+    raise InputError(
+        f"cannot replace {name}: no such member",
+        f"run 'collective invite {name}' for a new server; the members are: {known}",
+    )

@@ -1,0 +1,300 @@
+"""Make a candidate a learner of etcd, with its record; the sponsor's last step.
+
+Invariants:
+  * The record is there before the learner, so none is ever nobody's.
+  * Nothing is written unless the invitation is still claimed by this candidate's key.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from collective.daemon.clock import elapsed, epoch, pause
+from collective.daemon.joining.candidate import Candidate
+from collective.daemon.membership.changes import CHANGE_SECONDS
+from collective.daemon.node import Node, hex_id
+from collective.daemon.retries import until_written
+from collective.errors import EtcdError, EtcdUnavailableError, InvitationError, RefusedError
+from collective.etcd.gateway import EtcdMember, within
+from collective.failpoints import Step, reached
+from collective.model.records import MemberRecord, Role
+from collective.model.view import View
+from collective.pki import LeafInfo
+
+log = logging.getLogger(__name__)
+
+_LIST_SECONDS = 3.0
+_SAME_ID_SECONDS = 1.05
+_EVICT_TRIES = 4
+_TURN_SECONDS = 5.0
+_TURN_POLL_SECONDS = 0.03
+_IN_THE_WAY = ("too many learner", "exist")
+
+
+def members_of(node: Node) -> list[EtcdMember]:
+    """Return etcd's members, with a deadline."""
+    with within(_LIST_SECONDS):
+        return node.gateway.members()
+
+
+def others_turn(node: Node, url: str) -> bool:
+    """Tell whether another server is being taken in: joins queue, one learner at a time."""
+    return any(m.learner and url not in m.peer_urls for m in members_of(node))
+
+
+def wait_for_turn(node: Node, url: str) -> Iterator[dict[str, Any] | None]:
+    """Wait for a moment while another server is taken in, which mostly takes no longer."""
+    deadline = elapsed() + _TURN_SECONDS
+    told = False
+    while elapsed() < deadline and others_turn(node, url):
+        yield None if told else {"step": "wait"}
+        told = True
+        pause(_TURN_POLL_SECONDS)
+
+
+def add(node: Node, candidate: Candidate, leaf: LeafInfo) -> tuple[int, str] | None:
+    """Make the candidate a learner and write its record; None when it must wait its turn.
+
+    Raises:
+        RefusedError: etcd has a member of this name, or a voter with this URL.
+        InvitationError: its invitation is no longer its.
+        EtcdError: etcd refused it.
+    """
+    # The records first: the list that etcd gives after this read is at least as new.
+    view = node.store.read()
+    check_namesake(view, members_of(node), candidate)
+    return enter(
+        node,
+        candidate.name,
+        candidate.url,
+        lambda member_id: write_record(node, candidate, leaf, member_id),
+        lambda: _drop(node, candidate),
+    )
+
+
+def enter(
+    node: Node, name: str, url: str, record: Callable[[str], View], undo: Callable[[], None]
+) -> tuple[int, str] | None:
+    """Make a server a learner of etcd; None when it must wait its turn.
+
+    The record is written first, without an id: whoever leads then knows whose a learner is that
+    a sponsor has left behind, and drops a record that etcd has no learner for.
+
+    Args:
+        node: this server.
+        name, url: of the server to be.
+        record: writes its record with an etcd id, "" while there is none.
+        undo: takes the record back, where etcd refuses the learner.
+
+    Returns:
+        Its etcd id, and etcd's list of members.
+
+    Raises:
+        RefusedError: a voter has that URL.
+        EtcdError: etcd refused it.
+    """
+    ours = _find(members_of(node), url)
+    if ours is not None and not ours.learner:
+        raise RefusedError(f"cannot take in {name}: a voter has its address already: {url}")
+    record(hex_id(ours.id) if ours is not None else "")
+    reached(Step.SPONSOR_RECORD)
+    if ours is None:
+        try:
+            ours = _add_learner(node, name, url)
+        except EtcdError:
+            undo()
+            raise
+        if ours is None:
+            return None
+        reached(Step.SPONSOR_ADD)
+        view = record(hex_id(ours.id))
+        reached(Step.SPONSOR_RECORDED)
+    else:
+        view = node.store.read()
+    return ours.id, _initial_cluster(view, members_of(node), name, ours.id)
+
+
+def evict(node: Node, record: MemberRecord) -> bool:
+    """Remove a learner that gives up its join from etcd; False when it is a voter by now.
+
+    It may be promoted between the look and the removal. That removal leaves the voters that
+    there were before, and these had promoted it just now: so no quorum is lost.
+
+    Raises:
+        EtcdError: etcd did not do it.
+    """
+    for left in reversed(range(_EVICT_TRIES)):
+        found = next((m for m in members_of(node) if _is_of(m, record)), None)
+        if found is None:
+            break
+        if not found.learner:
+            return False
+        try:
+            with within(CHANGE_SECONDS):
+                node.gateway.remove(found.id)
+        except EtcdError:
+            if not left:
+                raise
+    log.info("a learner gave up its join name=%s", record.name)
+    reached(Step.ABORT_EVICT)
+    return True
+
+
+def _is_of(member: EtcdMember, record: MemberRecord) -> bool:
+    """Tell whether a member of etcd is that of a record, which may not have its id yet."""
+    if record.member_id:
+        return hex_id(member.id) == record.member_id
+    return record.url in member.peer_urls
+
+
+def drop(node: Node, record: MemberRecord) -> None:
+    """Drop the record and the invitation of a learner that was evicted, and revoke it.
+
+    Raises:
+        EtcdError, RefusedError: it was not written.
+    """
+
+    def attempt() -> bool | None:
+        view = node.store.read()
+        current = view.members.get(record.name)
+        if current is None or current.member_id != record.member_id:
+            return True
+        return node.store.give_up_member(view, current, epoch()) or None
+
+    until_written(f"drop the learner {record.name}", attempt)
+    reached(Step.ABORT_DROP)
+
+
+def _drop(node: Node, candidate: Candidate) -> None:
+    """Drop the record of a learner that etcd refused to add."""
+    view = node.store.read()
+    record = view.members.get(candidate.name)
+    if record is not None and record.role is Role.LEARNER and not record.member_id:
+        node.store.drop_member(view, record, epoch())
+
+
+def check_namesake(view: View, members: Sequence[EtcdMember], candidate: Candidate) -> None:
+    """Refuse a candidate whose name is, by its id, another member's that etcd still has.
+
+    That one may be a voter whose promotion nobody has written down yet; without its record it
+    would count, and nobody would know whose it is.
+
+    Raises:
+        RefusedError: as above.
+    """
+    old = view.members.get(candidate.name)
+    for member in members:
+        if old is None or hex_id(member.id) != old.member_id:
+            continue
+        if candidate.url not in member.peer_urls:
+            raise RefusedError(
+                f"cannot take in {candidate.name}: a server of this name is being taken in at "
+                f"{old.address}",
+                "try again when 'collective show' there says what became of it",
+            )
+
+
+def _find(members: list[EtcdMember], url: str) -> EtcdMember | None:
+    return next((m for m in members if url in m.peer_urls), None)
+
+
+def _add_learner(node: Node, name: str, url: str) -> EtcdMember | None:
+    """Ask etcd for it, and look whether it was done; None when another learner is in the way.
+
+    Raises:
+        EtcdError: etcd refused it for another reason.
+    """
+    for left in (1, 0):
+        try:
+            with within(CHANGE_SECONDS):
+                node.gateway.add_learner(url)
+        except EtcdUnavailableError as error:
+            log.info("etcd did not say that it added a learner: %s name=%s", error, name)
+        except EtcdError as error:
+            if _is_of_this_second(error) and left:
+                pause(_SAME_ID_SECONDS)
+                continue
+            if not any(words in error.message for words in _IN_THE_WAY):
+                raise
+        break
+    return _find(members_of(node), url)
+
+
+def _is_of_this_second(error: EtcdError) -> bool:
+    """Tell whether etcd would give the id of a member that was removed.
+
+    The id is a hash of URL, cluster token and the time in seconds (membership.NewMember), so a
+    server that is deleted and taken in again within one second gets the one that was removed,
+    and etcd refuses that with these words.
+    """
+    return "member not found" in error.message
+
+
+def write_record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: str) -> View:
+    """Write the record of a candidate that is a learner, and return the view it was decided on.
+
+    Raises:
+        InvitationError: its invitation is no longer its.
+        RefusedError: it was given up meanwhile, or is a member.
+    """
+
+    def attempt() -> View | None:
+        view = node.store.read()
+        check_claim(view, candidate)
+        if leaf.serial in view.revoked:
+            raise RefusedError(f"taking in {candidate.name} took too long and was given up")
+        old = view.members.get(candidate.name)
+        if old is not None and (old.role is not Role.LEARNER or old.fallback is not None):
+            raise RefusedError(f"cannot take in {candidate.name}: it is a member already")
+        # What another server of this name, elsewhere, was given opens nothing any more.
+        same = old is not None and old.url == candidate.url
+        foreign = old.serials if old is not None and not same else ()
+        record = MemberRecord(
+            candidate.name,
+            member_id,
+            Role.LEARNER,
+            candidate.address,
+            candidate.door_port,
+            candidate.peer_port,
+            old.serials if old is not None and same else (),
+            old.fingerprints if old is not None and same else (),
+            epoch(),
+            target=candidate.role or Role.VOTER,
+        )
+        too_many: tuple[str, ...] = ()
+        if leaf.serial not in record.serials:
+            record, too_many = record.certified(leaf.serial, leaf.fingerprint)
+        revoke = (*foreign, *too_many)
+        return view if node.store.admit_member(view, record, epoch(), revoke) else None
+
+    return until_written(f"take in {candidate.name}", attempt)
+
+
+def _initial_cluster(view: View, members: list[EtcdMember], joiner: str, member_id: int) -> str:
+    def name(member: EtcdMember) -> str:
+        if member.id == member_id:
+            return joiner
+        record = view.by_member_id(hex_id(member.id))
+        return record.name if record is not None else member.name
+
+    return ",".join(f"{name(m)}={url}" for m in members for url in m.peer_urls)
+
+
+def check_claim(view: View, candidate: Candidate) -> None:
+    """See that the invitation is still there and still claimed by this candidate's key.
+
+    Raises:
+        InvitationError: it was used up, revoked, replaced, or has expired.
+    """
+    invitation = view.invitations.get(candidate.name)
+    if (
+        invitation is None
+        or invitation.claimed_by != candidate.csr_key_id
+        or epoch() >= invitation.expires
+    ):
+        raise InvitationError(
+            f"the invitation for {candidate.name} is no longer good",
+            f"run 'collective invite {candidate.name}' on a member for a new token",
+        )

@@ -1,0 +1,353 @@
+"""Find out, before a join changes anything, all that is wrong with it (design section 4).
+
+It judges nothing: ``collective.policy.preflight`` does. What only the collective knows its
+member looks at, in ``rehearsal``.
+
+Invariants:
+  * Nothing is changed, here or there; a port is listened on for a moment at most.
+  * Without a token nothing that is secret is sent, and what comes back is only told, not believed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from collective import __version__
+from collective.daemon.clock import epoch
+from collective.daemon.joining.company import why_not_free
+from collective.daemon.lives import own_address
+from collective.daemon.server import CollectiveServer
+from collective.errors import CollectiveError, InvitationError, ProtocolError, UnreachableError
+from collective.model.names import is_ip_address, parse_host_port
+from collective.model.token import Token
+from collective.pki import authority_in_chain, read_leaf
+from collective.policy import preflight as policy
+from collective.policy.preflight import Finding
+from collective.protocol import messages
+from collective.protocol.interfaces import local_addresses
+from collective.protocol.listening import bind_tcp
+from collective.protocol.peer import (
+    Peer,
+    authority_context,
+    served_chain,
+    stranger_context,
+    unreachable,
+    where,
+)
+from collective.protocol.resolve import resolve
+
+log = logging.getLogger(__name__)
+
+DIAL_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+class Checks:
+    """The findings of one preflight, in the order in which they were made."""
+
+    def __init__(self, doing: str) -> None:
+        self.findings: list[Finding] = []
+        self._doing = doing
+
+    def add(self, finding: Finding) -> bool:
+        """Note a finding; return whether all is well with it."""
+        self.findings.append(finding)
+        return finding.ok is True
+
+    def attempt(self, check: str, call: Callable[[], T], said: Callable[[T], str]) -> T | None:
+        """Make a check whose failure raises; return what it gives, None where it failed."""
+        try:
+            value = call()
+        except CollectiveError as error:
+            self.add(policy.problem(check, error))
+            return None
+        self.add(policy.good(check, said(value)))
+        return value
+
+    def skip(self, why: str, *checks: str) -> None:
+        """Note that checks could not be made."""
+        self.findings += [policy.skipped(check, why) for check in checks]
+
+    @property
+    def error(self) -> CollectiveError | None:
+        """What is wrong, as one error."""
+        return policy.verdict(self.findings, self._doing)
+
+    def raise_error(self) -> None:
+        """Raise what is wrong, if something is."""
+        if (error := self.error) is not None:
+            raise error
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What was found of this server.
+
+    Attributes:
+        place: host and port to ask, None where the argument is no such thing.
+        token: the invitation, None where there is none or it is garbled.
+        address: from the settings, None to take the one that connections come from.
+        fit: whether there is enough to ask a member to judge it.
+    """
+
+    place: tuple[str, int] | None
+    token: Token | None
+    address: str | None
+    fit: bool
+
+
+def look_here(checks: Checks, server: CollectiveServer, place: str, text: str | None) -> Ready:
+    """Make the checks that need no other server.
+
+    Args:
+        checks: gets the findings.
+        server: this server.
+        place: of the member to ask, as it was typed.
+        text: of the token, None to do without.
+    """
+    own = server.settings.name
+    asked = _place(checks, own, place)
+    token, fit = _token(checks, own, text)
+    fit &= _free(checks, server)
+    address, well = _address(checks, server)
+    fit &= well & _ports(checks, server, address)
+    folder = server.layout.data
+    stat = os.statvfs(folder)
+    checks.add(policy.check_disk(folder, stat.f_bavail * stat.f_frsize))
+    return Ready(asked, token, address, fit)
+
+
+def _place(checks: Checks, own: str, place: str) -> tuple[str, int] | None:
+    try:
+        host, port = parse_host_port(place, messages.DEFAULT_PORT)
+    except CollectiveError as error:
+        checks.add(policy.problem("server", error))
+        return None
+    if host.lower() == own:
+        checks.add(policy.problem("server", policy.itself(place)))
+        return None
+    checks.add(policy.check_server(host, own))
+    return host, port
+
+
+def _token(checks: Checks, own: str, text: str | None) -> tuple[Token | None, bool]:
+    if text is None:
+        checks.skip("no token was given", "token", "name")
+        return None, False
+    token = checks.attempt(
+        "token", lambda: Token.parse(text), lambda token: f"it is an invitation for {token.name}"
+    )
+    if token is None:
+        checks.skip("the token cannot be read", "name")
+        return None, False
+    return token, checks.add(policy.check_name(token.name, own))
+
+
+def _free(checks: Checks, server: CollectiveServer) -> bool:
+    error = why_not_free(server)
+    if error is not None:
+        return checks.add(policy.problem("collective", error))
+    return checks.add(policy.good("collective", "this server is in no collective with others"))
+
+
+def _address(checks: Checks, server: CollectiveServer) -> tuple[str | None, bool]:
+    try:
+        address = own_address(server.settings)
+    except CollectiveError as error:
+        return None, checks.add(policy.problem("address", error))
+    return address, checks.add(policy.check_address(address, local_addresses()))
+
+
+def _ports(checks: Checks, server: CollectiveServer, address: str | None) -> bool:
+    """See that etcd will have its port; that of the daemon is ours, or nobody asked us."""
+    door, port, node = server.settings.port, server.settings.peer_port, server.node
+    if node is not None and node.etcd_runs:
+        return checks.add(policy.good("ports", f"{door} and {port} are this server's own"))
+    try:
+        bind_tcp(address or "0.0.0.0", port).close()
+    except CollectiveError as error:
+        return checks.add(policy.problem("ports", error))
+    return checks.add(policy.good("ports", f"{door} is this server's own, {port} is free"))
+
+
+def reach(
+    checks: Checks,
+    server: CollectiveServer,
+    named: str,
+    place: tuple[str, int],
+    token: Token | None,
+) -> Peer | None:
+    """Reach the member to ask, at one of the addresses of its name, and check its CA.
+
+    Args:
+        checks: gets the findings.
+        server: this server.
+        named: the member, as it was typed.
+        place: its host and port.
+        token: what its CA is checked against; None to check nothing.
+
+    Returns:
+        A connection that trusts that CA alone, not opened yet; None where something is wrong.
+    """
+    host, port = place
+    found = checks.attempt(
+        "reach",
+        lambda: _serving(server, named, host, port),
+        lambda served: f"{where(served[0], port)} answers",
+    )
+    if found is None:
+        checks.skip(f"{named} cannot be asked", "ca")
+        return None
+    address, chain = found
+    if token is None:
+        checks.skip("the token would say which CA it must be", "ca")
+        return Peer(address, port, stranger_context())
+    ca_pem = checks.attempt(
+        "ca",
+        lambda: _authority(chain, token, f"{named} ({where(address, port)})"),
+        lambda _: f"{named} is of the collective that the token is for",
+    )
+    return None if ca_pem is None else Peer(address, port, authority_context(ca_pem))
+
+
+def _authority(chain: Sequence[bytes], token: Token, place: str) -> bytes:
+    """Return the CA that a token pins, from the chain that a server showed.
+
+    Raises:
+        InvitationError: it is another one. Whether that replaced the one of the token is not
+            asked: nothing is sent to a server that is not verified.
+    """
+    try:
+        return authority_in_chain(chain, token.pin, place)
+    except InvitationError as error:
+        raise InvitationError(
+            error.message,
+            "where its CA was replaced since the token was made, the token ended with it: "
+            f"'collective invite {token.name}' on a member makes another one",
+        ) from None
+
+
+def _serving(
+    server: CollectiveServer, named: str, host: str, port: int
+) -> tuple[str, Sequence[bytes]]:
+    """Return the first address of a name that answers, and the certificates that it shows."""
+    failure: CollectiveError | None = None
+    for address in resolve(host, server.settings.hosts, DIAL_SECONDS):
+        try:
+            chain = served_chain(address, port, DIAL_SECONDS)
+        except UnreachableError as error:
+            failure = failure or _named(error, host, address)
+            continue
+        if read_leaf(chain[0]).fingerprint == server.credentials.leaf.fingerprint:
+            raise policy.itself(named)
+        return address, chain
+    raise failure or UnreachableError(f"the name {host} has no address")
+
+
+def _named(error: UnreachableError, host: str, address: str) -> UnreachableError:
+    """Add the name that the user typed to an error that knows the address only."""
+    if host == address:
+        return error
+    return UnreachableError(f"{host}: {error.message}", error.hint)
+
+
+def question(checks: Checks, peer: Peer) -> dict[str, Any] | None:
+    """Ask a member for a challenge, and check what it says of itself and of us."""
+    place = where(peer.host, peer.port)
+    asked = checks.attempt(
+        "member", lambda: challenge(peer), lambda raw: f"{_name(raw, place)} takes servers in"
+    )
+    if asked is None:
+        return None
+    release = str(asked.get("release", "an unknown release"))[:40]
+    told = f"{_name(asked, place)} runs release {release}, this server {__version__}"
+    checks.add(policy.good("release", told))
+    _clock(checks, asked, place)
+    _source(checks, asked, place)
+    return asked
+
+
+def challenge(peer: Peer) -> dict[str, Any]:
+    """Ask a member for a nonce, with what else it says to a stranger."""
+    asked = peer.call("GET", messages.CHALLENGE, None, DIAL_SECONDS)
+    messages.check_format(asked)
+    return asked
+
+
+def _name(asked: dict[str, Any], place: str) -> str:
+    return str(asked.get("name", place))[:64]
+
+
+def _clock(checks: Checks, asked: dict[str, Any], place: str) -> None:
+    now = asked.get("now")
+    if isinstance(now, int | float):
+        checks.add(policy.check_clock(epoch() - now, place))
+    else:
+        checks.add(policy.problem("clock", ProtocolError(f"{place} does not tell the time")))
+
+
+def _source(checks: Checks, asked: dict[str, Any], place: str) -> None:
+    seen = asked.get("seen")
+    if not isinstance(seen, str) or not is_ip_address(seen):
+        checks.skip(f"{place} does not say where it sees this server", "nat")
+        return
+    checks.add(policy.check_source(seen, local_addresses(), place))
+
+
+def reach_members(checks: Checks, members: object, ask_again: Callable[[], object]) -> None:
+    """Find out that the etcds of the collective can be reached from here.
+
+    A member that is down must not stop a join, so one that answers nowhere is left out. One
+    that was deleted meanwhile still has a door, but no etcd: so who seems closed is asked for
+    once more.
+    """
+    found = _reach_all(members)
+    if any(not finding.ok for finding in found):
+        found = _reach_all(ask_again())
+    checks.findings += found
+
+
+def _reach_all(members: object) -> list[Finding]:
+    if not isinstance(members, list) or not all(isinstance(m, dict) for m in members):
+        return [policy.problem("peers", ProtocolError("the sponsor names no members"))]
+    outcomes = [_reach_one(member) for member in members]
+    reached = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    found = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
+    if reached:
+        found.append(policy.good("peers", f"the peer ports of {', '.join(reached)} are open"))
+    return found
+
+
+def _reach_one(member: dict[str, Any]) -> Finding | str | None:
+    """Return the name of a member whose peer port is open, a finding for one that is closed."""
+    try:
+        host, name = messages.text(member, "address"), messages.text(member, "name")
+        door, port = messages.port(member, "door_port"), messages.port(member, "peer_port")
+    except ProtocolError as error:
+        return policy.problem("peers", error)
+    if _open(host, port) is None:
+        return name
+    if _open(host, door) is not None:
+        return None
+    closed = UnreachableError(
+        f"{name} answers at {where(host, door)}, but its peer port {port} cannot be "
+        "reached from here",
+        f"open TCP port {port} between the servers",
+    )
+    return policy.problem("peers", closed)
+
+
+def _open(host: str, port: int) -> OSError | None:
+    """Return why a TCP port cannot be reached, None when it can."""
+    try:
+        socket.create_connection((host, port), timeout=DIAL_SECONDS).close()
+    except OSError as error:
+        log.debug("%s", unreachable(host, port, error, DIAL_SECONDS))
+        return error
+    return None

@@ -1,0 +1,1 @@
+"""Who votes and who is in: promotions, demotions, removals, and who sees them through."""

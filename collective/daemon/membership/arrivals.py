@@ -1,0 +1,119 @@
+"""Servers that do not vote, on their way in: the sponsor's last step, and the leader's.
+
+No etcd is involved, so nothing has to catch up: such a server is in when its daemon answers as
+the server that its record says.
+
+Invariants:
+  * One that does not get ready in time is put out again, and its certificate revoked.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from collective.daemon.clock import elapsed, epoch
+from collective.daemon.joining.candidate import Candidate
+from collective.daemon.joining.learner import members_of, write_record
+from collective.daemon.node import Node
+from collective.errors import CollectiveError
+from collective.etcd.gateway import within
+from collective.failpoints import Step, reached
+from collective.model.records import MemberRecord, Role
+from collective.model.view import View, member_key
+from collective.pki import LeafInfo
+from collective.protocol import messages
+
+log = logging.getLogger(__name__)
+
+_CALL_SECONDS = 2.0
+_REMOVE_SECONDS = 1.0
+
+
+def take_in(node: Node, candidate: Candidate, leaf: LeafInfo) -> View:
+    """Write the record of a server that is not to vote; return the voters' records.
+
+    Raises:
+        InvitationError, RefusedError: as ``learner.write_record``.
+        EtcdError: a learner that it has left in etcd, from a former try, is not removed.
+    """
+    for member in members_of(node):
+        if member.learner and candidate.url in member.peer_urls:
+            with within(_REMOVE_SECONDS):
+                node.gateway.remove(member.id)
+    write_record(node, candidate, leaf, "")
+    reached(Step.SPONSOR_NONVOTING)
+    view = node.store.read()
+    wanted = {member_key(name) for name in view.voters}
+    return View(view.revision, {key: view.items[key] for key in wanted})
+
+
+class Arrivals:
+    """What whoever leads does for them."""
+
+    def __init__(self, node: Node, timeout: float) -> None:
+        self._node = node
+        self._timeout = timeout
+        self._since: dict[str, float] = {}
+
+    def forget(self) -> None:
+        """Begin to count anew: this server does not lead."""
+        self._since = {}
+
+    def settle(self, view: View) -> bool:
+        """Take in who is ready, put out who is late; return whether some are still awaited."""
+        awaited = [m for m in view.members.values() if _is_awaited(m)]
+        self._since = {m.name: self._since.get(m.name, elapsed()) for m in awaited}
+        still = [self._await(member) for member in awaited]
+        return any(still)
+
+    def _await(self, member: MemberRecord) -> bool:
+        late = elapsed() - self._since[member.name] > self._timeout
+        if member.role is Role.NONVOTING:
+            if late:
+                self._keep_as_it_is(member)
+            return False
+        if self._answers(member):
+            self._accept(member)
+            return False
+        if late:
+            self._put_out(member)
+        return True
+
+    def _answers(self, member: MemberRecord) -> bool:
+        peer = self._node.peer(member)
+        try:
+            raw = peer.call("GET", messages.STATUS, None, _CALL_SECONDS)
+            status = messages.ServerStatus.from_wire(raw)
+        except CollectiveError as error:
+            log.debug("a joining server does not answer: %s name=%s", error, member.name)
+            return False
+        finally:
+            peer.close()
+        return status.name == member.name and status.nonvoting
+
+    def _accept(self, member: MemberRecord) -> None:
+        view = self._node.store.read()
+        if view.members.get(member.name) != member:
+            return
+        if self._node.store.promote_member(view, replace(member, role=Role.NONVOTING)):
+            log.info("taken in as a server that does not vote name=%s", member.name)
+            reached(Step.LEADER_ACCEPT)
+
+    def _put_out(self, member: MemberRecord) -> None:
+        view = self._node.store.read()
+        if view.members.get(member.name) == member:
+            log.warning("a joining server did not answer and is put out name=%s", member.name)
+            self._node.store.drop_member(view, member, epoch())
+
+    def _keep_as_it_is(self, member: MemberRecord) -> None:
+        """Take back a promotion that the server itself does not begin."""
+        view = self._node.store.read()
+        if view.members.get(member.name) == member:
+            log.warning("a promotion was not begun and is given up name=%s", member.name)
+            self._node.store.put_member(view, member.as_nonvoting(), epoch())
+
+
+def _is_awaited(member: MemberRecord) -> bool:
+    joins = member.role is Role.LEARNER and member.target is Role.NONVOTING
+    return joins or (member.role is Role.NONVOTING and member.target is Role.VOTER)

@@ -1,0 +1,115 @@
+"""Take the vote of a member: decide, write it down, see it through.
+
+``changes.finish`` carries it to its end, also when the server that began it is lost; what the
+demoted server does is in ``changeover``.
+
+Invariants:
+  * Refused means that nothing was changed.
+  * It is written down before etcd is asked for it, and is never taken back.
+  * It is carried out by another server than the one that it is about.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from collective.daemon.clock import elapsed
+from collective.daemon.membership.changes import finish
+from collective.daemon.membership.removal import take_leadership_from
+from collective.daemon.node import Node
+from collective.daemon.nonvoting.voters import Emit
+from collective.daemon.peers.quorum import has_begun, may_have_begun, needs_quorum
+from collective.daemon.retries import until_written
+from collective.errors import UnreachableError
+from collective.failpoints import Step, reached
+from collective.model.records import Change, ChangeKind, Role
+from collective.policy.membership import (
+    Observed,
+    check_demote,
+    check_no_change_under_way,
+)
+
+log = logging.getLogger(__name__)
+
+_READY_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+
+
+def demote(node: Node, name: str, by: str, emit: Emit) -> None:
+    """Make a voter a server that does not vote; returns when it takes part as such.
+
+    Args:
+        node: this server, which is not the one to demote.
+        name: whom to demote.
+        by: who asked, for the record.
+        emit: gets each step.
+
+    Raises:
+        InputError: there is no such member.
+        RefusedError: a rule forbids it.
+        QuorumError: there is no quorum, or it would be lost.
+        UnreachableError: it is done, but the server does not answer.
+    """
+    with needs_quorum(node, f"demote {name}"):
+        change = _begin(node, name, by)
+        if change is not None:
+            emit("begin", f"{name} is to lose its vote")
+            with has_begun(f"demote {name}"):
+                finish(node, change)
+            emit("remove", f"etcd does not count {name} any more")
+    _wait_until_ready(node, name)
+    emit("ready", f"{name} takes part; it does not vote")
+
+
+def _begin(node: Node, name: str, by: str) -> Change | None:
+    """Decide and write it down; None if it is done already."""
+
+    def attempt() -> Change | bool | None:
+        observed = node.observe()
+        under_way = observed.view.change
+        if under_way is not None and not under_way.done and _is_this(under_way, name):
+            return under_way
+        if _is_done(observed, name):
+            return True
+        check_demote(observed, name)
+        check_no_change_under_way(observed.view)
+        member = observed.view.members[name]
+        take_leadership_from(node, member)
+        # A re-keying that the last removal wanted, and that nobody has begun yet, is still wanted.
+        wanted = under_way is not None and under_way.rekey
+        change = Change(ChangeKind.DEMOTE, name, member.member_id, by, done=False, rekey=wanted)
+        told = replace(member, target=Role.NONVOTING)
+        with may_have_begun(node, f"demote {name}"):
+            return change if node.store.begin_change(observed.view, change, told) else None
+
+    change = until_written(f"demote {name}", attempt)
+    if not isinstance(change, Change):
+        return None
+    reached(Step.DEMOTE_BEGIN)
+    return change
+
+
+def _is_this(change: Change, name: str) -> bool:
+    return change.kind is ChangeKind.DEMOTE and change.name == name
+
+
+def _is_done(observed: Observed, name: str) -> bool:
+    member = observed.view.members.get(name)
+    return member is not None and member.role is Role.NONVOTING and member.target is not Role.VOTER
+
+
+def _wait_until_ready(node: Node, name: str) -> None:
+    deadline = elapsed() + _READY_SECONDS
+    while elapsed() < deadline:
+        answer = node.prober.answers(1.0, since=elapsed()).get(name)
+        if answer is not None and answer.status is not None:
+            status = answer.status
+            if status.nonvoting and status.healthy:
+                return
+        if node.stopping.wait(_POLL_SECONDS):
+            break
+    raise UnreachableError(
+        f"{name} does not vote any more, but did not answer within {_READY_SECONDS:.0f} s",
+        f"see 'collective show' on {name}",
+    )

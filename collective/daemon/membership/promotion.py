@@ -1,0 +1,174 @@
+"""Make a voter of a server that does not vote: what the voters do for it.
+
+The command writes down what the server is to become. The server sees that and asks to be made a
+learner (``promotee``); the rest is as in a join. Whoever leads takes a promotion back that does
+not get anywhere, and the server stays what it was.
+
+Invariants:
+  * Nothing of etcd's members changes before the server's peer port was reached.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from collective.daemon.clock import elapsed, epoch
+from collective.daemon.doors.access import member_of
+from collective.daemon.joining.dialback import knock
+from collective.daemon.joining.learner import enter, others_turn, wait_for_turn
+from collective.daemon.node import Node, hex_id
+from collective.daemon.nonvoting.voters import Emit
+from collective.daemon.peers.quorum import needs_quorum
+from collective.daemon.retries import until_written
+from collective.errors import RefusedError, UnreachableError
+from collective.failpoints import Step, reached
+from collective.model.records import MemberRecord, Role
+from collective.model.view import View
+from collective.policy.membership import check_promote
+from collective.protocol import messages
+from collective.protocol.web import Request
+
+log = logging.getLogger(__name__)
+
+_MARGIN_SECONDS = 30.0
+_POLL_SECONDS = 0.5
+_SYNC_SECONDS = 3.0
+
+
+def promote(node: Node, name: str, learner_timeout: float, emit: Emit) -> None:
+    """Make a server that does not vote a voter; returns when it votes.
+
+    Args:
+        node: this server.
+        name: whom to promote.
+        learner_timeout: how long it may take to catch up, in seconds.
+        emit: gets each step.
+
+    Raises:
+        InputError: there is no such member.
+        RefusedError: a rule forbids it, or it was given up.
+        QuorumError: there is no quorum.
+        UnreachableError: it is under way, but not done in time.
+    """
+    with needs_quorum(node, f"promote {name}"):
+        revision = until_written(f"promote {name}", lambda: _begin(node, name))
+    reached(Step.PROMOTE_TARGET)
+    node.replica.wait_for(revision, _SYNC_SECONDS)
+    _wait(node, name, learner_timeout + _MARGIN_SECONDS, emit)
+    reached(Step.PROMOTE_DONE)
+    emit("ready", f"{name} votes")
+
+
+def _begin(node: Node, name: str) -> int | None:
+    """Write down that a server is to vote, if it is not; return a revision that has it."""
+    observed = node.observe()
+    view = observed.view
+    member = view.members.get(name)
+    if member is not None and (member.role is Role.VOTER or member.fallback is not None):
+        return view.newest
+    check_promote(observed, name)
+    member = view.members[name]
+    if member.target is Role.VOTER:
+        return view.newest
+    written = node.store.put_member(view, replace(member, target=Role.VOTER), epoch())
+    return view.revision + 1 if written else None
+
+
+def _wait(node: Node, name: str, limit: float, emit: Emit) -> None:
+    deadline = elapsed() + limit
+    told: set[Role] = set()
+    while elapsed() < deadline and not node.stopping.is_set():
+        member = node.replica.view.members.get(name)
+        if member is None:
+            raise RefusedError(f"{name} was deleted while it was promoted")
+        if member.role is Role.VOTER:
+            return
+        if member.target is not Role.VOTER:
+            raise RefusedError(
+                f"{name} was not promoted: it did not get ready in time, and stays what it was",
+                f"see the log of collectived on {name}",
+            )
+        if member.role not in told:
+            told.add(member.role)
+            step, said = _STEPS[member.role]
+            emit(step, said.format(name))
+        node.replica.wait_until(partial(_has_changed, member), _POLL_SECONDS)
+    raise UnreachableError(
+        f"{name} is being promoted, but does not vote after {limit:.0f} s",
+        "it goes on by itself; run the same command again to wait for it",
+    )
+
+
+def _has_changed(member: MemberRecord, view: View) -> bool:
+    return view.members.get(member.name) != member
+
+
+_STEPS = {
+    Role.NONVOTING: ("target", "{} is to vote"),
+    Role.LEARNER: ("learner", "etcd on {} catches up"),
+}
+
+
+def make_learner(node: Node, request: Request) -> dict[str, Any]:
+    """Make the member that asks a learner of etcd.
+
+    Raises:
+        RefusedError: nobody promotes it, or another server is just being taken in.
+        UnreachableError: its peer port is not open.
+        EtcdError: etcd refused it.
+    """
+    view = node.store.read()
+    member = member_of(view, request.peer)
+    _check_wanted(member)
+    for _ in wait_for_turn(node, member.url):
+        pass
+    if others_turn(node, member.url):
+        raise RefusedError(f"{member.name} must wait: another server is being taken in")
+    knock(node.name, member.name, member.address, member.peer_port)
+    entered = enter(
+        node,
+        member.name,
+        member.url,
+        lambda member_id: _record(node, member.name, member_id),
+        lambda: _undo(node, member.name),
+    )
+    if entered is None:
+        raise RefusedError(f"{member.name} must wait: another server is being taken in")
+    reached(Step.PROMOTE_LEARNER)
+    member_id, initial_cluster = entered
+    return {
+        "format": messages.FORMAT,
+        "member_id": hex_id(member_id),
+        "initial_cluster": initial_cluster,
+        "cluster_token": node.plan.cluster_token,
+    }
+
+
+def _check_wanted(member: MemberRecord) -> None:
+    begun = member.role is Role.LEARNER and member.fallback is Role.NONVOTING
+    if member.target is not Role.VOTER or not (member.role is Role.NONVOTING or begun):
+        raise RefusedError(f"{member.name} is not being promoted")
+
+
+def _record(node: Node, name: str, member_id: str) -> View:
+    def attempt() -> View | None:
+        view = node.store.read()
+        member = view.members.get(name)
+        if member is None:
+            raise RefusedError(f"{name} was deleted while it was promoted")
+        _check_wanted(member)
+        learner = replace(member, role=Role.LEARNER, fallback=Role.NONVOTING, member_id=member_id)
+        return view if learner == member or node.store.put_learner(view, learner) else None
+
+    return until_written(f"promote {name}", attempt)
+
+
+def _undo(node: Node, name: str) -> None:
+    """Let the server be what it was, but still to be promoted: it asks again."""
+    view = node.store.read()
+    member = view.members.get(name)
+    if member is not None and member.role is Role.LEARNER and not member.member_id:
+        node.store.put_learner(view, replace(member.as_nonvoting(), target=Role.VOTER))

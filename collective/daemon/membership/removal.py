@@ -1,0 +1,332 @@
+"""Put a member out: decide, write it down, and see that the others know; and leave.
+
+``duties.finish`` carries a removal to its end, also when the server that began it is lost.
+
+Invariants:
+  * Refused means that nothing was changed.
+  * A removal is written down before etcd is asked for it, and is never taken back: whoever leads
+    finishes it if this server dies.
+  * A server that holds the CA's key stays, so the last copy of it never goes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from collective.daemon.certificates.rekey import is_wanted
+from collective.daemon.clock import epoch
+from collective.daemon.membership.changes import finish
+from collective.daemon.node import Node, hex_id
+from collective.daemon.peers.quorum import has_begun, may_have_begun, needs_quorum
+from collective.daemon.retries import until_written
+from collective.errors import (
+    CollectiveError,
+    EtcdError,
+    QuorumError,
+    RefusedError,
+    UnreachableError,
+)
+from collective.failpoints import Step, reached
+from collective.model.names import natural_key
+from collective.model.records import Change, ChangeKind, MemberRecord, Role
+from collective.policy import forecast
+from collective.policy.forecast import Forecast
+from collective.policy.membership import (
+    Observed,
+    Strength,
+    check_delete,
+    check_no_change_under_way,
+    removal_of,
+)
+from collective.protocol import messages
+
+log = logging.getLogger(__name__)
+
+_REACH_SECONDS = 2.0
+_SYNC_SECONDS = 15.0
+_HAND_OVER_SECONDS = 3.0
+_LEAVE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """The outcome of a removal.
+
+    Attributes:
+        name: who was removed.
+        after: voters and answering voters now.
+        confirmed: members that refuse the server from now on.
+        unconfirmed: members that did not answer; they learn it before they take part again.
+        rekey: whether a re-keying follows, or is under way.
+        ends: names of the servers whose invitations end with it.
+    """
+
+    name: str
+    after: Strength
+    confirmed: tuple[str, ...]
+    unconfirmed: tuple[str, ...]
+    rekey: bool = False
+    ends: tuple[str, ...] = ()
+
+
+def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
+    """Remove a member, revoke its certificates, and see that the others know.
+
+    Args:
+        node: this server, which is not the one to remove.
+        name: whom to remove.
+        force: also if it answers.
+        by: who asked, for the record.
+        rekey: whether a re-keying is to follow, if the server ever had the CA's key.
+
+    Raises:
+        InputError: there is no such member.
+        RefusedError: a rule forbids it.
+        QuorumError: there is no quorum, or the removal would cost it.
+    """
+    with needs_quorum(node, f"delete {name}"):
+        if not is_out(node, name) and not put_out(node, name, force, by, rekey):
+            change = begin_removal(node, name, force, by, rekey)
+            with has_begun(f"delete {name}"):
+                finish(node, change)
+    return _confirm(node, name)
+
+
+def foretell(node: Node, name: str, force: bool) -> Forecast:
+    """Return what a removal, or leaving, would do; refuse what ``delete`` or ``leave`` would.
+
+    Raises:
+        InputError, RefusedError, QuorumError: as those.
+    """
+    with needs_quorum(node, f"delete {name}"):
+        observed = node.observe()
+    check_delete(observed, name, force)
+    if _may_be_in_etcd(observed.view.members[name]):
+        check_no_change_under_way(observed.view)
+        _refuse_half_member(observed.view.members[name])
+    if name == node.name:
+        _who_may_remove_us(observed)
+    if name not in observed.voters:
+        return forecast.without_nonvoting(observed.strength(), name)
+    return forecast.without_voter(observed.strength(), name, name in observed.answering)
+
+
+def is_out(node: Node, name: str) -> bool:
+    """Tell whether a server was deleted before: who asks again, after a cut, is told so."""
+    if name in node.replica.view.members:
+        return False
+    view = node.store.read()
+    if name in view.members or name in view.invitations or removal_of(view, name) is not None:
+        return False
+    return any(revocation.name == name for revocation in view.revoked.values())
+
+
+def put_out(node: Node, name: str, force: bool, by: str, rekey: bool = False) -> bool:
+    """Remove a member that etcd has none of: it does not vote, or never got that far.
+
+    That changes no quorum, so it is one transaction. One that voted before may have kept the CA's
+    key; then the last change of the voters is replaced by this one, which wants a re-keying.
+
+    Returns:
+        False, and nothing was changed, if etcd has or may have a member of that name.
+
+    Raises:
+        InputError, RefusedError, QuorumError: as ``delete``.
+    """
+
+    def attempt() -> bool | None:
+        observed = node.observe()
+        member = observed.view.members.get(name)
+        if member is None or _may_be_in_etcd(member):
+            return False
+        check_delete(observed, name, force)
+        change: Change | None = None
+        if rekey and member.held_key:
+            check_no_change_under_way(observed.view)
+            change = Change(ChangeKind.REMOVE, name, "", by, done=True, rekey=True)
+        with may_have_begun(node, f"delete {name}"):
+            return node.store.put_out(observed.view, member, epoch(), change) or None
+
+    known = node.replica.view.members.get(name)
+    if known is None or _may_be_in_etcd(known):
+        return False
+    done = until_written(f"delete {name}", attempt)
+    if done:
+        log.info("removed name=%s", name)
+        reached(Step.DELETE_NONVOTING)
+    return done
+
+
+def _may_be_in_etcd(member: MemberRecord) -> bool:
+    joins = member.role is Role.LEARNER and member.target is Role.VOTER
+    return bool(member.member_id) or member.role is Role.VOTER or joins
+
+
+def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = False) -> Change:
+    """Decide on a removal and write it down; from then on it is made, whoever dies.
+
+    Returns:
+        The change, already under way or done where the same removal was asked for before.
+
+    Raises:
+        InputError, RefusedError, QuorumError: as ``delete``.
+    """
+
+    def attempt() -> Change | None:
+        observed = node.observe()
+        begun = removal_of(observed.view, name)
+        if begun is not None:
+            return begun
+        check_delete(observed, name, force)
+        check_no_change_under_way(observed.view)
+        _require_key(node, name)
+        member = observed.view.members[name]
+        _refuse_half_member(member)
+        take_leadership_from(node, member)
+        # A re-keying that the last removal wanted, and that nobody has begun yet, is still wanted.
+        last = observed.view.change
+        wanted = (rekey and member.held_key) or (last is not None and last.rekey)
+        change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False, rekey=wanted)
+        with may_have_begun(node, f"delete {name}"):
+            return change if node.store.begin_change(observed.view, change) else None
+
+    change = until_written(f"delete {name}", attempt)
+    reached(Step.DELETE_BEGIN)
+    return change
+
+
+def _refuse_half_member(member: MemberRecord) -> None:
+    if not member.member_id:
+        raise RefusedError(
+            f"cannot delete {member.name}: it is just being taken in",
+            "try again in a few seconds",
+        )
+
+
+def _require_key(node: Node, name: str) -> None:
+    """Refuse a removal that might take the last copy of the CA's key.
+
+    A server that has just become a voter fetches it a moment later.
+    """
+    if node.credentials.holds_ca_key:
+        return
+    answers = node.prober.answers(0.0)
+    if any(a.status is not None and a.status.holds for n, a in answers.items() if n != name):
+        return
+    raise RefusedError(
+        f"cannot delete {name}: no other server that answers holds the key of the CA yet",
+        "try again in a few seconds",
+    )
+
+
+def take_leadership_from(node: Node, member: MemberRecord) -> None:
+    """Have a leader that is to be removed hand over first: writes go on, and so do we.
+
+    A leader that is removed takes the news of its own removal with it; the others would only
+    learn it after an election.
+    """
+    if hex_id(node.status().leader) != member.member_id:
+        return
+    peer = node.peer(member)
+    try:
+        peer.call("POST", messages.HAND_OVER, {"format": messages.FORMAT}, _HAND_OVER_SECONDS)
+    except CollectiveError as error:
+        log.info("the leader to be removed did not hand over: %s name=%s", error, member.name)
+    finally:
+        peer.close()
+
+
+def _confirm(node: Node, name: str) -> Deleted:
+    """Wait until each member that answers has taken the revocation up."""
+    try:
+        observed = node.observe()
+    except EtcdError as error:
+        log.warning("the deletion is made, but nobody could be asked about it: %s", error)
+        return Deleted(name, Strength(0, 0), (), tuple(node.replica.view.members.keys() - {name}))
+    revision = observed.view.newest
+    others = [m for n, m in observed.view.members.items() if n != node.name]
+    with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
+        asked = pool.map(lambda m: _has_confirmed(node, m, revision), others)
+        here = node.locks_out(revision, _SYNC_SECONDS)
+        done = list(asked)
+    outcome = {m.name: good for m, good in zip(others, done, strict=True)} | {node.name: here}
+    ordered = sorted(outcome, key=natural_key)
+    view = observed.view
+    rekey = is_wanted(view)
+    return Deleted(
+        name,
+        observed.strength(),
+        tuple(n for n in ordered if outcome[n]),
+        tuple(n for n in ordered if not outcome[n]),
+        rekey,
+        tuple(sorted(view.invitations, key=natural_key)) if rekey else (),
+    )
+
+
+def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool:
+    peer = node.peer(member)
+    body = {"format": messages.FORMAT, "revision": revision}
+    try:
+        # Who does not answer at all is not waited for: cutting off takes long only where the
+        # deleted server holds on.
+        peer.open(_REACH_SECONDS)
+        return bool(peer.call("POST", messages.SYNC, body, _SYNC_SECONDS).get("synced"))
+    except CollectiveError as error:
+        log.warning("a member did not confirm: %s name=%s", error, member.name)
+        return False
+    finally:
+        peer.close()
+
+
+def leave(node: Node) -> str:
+    """Ask another member to remove this server; return that member's name.
+
+    When this returns the removal is written down, and will be made; it may not be made yet.
+
+    Raises:
+        RefusedError: this is the only voter, or a rule forbids it.
+        QuorumError: there is no quorum, or leaving would cost it.
+    """
+    with needs_quorum(node, f"delete {node.name}"):
+        observed = node.observe()
+        check_delete(observed, node.name, force=False)
+        sponsors = _who_may_remove_us(observed)
+        node.hand_over()
+        sponsor = _ask_to_remove_us(node, sponsors)
+        reached(Step.LEAVE_ASKED)
+        return sponsor
+
+
+def _ask_to_remove_us(node: Node, sponsors: Sequence[MemberRecord]) -> str:
+    """Ask one after the other; return who does it.
+
+    Raises:
+        CollectiveError: nobody does; what the last one said.
+    """
+    refusal: CollectiveError | None = None
+    for sponsor in sponsors:
+        peer = node.peer(sponsor)
+        try:
+            peer.call("POST", messages.LEAVE, {"format": messages.FORMAT}, _LEAVE_SECONDS)
+            return sponsor.name
+        except (RefusedError, UnreachableError) as error:
+            # It may still be joining, or dying; another one finds a removal that it has begun.
+            log.info("not removed by %s: %s", sponsor.name, error)
+            refusal = error
+        finally:
+            peer.close()
+    assert refusal is not None
+    raise refusal
+
+
+def _who_may_remove_us(observed: Observed) -> list[MemberRecord]:
+    able = sorted((observed.view.voters.keys() & observed.answering) - {observed.here})
+    if not able:
+        raise QuorumError(
+            f"cannot delete {observed.here}: no other voter answers",
+            "start another server of the collective first",
+        )
+    return [observed.view.members[name] for name in able]

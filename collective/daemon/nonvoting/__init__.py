@@ -1,0 +1,1 @@
+"""Members without an etcd of their own, and what voters do for them."""

@@ -1,0 +1,81 @@
+"""Close what a deleted server still has open to our etcd, which does not do that itself.
+
+etcd asks the revocation list at each handshake, and closes its own streams to a removed member. A
+connection that the server opened for something else would stay open, and whoever has one can
+speak for any member. Such a connection comes from an address that no member has.
+
+It does not look after our own door: ``server`` closes its connections as records change.
+
+Invariants:
+  * etcd is restarted in ``turn`` only, and only where such a connection stays open.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from collective.daemon.certificates.turn import turn
+from collective.daemon.clock import elapsed
+from collective.daemon.worker import Worker
+from collective.model.view import View
+from collective.protocol.interfaces import connected_to
+
+log = logging.getLogger(__name__)
+
+_GOES_BY_ITSELF_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+_TURN_SECONDS = 10.0
+
+
+def strangers(
+    view: View, told: Mapping[str, Sequence[str]], connected: Iterable[str]
+) -> frozenset[str]:
+    """Return the addresses among those connected that are no member's.
+
+    A collective on loopback addresses cannot tell: there all come from one address.
+
+    Args:
+        view: whose members have the addresses in their records.
+        told: more addresses of servers by name, as these say; only those of members count.
+        connected: where connections come from.
+    """
+    known = {member.address for member in view.members.values()}
+    for name in view.members.keys() & told.keys():
+        known.update(told[name])
+    return frozenset(
+        a for a in connected if a not in known and not ipaddress.ip_address(a).is_loopback
+    )
+
+
+class Cutter(Worker):
+    """A thread that acts when a removal is made."""
+
+    name = "cutter"
+    idle_seconds = eager_seconds = 5.0
+    level = logging.WARNING
+
+    def _round(self) -> bool:
+        change = self._node.replica.view.change
+        if change is None or not change.done or not self._node.is_to_cut(change):
+            return False
+        if not self._vanish():
+            log.warning("etcd is restarted to cut off name=%s", change.name)
+            with turn(self._node, f"cutting off {change.name}", _TURN_SECONDS):
+                self._node.restart_etcd()
+        self._node.has_cut(change)
+        return False
+
+    def _vanish(self) -> bool:
+        """Give etcd a moment to close what it closes by itself."""
+        deadline = elapsed() + _GOES_BY_ITSELF_SECONDS
+        while elapsed() < deadline:
+            view, port = self._node.replica.view, self._node.plan.peer_port
+            said = self._node.prober.last_statuses()
+            told = {name: status.addresses for name, status in said.items()}
+            if not strangers(view, told, connected_to(port)):
+                return True
+            if self._stopped.wait(_POLL_SECONDS):
+                return True
+        return False
