@@ -17,9 +17,9 @@ from bench.report import Row
 from bench.sample import Ratios, Sample
 from bench.timing import checked
 from collective.failpoints import Step
-from tests.faults.running import Running
 from tests.harness import Server
 from tests.harness.failpoints import FailPoints
+from tests.harness.running import Running
 
 _PAIRS = 7
 _BAR = 1.5

@@ -275,7 +275,8 @@ def _rotate_ca(commands: Commands) -> None:
         "change to a new certificate authority",
         "Make a new certificate authority, have every server change to it, one after the other, "
         "and forget the old one. Members go on serving meanwhile. It waits for servers that are "
-        "off, and goes on by itself when they are back. Invitations that are pending end with it.",
+        "off, and goes on by itself when they are back. Where a change is under way already, it "
+        "waits for that one. Invitations that are pending end with it.",
     )
 
 

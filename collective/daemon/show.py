@@ -95,9 +95,12 @@ def rekeying(
     """
     rekey = view.rekey
     if rekey is None or rekey.phase is Phase.DONE:
-        if view.change is None or not view.change.rekey:
+        if rekey is not None and rekey.again:
+            reason = rekey.reason
+        elif view.change is not None and view.change.rekey:
+            reason = f"{view.change.name} was deleted"
+        else:
             return None
-        reason = f"{view.change.name} was deleted"
         return {"number": None, "phase": "wanted", "reason": reason, "waiting_for": []}
     said = {name: keys_of(answer.status) for name, answer in answers.items()}
     waiting = waiting_for(

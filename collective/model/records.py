@@ -207,6 +207,11 @@ class Rekey:
     began: float
     again: bool = False
 
+    @property
+    def over(self) -> bool:
+        """Whether it is done, and no other one is to follow."""
+        return self.phase is Phase.DONE and not self.again
+
 
 @dataclass(frozen=True)
 class Turn:

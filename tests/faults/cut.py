@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from collective.failpoints import Step
 from tests.faults.drivers import Scene
-from tests.faults.running import Running
 from tests.faults.stage import Stage
 from tests.harness import Result, Server
 from tests.harness.failpoints import Held
 from tests.harness.health import wait_until_whole
+from tests.harness.running import Running
 
 _REACH_SECONDS = 20.0
 _AGAIN_SECONDS = 120.0

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from collective.errors import RefusedError, RemovedError
 from collective.failpoints import Step
-from tests.faults.running import Running
 from tests.faults.stage import Stage
 from tests.harness import Server
+from tests.harness.running import Running
 
 _REACH_SECONDS = 20.0
 _REKEY_SECONDS = 60.0
@@ -84,7 +84,7 @@ def renew(stage: Stage, with_etcd: bool) -> Scene:
 
 
 def rekey(stage: Stage, with_etcd: bool) -> Scene:
-    """A member that does not lead has the CA replaced; again, it is replaced once more."""
+    """A member that does not lead has the CA replaced; asked again, it waits for that one."""
     members = stage.all_in()
     return Scene(members[-1], ("rotate-ca",), tuple(members), seconds=_REKEY_SECONDS)
 

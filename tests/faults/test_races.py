@@ -15,10 +15,10 @@ import pytest
 
 from collective.errors import InvitationError, QuorumError, RefusedError
 from collective.failpoints import Step
-from tests.faults.running import Running
 from tests.harness import Cluster, Server, temporary_folder, wait_until
 from tests.harness.failpoints import FailPoints
 from tests.harness.health import WITNESS, records, state_of, wait_until_whole
+from tests.harness.running import Running
 from tests.harness.server import CommandError
 from tests.harness.trouble import one_etcd
 

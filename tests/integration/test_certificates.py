@@ -15,9 +15,9 @@ from collective.errors import AccessError
 from collective.failpoints import Step
 from collective.pki import Authority, LeafInfo, make_request, new_key, read_leaf
 from collective.protocol.peer import Peer, served_chain
-from tests.faults.running import Running
 from tests.harness import Cluster, HarnessError, Server, wait_until
 from tests.harness.failpoints import FailPoints
+from tests.harness.running import Running
 from tests.harness.trouble import settle
 
 pytestmark = pytest.mark.integration

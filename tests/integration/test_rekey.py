@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from collective.errors import InvitationError, QuorumError
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.impostor import Kept, member_door, peer_port
 from tests.harness.rekeyed import is_rekeyed, wait_until_rekeyed
+from tests.harness.running import Running
 from tests.harness.trouble import assert_refused
 
 pytestmark = pytest.mark.integration
@@ -138,6 +140,34 @@ def test_second_deletion_during_a_rekeying_is_followed_by_another(
     wait_until(lambda: "waits for" in mgt1.run("show").out, ENOUGH, "it waits for mgt5")
     mgt1.run("delete", "mgt5", check=True)
     wait_until_rekeyed(mgt1, 2)
+
+
+def test_rekeying_that_is_to_follow_begins_also_after_a_power_cut(cluster: Cluster) -> None:
+    """The leader died between the end of the one and the beginning of the other."""
+    (mgt1,) = cluster.add_running(1)
+    mgt1.wait_for_quorum()
+    mgt1.run("rotate-ca", check=True, timeout=120)
+    key = "collective/v1/rekey"
+    record = json.loads(mgt1.etcdctl("get", key, "--print-value-only").out)
+    before = ca_files(mgt1)
+    mgt1.etcdctl("put", key, json.dumps({**record, "again": True}))
+    wait_until_rekeyed(mgt1, record["number"] + 1)
+    assert ca_files(mgt1) != before
+
+
+def test_rotation_under_way_is_waited_for_by_the_same_command(make_cluster: MakeCluster) -> None:
+    """Whoever was cut off, or did not know, asks again and gets one new CA, not two."""
+    cluster = make_cluster(3)
+    mgt1, mgt2, mgt3 = cluster.servers.values()
+    mgt3.kill()
+    with Running(mgt1, ("rotate-ca",)) as first:
+        wait_until(lambda: "waits for" in mgt2.run("show").out, ENOUGH, "it waits for mgt3")
+        with Running(mgt2, ("rotate-ca",)) as second:
+            mgt3.start()
+            ends = [first.end(), second.end()]
+    assert all(end.startswith("ended with 0") for end in ends), ends
+    assert is_rekeyed(mgt1)
+    assert not is_rekeyed(mgt1, 2)
 
 
 def test_rotation_without_a_quorum_is_refused(make_cluster: MakeCluster) -> None:

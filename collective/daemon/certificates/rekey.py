@@ -6,7 +6,7 @@ What each server then does is in ``rekeyer``; which phase comes next is decided 
 Invariants:
   * The new CA's key is on this server's disk before the record says that there is a new CA.
   * The key is never in the store: voters give it to voters, over the member door.
-  * While one is under way none is begun; a further one follows it.
+  * While one is under way none is begun; a further one follows it, where that is wanted.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ class Begun:
     Attributes:
         rekey: the one that is under way now.
         ends: names of the servers whose invitations end with the old CA.
+        found: whether it was under way already.
     """
 
     rekey: Rekey
     ends: tuple[str, ...]
+    found: bool = False
 
 
 def begin(node: Node, reason: str) -> Begun:
-    """Begin a re-keying; while one is under way, have another one follow it.
+    """Begin a re-keying; one that is under way is gone on with.
 
     Args:
         node: this server, a voter.
@@ -55,18 +57,41 @@ def begin(node: Node, reason: str) -> Begun:
         view = node.store.read()
         current = view.rekey
         if current is not None and current.phase is not Phase.DONE:
-            wanted = replace(current, again=True)
-        else:
-            number = 1 if current is None else current.number + 1
-            wanted = _prepare(node, number, reason)
+            return Begun(current, invitations_of_old(view, current), found=True)
+        number = 1 if current is None else current.number + 1
+        wanted = _prepare(node, number, reason)
         if not node.store.begin_rekey(view, wanted):
             return None
         return Begun(wanted, invitations_of_old(view, wanted))
 
     begun = until_written("begin a re-keying", attempt)
     reached(Step.REKEY_BEGIN)
-    log.info("re-keying number=%d again=%s: %s", begun.rekey.number, begun.rekey.again, reason)
+    log.info("re-keying number=%d found=%s: %s", begun.rekey.number, begun.found, reason)
     return begun
+
+
+def begin_after_removal(node: Node, name: str) -> None:
+    """Begin the re-keying that a removal wanted, or have it follow the one that is under way.
+
+    A server that was deleted meanwhile may have been given the key that is about to come.
+
+    Args:
+        node: this server, a voter.
+        name: of the server that was deleted.
+
+    Raises:
+        RefusedError: this server does not hold the CA's key.
+        EtcdError: the store did not answer.
+    """
+
+    def attempt() -> bool | None:
+        view = node.store.read()
+        if view.rekey is None or view.rekey.phase is Phase.DONE:
+            return False
+        return node.store.begin_rekey(view, replace(view.rekey, again=True)) or None
+
+    if not until_written("have a re-keying follow", attempt):
+        begin(node, f"{name} was deleted")
 
 
 def replace_lost(node: Node, view: View, lost: Rekey) -> None:
@@ -99,8 +124,7 @@ def invitations_of_old(view: View, rekey: Rekey) -> tuple[str, ...]:
 def is_wanted(view: View) -> bool:
     """Tell whether a re-keying is under way, or is to be begun by whoever leads."""
     rekey, change = view.rekey, view.change
-    under_way = rekey is not None and rekey.phase is not Phase.DONE
-    return under_way or (change is not None and change.rekey)
+    return (rekey is not None and not rekey.over) or (change is not None and change.rekey)
 
 
 def new_pin(rekey: Rekey) -> str:

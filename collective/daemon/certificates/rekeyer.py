@@ -21,6 +21,7 @@ from dataclasses import replace
 
 from collective.daemon.certificates.rekey import (
     begin,
+    begin_after_removal,
     invitations_of_old,
     new_authority,
     replace_lost,
@@ -66,10 +67,14 @@ class Rekeyer(Worker):
         if own is None or own.role is Role.LEARNER:
             return False
         if change is not None and change.done and change.rekey and self._leads():
-            begin(self._node, f"{change.name} was deleted")
+            begin_after_removal(self._node, change.name)
             return True
-        if rekey is None or rekey.phase is Phase.DONE:
+        if rekey is None or rekey.over:
             return False
+        if rekey.phase is Phase.DONE:
+            if self._leads():
+                begin(self._node, rekey.reason)
+            return True
         new = new_authority(rekey)
         pin = new.pin.hex()
         if not has_done(rekey.phase, pin, own.role, self._node.keys):
@@ -184,8 +189,6 @@ class Rekeyer(Worker):
             return
         log.info("re-keying number=%d phase=%s", rekey.number, following.phase.value)
         reached(Step.REKEY_ADVANCE)
-        if following.phase is Phase.DONE and following.again:
-            begin(node, rekey.reason)
 
     def _mind_orphan(
         self, view: View, rekey: Rekey, pin: str, reported: Mapping[str, Keys | None]

@@ -28,15 +28,15 @@ _SAID = {
 
 
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
-    """Begin a re-keying and wait for its end."""
+    """Begin a re-keying, unless one is under way, and wait for its end."""
     node = context.server.require_node()
     if not node.votes:
         return voters.run(node, "rotate-ca", raw, context.emit, ())
     with needs_quorum(node, "rotate the CA"):
         begun = rekey.begin(node, "rotate-ca")
-    if begun.rekey.again:
-        context.emit("again", "another re-keying is under way; this one follows it")
-    _wait(context, node, begun.rekey.number + (1 if begun.rekey.again else 0))
+    if begun.found:
+        context.emit("wait", f"one is under way already ({begun.rekey.reason}); this waits for it")
+    _wait(context, node, begun.rekey.number)
     return {"number": begun.rekey.number, "invitations_end": list(begun.ends)}
 
 
@@ -53,7 +53,7 @@ def _wait(context: Context, node: Node, number: int) -> None:
         if now is not None and now != told and now.number >= number:
             context.emit(now.phase.value, _SAID[now.phase])
             told = now
-            if now.phase is Phase.DONE:
+            if now.over:
                 return
         if elapsed() > deadline:
             raise _too_long(node)
