@@ -19,12 +19,13 @@ import pytest
 from collective.errors import LostError
 from collective.etcd.wal import read_log_end
 from tests.harness import Cluster, HarnessError, Server, wait_until
+from tests.harness.short_run import is_full
 from tests.harness.trouble import assert_explained, settle
 
 pytestmark = pytest.mark.integration
 
 SECONDS = 20.0
-KILLS = 30
+KILLS = 30 if is_full() else 12
 
 
 def write(server: Server, count: int = 20) -> None:

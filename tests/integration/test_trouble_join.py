@@ -24,18 +24,6 @@ MakeCluster = Callable[..., Cluster]
 SECONDS = 20.0
 # Sum of all deadlines that a join which is refused may run into, and a busy machine.
 REFUSAL_SECONDS = 15.0
-STEPS = (
-    "preflight",
-    "dial",
-    "prove",
-    "dial-back",
-    "issue",
-    "add",
-    "adopt",
-    "start",
-    "promote",
-    "ready",
-)
 
 
 @pytest.fixture
@@ -305,20 +293,6 @@ def join_until(step: str, server: Server, where: str, token: str) -> None:
 
 
 @pytest.mark.peers(5)
-@pytest.mark.parametrize("step", STEPS)
-def test_join_cut_off_after_step_is_finished_by_same_command(cluster: Cluster, step: str) -> None:
-    """kill -9 of the joiner's daemon: no phantom member, and the same command succeeds."""
-    mgt1, mgt2 = cluster.add_running(2)
-    token = mgt1.run("invite", "mgt2", check=True).out
-    join_until(step, mgt2, mgt1.door_name, token)
-    mgt2.start()
-    again = mgt2.run("join", mgt1.door_name, input=token)
-    assert (again.code, again.out) == (0, "Success\n"), again.err
-    cluster.wait_until_all_active(mgt1, [mgt1, mgt2])
-    assert_collective_is(mgt1, mgt2)
-    assert mgt2.run("invite", "mgt3").code == 0
-
-
 def test_join_cut_off_is_finished_by_the_daemon_itself(cluster: Cluster) -> None:
     """Without the command: once the server has become a learner a restart is enough."""
     mgt1, mgt2 = cluster.add_running(2)

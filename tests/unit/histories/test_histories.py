@@ -19,7 +19,7 @@ from tests.simulation.drive import drive
 from tests.simulation.history import TOTALS, History
 
 Recorder = Callable[[str, object], None]
-HISTORIES = int(os.environ.get("COLLECTIVE_HISTORIES", "2500"))
+HISTORIES = int(os.environ.get("COLLECTIVE_HISTORIES", "1500"))
 ENOUGH_FOR_A_BUG = 2500
 
 
