@@ -26,9 +26,11 @@ test: $(READY) ## run every check and test
 	@$(BIN)/python -m tools.check
 
 faults: $(READY) ## play every fault at every step, with each etcd: takes the better part of an hour
+	@$(BIN)/python -m tools.etcd_versions fetch
 	@COLLECTIVE_FULL=1 $(BIN)/python -m pytest -n 2 --dist loadscope tests/faults
 
 bench: $(READY) ## measure, and print a table
+	@$(BIN)/python -m tools.etcd_versions fetch
 	@$(BIN)/python -m bench
 
 format: $(READY) ## lay out the code
