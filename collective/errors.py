@@ -16,7 +16,8 @@ daemon) turns an error into lines, once.
     |-- AccessError            10   no right to a socket, file or folder
     |-- ProtocolError          11   the other side speaks another, or a broken, protocol
     |-- PreflightError         12   several things are wrong at once; nothing was changed
-    `-- LostError              13   the data of this server is gone, old, or another's
+    |-- LostError              13   the data of this server is gone, old, or another's
+    `-- PendingError           14   it has begun, or may have: the same command goes on with it
 
 Invariants:
   * The exit codes and the wire codes (``code``) of published classes never change.
@@ -164,6 +165,13 @@ class LostError(CollectiveError):
     code = "lost"
 
 
+class PendingError(CollectiveError):
+    """A change has begun, or may have, and is not finished: the same command goes on with it."""
+
+    exit_code = 14
+    code = "pending"
+
+
 _BY_CODE: dict[str, type[CollectiveError]] = {
     cls.code: cls
     for cls in (
@@ -181,6 +189,7 @@ _BY_CODE: dict[str, type[CollectiveError]] = {
         ProtocolError,
         PreflightError,
         LostError,
+        PendingError,
     )
 }
 

@@ -90,6 +90,7 @@ class Step(enum.Enum):
     REKEY_SWAP = "rekey.server.swap"
     REKEY_ISSUE = "rekey.server.issue"
     REKEY_DROP = "rekey.server.drop"
+    REKEY_WANTED = "rekey.leader.wanted"
     REKEY_ADVANCE = "rekey.leader.advance"
 
     @property

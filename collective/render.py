@@ -302,9 +302,11 @@ def _state_lines(document: Document) -> tuple[str, ...]:
 
 
 def _rekey_line(rekey: Document) -> str:
-    waits = rekey["waiting_for"]
+    if rekey["began"] is None:
+        return f"Re-keying is to begin ({rekey['reason']})."
+    since, waits = rekey["began"][:16].replace("T", " "), rekey["waiting_for"]
     tail = f", waits for {', '.join(waits)}" if waits else ""
-    return f"Re-keying is under way ({rekey['reason']}): {rekey['phase']}{tail}."
+    return f"Re-keying is under way since {since} UTC ({rekey['reason']}): {rekey['phase']}{tail}."
 
 
 def _section(title: str, members: Iterable[Document], states: tuple[str, ...]) -> list[str]:

@@ -249,7 +249,8 @@ def _delete(commands: Commands) -> None:
         "Put SERVER out of the collective and lock it out. Without SERVER, this server leaves "
         "its collective. A change that would cost the quorum is refused. A server that voted "
         "holds the key of the certificate authority: so a new authority takes the place of the "
-        "old one afterwards, in the background, as rotate-ca does it.",
+        "old one afterwards, in the background, as rotate-ca does it. Deleting a server that has "
+        "left without that does it, too.",
         "%(prog)s [OPTION]... [SERVER]",
     )
     parser.add_argument(
@@ -262,7 +263,7 @@ def _delete(commands: Commands) -> None:
         "--no-rekey",
         dest="rekey",
         action="store_false",
-        help="keep the certificate authority, whose key the deleted server may have kept",
+        help="keep the certificate authority, whose key that server may have kept",
     )
     _add_dry_run(parser)
     _add_json(parser)

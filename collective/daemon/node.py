@@ -30,7 +30,7 @@ from collective.etcd.gateway import Status, within
 from collective.etcd.store import Store
 from collective.model.plan import Plan
 from collective.model.promise import Promise
-from collective.model.records import Change, MemberRecord
+from collective.model.records import MemberRecord
 from collective.model.view import View
 from collective.pki import LeafInfo, read_leaf
 from collective.policy.membership import Observed
@@ -105,7 +105,7 @@ class Node:
         self._cutting = threading.Condition()
         #: Set while this server has its turn to restart etcd, or tries to get it.
         self.in_turn = threading.Event()
-        self._cut: str | None = None
+        self._cut: frozenset[str] | None = None
         self._trusted_by_etcd = frozenset[str]()
         self.doubts = Doubts()
 
@@ -392,21 +392,25 @@ class Node:
             return self._cutting.wait_for(self._nothing_to_cut, max(0.0, deadline - elapsed()))
 
     def _nothing_to_cut(self) -> bool:
-        change = self.replica.view.change
-        return change is None or not change.done or not self.is_to_cut(change)
+        return not self.to_cut()
 
-    def is_to_cut(self, change: Change) -> bool:
-        """Tell whether connections of who was removed may be open to our etcd.
+    def to_cut(self) -> frozenset[str]:
+        """Return the serial numbers of removed servers that may have something open to our etcd.
 
-        What was removed before the first view has none: etcd has just been started.
+        What was revoked before the first view has nothing: etcd has just been started.
         """
+        view = self.replica.view
         with self._cutting:
-            return self._cut is not None and self._cut != change.member_id
+            known = self._cut
+        if known is None:
+            return frozenset()
+        gone = (s for s, r in view.revoked.items() if r.name not in view.members)
+        return frozenset(gone) - known
 
-    def has_cut(self, change: Change) -> None:
-        """Note that a removed server has nothing open any more."""
+    def has_cut(self, serials: frozenset[str]) -> None:
+        """Note that certificates of removed servers hold nothing open any more."""
         with self._cutting:
-            self._cut = change.member_id
+            self._cut = (self._cut or frozenset()) | serials
             self._cutting.notify_all()
 
     def take_ca_key(self, key_pem: bytes) -> None:
@@ -428,10 +432,9 @@ class Node:
 
     def _revoke(self, view: View) -> None:
         """Rewrite the revocation list when the records revoke more than it does."""
-        if self._cut is None:
-            made = view.change is not None and view.change.done
-            self._cut = view.change.member_id if view.change is not None and made else ""
         revoked = frozenset(view.revoked)
+        if self._cut is None:
+            self._cut = revoked
         with self._revoking:
             if revoked == self._revoked or not self.credentials.holds_ca_key:
                 return

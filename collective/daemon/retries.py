@@ -12,7 +12,8 @@ from typing import TypeVar
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_random
 
 from collective.daemon.clock import pause
-from collective.errors import RefusedError
+from collective.errors import EtcdUnavailableError, RefusedError
+from collective.etcd.gateway import LEADER_CHANGED
 
 T = TypeVar("T")
 
@@ -44,3 +45,17 @@ def until_written(doing: str, attempt: Callable[[], T | None]) -> T:
         ) from None
     assert result is not None
     return result
+
+
+def unless_leader_changed(attempt: Callable[[], T | None]) -> T | None:
+    """Make an attempt of ``until_written`` that may as well be made twice.
+
+    Returns:
+        What it returns; None where a change of leader left open whether it was written.
+    """
+    try:
+        return attempt()
+    except EtcdUnavailableError as error:
+        if LEADER_CHANGED not in error.message:
+            raise
+        return None

@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from collective.daemon.certificates.rekey import new_pin
@@ -101,16 +102,25 @@ def rekeying(
             reason = f"{view.change.name} was deleted"
         else:
             return None
-        return {"number": None, "phase": "wanted", "reason": reason, "waiting_for": []}
+        return {
+            "number": None,
+            "phase": "wanted",
+            "reason": reason,
+            "began": None,
+            "waiting_for": [],
+        }
     said = {name: keys_of(answer.status) for name, answer in answers.items()}
     waiting = waiting_for(
         rekey.phase, new_pin(rekey), view.members, {**said, own.name: keys_of(own)}
     )
+    # While one is away the others may not restart, so they are waited for because of that one.
+    away = [name for name in waiting if name != own.name and said.get(name) is None]
     return {
         "number": rekey.number,
         "phase": rekey.phase.value,
         "reason": rekey.reason,
-        "waiting_for": sorted(waiting, key=natural_key),
+        "began": datetime.fromtimestamp(rekey.began, timezone.utc).isoformat(timespec="seconds"),
+        "waiting_for": sorted(away or waiting, key=natural_key),
     }
 
 

@@ -17,6 +17,9 @@ from collective.errors import CollectiveError
 
 log = logging.getLogger(__name__)
 
+#: What stood in the way, such as a member that restarts, is often gone a moment later.
+_AGAIN_SECONDS = 0.5
+
 
 class Worker(ABC):
     """The thread, and how it is begun, woken and ended."""
@@ -49,12 +52,17 @@ class Worker(ABC):
         self._wake.set()
 
     def _run(self) -> None:
+        told = ""
         while not self._stopped.is_set():
             pause = self.idle_seconds
             try:
                 pause = self.eager_seconds if self._round() else self.idle_seconds
+                told = ""
             except CollectiveError as error:
-                log.log(self.level, "the %s waits: %s", self.name, error)
+                pause = min(self.idle_seconds, _AGAIN_SECONDS)
+                if str(error) != told:
+                    log.log(self.level, "the %s waits: %s", self.name, error)
+                told = str(error)
             except Exception:
                 log.exception("a round of the %s failed", self.name)
             self._wake.wait(pause)

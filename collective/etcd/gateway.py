@@ -57,6 +57,8 @@ __all__ = [
 
 # What is under way takes milliseconds; without a quorum it would not end.
 _END_SECONDS = 0.3
+#: What etcd says of a call that was under way when the leader changed (rpctypes/error.go).
+LEADER_CHANGED = "etcdserver: leader changed"
 _STATUS, _RANGE = "/maintenance/status", "/kv/range"
 
 
@@ -317,10 +319,10 @@ class Gateway(EtcdCalls):
         try:
             with self._passing():
                 return self._call(path, body)
-        except EtcdUnavailableError:
-            if path != _RANGE or not self._held:
+        except EtcdUnavailableError as error:
+            if path != _RANGE or not (self._held or LEADER_CHANGED in error.message):
                 raise
-        # A read that the restart broke off can be made again; a write may have happened.
+        # A read that was broken off can be made again; a write may have happened.
         with self._passing():
             return self._call(path, body)
 

@@ -102,6 +102,7 @@ class ResponseLines:
 
     def __init__(self, response: requests.Response) -> None:
         self._response = response
+        self._closed = False
         self._sock: socket.socket | None = getattr(response.raw.connection, "sock", None)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -109,9 +110,15 @@ class ResponseLines:
             yield from self._response.iter_lines()
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise EtcdUnavailableError(f"the watch broke off: {type(error).__name__}") from error
+        except (AttributeError, ValueError) as error:
+            # http.client trips over its own file, where another thread has just closed it.
+            if not self._closed:
+                raise
+            raise EtcdUnavailableError("the watch was closed") from error
 
     def close(self) -> None:
         """End it, also while another thread waits for a line."""
+        self._closed = True
         if self._sock is not None:
             with suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)

@@ -190,14 +190,14 @@ class Store:
     def begin_rekey(self, view: View, rekey: Rekey) -> bool:
         """Begin a re-keying, in place of one that is done or lost, or ask for another one.
 
-        A removal that wanted it has got it with this.
+        A removal that wanted it has got it with this, and what was kept is worthless soon.
 
         Returns:
             False when the last re-keying or the last removal changed meanwhile.
         """
         puts: dict[str, Record] = {REKEY_KEY: rekey}
         if view.change is not None and view.change.done:
-            puts[CHANGE_KEY] = replace(view.change, rekey=False)
+            puts[CHANGE_KEY] = replace(view.change, rekey=False, kept_key=False)
         return self._write(view, (REKEY_KEY, CHANGE_KEY), puts)
 
     def advance_rekey(self, view: View, rekey: Rekey, ended: Sequence[str]) -> bool:

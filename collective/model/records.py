@@ -160,6 +160,8 @@ class Change:
         by: who began it.
         done: whether it is made.
         rekey: whether a re-keying is to be begun when it is made.
+        kept_key: whether a server that was removed may have kept the CA's key, and no re-keying
+            has begun since.
     """
 
     kind: ChangeKind
@@ -168,6 +170,7 @@ class Change:
     by: str
     done: bool
     rekey: bool = False
+    kept_key: bool = False
 
 
 @dataclass(frozen=True)

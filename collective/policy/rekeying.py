@@ -55,7 +55,7 @@ def has_done(phase: Phase, pin: str, role: Role, keys: Keys) -> bool:
         return pin in keys.trusts and (role is not Role.VOTER or pin in keys.holds)
     if phase is Phase.ISSUE:
         return keys.issuer == pin
-    return phase is Phase.DONE or keys.trusts == {pin}
+    return phase is Phase.DONE or (keys.trusts == {pin} and keys.issuer == pin)
 
 
 def waiting_for(

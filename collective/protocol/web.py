@@ -23,6 +23,7 @@ from collective.errors import (
     CollectiveError,
     InputError,
     InvitationError,
+    PendingError,
     ProtocolError,
     QuorumError,
     RefusedError,
@@ -40,6 +41,7 @@ _STATUSES: tuple[tuple[type[CollectiveError], int], ...] = (
     (RemovedError, 403),
     (RefusedError, 409),
     (QuorumError, 503),
+    (PendingError, 503),
 )
 
 

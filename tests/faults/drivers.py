@@ -13,7 +13,7 @@ from pathlib import Path
 from collective.errors import RefusedError, RemovedError
 from collective.failpoints import Step
 from tests.faults.stage import Stage
-from tests.harness import Server
+from tests.harness import Server, wait_until
 from tests.harness.running import Running
 
 _REACH_SECONDS = 20.0
@@ -74,7 +74,7 @@ def leave(stage: Stage, with_etcd: bool) -> Scene:
     """The leader leaves."""
     leader, *others = stage.all_in()
     again = frozenset({0, RemovedError.exit_code})
-    return Scene(leader, ("delete",), tuple(others), (leader,), again=again)
+    return Scene(leader, ("delete", "--no-rekey"), tuple(others), (leader,), again=again)
 
 
 def renew(stage: Stage, with_etcd: bool) -> Scene:
@@ -87,6 +87,22 @@ def rekey(stage: Stage, with_etcd: bool) -> Scene:
     """A member that does not lead has the CA replaced; asked again, it waits for that one."""
     members = stage.all_in()
     return Scene(members[-1], ("rotate-ca",), tuple(members), seconds=_REKEY_SECONDS)
+
+
+def delete_and_rekey(stage: Stage, with_etcd: bool) -> Scene:
+    """A member that does not lead deletes a voter, and its copy of the CA key is worthless."""
+    *members, target = stage.all_in()
+    asked = members[-1]
+    pki = Path(asked.layout.pki, "ca.pem")
+    before = pki.read_bytes()
+
+    def tidy() -> None:
+        rekeyed = lambda: not (asked.ask_show() or {"rekey": "?"})["rekey"]  # noqa: E731
+        wait_until(rekeyed, _REKEY_SECONDS, "the re-keying is done")
+        assert pki.read_bytes() != before, "the CA was not replaced"
+
+    arguments = ("delete", target.name, "--force")
+    return Scene(asked, arguments, tuple(members), (target,), tidy=tidy)
 
 
 def abort(stage: Stage, with_etcd: bool) -> Scene:
@@ -190,6 +206,7 @@ VARIANTS: Mapping[Step, Driver] = {
     Step.DELETE_NONVOTING: delete_nonvoting,
     Step.CERTIFY_RECORD: renew_nonvoting,
     Step.CERTIFIED_USE: renew_nonvoting,
+    Step.REKEY_WANTED: delete_and_rekey,
 }
 
 

@@ -77,6 +77,26 @@ def test_idle_connection_to_etcd_is_cut_when_delete_returns(
     cluster.wait_until_all_active(mgt1, [mgt1, mgt2])
 
 
+def test_connection_of_a_server_without_a_vote_is_cut_too(
+    cluster: Cluster, make_network: MakeNetwork, tmp_path: Path
+) -> None:
+    """It has no etcd, but a certificate that etcd's peer port takes."""
+    network = make_network(**{f"mgt{n}": (f"10.77.0.{n}/24",) for n in (1, 2, 3)})
+    spread(cluster, network)
+    mgt1, mgt2, mgt3 = cluster.servers.values()
+    cluster.join(mgt2, mgt1)
+    token = mgt1.run("invite", "-n", "mgt3", check=True).out
+    mgt3.run("join", mgt1.door_name, "-i", "-", input=token, check=True)
+    leaf = tmp_path / "kept.pem"
+    leaf.write_bytes(Path(mgt3.layout.pki, "leaf.pem").read_bytes())
+    with held_from(mgt3, leaf, mgt1) as first, held_from(mgt3, leaf, mgt2) as second:
+        mgt3.kill()
+        deleted = mgt1.run("delete", "mgt3", check=True)
+        assert "locked out of: mgt1, mgt2" in deleted.err
+        for process in (first, second):
+            assert process.communicate(timeout=SECONDS)[0] == "cut\n"
+
+
 def test_nobody_is_restarted_where_nothing_is_left_open(
     cluster: Cluster, make_network: MakeNetwork
 ) -> None:

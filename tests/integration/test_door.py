@@ -240,6 +240,7 @@ def test_path_and_query_arrive_decoded(house: House) -> None:
         (errors.InvitationError, 403),
         (errors.RefusedError, 409),
         (errors.QuorumError, 503),
+        (errors.PendingError, 503),
         (errors.EtcdUnavailableError, 500),
         (errors.CollectiveError, 500),
     ],

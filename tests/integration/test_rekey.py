@@ -11,6 +11,7 @@ import pytest
 
 from collective.errors import InvitationError, QuorumError
 from tests.harness import Cluster, Server, wait_until
+from tests.harness.cluster import states
 from tests.harness.impostor import Kept, member_door, peer_port
 from tests.harness.rekeyed import is_rekeyed, wait_until_rekeyed
 from tests.harness.running import Running
@@ -74,6 +75,7 @@ def test_deletion_of_a_voter_makes_its_ca_key_worthless(
     wait_until_rekeyed(mgt2)
     for server in (mgt1, mgt2):
         assert peer_port(server, minted) == member_door(server, minted) == "shut"
+    assert not is_rekeyed(mgt1, 2), "one deletion replaces the CA once"
     mgt4 = cluster.add_running(1)[0]
     joined = mgt4.run("join", mgt1.door_name, "-i", "-", input=token)
     assert joined.code == InvitationError.exit_code, joined.err
@@ -88,6 +90,46 @@ def test_deletion_without_rekeying_keeps_the_ca(make_cluster: MakeCluster) -> No
     assert "re-keying" not in mgt1.run("delete", "mgt3", "--no-rekey", check=True).err
     assert ca_files(mgt1) == before
     assert mgt1.etcdctl("get", "collective/v1/rekey").out == ""
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["rekey", "no-rekey"])
+def test_key_of_a_server_that_left_is_worthless_at_last(
+    make_cluster: MakeCluster, kept: bool
+) -> None:
+    """Leaving replaces the CA; after one without that, deleting the server does."""
+    cluster = make_cluster(3)
+    mgt1, mgt3 = cluster["mgt1"], cluster["mgt3"]
+    before = ca_files(mgt1)
+    mgt3.run("delete", *(["--no-rekey"] if kept else []), check=True)
+    if kept:
+        wait_until(lambda: "mgt3" not in states(mgt1), ENOUGH, "mgt3 has left")
+        again = mgt1.run("delete", "mgt3", check=True)
+        assert "a re-keying has begun" in again.err
+    wait_until_rekeyed(mgt1)
+    assert ca_files(mgt1) != before
+    assert mgt1.run("delete", "mgt3", check=True).out == "mgt3 is deleted\n"
+    assert not is_rekeyed(mgt1, 2), "its key is worthless already"
+
+
+def test_rotation_after_a_deletion_in_the_middle_is_one_more(make_cluster: MakeCluster) -> None:
+    """The server that was deleted may have the key of the CA that is about to come."""
+    cluster = make_cluster(4)
+    mgt1, mgt2, mgt4 = cluster["mgt1"], cluster["mgt2"], cluster["mgt4"]
+    mgt4.kill()
+    with Running(mgt1, ("rotate-ca",)) as first:
+        wait_until(lambda: "waits for mgt4" in mgt2.run("show").out, ENOUGH, "it waits for mgt4")
+        mgt2.run("delete", "mgt3", "--force", "--no-rekey", check=True)
+        with Running(mgt2, ("rotate-ca",)) as second:
+            wait_until(lambda: '"again": true' in record(mgt2), ENOUGH, "another one follows")
+            mgt4.start()
+            ends = [first.end(), second.end()]
+    assert all(end.startswith("ended with 0") for end in ends), ends
+    assert is_rekeyed(mgt2, 2)
+
+
+def record(server: Server) -> str:
+    """Return what the store has of the re-keying."""
+    return server.etcdctl("get", "collective/v1/rekey", "--print-value-only").out
 
 
 def test_member_that_is_off_is_waited_for_and_learns_it_on_return(
@@ -147,11 +189,10 @@ def test_rekeying_that_is_to_follow_begins_also_after_a_power_cut(cluster: Clust
     (mgt1,) = cluster.add_running(1)
     mgt1.wait_for_quorum()
     mgt1.run("rotate-ca", check=True, timeout=120)
-    key = "collective/v1/rekey"
-    record = json.loads(mgt1.etcdctl("get", key, "--print-value-only").out)
+    found = json.loads(record(mgt1))
     before = ca_files(mgt1)
-    mgt1.etcdctl("put", key, json.dumps({**record, "again": True}))
-    wait_until_rekeyed(mgt1, record["number"] + 1)
+    mgt1.etcdctl("put", "collective/v1/rekey", json.dumps({**found, "again": True}))
+    wait_until_rekeyed(mgt1, found["number"] + 1)
     assert ca_files(mgt1) != before
 
 

@@ -131,7 +131,7 @@ class History(RuleBasedStateMachine):
         machine = self._pick(self._living(), by)
         if machine is not None:
             node = machine.require_node()
-            self._spawn(machine, "leave", lambda: removal.leave(node), steps)
+            self._spawn(machine, "leave", lambda: removal.leave(node, rekey=True), steps)
 
     @rule(by=st.integers(-8, 7), steps=ahead)
     def duties(self, by: int, steps: int) -> None:

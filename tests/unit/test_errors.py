@@ -34,6 +34,7 @@ PUBLISHED = {
     "protocol": 11,
     "preflight": 12,
     "lost": 13,
+    "pending": 14,
 }
 
 

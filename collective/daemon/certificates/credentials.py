@@ -294,7 +294,18 @@ class Credentials:
         return key + leaf + self._authority.certificate_pem, read_leaf(leaf)
 
     def use_leaf(self, leaf_file: bytes) -> None:
-        """Show another certificate from now on; etcd takes it up by itself."""
+        """Show another certificate from now on; etcd takes it up by itself.
+
+        Raises:
+            RefusedError: it is from a CA that is on its way out, and the one in use is not: it
+                was signed before the CA changed, and would soon be trusted by nobody.
+        """
+        issuer = issuer_of(_certificates(leaf_file), self._trusted)
+        if self.issuer == self.newest and (issuer is None or issuer.pin.hex() != self.newest):
+            raise RefusedError(
+                "the certificate is from a CA that is being replaced",
+                "run the same command again",
+            )
         self._replace(self.leaf_file, leaf_file)
 
     def _replace(self, path: Path, data: bytes) -> None:

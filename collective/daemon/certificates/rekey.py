@@ -44,6 +44,9 @@ class Begun:
 def begin(node: Node, reason: str) -> Begun:
     """Begin a re-keying; one that is under way is gone on with.
 
+    Where a server that was deleted meanwhile may have the key that is about to come, another
+    re-keying follows the one that is under way.
+
     Args:
         node: this server, a voter.
         reason: for people.
@@ -56,42 +59,71 @@ def begin(node: Node, reason: str) -> Begun:
     def attempt() -> Begun | None:
         view = node.store.read()
         current = view.rekey
-        if current is not None and current.phase is not Phase.DONE:
-            return Begun(current, invitations_of_old(view, current), found=True)
-        number = 1 if current is None else current.number + 1
-        wanted = _prepare(node, number, reason)
-        if not node.store.begin_rekey(view, wanted):
-            return None
-        return Begun(wanted, invitations_of_old(view, wanted))
+        if current is None or current.phase is Phase.DONE:
+            return _write_new(node, view, reason)
+        if view.change is not None and view.change.kept_key:
+            return _write_again(node, view, current)
+        return Begun(current, invitations_of_old(view, current), found=True)
 
-    begun = until_written("begin a re-keying", attempt)
+    with node.renewing:
+        begun = until_written("begin a re-keying", attempt)
     reached(Step.REKEY_BEGIN)
     log.info("re-keying number=%d found=%s: %s", begun.rekey.number, begun.found, reason)
     return begun
 
 
-def begin_after_removal(node: Node, name: str) -> None:
-    """Begin the re-keying that a removal wanted, or have it follow the one that is under way.
-
-    A server that was deleted meanwhile may have been given the key that is about to come.
-
-    Args:
-        node: this server, a voter.
-        name: of the server that was deleted.
+def begin_wanted(node: Node) -> None:
+    """Begin the re-keying that the records want, or have it follow the one that is under way.
 
     Raises:
         RefusedError: this server does not hold the CA's key.
         EtcdError: the store did not answer.
     """
 
-    def attempt() -> bool | None:
+    def attempt() -> Begun | bool | None:
         view = node.store.read()
-        if view.rekey is None or view.rekey.phase is Phase.DONE:
-            return False
-        return node.store.begin_rekey(view, replace(view.rekey, again=True)) or None
+        reason = reason_to_begin(view)
+        if reason is None:
+            return False  # somebody else has begun it
+        current = view.rekey
+        if current is None or current.phase is Phase.DONE:
+            return _write_new(node, view, reason)
+        return _write_again(node, view, current)
 
-    if not until_written("have a re-keying follow", attempt):
-        begin(node, f"{name} was deleted")
+    with node.renewing:
+        begun = until_written("begin a re-keying", attempt)
+    if isinstance(begun, Begun):
+        reached(Step.REKEY_WANTED)
+        log.info("re-keying number=%d again=%s", begun.rekey.number, begun.rekey.again)
+
+
+def reason_to_begin(view: View) -> str | None:
+    """Return why whoever leads is to begin a re-keying, for people; None where nothing wants it.
+
+    A removal may want one while another is under way: the server that was deleted may have been
+    given the key that is about to come.
+    """
+    change, rekey = view.change, view.rekey
+    if change is not None and change.done and change.rekey:
+        return f"{change.name} was deleted"
+    if rekey is not None and rekey.phase is Phase.DONE and rekey.again:
+        return rekey.reason
+    return None
+
+
+def _write_new(node: Node, view: View, reason: str) -> Begun | None:
+    number = 1 if view.rekey is None else view.rekey.number + 1
+    wanted = _prepare(node, number, reason)
+    if not node.store.begin_rekey(view, wanted):
+        return None
+    return Begun(wanted, invitations_of_old(view, wanted))
+
+
+def _write_again(node: Node, view: View, current: Rekey) -> Begun | None:
+    wanted = replace(current, again=True)
+    if not node.store.begin_rekey(view, wanted):
+        return None
+    return Begun(wanted, invitations_of_old(view, wanted), found=True)
 
 
 def replace_lost(node: Node, view: View, lost: Rekey) -> None:

@@ -20,10 +20,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from collective.daemon.certificates.rekey import (
-    begin,
-    begin_after_removal,
+    begin_wanted,
     invitations_of_old,
     new_authority,
+    reason_to_begin,
     replace_lost,
 )
 from collective.daemon.certificates.renewal import gencert, have_certified
@@ -62,19 +62,15 @@ class Rekeyer(Worker):
         """Do what is to be done now; return whether a re-keying is under way."""
         end_leftover(self._node)
         view = self._node.replica.view
-        rekey, change = view.rekey, view.change
+        rekey = view.rekey
         own = view.members.get(self._node.name)
         if own is None or own.role is Role.LEARNER:
             return False
-        if change is not None and change.done and change.rekey and self._leads():
-            begin_after_removal(self._node, change.name)
+        if reason_to_begin(view) is not None and self._leads():
+            begin_wanted(self._node)
             return True
-        if rekey is None or rekey.over:
-            return False
-        if rekey.phase is Phase.DONE:
-            if self._leads():
-                begin(self._node, rekey.reason)
-            return True
+        if rekey is None or rekey.phase is Phase.DONE:
+            return rekey is not None and rekey.again
         new = new_authority(rekey)
         pin = new.pin.hex()
         if not has_done(rekey.phase, pin, own.role, self._node.keys):
@@ -109,6 +105,9 @@ class Rekeyer(Worker):
             reached(Step.REKEY_SWAP)
             gencert(node)
             reached(Step.REKEY_ISSUE)
+        if rekey.phase is Phase.DROP and node.credentials.issuer != pin:
+            # Whoever forgets the old CA first would be trusted by nobody.
+            gencert(node)
         if rekey.phase is Phase.DROP and not self._comes_last(rekey, pin):
             if self._trust((new,)):
                 reached(Step.REKEY_DROP)

@@ -155,10 +155,13 @@ def _leave(server: CollectiveServer, node: Node, request: Request) -> Response:
     """Answer when the removal is written down: once it is made, that server hears no answer."""
     _only_full_member(server, node)
     member = member_of(node.store.read(), request.peer)
+    raw = request.json()
+    messages.check_format(raw)
+    rekey = raw.get("rekey") is not False
     if member.role is Role.NONVOTING:
-        later(_LEAVE_PAUSE_SECONDS, lambda: _put_out(node, member.name))
+        later(_LEAVE_PAUSE_SECONDS, lambda: _put_out(node, member.name, rekey))
         return json_response(200, {"format": messages.FORMAT})
-    change = removal.begin_removal(node, member.name, force=True, by=member.name)
+    change = removal.begin_removal(node, member.name, force=True, by=member.name, rekey=rekey)
     later(_LEAVE_PAUSE_SECONDS, lambda: _finish_leave(node, change))
     return json_response(200, {"format": messages.FORMAT})
 
@@ -187,9 +190,9 @@ def _drop_learner(node: Node, member: MemberRecord) -> None:
         log.warning("whoever leads must drop a learner's record: %s name=%s", error, member.name)
 
 
-def _put_out(node: Node, name: str) -> None:
+def _put_out(node: Node, name: str, rekey: bool) -> None:
     try:
-        removal.put_out(node, name, force=True, by=name)
+        removal.put_out(node, name, force=True, by=name, rekey=rekey)
     except CollectiveError as error:
         log.warning("a server that leaves must ask again: %s name=%s", error, name)
 

@@ -121,8 +121,10 @@ def _wait_for_new_ca(node: Node) -> None:
     """Wait a little for a re-keying, unless it has to wait for a member that is off."""
     deadline = elapsed() + _REKEY_SECONDS
     while _names_old_ca(node) and elapsed() < deadline:
-        # One whose etcd is just being restarted is not off.
-        off = any(answer.status is None for answer in node.prober.answers(0.0).values())
+        # One whose etcd is just being restarted is not off, and one that was deleted is no member.
+        members = node.replica.view.members
+        answers = node.prober.answers(0.0).items()
+        off = any(answer.status is None for name, answer in answers if name in members)
         if off or node.stopping.wait(_POLL_SECONDS):
             return
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from collective.daemon.clock import elapsed, epoch, pause
 from collective.daemon.joining.candidate import Candidate
 from collective.daemon.membership.changes import CHANGE_SECONDS
 from collective.daemon.node import Node, hex_id
-from collective.daemon.retries import until_written
+from collective.daemon.retries import unless_leader_changed, until_written
 from collective.errors import EtcdError, EtcdUnavailableError, InvitationError, RefusedError
 from collective.etcd.gateway import EtcdMember, within
 from collective.failpoints import Step, reached
@@ -269,7 +270,8 @@ def write_record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: st
         revoke = (*foreign, *too_many)
         return view if node.store.admit_member(view, record, epoch(), revoke) else None
 
-    return until_written(f"take in {candidate.name}", attempt)
+    # Leaders change when another server has just been deleted, and the CA is replaced.
+    return until_written(f"take in {candidate.name}", partial(unless_leader_changed, attempt))
 
 
 def _initial_cluster(view: View, members: list[EtcdMember], joiner: str, member_id: int) -> str:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from collective.daemon.clock import elapsed
 from collective.daemon.membership.changes import finish
-from collective.daemon.membership.removal import take_leadership_from
+from collective.daemon.membership.removal import carried, take_leadership_from
 from collective.daemon.node import Node
 from collective.daemon.nonvoting.voters import Emit
 from collective.daemon.peers.quorum import has_begun, may_have_begun, needs_quorum
@@ -77,8 +77,8 @@ def _begin(node: Node, name: str, by: str) -> Change | None:
         member = observed.view.members[name]
         take_leadership_from(node, member)
         # A re-keying that the last removal wanted, and that nobody has begun yet, is still wanted.
-        wanted = under_way is not None and under_way.rekey
-        change = Change(ChangeKind.DEMOTE, name, member.member_id, by, done=False, rekey=wanted)
+        wanted, kept = carried(observed.view)
+        change = Change(ChangeKind.DEMOTE, name, member.member_id, by, False, wanted, kept)
         told = replace(member, target=Role.NONVOTING)
         with may_have_begun(node, f"demote {name}"):
             return change if node.store.begin_change(observed.view, change, told) else None

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from collective.daemon.certificates.rekey import is_wanted
 from collective.daemon.clock import epoch
@@ -25,6 +25,7 @@ from collective.daemon.retries import until_written
 from collective.errors import (
     CollectiveError,
     EtcdError,
+    PendingError,
     QuorumError,
     RefusedError,
     UnreachableError,
@@ -32,6 +33,7 @@ from collective.errors import (
 from collective.failpoints import Step, reached
 from collective.model.names import natural_key
 from collective.model.records import Change, ChangeKind, MemberRecord, Role
+from collective.model.view import View
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
 from collective.policy.membership import (
@@ -86,12 +88,15 @@ def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
         InputError: there is no such member.
         RefusedError: a rule forbids it.
         QuorumError: there is no quorum, or the removal would cost it.
+        PendingError: the removal has begun, or may have, or is made and not yet known to all.
     """
     with needs_quorum(node, f"delete {name}"):
         if not is_out(node, name) and not put_out(node, name, force, by, rekey):
             change = begin_removal(node, name, force, by, rekey)
             with has_begun(f"delete {name}"):
                 finish(node, change)
+        if rekey:
+            _want_rekeying(node)
     return _confirm(node, name)
 
 
@@ -144,9 +149,9 @@ def put_out(node: Node, name: str, force: bool, by: str, rekey: bool = False) ->
             return False
         check_delete(observed, name, force)
         change: Change | None = None
-        if rekey and member.held_key:
+        if member.held_key:
             check_no_change_under_way(observed.view)
-            change = Change(ChangeKind.REMOVE, name, "", by, done=True, rekey=True)
+            change = Change(ChangeKind.REMOVE, name, "", by, True, rekey, kept_key=True)
         with may_have_begun(node, f"delete {name}"):
             return node.store.put_out(observed.view, member, epoch(), change) or None
 
@@ -187,15 +192,39 @@ def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = Fal
         _refuse_half_member(member)
         take_leadership_from(node, member)
         # A re-keying that the last removal wanted, and that nobody has begun yet, is still wanted.
-        last = observed.view.change
-        wanted = (rekey and member.held_key) or (last is not None and last.rekey)
-        change = Change(ChangeKind.REMOVE, name, member.member_id, by, done=False, rekey=wanted)
+        wanted, kept = carried(observed.view)
+        kept = kept or member.held_key
+        wanted = wanted or (rekey and kept)
+        change = Change(ChangeKind.REMOVE, name, member.member_id, by, False, wanted, kept)
         with may_have_begun(node, f"delete {name}"):
             return change if node.store.begin_change(observed.view, change) else None
 
     change = until_written(f"delete {name}", attempt)
     reached(Step.DELETE_BEGIN)
     return change
+
+
+def carried(view: View) -> tuple[bool, bool]:
+    """Return what the next change takes over from the last: ``rekey`` and ``kept_key``."""
+    last = view.change
+    return (False, False) if last is None else (last.rekey, last.kept_key)
+
+
+def _want_rekeying(node: Node) -> None:
+    """Want a re-keying where a removal that is made did without, and its key is still good.
+
+    The server may have left, and kept the key, before somebody thought of deleting it.
+    """
+
+    def attempt() -> bool | None:
+        view = node.store.read()
+        change = view.change
+        if change is None or not change.done or change.rekey or not change.kept_key:
+            return False
+        return node.store.begin_change(view, replace(change, rekey=True)) or None
+
+    if until_written("want a re-keying", attempt):
+        log.info("a re-keying is wanted: the CA's key may have been kept")
 
 
 def _refuse_half_member(member: MemberRecord) -> None:
@@ -244,15 +273,27 @@ def _confirm(node: Node, name: str) -> Deleted:
     try:
         observed = node.observe()
     except EtcdError as error:
-        log.warning("the deletion is made, but nobody could be asked about it: %s", error)
-        return Deleted(name, Strength(0, 0), (), tuple(node.replica.view.members.keys() - {name}))
+        raise PendingError(
+            f"{name} is deleted, but who has cut it off could not be asked ({error.message})",
+            "run the same command again",
+        ) from error
     revision = observed.view.newest
     others = [m for n, m in observed.view.members.items() if n != node.name]
+    learners = {m.name for m in others if m.role is Role.LEARNER}
     with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
         asked = pool.map(lambda m: _has_confirmed(node, m, revision), others)
         here = node.locks_out(revision, _SYNC_SECONDS)
         done = list(asked)
     outcome = {m.name: good for m, good in zip(others, done, strict=True)} | {node.name: here}
+    # A learner takes part only when it has all of this.
+    wrong = (n for n, good in outcome.items() if good is False and n not in learners)
+    failed = sorted(wrong, key=natural_key)
+    if failed:
+        raise PendingError(
+            f"{name} is deleted, but {' and '.join(failed)} "
+            f"{'answers and has' if len(failed) == 1 else 'answer and have'} not cut it off yet",
+            "run the same command again",
+        )
     ordered = sorted(outcome, key=natural_key)
     view = observed.view
     rekey = is_wanted(view)
@@ -266,13 +307,19 @@ def _confirm(node: Node, name: str) -> Deleted:
     )
 
 
-def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool:
+def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool | None:
+    """Return whether a member has cut off who was deleted, None where it does not answer."""
     peer = node.peer(member)
     body = {"format": messages.FORMAT, "revision": revision}
     try:
         # Who does not answer at all is not waited for: cutting off takes long only where the
         # deleted server holds on.
         peer.open(_REACH_SECONDS)
+    except CollectiveError as error:
+        peer.close()
+        log.warning("a member is not there to confirm: %s name=%s", error, member.name)
+        return None
+    try:
         return bool(peer.call("POST", messages.SYNC, body, _SYNC_SECONDS).get("synced"))
     except CollectiveError as error:
         log.warning("a member did not confirm: %s name=%s", error, member.name)
@@ -281,10 +328,14 @@ def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool:
         peer.close()
 
 
-def leave(node: Node) -> str:
+def leave(node: Node, rekey: bool) -> str:
     """Ask another member to remove this server; return that member's name.
 
     When this returns the removal is written down, and will be made; it may not be made yet.
+
+    Args:
+        node: this server.
+        rekey: whether a re-keying is to follow, if this server ever had the CA's key.
 
     Raises:
         RefusedError: this is the only voter, or a rule forbids it.
@@ -295,12 +346,12 @@ def leave(node: Node) -> str:
         check_delete(observed, node.name, force=False)
         sponsors = _who_may_remove_us(observed)
         node.hand_over()
-        sponsor = _ask_to_remove_us(node, sponsors)
+        sponsor = _ask_to_remove_us(node, sponsors, rekey)
         reached(Step.LEAVE_ASKED)
         return sponsor
 
 
-def _ask_to_remove_us(node: Node, sponsors: Sequence[MemberRecord]) -> str:
+def _ask_to_remove_us(node: Node, sponsors: Sequence[MemberRecord], rekey: bool) -> str:
     """Ask one after the other; return who does it.
 
     Raises:
@@ -310,7 +361,8 @@ def _ask_to_remove_us(node: Node, sponsors: Sequence[MemberRecord]) -> str:
     for sponsor in sponsors:
         peer = node.peer(sponsor)
         try:
-            peer.call("POST", messages.LEAVE, {"format": messages.FORMAT}, _LEAVE_SECONDS)
+            body = {"format": messages.FORMAT, "rekey": rekey}
+            peer.call("POST", messages.LEAVE, body, _LEAVE_SECONDS)
             return sponsor.name
         except (RefusedError, UnreachableError) as error:
             # It may still be joining, or dying; another one finds a removal that it has begun.

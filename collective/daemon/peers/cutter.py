@@ -50,21 +50,23 @@ def strangers(
 
 
 class Cutter(Worker):
-    """A thread that acts when a removal is made."""
+    """A thread that acts when a server is put out, whether it voted or not."""
 
     name = "cutter"
     idle_seconds = eager_seconds = 5.0
     level = logging.WARNING
 
     def _round(self) -> bool:
-        change = self._node.replica.view.change
-        if change is None or not change.done or not self._node.is_to_cut(change):
+        serials = self._node.to_cut()
+        if not serials:
             return False
         if not self._vanish():
-            log.warning("etcd is restarted to cut off name=%s", change.name)
-            with turn(self._node, f"cutting off {change.name}", _TURN_SECONDS):
+            revoked = self._node.replica.view.revoked
+            names = ", ".join(sorted({revoked[s].name for s in serials & revoked.keys()}))
+            log.warning("etcd is restarted to cut off names=%s", names)
+            with turn(self._node, f"cutting off {names}", _TURN_SECONDS):
                 self._node.restart_etcd()
-        self._node.has_cut(change)
+        self._node.has_cut(serials)
         return False
 
     def _vanish(self) -> bool:

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from collective.daemon.node import Node
-from collective.errors import EtcdError, EtcdUnavailableError, QuorumError, RefusedError
+from collective.errors import (
+    EtcdError,
+    EtcdUnavailableError,
+    PendingError,
+    QuorumError,
+    RefusedError,
+)
 from collective.policy.membership import Strength
 
 _LOG_HINT = "see the log of collectived on this server"
@@ -55,14 +61,14 @@ def may_have_begun(node: Node, doing: str) -> Iterator[None]:
         doing: such as "delete mgt2".
 
     Raises:
-        QuorumError: instead of etcd's error. What is written down is made, by whoever leads.
+        PendingError: instead of etcd's error. What is written down is made, by whoever leads.
     """
     try:
         yield
     except EtcdUnavailableError as error:
         if node.failure is not None:
             raise
-        raise QuorumError(
+        raise PendingError(
             f"it is not known whether this has begun: {doing} ({error.message})",
             "run the same command again, or see 'collective show': what has begun goes on",
         ) from error
@@ -76,12 +82,12 @@ def has_begun(doing: str) -> Iterator[None]:
         doing: as above.
 
     Raises:
-        QuorumError: instead of any error of etcd.
+        PendingError: instead of any error of etcd.
     """
     try:
         yield
     except (EtcdError, RefusedError) as error:
-        raise QuorumError(
+        raise PendingError(
             f"this has begun and is not finished: {doing} ({error.message})",
             "whoever leads finishes it: see 'collective show', or run the same command again",
         ) from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from collective.daemon.retries import until_written
-from collective.errors import EtcdError, RefusedError
+from collective.daemon.retries import unless_leader_changed, until_written
+from collective.errors import EtcdError, EtcdUnavailableError, RefusedError
 
 
 class Attempts:
@@ -67,3 +69,16 @@ def test_calls_do_not_count_each_other_s_attempts() -> None:
     """The policy is shared, its counting is not."""
     for _ in range(3):
         assert until_written("invite mgt2", Attempts(8)) == "done"
+
+
+def test_attempt_that_a_new_leader_broke_off_is_made_again() -> None:
+    """Whether it was written is open; any other silence of etcd is told."""
+
+    def refuse(words: str) -> None:
+        raise EtcdUnavailableError(words)
+
+    changed = partial(refuse, "etcd: etcdserver: leader changed")
+    assert unless_leader_changed(changed) is None
+    assert unless_leader_changed(lambda: "done") == "done"
+    with pytest.raises(EtcdUnavailableError, match="in time"):
+        unless_leader_changed(partial(refuse, "etcd did not answer in time"))

@@ -84,7 +84,8 @@ STORED = [
     ),
     (
         CHANGE,
-        '{"by": "mgt1", "done": false, "format": 1, "kind": "remove", "member_id": "1f", '
+        '{"by": "mgt1", "done": false, "format": 1, "kept_key": false, "kind": "remove", '
+        '"member_id": "1f", '
         '"name": "mgt3", "rekey": false}',
     ),
     (REVOCATION, '{"format": 1, "name": "mgt3", "serial": "a1", "when": 7.0}'),
@@ -99,7 +100,7 @@ STORED = [
 LATER = {
     MemberRecord: ("target", "fallback", "held_key"),
     Invitation: ("claimed_by", "pin"),
-    Change: ("rekey",),
+    Change: ("rekey", "kept_key"),
     Rekey: ("again",),
 }
 

@@ -31,6 +31,7 @@ def member(name: str, role: Role = Role.VOTER) -> MemberRecord:
         (Phase.ISSUE, ISSUED, True),
         (Phase.DROP, ISSUED, False),
         (Phase.DROP, DROPPED, True),
+        (Phase.DROP, Keys(DROPPED.trusts, OLD, frozenset({NEW})), False),
         (Phase.DONE, DROPPED, True),
     ],
 )

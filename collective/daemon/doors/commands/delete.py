@@ -14,7 +14,7 @@ from collective.daemon.node import Node
 from collective.daemon.nonvoting import voters
 from collective.daemon.peers.quorum import strength_known
 from collective.daemon.server import CollectiveServer
-from collective.errors import EtcdError, QuorumError
+from collective.errors import EtcdError, PendingError, QuorumError
 from collective.model.names import parse_server_name
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
@@ -34,14 +34,15 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         told = removal.foretell(node, name, force)
         return _document(name, name == node.name, told.to_document(), dry_run=True)
     told = _known(node, name)
+    rekey = raw.get("rekey") is not False
     if name == node.name:
-        by = _leave(server, node)
+        by = _leave(server, node, rekey)
         server.leave_life(node, f"it left; {by} removed it")
         document = _document(name, True, told.to_document(done=True))
         return {**document, "former_data": server.plan.former_data}
     if not node.votes:
         return voters.run(node, "delete", raw, context.emit, (name,))
-    deleted = removal.delete(node, name, force, node.name, raw.get("rekey") is not False)
+    deleted = removal.delete(node, name, force, node.name, rekey)
     return _deleted(deleted, told)
 
 
@@ -75,11 +76,11 @@ def _deleted(deleted: Deleted, told: Forecast) -> dict[str, Any]:
     }
 
 
-def _leave(server: CollectiveServer, node: Node) -> str:
+def _leave(server: CollectiveServer, node: Node, rekey: bool) -> str:
     """Ask to be removed; whoever asked before, and was cut off, may be removed already."""
     try:
-        return removal.leave(node)
-    except (QuorumError, EtcdError) as error:
+        return removal.leave(node, rekey)
+    except (QuorumError, PendingError, EtcdError) as error:
         if not server.ends_soon(node, _NOTICE_SECONDS):
             raise
         server.settle()

@@ -36,12 +36,12 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         begun = rekey.begin(node, "rotate-ca")
     if begun.found:
         context.emit("wait", f"one is under way already ({begun.rekey.reason}); this waits for it")
-    _wait(context, node, begun.rekey.number)
-    return {"number": begun.rekey.number, "invitations_end": list(begun.ends)}
+    ended = _wait(context, node, begun.rekey.number)
+    return {"number": ended.number, "invitations_end": list(begun.ends)}
 
 
-def _wait(context: Context, node: Node, number: int) -> None:
-    """Say each phase, until the re-keying of a number is done.
+def _wait(context: Context, node: Node, number: int) -> Rekey:
+    """Say each phase, until the re-keying of a number, and any that is to follow, is done.
 
     Raises:
         UnreachableError: it takes too long; somebody is away.
@@ -54,7 +54,7 @@ def _wait(context: Context, node: Node, number: int) -> None:
             context.emit(now.phase.value, _SAID[now.phase])
             told = now
             if now.over:
-                return
+                return now
         if elapsed() > deadline:
             raise _too_long(node)
         node.replica.wait_until(partial(_differs, now), _SLICE_SECONDS)

@@ -132,6 +132,23 @@ def test_new_leaf_counts_when_it_is_used_and_not_before(folder: Path) -> None:
     assert made.server_context is not in_use, "handshakes under way keep what they began with"
 
 
+def test_leaf_of_a_ca_on_its_way_out_does_not_replace_one_of_the_new(folder: Path) -> None:
+    """It was signed before the CA changed, and comes late: soon nobody would trust it."""
+    here = Credentials(folder)
+    former = here.authority()
+    late, _ = here.new_leaf(["127.0.0.1"], NOW)
+    new = pki.Authority.create("new", NOW)
+    here.trust((former, new))
+    here.use_leaf(late)
+    here.store_next(new)
+    assert here.issue_with_next(new.pin.hex())
+    fresh, _ = here.new_leaf(["127.0.0.1"], NOW)
+    here.use_leaf(fresh)
+    with pytest.raises(RefusedError, match="being replaced"):
+        here.use_leaf(late)
+    assert here.leaf_file.read_bytes() == fresh
+
+
 def test_leaf_of_a_server_without_the_ca_key_is_refused(tmp_path: Path, bundle: Bundle) -> None:
     """Nothing is written."""
     path = tmp_path / "pki"
