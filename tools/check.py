@@ -155,9 +155,7 @@ def etcds(skipped: list[str]) -> Result:
     """Find the versions of etcd to test against."""
     announce([sys.executable, "-m", "tools.etcd_versions", "fetch"])
     begun = time.monotonic()
-    reason = fetch()
-    if reason is not None:
-        skipped.append(f"tests on Debian's etcd: {reason}")
+    skipped += [f"tests on an etcd of Debian: {reason}" for reason in fetch()]
     found = find_etcds()
     for etcd in found:
         print(f"etcd {etcd.version_text} ({etcd.source})")

@@ -1,7 +1,8 @@
 """Finds every etcd that tests can run against, and brings Debian's into this folder.
 
-``python -m tools.etcd_versions`` lists them; ``fetch`` downloads Debian's first. It installs
-nothing: a package is unpacked under ``.cache/``, and no service is started.
+``python -m tools.etcd_versions`` lists them; ``fetch`` downloads those of two releases of Debian
+first: etcd 3.4, which this machine's own may have, and a 3.5. It installs nothing: a package is
+unpacked under ``.cache/``, and no service is started.
 
 Invariants:
   * ``find_etcds`` only looks, so many test processes may call it at once.
@@ -28,6 +29,10 @@ from collective.etcd.binary import find_etcd, identify
 
 ROOT = Path(__file__).resolve().parent.parent
 DEBIAN = ROOT / ".cache" / "etcd-debian"
+NEWER = ROOT / ".cache" / "etcd-debian-newer"
+#: The release of Debian that NEWER is from.
+_NEWER_RELEASE = "trixie"
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PACKAGES = ("etcd-server", "etcd-client")
 
 _UPDATE_SECONDS = 120
@@ -44,12 +49,14 @@ class Etcd:
         etcd: the server.
         etcdctl: the client beside it, or None.
         source: where it is from: ``wheel``, ``path`` or ``debian``.
+        unsafe: whether it may lose data in a crash, so that no server should run it.
     """
 
     version: tuple[int, int, int]
     etcd: Path
     etcdctl: Path | None
     source: str
+    unsafe: bool
 
     @property
     def version_text(self) -> str:
@@ -62,34 +69,45 @@ def find_etcds() -> list[Etcd]:
     found: dict[tuple[int, int, int], Etcd] = {}
     for source, path in _candidates():
         try:
-            version = identify(path).version
+            identified = identify(path)
         except EtcdError:
             continue
+        version = identified.version
         client = path.with_name("etcdctl")
         etcdctl = client if os.access(client, os.X_OK) else None
-        found.setdefault(version, Etcd(version, path, etcdctl, source))
+        found.setdefault(version, Etcd(version, path, etcdctl, source, identified.unsafe))
     return [found[version] for version in sorted(found)]
 
 
-def fetch() -> str | None:
-    """Bring Debian's etcd into ``.cache/``, unless it is there.
+def tested_etcds() -> list[Etcd]:
+    """Return those to test with, oldest first: none that is unsafe, where a later one is here."""
+    found = find_etcds()
+    safe = [etcd for etcd in found if not etcd.unsafe]
+    newest = safe[-1].version if safe else (0, 0, 0)
+    return [etcd for etcd in found if not etcd.unsafe or etcd.version > newest]
+
+
+def fetch() -> list[str]:
+    """Bring Debian's etcds into ``.cache/``, unless they are there.
 
     Returns:
-        None if it is there now, or else why not.
+        Why one is not there now; nothing where all are.
     """
-    if (DEBIAN / "usr/bin/etcd").exists():
-        return None
+    wanted = {DEBIAN: _download, NEWER: _download_newer}
+    wanted = {path: get for path, get in wanted.items() if not (path / "usr/bin/etcd").exists()}
     missing = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
-    if missing:
-        return f"{' and '.join(missing)} not found: not Debian, or not all of it"
-    DEBIAN.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="etcd-debian-", dir=DEBIAN.parent) as folder:
-        try:
-            _download(Path(folder))
-            _unpack(Path(folder))
-        except _StepError as error:
-            return str(error)
-    return None
+    if wanted and missing:
+        return [f"{' and '.join(missing)} not found: not Debian, or not all of it"]
+    reasons = []
+    for path, get in wanted.items():
+        path.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="etcd-debian-", dir=path.parent) as folder:
+            try:
+                get(Path(folder))
+                _unpack(Path(folder), path)
+            except _StepError as error:
+                reasons.append(str(error))
+    return reasons
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,8 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.etcd_versions")
     parser.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")
     if parser.parse_args(arguments).action == "fetch":
-        reason = fetch()
-        if reason is not None:
+        for reason in fetch():
             print(f"skipped: Debian's etcd: {reason}")
     etcds = find_etcds()
     for etcd in etcds:
@@ -123,8 +140,9 @@ def _candidates() -> Iterator[tuple[str, Path]]:
             # access(2) first: a folder that this user may not look into makes is_file raise.
             if os.access(path, os.X_OK) and path.is_file():
                 yield "path", path
-    if (DEBIAN / "usr/bin/etcd").is_file():
-        yield "debian", DEBIAN / "usr/bin/etcd"
+    for tree in (DEBIAN, NEWER):
+        if (tree / "usr/bin/etcd").is_file():
+            yield "debian", tree / "usr/bin/etcd"
 
 
 def _download(folder: Path) -> None:
@@ -146,6 +164,38 @@ def _download(folder: Path) -> None:
         _run(command, folder, _DOWNLOAD_SECONDS)
 
 
+def _download_newer(folder: Path) -> None:
+    """Get the packages of another release, from where this machine gets its own.
+
+    apt keeps the lists of that release in the folder, and the machine's own as they are.
+    """
+    sources = _run(
+        ["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)"],
+        folder,
+        _UNPACK_SECONDS,
+    )
+    found = [line.split()[2] for line in sources.splitlines() if line.startswith("Debian main ")]
+    if not found:
+        raise _StepError(f"apt has no source of Debian to ask for {_NEWER_RELEASE}")
+    (folder / "newer.sources").write_text(
+        f"Types: deb\nURIs: {found[0]}\nSuites: {_NEWER_RELEASE}\nComponents: main\n"
+        f"Signed-By: {_KEYRING}\n"
+    )
+    options = {
+        "Dir::Etc::sourcelist": folder / "newer.sources",
+        "Dir::Etc::sourceparts": "-",
+        "Dir::State::lists": folder / "lists",
+        "Dir::Cache": folder / "cache",
+        "APT::Sandbox::User": "root",
+        "Acquire::Languages": "none",
+    }
+    (folder / "lists/partial").mkdir(parents=True)
+    (folder / "cache/archives/partial").mkdir(parents=True)
+    apt = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
+    _run([*apt, "update"], folder, _UPDATE_SECONDS)
+    _run([*apt, "download", *PACKAGES], folder, _DOWNLOAD_SECONDS)
+
+
 def _listed() -> bool:
     """Whether apt has a version of etcd to offer."""
     done = subprocess.run(
@@ -159,16 +209,21 @@ def _listed() -> bool:
     return re.search(r"Candidate: (?!\(none\))", done.stdout) is not None
 
 
-def _unpack(folder: Path) -> None:
+def _unpack(folder: Path, wanted: Path) -> None:
     tree = folder / "tree"
     for package in sorted(folder.glob("*.deb")):
         _run(["dpkg-deb", "-x", str(package), str(tree)], folder, _UNPACK_SECONDS)
     if not (tree / "usr/bin/etcd").is_file():
         raise _StepError(f"no usr/bin/etcd in the packages {' and '.join(PACKAGES)}")
-    tree.rename(DEBIAN)
+    tree.rename(wanted)
 
 
-def _run(command: list[str], folder: Path, seconds: float) -> None:
+def _run(command: list[str], folder: Path, seconds: float) -> str:
+    """Run a command, and return what it printed.
+
+    Raises:
+        _StepError: it failed, or took longer.
+    """
     try:
         done = subprocess.run(
             command,
@@ -184,6 +239,7 @@ def _run(command: list[str], folder: Path, seconds: float) -> None:
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
         raise _StepError(f"{' '.join(command)} ended with {done.returncode}: {lines[-1]}")
+    return done.stdout
 
 
 def _short(path: Path | str) -> str:

@@ -9,11 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_random
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_exception,
+    retry_if_result,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_fixed,
+    wait_random,
+)
 
 from collective.daemon.clock import pause
-from collective.errors import EtcdUnavailableError, RefusedError
-from collective.etcd.gateway import LEADER_CHANGED
+from collective.errors import RefusedError
+from collective.etcd.gateway import is_leaderless
 
 T = TypeVar("T")
 
@@ -24,6 +33,16 @@ OPTIMISTIC = Retrying(
     wait=wait_random(0.0, 0.03),
     retry=retry_if_result(lambda result: result is None),
     sleep=pause,
+)
+
+
+#: For what may as well be done twice: somebody else will lead in a moment.
+ELECTION = Retrying(
+    stop=stop_after_delay(3.0),
+    wait=wait_fixed(0.1),
+    retry=retry_if_exception(is_leaderless),
+    sleep=pause,
+    reraise=True,
 )
 
 
@@ -47,15 +66,16 @@ def until_written(doing: str, attempt: Callable[[], T | None]) -> T:
     return result
 
 
-def unless_leader_changed(attempt: Callable[[], T | None]) -> T | None:
-    """Make an attempt of ``until_written`` that may as well be made twice.
+def until_written_whoever_leads(doing: str, attempt: Callable[[], T | None]) -> T:
+    """Do as ``until_written``, and again after an election that comes in between.
 
-    Returns:
-        What it returns; None where a change of leader left open whether it was written.
+    Args:
+        doing: as there.
+        attempt: as there; what it wrote may be open when it is made again.
+
+    Raises:
+        RefusedError: as there.
+        EtcdUnavailableError: nobody led for seconds.
     """
-    try:
-        return attempt()
-    except EtcdUnavailableError as error:
-        if LEADER_CHANGED not in error.message:
-            raise
-        return None
+    result: T = ELECTION.copy()(until_written, doing, attempt)
+    return result

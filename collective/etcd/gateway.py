@@ -57,8 +57,11 @@ __all__ = [
 
 # What is under way takes milliseconds; without a quorum it would not end.
 _END_SECONDS = 0.3
-#: What etcd says of a call that was under way when the leader changed (rpctypes/error.go).
-LEADER_CHANGED = "etcdserver: leader changed"
+# What etcd says of a call that was under way when the leader changed (rpctypes/error.go).
+_LEADER_CHANGED = "etcdserver: leader changed"
+# What raft says of a write that it did not take, since nobody led (raft/raft.go).
+_DROPPED = "raft proposal dropped"
+_LEADERLESS = (_LEADER_CHANGED, "etcdserver: no leader", _DROPPED)
 _STATUS, _RANGE = "/maintenance/status", "/kv/range"
 
 
@@ -320,7 +323,7 @@ class Gateway(EtcdCalls):
             with self._passing():
                 return self._call(path, body)
         except EtcdUnavailableError as error:
-            if path != _RANGE or not (self._held or LEADER_CHANGED in error.message):
+            if path != _RANGE or not (self._held or _LEADER_CHANGED in error.message):
                 raise
         # A read that was broken off can be made again; a write may have happened.
         with self._passing():
@@ -334,6 +337,8 @@ class Gateway(EtcdCalls):
         except ConnectionFailedError as error:
             raise EtcdUnavailableError(f"etcd: {_reason(error)}") from error
         except Etcd3Exception as error:
+            if _DROPPED in _reason(error):
+                raise EtcdUnavailableError(f"etcd: {_reason(error)}") from error
             raise EtcdError(f"etcd: {_reason(error)}") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise EtcdUnavailableError(f"etcd broke off: {type(error).__name__}") from error
@@ -363,6 +368,12 @@ class Put:
         """Return the gateway's form."""
         wire = {"key": encode(self.key), "value": encode(self.value.encode())}
         return {**wire, "lease": str(self.lease)} if self.lease else wire
+
+
+def is_leaderless(error: BaseException) -> bool:
+    """Tell whether a call failed since nobody led, or the leader changed: a moment, as a rule."""
+    words = error.message if isinstance(error, EtcdUnavailableError) else ""
+    return any(each in words for each in _LEADERLESS)
 
 
 def key_value(raw: Mapping[str, Any]) -> KeyValue:

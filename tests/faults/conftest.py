@@ -15,7 +15,7 @@ from tests.faults.cut import Fault
 from tests.faults.stage import Arena, Stage
 from tests.harness import Cluster
 from tests.harness.short_run import is_full
-from tools.etcd_versions import Etcd, find_etcds
+from tools.etcd_versions import Etcd, tested_etcds
 
 # Five faults in a row hold a multiple of four: so two versions of etcd leave no step out.
 _PARTS = 8
@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @functools.cache
 def _versions() -> list[str]:
-    return [found.version_text for found in find_etcds()]
+    return [found.version_text for found in tested_etcds()]
 
 
 def _is_for_the_full_run(item: pytest.Item) -> bool:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from collective.daemon.clock import elapsed, epoch, pause
 from collective.daemon.joining.candidate import Candidate
 from collective.daemon.membership.changes import CHANGE_SECONDS
 from collective.daemon.node import Node, hex_id
-from collective.daemon.retries import unless_leader_changed, until_written
+from collective.daemon.retries import until_written, until_written_whoever_leads
 from collective.errors import EtcdError, EtcdUnavailableError, InvitationError, RefusedError
 from collective.etcd.gateway import EtcdMember, within
 from collective.failpoints import Step, reached
@@ -271,7 +270,7 @@ def write_record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: st
         return view if node.store.admit_member(view, record, epoch(), revoke) else None
 
     # Leaders change when another server has just been deleted, and the CA is replaced.
-    return until_written(f"take in {candidate.name}", partial(unless_leader_changed, attempt))
+    return until_written_whoever_leads(f"take in {candidate.name}", attempt)
 
 
 def _initial_cluster(view: View, members: list[EtcdMember], joiner: str, member_id: int) -> str:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from collective.daemon.certificates.rekey import is_wanted
-from collective.daemon.clock import epoch
+from collective.daemon.clock import elapsed, epoch
 from collective.daemon.membership.changes import finish
 from collective.daemon.node import Node, hex_id
 from collective.daemon.peers.quorum import has_begun, may_have_begun, needs_quorum
@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 _REACH_SECONDS = 2.0
 _SYNC_SECONDS = 15.0
+_POLL_SECONDS = 0.1
 _HAND_OVER_SECONDS = 3.0
 _LEAVE_SECONDS = 10.0
 
@@ -308,7 +309,18 @@ def _confirm(node: Node, name: str) -> Deleted:
 
 
 def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool | None:
-    """Return whether a member has cut off who was deleted, None where it does not answer."""
+    """Return whether a member has cut off who was deleted, None where it does not answer.
+
+    One that answers and cannot say it yet may just have been started.
+    """
+    deadline = elapsed() + _SYNC_SECONDS
+    while (said := _ask_to_confirm(node, member, revision)) is False and elapsed() < deadline:
+        if node.stopping.wait(_POLL_SECONDS):
+            break
+    return said
+
+
+def _ask_to_confirm(node: Node, member: MemberRecord, revision: int) -> bool | None:
     peer = node.peer(member)
     body = {"format": messages.FORMAT, "revision": revision}
     try:

