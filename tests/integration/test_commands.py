@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from collective.errors import InputError, RefusedError, RemovedError
+from collective.errors import InputError, PendingError, RefusedError, RemovedError
 from tests.harness import Cluster, wait_until
 from tests.harness.cluster import states
 from tests.harness.rekeyed import wait_until_rekeyed
+from tests.harness.trouble import assert_refused
 from tools.etcd_versions import Etcd
 
 pytestmark = pytest.mark.integration
@@ -239,3 +242,20 @@ def test_gencert_in_collective_gives_new_certificate_that_works(make_cluster: Ma
 
 def by_name(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {member["name"]: member for member in document["members"]}
+
+
+def test_delete_that_a_member_has_not_heard_of_is_not_done(make_cluster: MakeCluster) -> None:
+    """A member that answers and may still let the server in: that is no success (P4)."""
+    cluster = make_cluster(5)
+    mgt1, mgt2, mgt3, mgt4, mgt5 = cluster.servers.values()
+    mgt5.kill()
+    assert mgt2.etcd_pid is not None
+    os.kill(mgt2.etcd_pid, signal.SIGSTOP)
+    try:
+        deleted = mgt1.run("delete", "mgt5", "--force", "--no-rekey", timeout=90)
+    finally:
+        os.kill(mgt2.etcd_pid, signal.SIGCONT)
+    assert_refused(deleted, PendingError, "mgt5 is deleted", "mgt2 answers", "not cut it off yet")
+    cluster.wait_until_all_active(mgt1, [mgt1, mgt2, mgt3, mgt4])
+    again = mgt1.run("delete", "mgt5", "--no-rekey", check=True)
+    assert "locked out of: mgt1, mgt2, mgt3, mgt4" in again.err
