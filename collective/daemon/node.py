@@ -101,6 +101,7 @@ class Node:
         self.renewing = threading.RLock()
         self._stopping = threading.Event()
         self._revoked: frozenset[str] | None = None
+        self._listed: View | None = None
         self._revoking = threading.Lock()
         self._cutting = threading.Condition()
         #: Set while this server has its turn to restart etcd, or tries to get it.
@@ -386,8 +387,10 @@ class Node:
             return False
         if not self.votes:
             return True  # the rest is about etcd's peer port
-        if self._revoked != frozenset(self.replica.view.revoked):
-            return False
+        while self._revoked != frozenset(self.replica.view.revoked):
+            # The list is just being signed, or cannot be written.
+            if elapsed() > deadline or self.stopping.wait(_POLL_SECONDS):
+                return False
         with self._cutting:
             return self._cutting.wait_for(self._nothing_to_cut, max(0.0, deadline - elapsed()))
 
@@ -404,8 +407,9 @@ class Node:
             known = self._cut
         if known is None:
             return frozenset()
-        gone = (s for s, r in view.revoked.items() if r.name not in view.members)
-        return frozenset(gone) - known
+        # Also those of a server that was taken in again: what it had open before is not its any
+        # more. One that is a member has an address that is known, so that nothing is cut of it.
+        return frozenset(view.revoked) - known
 
     def has_cut(self, serials: frozenset[str]) -> None:
         """Note that certificates of removed servers hold nothing open any more."""
@@ -432,10 +436,13 @@ class Node:
 
     def _revoke(self, view: View) -> None:
         """Rewrite the revocation list when the records revoke more than it does."""
-        revoked = frozenset(view.revoked)
         if self._cut is None:
-            self._cut = revoked
+            self._cut = frozenset(view.revoked)
         with self._revoking:
+            # Whoever signs anew may come with a view from before the newest list.
+            if self._listed is None or view.revision >= self._listed.revision:
+                self._listed = view
+            revoked = frozenset(self._listed.revoked)
             if revoked == self._revoked or not self.credentials.holds_ca_key:
                 return
             # If the disk is full this raises, the view is not taken, and it is tried again: a

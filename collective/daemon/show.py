@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from collective.daemon.certificates.rekey import new_pin
+from collective.daemon.certificates.rekey import new_pin, removal_reason
 from collective.daemon.certificates.rekeyer import keys_of
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.node import Node
@@ -99,7 +99,7 @@ def rekeying(
         if rekey is not None and rekey.again:
             reason = rekey.reason
         elif view.change is not None and view.change.rekey:
-            reason = f"{view.change.name} was deleted"
+            reason = removal_reason(view.change)
         else:
             return None
         return {

@@ -15,6 +15,7 @@ from collective.errors import EtcdError
 from collective.etcd.gateway import EtcdCalls, Put, key_value, within
 from collective.model.records import (
     Change,
+    ChangeKind,
     Invitation,
     MemberRecord,
     Record,
@@ -270,8 +271,9 @@ class Store:
             False when the record changed meanwhile; then nothing was written.
         """
         key = member_key(member.name)
-        puts = _revoked(member.name, member.serials, when)
-        return self._write(view, (key,), puts, deletes=(key,))
+        unchanged, puts = _kept(view, member)
+        puts |= _revoked(member.name, member.serials, when)
+        return self._write(view, (key, *unchanged), puts, deletes=(key,))
 
     def give_up_member(self, view: View, member: MemberRecord, when: float) -> bool:
         """Drop a learner that gave up its join: its record and its invitation.
@@ -280,8 +282,10 @@ class Store:
             False when the record changed meanwhile; then nothing was written.
         """
         key = member_key(member.name)
-        puts = _revoked(member.name, member.serials, when)
-        return self._write(view, (key,), puts, deletes=(key, invitation_key(member.name)))
+        unchanged, puts = _kept(view, member)
+        puts |= _revoked(member.name, member.serials, when)
+        deletes = (key, invitation_key(member.name))
+        return self._write(view, (key, *unchanged), puts, deletes=deletes)
 
     def _write(
         self,
@@ -314,6 +318,16 @@ class Store:
                 view = _apply(view, events)
                 yield view
         raise EtcdError("the watch ended")
+
+
+def _kept(view: View, member: MemberRecord) -> tuple[tuple[str, ...], dict[str, Record]]:
+    """Return the key that must not change, and the record to write, if it kept the CA's key."""
+    if not member.held_key:
+        return (), {}
+    last = view.change
+    if last is None:
+        last = Change(ChangeKind.REMOVE, member.name, member.member_id, member.name, done=True)
+    return (CHANGE_KEY,), {CHANGE_KEY: replace(last, kept_key=True)}
 
 
 def _revoked(name: str, serials: Sequence[str], when: float) -> dict[str, Record]:

@@ -54,7 +54,7 @@ def has_done(phase: Phase, pin: str, role: Role, keys: Keys) -> bool:
     if phase is Phase.TRUST:
         return pin in keys.trusts and (role is not Role.VOTER or pin in keys.holds)
     if phase is Phase.ISSUE:
-        return keys.issuer == pin
+        return keys.issuer == pin and (role is not Role.VOTER or pin in keys.holds)
     return phase is Phase.DONE or (keys.trusts == {pin} and keys.issuer == pin)
 
 

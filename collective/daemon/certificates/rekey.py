@@ -19,7 +19,7 @@ from collective.daemon.node import Node
 from collective.daemon.retries import until_written
 from collective.failpoints import Step, reached
 from collective.model.names import natural_key
-from collective.model.records import Phase, Rekey
+from collective.model.records import Change, ChangeKind, Phase, Rekey
 from collective.model.view import View
 from collective.pki import Authority
 
@@ -105,10 +105,17 @@ def reason_to_begin(view: View) -> str | None:
     """
     change, rekey = view.change, view.rekey
     if change is not None and change.done and change.rekey:
-        return f"{change.name} was deleted"
+        return removal_reason(change)
     if rekey is not None and rekey.phase is Phase.DONE and rekey.again:
         return rekey.reason
     return None
+
+
+def removal_reason(change: Change) -> str:
+    """Return why a change wants a re-keying, for people; a demotion has it from one before."""
+    if change.kind is ChangeKind.REMOVE:
+        return f"{change.name} was deleted"
+    return "a server was deleted"
 
 
 def _write_new(node: Node, view: View, reason: str) -> Begun | None:

@@ -37,6 +37,7 @@ from collective.errors import (
 from collective.model.plan import Mode
 from collective.model.promise import Promise
 from collective.model.records import Change, MemberRecord, Role
+from collective.policy.membership import check_no_change_under_way
 from collective.protocol import messages
 from collective.protocol.web import Request, Response, json_response, lines_response
 
@@ -159,6 +160,9 @@ def _leave(server: CollectiveServer, node: Node, request: Request) -> Response:
     messages.check_format(raw)
     rekey = raw.get("rekey") is not False
     if member.role is Role.NONVOTING:
+        if member.held_key:
+            # It is written down later, and who hears "yes" does not ask again.
+            check_no_change_under_way(node.store.read())
         later(_LEAVE_PAUSE_SECONDS, lambda: _put_out(node, member.name, rekey))
         return json_response(200, {"format": messages.FORMAT})
     change = removal.begin_removal(node, member.name, force=True, by=member.name, rekey=rekey)

@@ -213,7 +213,7 @@ def replace(
         QuorumError: there is no quorum, or the deletion would cost it.
     """
     if _was_removed(node, name):
-        deleted = Deleted(name, strength_known(node), (), ())
+        deleted = removal.confirm(node, name)
     else:
         # Asked anew: a moment ago it may have been well.
         if name in node.prober.answering(_ASK_SECONDS, since=elapsed()):
@@ -255,18 +255,11 @@ def _was_removed(node: Node, name: str) -> bool:
         raise RefusedError(f"cannot replace {name}: that is this server")
     with needs_quorum(node, f"replace {name}"):
         view = node.store.read()
-    change = view.change
     if name in view.members:
         return False
-    if (
-        change is not None
-        and change.done
-        and (change.kind, change.name)
-        == (
-            ChangeKind.REMOVE,
-            name,
-        )
-    ):
+    change = view.change
+    made = change is not None and change.done and change.kind is ChangeKind.REMOVE
+    if (made and change is not None and change.name == name) or removal.is_out(node, name):
         return True
     known = ", ".join(sorted(view.members, key=natural_key))
     raise InputError(

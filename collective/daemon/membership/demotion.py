@@ -80,7 +80,7 @@ def _begin(node: Node, name: str, by: str) -> Change | None:
         wanted, kept = carried(observed.view)
         change = Change(ChangeKind.DEMOTE, name, member.member_id, by, False, wanted, kept)
         told = replace(member, target=Role.NONVOTING)
-        with may_have_begun(node, f"demote {name}"):
+        with may_have_begun(f"demote {name}"):
             return change if node.store.begin_change(observed.view, change, told) else None
 
     change = until_written(f"demote {name}", attempt)

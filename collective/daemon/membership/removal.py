@@ -25,9 +25,11 @@ from collective.daemon.retries import until_written
 from collective.errors import (
     CollectiveError,
     EtcdError,
+    LostError,
     PendingError,
     QuorumError,
     RefusedError,
+    RemovedError,
     UnreachableError,
 )
 from collective.failpoints import Step, reached
@@ -97,8 +99,9 @@ def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
             with has_begun(f"delete {name}"):
                 finish(node, change)
         if rekey:
-            _want_rekeying(node)
-    return _confirm(node, name)
+            with has_begun(f"delete {name}"):
+                _want_rekeying(node, name)
+    return confirm(node, name)
 
 
 def foretell(node: Node, name: str, force: bool) -> Forecast:
@@ -152,8 +155,9 @@ def put_out(node: Node, name: str, force: bool, by: str, rekey: bool = False) ->
         change: Change | None = None
         if member.held_key:
             check_no_change_under_way(observed.view)
-            change = Change(ChangeKind.REMOVE, name, "", by, True, rekey, kept_key=True)
-        with may_have_begun(node, f"delete {name}"):
+            wanted = rekey or carried(observed.view)[0]
+            change = Change(ChangeKind.REMOVE, name, "", by, True, wanted, kept_key=True)
+        with may_have_begun(f"delete {name}"):
             return node.store.put_out(observed.view, member, epoch(), change) or None
 
     known = node.replica.view.members.get(name)
@@ -197,7 +201,7 @@ def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = Fal
         kept = kept or member.held_key
         wanted = wanted or (rekey and kept)
         change = Change(ChangeKind.REMOVE, name, member.member_id, by, False, wanted, kept)
-        with may_have_begun(node, f"delete {name}"):
+        with may_have_begun(f"delete {name}"):
             return change if node.store.begin_change(observed.view, change) else None
 
     change = until_written(f"delete {name}", attempt)
@@ -211,17 +215,22 @@ def carried(view: View) -> tuple[bool, bool]:
     return (False, False) if last is None else (last.rekey, last.kept_key)
 
 
-def _want_rekeying(node: Node) -> None:
+def _want_rekeying(node: Node, name: str) -> None:
     """Want a re-keying where a removal that is made did without, and its key is still good.
 
     The server may have left, and kept the key, before somebody thought of deleting it.
+
+    Raises:
+        RefusedError: another change is under way, so it cannot be written down now.
     """
 
     def attempt() -> bool | None:
         view = node.store.read()
         change = view.change
-        if change is None or not change.done or change.rekey or not change.kept_key:
+        if change is None or change.rekey or not change.kept_key:
             return False
+        if not change.done:
+            raise RefusedError(f"a change of {change.name} is under way")
         return node.store.begin_change(view, replace(change, rekey=True)) or None
 
     if until_written("want a re-keying", attempt):
@@ -269,8 +278,12 @@ def take_leadership_from(node: Node, member: MemberRecord) -> None:
         peer.close()
 
 
-def _confirm(node: Node, name: str) -> Deleted:
-    """Wait until each member that answers has taken the revocation up."""
+def confirm(node: Node, name: str) -> Deleted:
+    """Wait until each member that answers has taken the revocation up.
+
+    Raises:
+        PendingError: one that answers has not, or nobody could be asked.
+    """
     try:
         observed = node.observe()
     except EtcdError as error:
@@ -309,7 +322,7 @@ def _confirm(node: Node, name: str) -> Deleted:
 
 
 def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool | None:
-    """Return whether a member has cut off who was deleted, None where it does not answer.
+    """Return whether a member has cut off who was deleted, None where it does not take part.
 
     One that answers and cannot say it yet may just have been started.
     """
@@ -333,6 +346,9 @@ def _ask_to_confirm(node: Node, member: MemberRecord, revision: int) -> bool | N
         return None
     try:
         return bool(peer.call("POST", messages.SYNC, body, _SYNC_SECONDS).get("synced"))
+    except (RefusedError, RemovedError, LostError) as error:
+        log.info("a member lets nobody in: %s name=%s", error, member.name)
+        return None
     except CollectiveError as error:
         log.warning("a member did not confirm: %s name=%s", error, member.name)
         return False

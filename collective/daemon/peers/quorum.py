@@ -51,13 +51,10 @@ def needs_quorum(node: Node, doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def may_have_begun(node: Node, doing: str) -> Iterator[None]:
+def may_have_begun(doing: str) -> Iterator[None]:
     """Say that a change may be written down, where etcd did not answer whether it is.
 
-    An etcd that is known not to run took nothing: that is said by ``needs_quorum``.
-
     Args:
-        node: ours.
         doing: such as "delete mgt2".
 
     Raises:
@@ -66,8 +63,6 @@ def may_have_begun(node: Node, doing: str) -> Iterator[None]:
     try:
         yield
     except EtcdUnavailableError as error:
-        if node.failure is not None:
-            raise
         raise PendingError(
             f"it is not known whether this has begun: {doing} ({error.message})",
             "run the same command again, or see 'collective show': what has begun goes on",
