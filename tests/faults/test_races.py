@@ -13,7 +13,7 @@ from threading import Event
 
 import pytest
 
-from collective.errors import InvitationError, QuorumError, RefusedError
+from collective.errors import InvitationError, PendingError, QuorumError, RefusedError
 from collective.failpoints import Step
 from tests.harness import Cluster, Server, temporary_folder, wait_until
 from tests.harness.failpoints import FailPoints
@@ -41,9 +41,18 @@ def named(step: Step) -> str:
     return step.value
 
 
-def ended(error: type[InvitationError | QuorumError | RefusedError]) -> str:
+def ended(error: type[InvitationError | PendingError | QuorumError | RefusedError]) -> str:
     """Return how a command that was refused so ended."""
     return f"ended with {error.exit_code}"
+
+
+def assert_deleted(delete: Running, joiner: Server) -> None:
+    """See that a deletion was made while a joiner stood still.
+
+    The joiner may vote already, and cannot say there that it has cut the deleted server off.
+    """
+    said = delete.end()
+    assert OK in said or (ended(PendingError) in said and f"{joiner.name} answers" in said), said
 
 
 @dataclass(frozen=True)
@@ -230,7 +239,7 @@ def test_delete_of_another_during_a_join_succeeds(gather: Gather, step: Step) ->
     with troupe.points.at(step) as held, join(joiner, mgt2, token) as command:
         held.wait(SECONDS)
         with run(mgt1, "delete", mgt3.name, "--force", "--no-rekey") as delete:
-            assert OK in delete.end()
+            assert_deleted(delete, joiner)
         held.go()
         assert_joined(command, joiner, mgt2, token)
     wait_until_whole([mgt1, mgt2, joiner], [mgt3])
@@ -246,7 +255,7 @@ def test_sponsor_is_deleted_while_it_takes_a_server_in(gather: Gather, step: Ste
     with troupe.points.at(step) as held, join(joiner, sponsor, token) as command:
         held.wait(SECONDS)
         with run(mgt1, "delete", sponsor.name, "--force", "--no-rekey") as delete:
-            assert OK in delete.end()
+            assert_deleted(delete, joiner)
         held.go()
         said = command.end()
     if OK not in said:
@@ -265,7 +274,7 @@ def test_issuer_is_deleted_while_its_token_is_used(gather: Gather, step: Step) -
     with troupe.points.at(step) as held, join(joiner, sponsor, token) as command:
         held.wait(SECONDS)
         with run(mgt3, "delete", issuer.name, "--force", "--no-rekey") as delete:
-            assert OK in delete.end()
+            assert_deleted(delete, joiner)
         held.go()
         assert_joined(command, joiner, sponsor, token)
     wait_until_whole([sponsor, mgt3, joiner], [issuer])

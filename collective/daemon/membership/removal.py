@@ -299,7 +299,6 @@ def confirm(node: Node, name: str) -> Deleted:
         here = node.locks_out(revision, _SYNC_SECONDS)
         done = list(asked)
     outcome = {m.name: good for m, good in zip(others, done, strict=True)} | {node.name: here}
-    # A learner takes part only when it has all of this.
     wrong = (n for n, good in outcome.items() if good is False and n not in learners)
     failed = sorted(wrong, key=natural_key)
     if failed:
@@ -324,11 +323,12 @@ def confirm(node: Node, name: str) -> Deleted:
 def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool | None:
     """Return whether a member has cut off who was deleted, None where it does not take part.
 
-    One that answers and cannot say it yet may just have been started.
+    One that answers and cannot say it yet may just have been started. A learner is asked once: it
+    takes part only when it has all of this.
     """
     deadline = elapsed() + _SYNC_SECONDS
     while (said := _ask_to_confirm(node, member, revision)) is False and elapsed() < deadline:
-        if node.stopping.wait(_POLL_SECONDS):
+        if member.role is Role.LEARNER or node.stopping.wait(_POLL_SECONDS):
             break
     return said
 
