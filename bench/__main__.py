@@ -30,7 +30,7 @@ from bench.report import Row
 from sandbox.interrupts import INTERRUPTED, interruptible
 from tests.harness import HarnessError
 from tests.harness.network import sweep
-from tools.etcd_versions import Etcd, tested_etcds
+from tools.etcd_versions import Etcd, etcds_in_use
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ MEASUREMENTS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the arguments ask for."""
     options = _parser().parse_args(arguments)
-    etcds = [e for e in tested_etcds() if not options.etcd or e.version_text in options.etcd]
+    etcds = [e for e in etcds_in_use() if not options.etcd or e.version_text in options.etcd]
     if not etcds:
         print("bench: error: no such etcd; see python -m tools.etcd_versions", file=sys.stderr)
         return 2

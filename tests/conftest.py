@@ -23,7 +23,7 @@ from tests.harness import Cluster, matrix, temporary_folder
 from tests.harness.network import Network, NoNetworkError
 from tests.harness.shares import make_scheduler
 from tests.harness.short_run import is_full, is_left_out
-from tools.etcd_versions import Etcd, tested_etcds
+from tools.etcd_versions import Etcd, etcds_in_use
 
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -33,7 +33,7 @@ _CLUSTERS = pytest.StashKey[list[Cluster]]()
 _LONGEST_LOG = 20_000
 
 
-@pytest.fixture(params=tested_etcds(), ids=lambda etcd: f"etcd-{etcd.version_text}")
+@pytest.fixture(params=etcds_in_use(), ids=lambda etcd: f"etcd-{etcd.version_text}")
 def etcd(request: pytest.FixtureRequest) -> Etcd:
     """An etcd; all that are here, one after the other."""
     found: Etcd = request.param
@@ -113,7 +113,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what a short run leaves out; cells at steps have a rule of their own."""
     if is_full():
         return
-    versions = [etcd.version_text for etcd in tested_etcds()]
+    versions = [etcd.version_text for etcd in etcds_in_use()]
     left_out = {i for i in items if not _is_at_step(i) and is_left_out(i.nodeid, versions)}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]

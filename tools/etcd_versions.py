@@ -79,7 +79,7 @@ def find_etcds() -> list[Etcd]:
     return [found[version] for version in sorted(found)]
 
 
-def tested_etcds() -> list[Etcd]:
+def etcds_in_use() -> list[Etcd]:
     """Return those to test with, oldest first: none that is unsafe, where a later one is here."""
     found = find_etcds()
     safe = [etcd for etcd in found if not etcd.unsafe]

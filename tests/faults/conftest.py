@@ -15,7 +15,7 @@ from tests.faults.cut import Fault
 from tests.faults.stage import Arena, Stage
 from tests.harness import Cluster
 from tests.harness.short_run import is_full
-from tools.etcd_versions import Etcd, tested_etcds
+from tools.etcd_versions import Etcd, etcds_in_use
 
 # Five faults in a row hold one multiple of five: with two versions of etcd, each step is cut once.
 _PARTS = 10
@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @functools.cache
 def _versions() -> list[str]:
-    return [found.version_text for found in tested_etcds()]
+    return [found.version_text for found in etcds_in_use()]
 
 
 def _is_for_the_full_run(item: pytest.Item) -> bool:

@@ -20,7 +20,7 @@ from collective.errors import CollectiveError
 from tests.harness.doors import PATIENCE, read_to_end
 from tests.harness.server import Result, Server
 from tests.harness.waiting import wait_until
-from tools.etcd_versions import Etcd, tested_etcds
+from tools.etcd_versions import Etcd, etcds_in_use
 
 _SETTLE_SECONDS = 20.0
 _NOBODY = "65534"
@@ -31,7 +31,7 @@ AS_NOBODY = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-gro
 
 def one_etcd() -> Etcd:
     """Return the newest etcd here, for tests that do not depend on its version."""
-    return tested_etcds()[-1]
+    return etcds_in_use()[-1]
 
 
 @dataclass(frozen=True)

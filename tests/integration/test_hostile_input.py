@@ -18,13 +18,13 @@ from tests.fuzz.inputs import Input, csrs, inputs, tokens
 from tests.fuzz.target import Target, secrets_of
 from tests.harness import Cluster
 from tests.harness.doors import connect_unix, http_over
-from tools.etcd_versions import tested_etcds
+from tools.etcd_versions import etcds_in_use
 
 # The door does not know which etcd is behind it.
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.parametrize(
-        "etcd", tested_etcds()[-1:], indirect=True, ids=lambda e: e.version_text
+        "etcd", etcds_in_use()[-1:], indirect=True, ids=lambda e: e.version_text
     ),
 ]
 

@@ -87,6 +87,6 @@ def test_unsafe_etcd_is_tested_only_where_there_is_no_later_one(nowhere: Path) -
     """3.5.1 loses data in a crash by itself, so it tells little of ours."""
     program(nowhere / "deb/usr/bin/etcd", "etcd Version: 3.4.23")
     program(nowhere / "bin/etcd", "etcd Version: 3.5.1")
-    assert [e.version_text for e in etcd_versions.tested_etcds()] == ["3.4.23", "3.5.1"]
+    assert [e.version_text for e in etcd_versions.etcds_in_use()] == ["3.4.23", "3.5.1"]
     program(nowhere / "newer/usr/bin/etcd", "etcd Version: 3.5.16")
-    assert [e.version_text for e in etcd_versions.tested_etcds()] == ["3.4.23", "3.5.16"]
+    assert [e.version_text for e in etcd_versions.etcds_in_use()] == ["3.4.23", "3.5.16"]
