@@ -43,7 +43,7 @@ from collective.errors import (
 from collective.failpoints import Step, reached
 from collective.model.listen import covers
 from collective.model.names import claimed_addresses, peer_url
-from collective.model.plan import Plan
+from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.pki import issuer_of, make_request, new_key, read_bundle
@@ -94,8 +94,10 @@ class Move:
                 )
             # Our own view may be a moment behind the promotion that a join has just seen.
             node.replica.wait_until(partial(_is_taken_in, node.name), _TAKEN_IN_SECONDS)
-            # Once more on the member that is asked; here so that a refusal touches nothing.
-            check_readdress(node.replica.view, node.name, address)
+            # Once more on the member that is asked; here so that a refusal touches nothing. What
+            # a member remembers of itself from its join is old: it may not hear better before.
+            if plan.mode is not Mode.MEMBER or _is_taken_in(node.name, node.replica.view):
+                check_readdress(node.replica.view, node.name, address)
             restart = plan.votes and not covers(listen, address)
             with self._server.gate.sponsoring(node.name), self._turn(node, restart):
                 self._switch(node, address, restart, emit)
