@@ -293,14 +293,12 @@ def confirm(node: Node, name: str) -> Deleted:
         ) from error
     revision = observed.view.newest
     others = [m for n, m in observed.view.members.items() if n != node.name]
-    learners = {m.name for m in others if m.role is Role.LEARNER}
     with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
         asked = pool.map(lambda m: _has_confirmed(node, m, revision), others)
         here = node.locks_out(revision, _SYNC_SECONDS)
         done = list(asked)
     outcome = {m.name: good for m, good in zip(others, done, strict=True)} | {node.name: here}
-    wrong = (n for n, good in outcome.items() if good is False and n not in learners)
-    failed = sorted(wrong, key=natural_key)
+    failed = sorted((n for n, good in outcome.items() if good is False), key=natural_key)
     if failed:
         raise PendingError(
             f"{name} is deleted, but {' and '.join(failed)} "
@@ -326,9 +324,11 @@ def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool | No
     One that answers and cannot say it yet may just have been started. A learner is asked once: it
     takes part only when it has all of this.
     """
+    if member.role is Role.LEARNER:
+        return _ask_to_confirm(node, member, revision) or None
     deadline = elapsed() + _SYNC_SECONDS
     while (said := _ask_to_confirm(node, member, revision)) is False and elapsed() < deadline:
-        if member.role is Role.LEARNER or node.stopping.wait(_POLL_SECONDS):
+        if node.stopping.wait(_POLL_SECONDS):
             break
     return said
 
