@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from collective.daemon.certificates.rekey import new_pin, removal_reason
+from collective.daemon.certificates.rekey import new_pin
 from collective.daemon.certificates.rekeyer import keys_of
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.node import Node
@@ -22,10 +22,10 @@ from collective.daemon.warnings import alarm_sentence, alarms_in, authority_ends
 from collective.errors import CollectiveError, EtcdError
 from collective.model.names import natural_key
 from collective.model.plan import Plan
-from collective.model.records import MemberRecord, Phase, Role
+from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.policy.membership import Strength, tolerance_sentence
-from collective.policy.rekeying import waiting_for
+from collective.policy.rekeying import is_under_way, waiting_for, wanted_because
 from collective.protocol.messages import ServerStatus
 
 FORMAT = 1
@@ -35,6 +35,7 @@ _RENEW_SECONDS = 0.1
 _PATIENT_SECONDS = 2.0
 _PROBE_SECONDS = 0.3
 _LEAST_SECONDS = 0.02
+_WANTED = {"number": None, "phase": "wanted", "began": None, "waiting_for": ()}
 
 
 def document(node: Node) -> dict[str, Any]:
@@ -95,20 +96,9 @@ def rekeying(
     Until it is done, a deleted server's copy of the CA's key is still of use to it.
     """
     rekey = view.rekey
-    if rekey is None or rekey.phase is Phase.DONE:
-        if rekey is not None and rekey.again:
-            reason = rekey.reason
-        elif view.change is not None and view.change.rekey:
-            reason = removal_reason(view.change)
-        else:
-            return None
-        return {
-            "number": None,
-            "phase": "wanted",
-            "reason": reason,
-            "began": None,
-            "waiting_for": [],
-        }
+    if rekey is None or not is_under_way(rekey):
+        reason = wanted_because(view.change, rekey)
+        return None if reason is None else {**_WANTED, "reason": reason}
     said = {name: keys_of(answer.status) for name, answer in answers.items()}
     waiting = waiting_for(
         rekey.phase, new_pin(rekey), view.members, {**said, own.name: keys_of(own)}

@@ -1,4 +1,4 @@
-"""Which phase of a re-keying comes next, and who is waited for.
+"""When a re-keying begins, which phase comes next, and who is waited for.
 
 Safety property: no server shows a certificate that another one does not trust. A new CA is used
 only when every member trusts it, and the old one is dropped only when no member uses it.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from collective.model.records import MemberRecord, Phase, Role
+from collective.model.records import Change, ChangeKind, MemberRecord, Phase, Rekey, Role
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,41 @@ class Keys:
     trusts: frozenset[str]
     issuer: str
     holds: frozenset[str]
+
+
+def is_under_way(rekey: Rekey | None) -> bool:
+    """Tell whether a re-keying has begun and is not done."""
+    return rekey is not None and rekey.phase is not Phase.DONE
+
+
+def wanted_because(change: Change | None, rekey: Rekey | None) -> str | None:
+    """Return why a re-keying is wanted that has not begun, for people; None where none is.
+
+    A removal may want one while another is under way: the server that was deleted may have been
+    given the key that is about to come.
+
+    Args:
+        change: the last change of the voters.
+        rekey: the last re-keying.
+    """
+    if change is not None and change.rekey:
+        # A demotion has it from a removal before it.
+        named = change.kind is ChangeKind.REMOVE
+        return f"{change.name} was deleted" if named else "a server was deleted"
+    if rekey is not None and rekey.phase is Phase.DONE and rekey.again:
+        return rekey.reason
+    return None
+
+
+def reason_to_begin(change: Change | None, rekey: Rekey | None) -> str | None:
+    """Return why whoever leads is to begin one now: not before the change is made."""
+    made = change if change is not None and change.done else None
+    return wanted_because(made, rekey)
+
+
+def is_wanted(change: Change | None, rekey: Rekey | None) -> bool:
+    """Tell whether a re-keying is under way, or is to be begun by whoever leads."""
+    return is_under_way(rekey) or wanted_because(change, rekey) is not None
 
 
 _NEXT = {

@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import enum
 import logging
 from dataclasses import dataclass, replace
 
@@ -19,11 +20,20 @@ from collective.daemon.node import Node
 from collective.daemon.retries import until_written
 from collective.failpoints import Step, reached
 from collective.model.names import natural_key
-from collective.model.records import Change, ChangeKind, Phase, Rekey
+from collective.model.records import Phase, Rekey
 from collective.model.view import View
 from collective.pki import Authority
+from collective.policy.rekeying import reason_to_begin
 
 log = logging.getLogger(__name__)
+
+
+class Place(enum.Enum):
+    """What a re-keying that is under way is to the one that was asked for."""
+
+    NEW = "new"
+    FOUND = "found"
+    FOLLOWS = "one more follows"
 
 
 @dataclass(frozen=True)
@@ -33,12 +43,12 @@ class Begun:
     Attributes:
         rekey: the one that is under way now.
         ends: names of the servers whose invitations end with the old CA.
-        found: whether it was under way already.
+        place: what it is to the one that was asked for.
     """
 
     rekey: Rekey
     ends: tuple[str, ...]
-    found: bool = False
+    place: Place = Place.NEW
 
 
 def begin(node: Node, reason: str) -> Begun:
@@ -58,17 +68,16 @@ def begin(node: Node, reason: str) -> Begun:
 
     def attempt() -> Begun | None:
         view = node.store.read()
-        current = view.rekey
-        if current is None or current.phase is Phase.DONE:
-            return _write_new(node, view, reason)
-        if view.change is not None and view.change.kept_key:
-            return _write_again(node, view, current)
-        return Begun(current, invitations_of_old(view, current), found=True)
+        current, change = view.rekey, view.change
+        kept = change is not None and change.kept_key
+        if current is not None and current.phase is not Phase.DONE and not kept:
+            return Begun(current, invitations_of_old(view, current), Place.FOUND)
+        return _write(node, view, reason)
 
     with node.renewing:
         begun = until_written("begin a re-keying", attempt)
     reached(Step.REKEY_BEGIN)
-    log.info("re-keying number=%d found=%s: %s", begun.rekey.number, begun.found, reason)
+    log.info("re-keying number=%d %s: %s", begun.rekey.number, begun.place.value, reason)
     return begun
 
 
@@ -82,40 +91,24 @@ def begin_wanted(node: Node) -> None:
 
     def attempt() -> Begun | bool | None:
         view = node.store.read()
-        reason = reason_to_begin(view)
+        reason = reason_to_begin(view.change, view.rekey)
         if reason is None:
             return False  # somebody else has begun it
-        current = view.rekey
-        if current is None or current.phase is Phase.DONE:
-            return _write_new(node, view, reason)
-        return _write_again(node, view, current)
+        return _write(node, view, reason)
 
     with node.renewing:
         begun = until_written("begin a re-keying", attempt)
     if isinstance(begun, Begun):
         reached(Step.REKEY_WANTED)
-        log.info("re-keying number=%d again=%s", begun.rekey.number, begun.rekey.again)
+        log.info("re-keying number=%d %s", begun.rekey.number, begun.place.value)
 
 
-def reason_to_begin(view: View) -> str | None:
-    """Return why whoever leads is to begin a re-keying, for people; None where nothing wants it.
-
-    A removal may want one while another is under way: the server that was deleted may have been
-    given the key that is about to come.
-    """
-    change, rekey = view.change, view.rekey
-    if change is not None and change.done and change.rekey:
-        return removal_reason(change)
-    if rekey is not None and rekey.phase is Phase.DONE and rekey.again:
-        return rekey.reason
-    return None
-
-
-def removal_reason(change: Change) -> str:
-    """Return why a change wants a re-keying, for people; a demotion has it from one before."""
-    if change.kind is ChangeKind.REMOVE:
-        return f"{change.name} was deleted"
-    return "a server was deleted"
+def _write(node: Node, view: View, reason: str) -> Begun | None:
+    """Write down a new re-keying, or that one more follows the one under way."""
+    current = view.rekey
+    if current is None or current.phase is Phase.DONE:
+        return _write_new(node, view, reason)
+    return _write_again(node, view, current)
 
 
 def _write_new(node: Node, view: View, reason: str) -> Begun | None:
@@ -130,7 +123,7 @@ def _write_again(node: Node, view: View, current: Rekey) -> Begun | None:
     wanted = replace(current, again=True)
     if not node.store.begin_rekey(view, wanted):
         return None
-    return Begun(wanted, invitations_of_old(view, wanted), found=True)
+    return Begun(wanted, invitations_of_old(view, wanted), Place.FOLLOWS)
 
 
 def replace_lost(node: Node, view: View, lost: Rekey) -> None:
@@ -158,12 +151,6 @@ def invitations_of_old(view: View, rekey: Rekey) -> tuple[str, ...]:
     pin = new_pin(rekey)
     ends = (name for name, invitation in view.invitations.items() if invitation.pin != pin)
     return tuple(sorted(ends, key=natural_key))
-
-
-def is_wanted(view: View) -> bool:
-    """Tell whether a re-keying is under way, or is to be begun by whoever leads."""
-    rekey, change = view.rekey, view.change
-    return (rekey is not None and not rekey.over) or (change is not None and change.rekey)
 
 
 def new_pin(rekey: Rekey) -> str:

@@ -23,7 +23,6 @@ from collective.daemon.certificates.rekey import (
     begin_wanted,
     invitations_of_old,
     new_authority,
-    reason_to_begin,
     replace_lost,
 )
 from collective.daemon.certificates.renewal import gencert, have_certified
@@ -36,7 +35,14 @@ from collective.failpoints import Step, reached
 from collective.model.records import Phase, Rekey, Role
 from collective.model.view import View
 from collective.pki import Authority
-from collective.policy.rekeying import Keys, has_done, is_orphaned, next_phase, waiting_for
+from collective.policy.rekeying import (
+    Keys,
+    has_done,
+    is_orphaned,
+    next_phase,
+    reason_to_begin,
+    waiting_for,
+)
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
 
@@ -66,7 +72,7 @@ class Rekeyer(Worker):
         own = view.members.get(self._node.name)
         if own is None or own.role is Role.LEARNER:
             return False
-        if reason_to_begin(view) is not None and self._leads():
+        if reason_to_begin(view.change, view.rekey) is not None and self._leads():
             begin_wanted(self._node)
             return True
         if rekey is None or rekey.phase is Phase.DONE:

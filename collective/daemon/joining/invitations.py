@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from collective.daemon.certificates.rekey import is_wanted, new_pin
+from collective.daemon.certificates.rekey import new_pin
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.membership import removal
 from collective.daemon.membership.removal import Deleted
@@ -22,13 +22,14 @@ from collective.daemon.peers.quorum import needs_quorum, strength_known
 from collective.daemon.retries import until_written
 from collective.errors import InputError, RefusedError
 from collective.model.names import natural_key
-from collective.model.records import ChangeKind, Invitation, Phase, Role
+from collective.model.records import Invitation, Phase, Role
 from collective.model.token import Token
 from collective.model.view import View
 from collective.pki import new_seed, public_key_of
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
-from collective.policy.membership import check_invite
+from collective.policy.membership import check_invite, removal_of
+from collective.policy.rekeying import is_wanted
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def _wait_for_own_record(node: Node) -> None:
 def _names_old_ca(node: Node) -> bool:
     """Tell whether a token made now would name a CA that a re-keying is about to end."""
     view = node.replica.view
-    if not is_wanted(view):
+    if not is_wanted(view.change, view.rekey):
         return False
     rekey = view.rekey
     if rekey is None or rekey.phase is Phase.DONE or rekey.again:
@@ -257,9 +258,10 @@ def _was_removed(node: Node, name: str) -> bool:
         view = node.store.read()
     if name in view.members:
         return False
-    change = view.change
-    made = change is not None and change.done and change.kind is ChangeKind.REMOVE
-    if (made and change is not None and change.name == name) or removal.is_out(node, name):
+    begun = removal_of(view, name)
+    if begun is not None:
+        return begun.done  # else the deletion that follows goes on with it
+    if removal.is_out(node, name):
         return True
     known = ", ".join(sorted(view.members, key=natural_key))
     raise InputError(

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from collective.daemon.certificates.rekey import is_wanted
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.membership.changes import finish
 from collective.daemon.node import Node, hex_id
@@ -45,6 +44,7 @@ from collective.policy.membership import (
     check_no_change_under_way,
     removal_of,
 )
+from collective.policy.rekeying import is_wanted
 from collective.protocol import messages
 
 log = logging.getLogger(__name__)
@@ -307,7 +307,7 @@ def confirm(node: Node, name: str) -> Deleted:
         )
     ordered = sorted(outcome, key=natural_key)
     view = observed.view
-    rekey = is_wanted(view)
+    rekey = is_wanted(view.change, view.rekey)
     return Deleted(
         name,
         observed.strength(),

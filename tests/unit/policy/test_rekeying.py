@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from collective.model.records import MemberRecord, Phase, Role
-from collective.policy.rekeying import Keys, has_done, is_orphaned, next_phase, waiting_for
+from collective.model.records import Change, ChangeKind, MemberRecord, Phase, Rekey, Role
+from collective.policy.rekeying import (
+    Keys,
+    has_done,
+    is_orphaned,
+    is_wanted,
+    next_phase,
+    reason_to_begin,
+    waiting_for,
+)
 
 OLD, NEW = "old", "new"
 FRESH = Keys(frozenset({OLD}), OLD, frozenset({OLD}))
@@ -81,3 +91,38 @@ def test_no_certificate_is_ever_shown_to_who_does_not_trust_it(order: tuple[str,
         assert waiting_for(phase, NEW, members, keys) == ()
         phase = next_phase(phase)
     assert set(keys.values()) == {DROPPED}
+
+
+def removal(**fields: Any) -> Change:
+    """Return the removal of c, made."""
+    made = Change(ChangeKind.REMOVE, "c", "3", "a", done=True, rekey=True, kept_key=True)
+    return replace(made, **fields)
+
+
+def rekeying(phase: Phase, again: bool = False) -> Rekey:
+    """Return one, begun for the deletion of b."""
+    return Rekey(1, phase, "PEM", "a", "b was deleted", 0.0, again)
+
+
+@pytest.mark.parametrize(
+    ("change", "rekey", "begins", "wanted"),
+    [
+        (None, None, None, False),
+        (removal(rekey=False), None, None, False),
+        (removal(), None, "c was deleted", True),
+        (removal(done=False), None, None, True),
+        (removal(kind=ChangeKind.DEMOTE), None, "a server was deleted", True),
+        (None, rekeying(Phase.TRUST), None, True),
+        (None, rekeying(Phase.DONE), None, False),
+        (None, rekeying(Phase.DONE, again=True), "b was deleted", True),
+        (None, rekeying(Phase.DROP, again=True), None, True),
+        (removal(), rekeying(Phase.ISSUE), "c was deleted", True),
+        (removal(done=False), rekeying(Phase.DONE, again=True), "b was deleted", True),
+    ],
+)
+def test_rekeying_is_begun_when_the_change_that_wants_it_is_made(
+    change: Change | None, rekey: Rekey | None, begins: str | None, wanted: bool
+) -> None:
+    """What wants one is never forgotten, also while another one is under way."""
+    assert reason_to_begin(change, rekey) == begins
+    assert is_wanted(change, rekey) is wanted

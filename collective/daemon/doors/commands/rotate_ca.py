@@ -34,8 +34,11 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         return voters.run(node, "rotate-ca", raw, context.emit, ())
     with needs_quorum(node, "rotate the CA"):
         begun = rekey.begin(node, "rotate-ca")
-    if begun.found:
-        context.emit("wait", f"one is under way already ({begun.rekey.reason}); this waits for it")
+    if begun.place is not rekey.Place.NEW:
+        waits = "it and for one more" if begun.place is rekey.Place.FOLLOWS else "it"
+        context.emit(
+            "wait", f"one is under way already ({begun.rekey.reason}); this waits for {waits}"
+        )
     ended = _wait(context, node, begun.rekey.number)
     return {"number": ended.number, "invitations_end": list(begun.ends)}
 
