@@ -376,23 +376,26 @@ class Node:
         self.credentials.use_leaf(leaf_file)
         self.prober.use(self.credentials.client_context)
 
-    def locks_out(self, revision: int, seconds: float) -> bool:
+    def lock_out(self, revision: int, seconds: float) -> str | None:
         """Wait until all that is revoked at a revision of the store opens nothing here.
 
         Returns:
-            Whether that is so: refused at both doors, and nothing of it open.
+            None when that is so: it is refused at both doors, and nothing of it is open. Else
+            what that still wants, for people.
         """
         deadline = elapsed() + seconds
         if not self.replica.wait_for(revision, seconds):
-            return False
+            return "its etcd has not heard of it"
         if not self.votes:
-            return True  # the rest is about etcd's peer port
+            return None  # the rest is about etcd's peer port
         while self._revoked != frozenset(self.replica.view.revoked):
             # The list is just being signed, or cannot be written.
             if elapsed() > deadline or self.stopping.wait(_POLL_SECONDS):
-                return False
+                return "its revocation list is not written"
         with self._cutting:
-            return self._cutting.wait_for(self._nothing_to_cut, max(0.0, deadline - elapsed()))
+            if self._cutting.wait_for(self._nothing_to_cut, max(0.0, deadline - elapsed())):
+                return None
+        return "a connection to its etcd is open still"
 
     def _nothing_to_cut(self) -> bool:
         return not self.to_cut()

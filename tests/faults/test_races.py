@@ -52,7 +52,9 @@ def assert_deleted(delete: Running, joiner: Server) -> None:
     The joiner may vote already, and cannot say there that it has cut the deleted server off.
     """
     said = delete.end()
-    assert OK in said or (ended(PendingError) in said and f"{joiner.name} answers" in said), said
+    assert OK in said or (
+        ended(PendingError) in said and f"not cut off yet by {joiner.name} (" in said
+    ), said
 
 
 @dataclass(frozen=True)

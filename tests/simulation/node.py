@@ -369,9 +369,9 @@ class SimulatedNode(Node):
         pin = self._world.pin.hex()
         return Keys(frozenset({pin}), pin, frozenset({pin} if self._machine.holds_key else ()))
 
-    def locks_out(self, revision: int, seconds: float) -> bool:
+    def lock_out(self, revision: int, seconds: float) -> str | None:
         """Wait until all that is revoked opens nothing here: as soon as the records say so."""
-        return self.replica.wait_for(revision, seconds)
+        return None if self.replica.wait_for(revision, seconds) else "it has not heard of it"
 
     def status(self, seconds: float = 1.0) -> Status:
         """Return what its etcd says of itself."""

@@ -43,7 +43,7 @@ from collective.protocol.web import Request, Response, json_response, lines_resp
 
 log = logging.getLogger(__name__)
 
-_SYNC_SECONDS = 12.0
+_SYNC_SECONDS = 2.0
 _LEAVE_PAUSE_SECONDS = 0.05
 
 Route = Callable[[CollectiveServer, Node, Request], Response]
@@ -148,8 +148,8 @@ def _sync(server: CollectiveServer, node: Node, request: Request) -> Response:
     revision = raw.get("revision")
     if not isinstance(revision, int):
         raise ProtocolError("a sync names no revision")
-    synced = node.locks_out(revision, _SYNC_SECONDS)
-    return json_response(200, {"format": messages.FORMAT, "synced": synced})
+    wants = node.lock_out(revision, _SYNC_SECONDS)
+    return json_response(200, {"format": messages.FORMAT, "wants": wants or ""})
 
 
 def _leave(server: CollectiveServer, node: Node, request: Request) -> Response:

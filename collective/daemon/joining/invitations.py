@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from collective.daemon.certificates.rekey import new_pin
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.membership import removal
-from collective.daemon.membership.removal import Deleted
+from collective.daemon.membership.confirming import Deleted, confirm
 from collective.daemon.node import Node
 from collective.daemon.peers.quorum import needs_quorum, strength_known
 from collective.daemon.retries import until_written
@@ -214,7 +214,7 @@ def replace(
         QuorumError: there is no quorum, or the deletion would cost it.
     """
     if _was_removed(node, name):
-        deleted = removal.confirm(node, name)
+        deleted = confirm(node, name)
     else:
         # Asked anew: a moment ago it may have been well.
         if name in node.prober.answering(_ASK_SECONDS, since=elapsed()):

@@ -1,6 +1,7 @@
-"""Put a member out: decide, write it down, and see that the others know; and leave.
+"""Put a member out: decide, and write it down; and leave.
 
-``duties.finish`` carries a removal to its end, also when the server that began it is lost.
+``confirming`` sees that the others know. ``duties.finish`` carries a removal to its end, also
+when the server that began it is lost.
 
 Invariants:
   * Refused means that nothing was changed.
@@ -13,68 +14,37 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from collective.daemon.clock import elapsed, epoch
+from collective.daemon.clock import epoch
 from collective.daemon.membership.changes import finish
+from collective.daemon.membership.confirming import Deleted, confirm
 from collective.daemon.node import Node, hex_id
 from collective.daemon.peers.quorum import has_begun, may_have_begun, needs_quorum
 from collective.daemon.retries import until_written
 from collective.errors import (
     CollectiveError,
-    EtcdError,
-    LostError,
-    PendingError,
     QuorumError,
     RefusedError,
-    RemovedError,
     UnreachableError,
 )
 from collective.failpoints import Step, reached
-from collective.model.names import natural_key
 from collective.model.records import Change, ChangeKind, MemberRecord, Role
 from collective.model.view import View
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
 from collective.policy.membership import (
     Observed,
-    Strength,
     check_delete,
     check_no_change_under_way,
     removal_of,
 )
-from collective.policy.rekeying import is_wanted
 from collective.protocol import messages
 
 log = logging.getLogger(__name__)
 
-_REACH_SECONDS = 2.0
-_SYNC_SECONDS = 15.0
-_POLL_SECONDS = 0.1
 _HAND_OVER_SECONDS = 3.0
 _LEAVE_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Deleted:
-    """The outcome of a removal.
-
-    Attributes:
-        name: who was removed.
-        after: voters and answering voters now.
-        confirmed: members that refuse the server from now on.
-        unconfirmed: members that did not answer; they learn it before they take part again.
-        rekey: whether a re-keying follows, or is under way.
-        ends: names of the servers whose invitations end with it.
-    """
-
-    name: str
-    after: Strength
-    confirmed: tuple[str, ...]
-    unconfirmed: tuple[str, ...]
-    rekey: bool = False
-    ends: tuple[str, ...] = ()
 
 
 def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
@@ -274,84 +244,6 @@ def take_leadership_from(node: Node, member: MemberRecord) -> None:
         peer.call("POST", messages.HAND_OVER, {"format": messages.FORMAT}, _HAND_OVER_SECONDS)
     except CollectiveError as error:
         log.info("the leader to be removed did not hand over: %s name=%s", error, member.name)
-    finally:
-        peer.close()
-
-
-def confirm(node: Node, name: str) -> Deleted:
-    """Wait until each member that answers has taken the revocation up.
-
-    Raises:
-        PendingError: one that answers has not, or nobody could be asked.
-    """
-    try:
-        observed = node.observe()
-    except EtcdError as error:
-        raise PendingError(
-            f"{name} is deleted, but who has cut it off could not be asked ({error.message})",
-            "run the same command again",
-        ) from error
-    revision = observed.view.newest
-    others = [m for n, m in observed.view.members.items() if n != node.name]
-    with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
-        asked = pool.map(lambda m: _has_confirmed(node, m, revision), others)
-        here = node.locks_out(revision, _SYNC_SECONDS)
-        done = list(asked)
-    outcome = {m.name: good for m, good in zip(others, done, strict=True)} | {node.name: here}
-    failed = sorted((n for n, good in outcome.items() if good is False), key=natural_key)
-    if failed:
-        raise PendingError(
-            f"{name} is deleted, but {' and '.join(failed)} "
-            f"{'answers and has' if len(failed) == 1 else 'answer and have'} not cut it off yet",
-            "run the same command again",
-        )
-    ordered = sorted(outcome, key=natural_key)
-    view = observed.view
-    rekey = is_wanted(view.change, view.rekey)
-    return Deleted(
-        name,
-        observed.strength(),
-        tuple(n for n in ordered if outcome[n]),
-        tuple(n for n in ordered if not outcome[n]),
-        rekey,
-        tuple(sorted(view.invitations, key=natural_key)) if rekey else (),
-    )
-
-
-def _has_confirmed(node: Node, member: MemberRecord, revision: int) -> bool | None:
-    """Return whether a member has cut off who was deleted, None where it does not take part.
-
-    One that answers and cannot say it yet may just have been started. A learner is asked once: it
-    takes part only when it has all of this.
-    """
-    if member.role is Role.LEARNER:
-        return _ask_to_confirm(node, member, revision) or None
-    deadline = elapsed() + _SYNC_SECONDS
-    while (said := _ask_to_confirm(node, member, revision)) is False and elapsed() < deadline:
-        if node.stopping.wait(_POLL_SECONDS):
-            break
-    return said
-
-
-def _ask_to_confirm(node: Node, member: MemberRecord, revision: int) -> bool | None:
-    peer = node.peer(member)
-    body = {"format": messages.FORMAT, "revision": revision}
-    try:
-        # Who does not answer at all is not waited for: cutting off takes long only where the
-        # deleted server holds on.
-        peer.open(_REACH_SECONDS)
-    except CollectiveError as error:
-        peer.close()
-        log.warning("a member is not there to confirm: %s name=%s", error, member.name)
-        return None
-    try:
-        return bool(peer.call("POST", messages.SYNC, body, _SYNC_SECONDS).get("synced"))
-    except (RefusedError, RemovedError, LostError) as error:
-        log.info("a member lets nobody in: %s name=%s", error, member.name)
-        return None
-    except CollectiveError as error:
-        log.warning("a member did not confirm: %s name=%s", error, member.name)
-        return False
     finally:
         peer.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 from collective.daemon.doors.commands.context import Context
 from collective.daemon.idle import idle_error
 from collective.daemon.membership import removal
-from collective.daemon.membership.removal import Deleted
+from collective.daemon.membership.confirming import Deleted
 from collective.daemon.node import Node
 from collective.daemon.nonvoting import voters
 from collective.daemon.peers.quorum import strength_known

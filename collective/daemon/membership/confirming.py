@@ -1,0 +1,152 @@
+"""See that a server that was deleted is locked out of every member that answers.
+
+A member that is off learns it before it takes part again, so it is named and not waited for.
+
+Invariants:
+  * Success means that every member that answers refuses the server, and has nothing of it open.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from collective.daemon.clock import elapsed
+from collective.daemon.node import Node
+from collective.errors import (
+    CollectiveError,
+    EtcdError,
+    LostError,
+    PendingError,
+    RefusedError,
+    RemovedError,
+)
+from collective.model.names import natural_key
+from collective.model.records import MemberRecord, Role
+from collective.policy.membership import Strength
+from collective.policy.rekeying import is_wanted
+from collective.protocol import messages
+
+log = logging.getLogger(__name__)
+
+_REACH_SECONDS = 2.0
+_CONFIRM_SECONDS = 10.0
+_CALL_SECONDS = 4.0
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """The outcome of a removal.
+
+    Attributes:
+        name: who was removed.
+        after: voters and answering voters now.
+        confirmed: members that refuse the server from now on.
+        unconfirmed: members that did not answer; they learn it before they take part again.
+        rekey: whether a re-keying follows, or is under way.
+        ends: names of the servers whose invitations end with it.
+    """
+
+    name: str
+    after: Strength
+    confirmed: tuple[str, ...]
+    unconfirmed: tuple[str, ...]
+    rekey: bool = False
+    ends: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a member says of a deletion.
+
+    Attributes:
+        wants: why it has not cut the server off, for people; None when it has, or is off.
+        takes_part: whether it answers, and lets anybody in.
+    """
+
+    wants: str | None
+    takes_part: bool = True
+
+
+_OFF = Said(None, takes_part=False)
+
+
+def confirm(node: Node, name: str) -> Deleted:
+    """Wait until each member that answers has taken the revocation up.
+
+    Raises:
+        PendingError: one that answers has not, or nobody could be asked.
+    """
+    try:
+        observed = node.observe()
+    except EtcdError as error:
+        raise PendingError(
+            f"{name} is deleted, but who has cut it off could not be asked ({error.message})",
+            "run the same command again",
+        ) from error
+    revision = observed.view.newest
+    others = [m for n, m in observed.view.members.items() if n != node.name]
+    with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
+        asked = pool.map(lambda m: _wait_to_confirm(node, m, revision), others)
+        here = node.lock_out(revision, _CONFIRM_SECONDS)
+        said = {m.name: answer for m, answer in zip(others, asked, strict=True)}
+    said[node.name] = Said(here)
+    ordered = sorted(said, key=natural_key)
+    failed = [f"{n} ({wants})" for n in ordered if (wants := said[n].wants)]
+    if failed:
+        raise PendingError(
+            f"{name} is deleted, but not cut off yet by {' and '.join(failed)}",
+            "run the same command again",
+        )
+    view = observed.view
+    rekey = is_wanted(view.change, view.rekey)
+    return Deleted(
+        name,
+        observed.strength(),
+        tuple(n for n in ordered if said[n].takes_part),
+        tuple(n for n in ordered if not said[n].takes_part),
+        rekey,
+        tuple(sorted(view.invitations, key=natural_key)) if rekey else (),
+    )
+
+
+def _wait_to_confirm(node: Node, member: MemberRecord, revision: int) -> Said:
+    """Ask a member until it has cut off who was deleted, or says that it is of no concern.
+
+    One that answers and cannot say it yet may just have been started. A learner is asked once: it
+    takes part only when it has all of this.
+    """
+    if member.role is Role.LEARNER:
+        said = _ask_to_confirm(node, member, revision)
+        return said if said.wants is None else _OFF
+    deadline = elapsed() + _CONFIRM_SECONDS
+    while (said := _ask_to_confirm(node, member, revision)).wants and elapsed() < deadline:
+        if node.stopping.wait(_POLL_SECONDS):
+            break
+    return said
+
+
+def _ask_to_confirm(node: Node, member: MemberRecord, revision: int) -> Said:
+    peer = node.peer(member)
+    body = {"format": messages.FORMAT, "revision": revision}
+    try:
+        # Who does not answer at all is not waited for: cutting off takes long only where the
+        # deleted server holds on.
+        peer.open(_REACH_SECONDS)
+    except CollectiveError as error:
+        peer.close()
+        log.warning("a member is not there to confirm: %s name=%s", error, member.name)
+        return _OFF
+    try:
+        raw = peer.call("POST", messages.SYNC, body, _CALL_SECONDS)
+        return Said(messages.text(raw, "wants") or None)
+    except (RefusedError, RemovedError, LostError) as error:
+        log.info("a member lets nobody in: %s name=%s", error, member.name)
+        return _OFF
+    except CollectiveError as error:
+        log.warning("a member did not confirm: %s name=%s", error, member.name)
+        return Said(error.message)
+    finally:
+        peer.close()
