@@ -19,6 +19,7 @@ from tools.etcd_versions import Etcd, etcds_in_use
 
 # Five faults in a row hold one multiple of five: with two versions of etcd, each step is cut once.
 _PARTS = 10
+_CHANGE_PARTS = 20
 Lend = Callable[[int], AbstractContextManager[Stage]]
 
 
@@ -48,7 +49,8 @@ def lend(arena: Arena, etcd: Etcd, show_logs_of: Callable[[Cluster], None]) -> L
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Play a tenth of the faults at steps with each version of etcd, in a short run.
 
-    Two versions together still play every step of the matrix, and each of them every fault.
+    Two versions together still play every step of the matrix, and each of them every fault. Of the
+    changes of leader it is a twentieth.
     COLLECTIVE_FULL, as "make faults" sets it, has all played.
     """
     if is_full():
@@ -70,5 +72,6 @@ def _is_for_the_full_run(item: pytest.Item) -> bool:
         return False
     fault = values.get("fault")
     rest = list(Fault).index(fault) if fault else zlib.crc32(item.name.split("-", 2)[-1].encode())
-    turn = _PARTS // 2 * _versions().index(etcd.version_text) % _PARTS
-    return (list(Step).index(step) + rest) % _PARTS != turn
+    parts = _PARTS if fault else _CHANGE_PARTS
+    turn = parts // 2 * _versions().index(etcd.version_text) % parts
+    return (list(Step).index(step) + rest) % parts != turn

@@ -12,6 +12,7 @@ from tests.harness.cluster import states
 pytestmark = pytest.mark.integration
 
 SECONDS = 20.0
+PATIENCE_SECONDS = 5.0
 
 
 def test_peers_8_reinstalled_server_is_recognised_and_joins_nothing_by_itself(
@@ -41,7 +42,7 @@ def test_peers_8_reinstalled_server_is_recognised_and_joins_nothing_by_itself(
 
 def test_peers_29_dead_voter_is_never_removed_by_itself(cluster: Cluster) -> None:
     """A learner is given up after its timeout; a voter keeps its seat, however long it is gone."""
-    servers = [cluster.add(learner_timeout="5s") for _ in range(3)]
+    servers = [cluster.add(learner_timeout=f"{PATIENCE_SECONDS}s") for _ in range(3)]
     mgt1, mgt2, mgt3 = servers
     cluster.start_all(servers)
     for server in servers:
@@ -51,10 +52,10 @@ def test_peers_29_dead_voter_is_never_removed_by_itself(cluster: Cluster) -> Non
     cluster.wait_until_all_active(mgt1, servers)
     mgt3.kill()
     wait_until(lambda: states(mgt1).get("mgt3") == "offline", SECONDS, "mgt3 is missed")
-    # Many times the patience that is shown to a learner, and a change of leader.
+    # More than the patience that is shown to a learner, and a change of leader.
     cluster.wait_for_leader([mgt1, mgt2])
     with pytest.raises(HarnessError):
-        wait_until(lambda: "mgt3" not in states(mgt1), 3 * 5.0, "mgt3 is removed")
+        wait_until(lambda: "mgt3" not in states(mgt1), 2 * PATIENCE_SECONDS, "mgt3 is removed")
     for _ in range(3):
         leader = cluster.wait_for_leader([mgt1, mgt2])
         leader.restart()
