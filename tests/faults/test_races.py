@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
 
@@ -44,17 +45,6 @@ def named(step: Step) -> str:
 def ended(error: type[InvitationError | PendingError | QuorumError | RefusedError]) -> str:
     """Return how a command that was refused so ended."""
     return f"ended with {error.exit_code}"
-
-
-def assert_deleted(delete: Running, joiner: Server) -> None:
-    """See that a deletion was made while a joiner stood still.
-
-    The joiner may vote already, and cannot say there that it has cut the deleted server off.
-    """
-    said = delete.end()
-    assert OK in said or (
-        ended(PendingError) in said and f"not cut off yet by {joiner.name} (" in said
-    ), said
 
 
 @dataclass(frozen=True)
@@ -100,6 +90,32 @@ def run(server: Server, *arguments: str, token: str = "") -> Running:
 def join(server: Server, sponsor: Server, token: str) -> Running:
     """Start a join."""
     return run(server, "join", f"{sponsor.address}:{sponsor.port}", "-i", "-", token=token)
+
+
+@contextmanager
+def join_beside_a_delete(
+    troupe: Troupe, step: Step, sponsor: Server, token: str, delete: tuple[Server, Server]
+) -> Iterator[Running]:
+    """Have a server stand at a step of its join while another one is deleted, and go on then.
+
+    The joiner may vote already, and cannot say there that it has cut the deleted server off.
+
+    Args:
+        troupe: with one joiner.
+        step: where it stands.
+        sponsor: through whom it joins.
+        token: its own.
+        delete: who deletes whom.
+    """
+    (joiner,), (by, target) = troupe.joiners, delete
+    with troupe.points.at(step) as held, join(joiner, sponsor, token) as command:
+        held.wait(SECONDS)
+        with run(by, "delete", target.name, "--force", "--no-rekey") as deletion:
+            said = deletion.end()
+        waits = f"not cut off yet by {joiner.name} ("
+        assert OK in said or (ended(PendingError) in said and waits in said), said
+        held.go()
+        yield command
 
 
 def assert_joined(command: Running, joiner: Server, sponsor: Server, token: str) -> None:
@@ -238,11 +254,7 @@ def test_delete_of_another_during_a_join_succeeds(gather: Gather, step: Step) ->
     mgt1, mgt2, mgt3 = troupe.members
     (joiner,) = troupe.joiners
     token = invite(mgt2, joiner)
-    with troupe.points.at(step) as held, join(joiner, mgt2, token) as command:
-        held.wait(SECONDS)
-        with run(mgt1, "delete", mgt3.name, "--force", "--no-rekey") as delete:
-            assert_deleted(delete, joiner)
-        held.go()
+    with join_beside_a_delete(troupe, step, mgt2, token, (mgt1, mgt3)) as command:
         assert_joined(command, joiner, mgt2, token)
     wait_until_whole([mgt1, mgt2, joiner], [mgt3])
 
@@ -254,11 +266,7 @@ def test_sponsor_is_deleted_while_it_takes_a_server_in(gather: Gather, step: Ste
     mgt1, sponsor, mgt3 = troupe.members
     (joiner,) = troupe.joiners
     token = invite(sponsor, joiner)
-    with troupe.points.at(step) as held, join(joiner, sponsor, token) as command:
-        held.wait(SECONDS)
-        with run(mgt1, "delete", sponsor.name, "--force", "--no-rekey") as delete:
-            assert_deleted(delete, joiner)
-        held.go()
+    with join_beside_a_delete(troupe, step, sponsor, token, (mgt1, sponsor)) as command:
         said = command.end()
     if OK not in said:
         with join(joiner, mgt3, token) as again:
@@ -273,11 +281,7 @@ def test_issuer_is_deleted_while_its_token_is_used(gather: Gather, step: Step) -
     issuer, sponsor, mgt3 = troupe.members
     (joiner,) = troupe.joiners
     token = invite(issuer, joiner)
-    with troupe.points.at(step) as held, join(joiner, sponsor, token) as command:
-        held.wait(SECONDS)
-        with run(mgt3, "delete", issuer.name, "--force", "--no-rekey") as delete:
-            assert_deleted(delete, joiner)
-        held.go()
+    with join_beside_a_delete(troupe, step, sponsor, token, (mgt3, issuer)) as command:
         assert_joined(command, joiner, sponsor, token)
     wait_until_whole([sponsor, mgt3, joiner], [issuer])
 
