@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 _START_SECONDS = 3.0
 _REKEY_SECONDS = 10.0
 _ASK_SECONDS = 2.0
+_OFF_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 
 Emit = Callable[[str, str], None]
@@ -118,15 +119,28 @@ def _names_old_ca(node: Node) -> bool:
     return node.credentials.pin.hex() != new_pin(rekey)
 
 
+def _ca_changes(view: View) -> bool:
+    """Tell whether a token made now might not fit the certificate that some member shows.
+
+    From the last phase on all of them show one of the new CA.
+    """
+    if not is_wanted(view.change, view.rekey):
+        return False
+    return view.rekey is None or view.rekey.again or view.rekey.phase is not Phase.DROP
+
+
 def _wait_for_new_ca(node: Node) -> None:
     """Wait a little for a re-keying, unless it has to wait for a member that is off."""
-    deadline = elapsed() + _REKEY_SECONDS
-    while _names_old_ca(node) and elapsed() < deadline:
+    begun = elapsed()
+    heard = begun
+    while _ca_changes(node.replica.view) and elapsed() - begun < _REKEY_SECONDS:
         # One whose etcd is just being restarted is not off, and one that was deleted is no member.
         members = node.replica.view.members
         answers = node.prober.answers(0.0).items()
-        off = any(answer.status is None for name, answer in answers if name in members)
-        if off or node.stopping.wait(_POLL_SECONDS):
+        if all(answer.status is not None for name, answer in answers if name in members):
+            heard = elapsed()
+        # One that has just been started, or let in, may not have been asked yet.
+        if elapsed() - heard > _OFF_SECONDS or node.stopping.wait(_POLL_SECONDS):
             return
 
 

@@ -25,7 +25,7 @@ from collective.daemon.joining.learner import add, check_claim, others_turn, wai
 from collective.daemon.joining.rehearsal import prospect, read_records, rehearse
 from collective.daemon.membership.arrivals import take_in
 from collective.daemon.node import Node, hex_id
-from collective.daemon.retries import until_written
+from collective.daemon.retries import until_written_whoever_leads
 from collective.errors import ProtocolError
 from collective.failpoints import Step, reached
 from collective.model.names import (
@@ -145,7 +145,7 @@ def _claimed(node: Node, proof: Proof, candidate: Candidate) -> tuple[View, Role
         written = claimed == invitation or node.store.claim(view, claimed)
         return (view, claimed.role) if written else None
 
-    return until_written(f"take in {proof.name}", attempt)
+    return until_written_whoever_leads(f"take in {proof.name}", attempt)
 
 
 def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
