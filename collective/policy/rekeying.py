@@ -64,6 +64,17 @@ def is_wanted(change: Change | None, rekey: Rekey | None) -> bool:
     return is_under_way(rekey) or wanted_because(change, rekey) is not None
 
 
+def issuers_differ(change: Change | None, rekey: Rekey | None) -> bool:
+    """Tell whether members may show certificates of two CAs, now or soon.
+
+    A token names one CA, so one that is made now would not fit all of them. From the last phase
+    on, all show one of the new CA.
+    """
+    if rekey is None or rekey.phase in (Phase.DROP, Phase.DONE):
+        return wanted_because(change, rekey) is not None or (rekey is not None and rekey.again)
+    return True
+
+
 _NEXT = {
     Phase.TRUST: Phase.ISSUE,
     Phase.ISSUE: Phase.DROP,

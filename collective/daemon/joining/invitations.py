@@ -29,7 +29,7 @@ from collective.pki import new_seed, public_key_of
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
 from collective.policy.membership import check_invite, removal_of
-from collective.policy.rekeying import is_wanted
+from collective.policy.rekeying import is_wanted, issuers_differ
 
 log = logging.getLogger(__name__)
 
@@ -119,25 +119,17 @@ def _names_old_ca(node: Node) -> bool:
     return node.credentials.pin.hex() != new_pin(rekey)
 
 
-def _ca_changes(view: View) -> bool:
-    """Tell whether a token made now might not fit the certificate that some member shows.
-
-    From the last phase on all of them show one of the new CA.
-    """
-    if not is_wanted(view.change, view.rekey):
-        return False
-    return view.rekey is None or view.rekey.again or view.rekey.phase is not Phase.DROP
-
-
 def _wait_for_new_ca(node: Node) -> None:
     """Wait a little for a re-keying, unless it has to wait for a member that is off."""
     begun = elapsed()
     heard = begun
-    while _ca_changes(node.replica.view) and elapsed() - begun < _REKEY_SECONDS:
+    while elapsed() - begun < _REKEY_SECONDS:
+        view = node.replica.view
+        if not issuers_differ(view.change, view.rekey):
+            return
         # One whose etcd is just being restarted is not off, and one that was deleted is no member.
-        members = node.replica.view.members
         answers = node.prober.answers(0.0).items()
-        if all(answer.status is not None for name, answer in answers if name in members):
+        if all(answer.status is not None for name, answer in answers if name in view.members):
             heard = elapsed()
         # One that has just been started, or let in, may not have been asked yet.
         if elapsed() - heard > _OFF_SECONDS or node.stopping.wait(_POLL_SECONDS):

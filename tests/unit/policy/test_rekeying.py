@@ -14,6 +14,7 @@ from collective.policy.rekeying import (
     has_done,
     is_orphaned,
     is_wanted,
+    issuers_differ,
     next_phase,
     reason_to_begin,
     waiting_for,
@@ -126,3 +127,24 @@ def test_rekeying_is_begun_when_the_change_that_wants_it_is_made(
     """What wants one is never forgotten, also while another one is under way."""
     assert reason_to_begin(change, rekey) == begins
     assert is_wanted(change, rekey) is wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "rekey", "differ"),
+    [
+        (None, None, False),
+        (removal(), None, True),
+        (None, rekeying(Phase.TRUST), True),
+        (None, rekeying(Phase.ISSUE), True),
+        (None, rekeying(Phase.DROP), False),
+        (None, rekeying(Phase.DROP, again=True), True),
+        (removal(), rekeying(Phase.DROP), True),
+        (removal(), rekeying(Phase.DONE), True),
+        (None, rekeying(Phase.DONE), False),
+    ],
+)
+def test_token_fits_every_member_when_all_show_the_same_ca(
+    change: Change | None, rekey: Rekey | None, differ: bool
+) -> None:
+    """Between the first new certificate and the last there are two; before that, there will be."""
+    assert issuers_differ(change, rekey) is differ
