@@ -12,7 +12,7 @@ from tests.harness.cluster import states
 pytestmark = pytest.mark.integration
 
 SECONDS = 20.0
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 5
 
 
 def test_peers_8_reinstalled_server_is_recognised_and_joins_nothing_by_itself(
