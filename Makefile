@@ -25,7 +25,7 @@ sandbox-stop: $(READY) ## stop and remove it
 test: $(READY) ## run every check and test
 	@$(BIN)/python -m tools.check
 
-faults: $(READY) ## play every fault at every step, with each etcd: takes the better part of an hour
+faults: $(READY) ## play every fault at every step, with each etcd: takes half an hour or more
 	@$(BIN)/python -m tools.etcd_versions fetch
 	@COLLECTIVE_FULL=1 $(BIN)/python -m pytest -n 2 --dist loadscope tests/faults
 
