@@ -4,9 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DEPLOY_READY := .venv/.deploy-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo sandbox sandbox-stop test faults bench format lint types man clean
+.PHONY: help venv demo sandbox sandbox-stop test faults test-deploy bundle bench format lint types man clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -28,6 +29,14 @@ test: $(READY) ## run every check and test
 faults: $(READY) ## play every fault at every step, with each etcd: takes half an hour or more
 	@$(BIN)/python -m tools.etcd_versions fetch
 	@COLLECTIVE_FULL=1 $(BIN)/python -m pytest -n 2 --dist loadscope tests/faults
+
+test-deploy: $(DEPLOY_READY) ## play the playbooks at real systemd hosts, booted here; needs root
+	@$(BIN)/python -m tools.etcd_versions fetch
+	@COLLECTIVE_HOSTS=1 unshare --mount --pid --fork --kill-child --mount-proc --propagation private -- \
+		$(BIN)/python -m pytest -x -s -v tests/deploy
+
+bundle: $(READY) ## make the bundle that installs a server without a way out, in dist/
+	@$(BIN)/python -m tools.bundle
 
 bench: $(READY) ## measure, and print a table
 	@$(BIN)/python -m tools.etcd_versions fetch
@@ -63,4 +72,9 @@ $(READY): setup.cfg setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat \
 		-e '.[test,sandbox]'
+	@touch $@
+
+$(DEPLOY_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat \
+		-e '.[test,sandbox,deploy]'
 	@touch $@

@@ -29,6 +29,9 @@ from tools.etcd_versions import Etcd, etcds_in_use
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
+# Hosts are booted for "make test-deploy" alone.
+collect_ignore = [] if os.environ.get("COLLECTIVE_HOSTS") else ["deploy"]
+
 _CLUSTERS = pytest.StashKey[list[Cluster]]()
 _LONGEST_LOG = 20_000
 

@@ -1,13 +1,15 @@
 """Makes the manual pages from the parsers, the texts beside them and the table of settings.
 
+The completion of the shell (``tools.completion``) is made and checked along with them.
+
 ``python -m tools.manpages`` writes the pages; ``--check`` writes nothing, prints a diff for each
 page that is stale, and fails. The build of the package uses the same code (see setup.py).
 
 Invariants:
   * The text depends on the files of this repository alone: not on the day, the width or colours
     of the terminal, or the version of Python.
-  * Needs nothing but argparse-manpage and the standard library, since it runs when the package is
-    built. Of the package it loads the parsers and the settings alone.
+  * Needs nothing but argparse-manpage, shtab and the standard library, since it runs when the
+    package is built. Of the package it loads the parsers and the settings alone.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from build_manpages.build_manpages import parse_manpages_spec
 
 import collective
 from collective.daemon.settings import settings_help
+from tools import completion
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "confluent-collective"
@@ -41,7 +44,8 @@ def render() -> dict[Path, str]:
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     specs = parse_manpages_spec(config["build_manpages"]["manpages"])
     with _steady_argparse():
-        return {ROOT / path: _page(spec) for path, spec in specs.items()}
+        pages = {ROOT / path: _page(spec) for path, spec in specs.items()}
+        return {**pages, ROOT / completion.PATH: completion.render()}
 
 
 def write() -> list[Path]:

@@ -138,7 +138,8 @@ def test_stale_page_fails_the_check_and_is_left_alone(
     monkeypatch.setattr(manpages, "render", lambda: pages)
     stale = tmp_path / COMMAND.name
     stale.write_text("old\n", encoding="utf-8")
-    (tmp_path / DAEMON.name).write_text(pages[tmp_path / DAEMON.name], encoding="utf-8")
+    for path in pages.keys() - {stale}:
+        path.write_text(pages[path], encoding="utf-8")
 
     assert manpages.main(["--check"]) == 1
     assert stale.read_text(encoding="utf-8") == "old\n"

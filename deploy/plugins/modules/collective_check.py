@@ -1,0 +1,104 @@
+#!/usr/bin/python
+# Copyright the Confluent collective developers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+"""Tell what is wrong with the hosts of a collective, looked at all together."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: collective_check
+short_description: Tell what is wrong with the hosts of a collective, looked at all together
+version_added: 0.1.0
+description:
+  - Fails with one sentence for each thing that is wrong, and warns of what is not wise, such as an
+    even number of voters. It looks at what it is given alone, so it can run on the controller.
+  - The role's entry point C(check) gives it what M(confluent.collective.collective_info) found.
+options:
+  hosts:
+    description: What is known of each host.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      host: {description: Its name in the inventory., type: str, required: true}
+      name: {description: Its name in the collective., type: str, required: true}
+      address: {description: Where others reach it., type: str, required: true}
+      port: {description: TCP port of the daemon., type: int, required: true}
+      peer_port: {description: TCP port of its etcd., type: int, required: true}
+      voting: {description: Whether it is to vote., type: bool, required: true}
+      clock: {description: Seconds that its clock is ahead., type: float, required: true}
+      python: {description: Version of its Python., type: str, required: true}
+      listening:
+        description: Ports that are in use, each with the name of a program.
+        type: dict
+        required: true
+      collective: {description: What C(collective show) told., type: dict, required: true}
+  clock_seconds:
+    description: How far two clocks may be apart.
+    type: int
+    default: 30
+attributes:
+  check_mode:
+    support: full
+    description: It changes nothing.
+  diff_mode:
+    support: none
+    description: There is no change to show.
+author:
+  - The Confluent collective developers (@xcat2)
+"""
+
+EXAMPLES = r"""
+- name: Look before anything is changed
+  ansible.builtin.import_role:
+    name: confluent.collective.collective
+    tasks_from: check
+"""
+
+RETURN = r"""
+warnings:
+  description: What is not wise.
+  returned: always
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.confluent.collective.plugins.module_utils import (  # noqa: E402
+    fitness,
+)
+
+_HOST = {
+    "host": {"type": "str", "required": True},
+    "name": {"type": "str", "required": True},
+    "address": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    "peer_port": {"type": "int", "required": True},
+    "voting": {"type": "bool", "required": True},
+    "clock": {"type": "float", "required": True},
+    "python": {"type": "str", "required": True},
+    "listening": {"type": "dict", "required": True},
+    "collective": {"type": "dict", "required": True},
+}
+
+
+def main():
+    """Look, and tell."""
+    module = AnsibleModule(
+        argument_spec={
+            "hosts": {"type": "list", "elements": "dict", "required": True, "options": _HOST},
+            "clock_seconds": {"type": "int", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    hosts = module.params["hosts"]
+    for sentence in fitness.warnings(hosts):
+        module.warn(sentence)
+    found = fitness.problems(hosts, module.params["clock_seconds"])
+    if found:
+        module.fail_json(msg="; ".join(found), problems=found)
+    module.exit_json(changed=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The root file system of the hosts that playbooks are tried on: a small Debian, made once.
+
+It is kept under ``.cache/``, with the tools that make and boot it; nothing is installed on this
+machine. Hosts have no way out: the packages that a playbook asks apt for are in apt's own cache.
+
+Invariants:
+  * An image has its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CACHE = ROOT / ".cache" / "hosts"
+TOOLS = ("debootstrap", "systemd-container")
+#: In the image from the beginning: what any server has.
+INSTALLED = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "openssh-server",
+    "iproute2",
+    "python3",
+    "python3-apt",
+    "sudo",
+    "man-db",
+    "ufw",
+    "curl",
+)
+#: In apt's cache: what a playbook installs.
+OFFERED = ("etcd-server",)
+
+_SECONDS = 600
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+class ImageError(Exception):
+    """No hosts can be made here; the text says why, as a part of a sentence."""
+
+
+def require() -> None:
+    """See that hosts can be made on this machine.
+
+    Raises:
+        ImageError: they cannot.
+    """
+    if os.geteuid() != 0:
+        raise ImageError("hosts need root")
+    missing = [
+        tool for tool in ("apt-get", "dpkg-deb", "ip", "nsenter") if shutil.which(tool) is None
+    ]
+    if missing:
+        raise ImageError(f"hosts need {' and '.join(missing)}")
+
+
+def nspawn() -> tuple[list[str], Mapping[str, str]]:
+    """Return the program that boots a host, and the environment that it wants."""
+    found = shutil.which("systemd-nspawn")
+    if found is not None:
+        return [found], os.environ
+    tools = _tools()
+    libraries = [str(path.parent) for path in tools.glob("usr/lib/**/libsystemd-shared-*.so")]
+    paths = [*libraries, "/usr/lib/systemd", "/usr/lib/x86_64-linux-gnu/systemd"]
+    environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(paths)}
+    return [str(tools / "usr/bin/systemd-nspawn")], environment
+
+
+def image() -> Path:
+    """Return the folder of the image, made now if it is not there.
+
+    Raises:
+        ImageError: it cannot be made.
+    """
+    require()
+    wanted = repr((TOOLS, INSTALLED, OFFERED)).encode()
+    path = CACHE / f"image-{hashlib.sha256(wanted).hexdigest()[:12]}"
+    if path.is_dir():
+        return path
+    CACHE.mkdir(parents=True, exist_ok=True)
+    source, suite = _source()
+    part = Path(tempfile.mkdtemp(prefix="part-", dir=CACHE))
+    try:
+        _bootstrap(part, source, suite)
+        _offer(part)
+        _furnish(part)
+        part.rename(path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return path
+
+
+def _bootstrap(folder: Path, source: str, suite: str) -> None:
+    tools = _tools()
+    script = shutil.which("debootstrap") or str(tools / "usr/sbin/debootstrap")
+    environment = dict(os.environ)
+    if not Path("/usr/share/debootstrap").is_dir():
+        environment["DEBOOTSTRAP_DIR"] = str(tools / "usr/share/debootstrap")
+    include = f"--include={','.join(INSTALLED)}"
+    options = ["--variant=minbase", include, f"--keyring={_KEYRING}"]
+    run(["sh", script, *options, suite, str(folder), source], environment)
+
+
+def _offer(folder: Path) -> None:
+    """Have apt hold packages ready, without installing them."""
+    shutil.copy("/etc/resolv.conf", folder / "etc/resolv.conf")
+    chroot = ["chroot", str(folder), "apt-get", "-qq"]
+    run([*chroot, "update"])
+    run([*chroot, "install", "--download-only", "--yes", "--no-install-recommends", *OFFERED])
+    (folder / "etc/resolv.conf").unlink()
+
+
+def _furnish(folder: Path) -> None:
+    """Leave out what would be the same on all hosts, and what has nothing to do there."""
+    for key in (folder / "etc/ssh").glob("ssh_host_*"):
+        key.unlink()
+    (folder / "etc/machine-id").write_text("")
+    (folder / "etc/hostname").unlink(missing_ok=True)
+    policy = folder / "etc/ssh/sshd_config.d/hosts.conf"
+    policy.write_text("PermitRootLogin prohibit-password\nUseDNS no\n")
+    # The network is made from outside; a host that waits for it to be "online" would wait long.
+    for unit in ("systemd-networkd-wait-online.service", "apt-daily.timer", "man-db.timer"):
+        link = folder / "etc/systemd/system" / unit
+        link.unlink(missing_ok=True)
+        link.symlink_to("/dev/null")
+
+
+def _tools() -> Path:
+    """Return where the tools are unpacked."""
+    path = CACHE / "tools"
+    if path.is_dir():
+        return path
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tools-", dir=CACHE) as name:
+        folder = Path(name)
+        run(["apt-get", "-qq", "-oAPT::Sandbox::User=root", "download", *TOOLS], folder=folder)
+        tree = folder / "tree"
+        for package in sorted(folder.glob("*.deb")):
+            run(["dpkg-deb", "-x", str(package), str(tree)])
+        tree.rename(path)
+    return path
+
+
+def _source() -> tuple[str, str]:
+    """Return where this machine gets Debian from, and which release."""
+    listed = run(
+        ["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(CODENAME) $(REPO_URI)"]
+    )
+    for line in listed.splitlines():
+        origin, component, codename, address = line.split(maxsplit=3)
+        if (origin, component) == ("Debian", "main") and "-" not in codename:
+            return address, codename
+    raise ImageError("hosts need apt with a source of Debian")
+
+
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
+    """Run a command, and return what it printed.
+
+    Raises:
+        ImageError: it failed.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ImageError(f"{command[0]} failed: {error}") from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise ImageError(f"{command[0]} ended with {done.returncode}: {' / '.join(said[-3:])}")
+    return done.stdout

@@ -1,0 +1,138 @@
+"""Makes the bundle that installs a server without a way out: ``make bundle``.
+
+In it are the package and all that it needs as wheels, for each version of Python that is named,
+and, where it is given them, etcd's packages. The role in ``deploy/`` unpacks and installs it; the
+unit, the settings and the rest are the role's own.
+
+    confluent-collective-bundle-VERSION.tar.gz
+        VERSION         one line
+        pip.whl         the installer, since a host may have none
+        wheels/         the package, and what it needs
+        etcd/           etcd's packages, if any
+
+Invariants:
+  * A bundle has its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+
+_SECONDS = 600
+# The oldest C library of the distributions that the role knows is newer than both.
+_PLATFORMS = ("manylinux2014", "manylinux_2_28")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make a bundle, and say where it is."""
+    parser = argparse.ArgumentParser(prog="python -m tools.bundle", description=__doc__)
+    parser.add_argument(
+        "--python",
+        action="append",
+        metavar="X.Y",
+        help=f"a version of Python on the servers, once or more (default: {', '.join(PYTHONS)})",
+    )
+    parser.add_argument("--machine", default=platform.machine(), help="as uname -m tells it")
+    parser.add_argument(
+        "--etcd", action="append", default=[], type=Path, metavar="FILE", help="a package of etcd"
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "dist", metavar="FOLDER")
+    parser.add_argument("--source", type=Path, default=ROOT, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    missing = [str(path) for path in given.etcd if not path.is_file()]
+    if missing:
+        parser.error(f"no such file: {', '.join(missing)}")
+    try:
+        print(make(given.source, given.output, given.python or PYTHONS, given.machine, given.etcd))
+    except subprocess.CalledProcessError as error:
+        print(f"error: {error.cmd[3]} failed: see above", file=sys.stderr)
+        return 1
+    return 0
+
+
+def make(
+    source: Path, output: Path, pythons: Sequence[str], machine: str, etcds: Sequence[Path]
+) -> Path:
+    """Make a bundle.
+
+    Args:
+        source: the tree of the package.
+        output: the folder that it goes to.
+        pythons: versions such as 3.11.
+        machine: such as x86_64.
+        etcds: packages of etcd.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        subprocess.CalledProcessError: pip could not get or make something.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bundle-", dir=output) as name:
+        folder = Path(name)
+        wheels = folder / "wheels"
+        _pip("wheel", "--no-deps", f"--wheel-dir={wheels}", str(source))
+        (package,) = wheels.iterdir()
+        for python in pythons:
+            _download(package, wheels, python, machine)
+        _pip("download", "--no-deps", f"--dest={folder}", "pip")
+        (installer,) = folder.glob("pip-*.whl")
+        installer.rename(folder / "pip.whl")
+        version = package.name.split("-")[1]
+        (folder / "VERSION").write_text(f"{version}\n")
+        (folder / "etcd").mkdir()
+        for etcd in etcds:
+            shutil.copy(etcd, folder / "etcd")
+        return _pack(folder, output / f"confluent-collective-bundle-{version}.tar.gz")
+
+
+def _download(package: Path, wheels: Path, python: str, machine: str) -> None:
+    platforms = [f"--platform={name}_{machine}" for name in _PLATFORMS]
+    _pip(
+        "download",
+        "--only-binary=:all:",
+        f"--python-version={python}",
+        *platforms,
+        f"--dest={wheels}",
+        str(package),
+    )
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", arguments[0], "--quiet"]
+    subprocess.run([*command, *arguments[1:]], check=True, timeout=_SECONDS)
+
+
+def _pack(folder: Path, path: Path) -> Path:
+    """Pack a folder; the file has its name when it is whole."""
+    part = path.with_suffix(".part")
+    with tarfile.open(part, "w:gz") as archive:
+        for item in sorted(folder.iterdir()):
+            archive.add(item, item.name, filter=_plain)
+    os.replace(part, path)
+    return path
+
+
+def _plain(item: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Have everything belong to root, and be readable: pip runs as anybody."""
+    item.uid = item.gid = 0
+    item.uname = item.gname = "root"
+    item.mode = 0o755 if item.isdir() else 0o644
+    return item
+
+
+if __name__ == "__main__":
+    sys.exit(main())
