@@ -62,7 +62,7 @@ def main(pytest_arguments: Sequence[str] = ()) -> int:
     obey_signals()
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.unlink(missing_ok=True)
-    skipped: list[str] = []
+    skipped = ["the playbooks at booted hosts: 'make test-deploy' plays them"]
     results = [
         step("lint", [tool("ruff"), "check", "."]),
         step("format", [tool("ruff"), "format", "--check", "."]),
