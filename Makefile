@@ -31,7 +31,6 @@ faults: $(READY) ## play every fault at every step, with each etcd: takes half a
 	@COLLECTIVE_FULL=1 $(BIN)/python -m pytest -n 2 --dist loadscope tests/faults
 
 test-deploy: $(DEPLOY_READY) ## play the playbooks at real systemd hosts, booted here; needs root
-	@$(BIN)/python -m tools.etcd_versions fetch
 	@COLLECTIVE_HOSTS=1 unshare --mount --pid --fork --kill-child --mount-proc --propagation private -- \
 		$(BIN)/python -m pytest -x -s -v tests/deploy
 

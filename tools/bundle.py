@@ -49,15 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--etcd", action="append", default=[], type=Path, metavar="FILE", help="a package of etcd"
     )
     parser.add_argument("--output", type=Path, default=ROOT / "dist", metavar="FOLDER")
-    parser.add_argument("--source", type=Path, default=ROOT, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     missing = [str(path) for path in given.etcd if not path.is_file()]
     if missing:
         parser.error(f"no such file: {', '.join(missing)}")
     try:
-        print(make(given.source, given.output, given.python or PYTHONS, given.machine, given.etcd))
-    except subprocess.CalledProcessError as error:
-        print(f"error: {error.cmd[3]} failed: see above", file=sys.stderr)
+        print(make(ROOT, given.output, given.python or PYTHONS, given.machine, given.etcd))
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        print(f"error: pip {error.cmd[3]} failed, or took too long: see above", file=sys.stderr)
         return 1
     return 0
 
@@ -78,7 +77,8 @@ def make(
         The bundle.
 
     Raises:
-        subprocess.CalledProcessError: pip could not get or make something.
+        subprocess.CalledProcessError, subprocess.TimeoutExpired: pip could not get or make
+            something.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=output) as name:

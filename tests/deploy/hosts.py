@@ -135,16 +135,6 @@ class Hosts:
         self.boot(name)
         self.wait_for(name)
 
-    def reinstall(self, name: str) -> None:
-        """Take a host's power and its disk, and boot it with an empty one."""
-        if name in self._running:
-            self.power_off(name)
-        subprocess.run(["umount", "--lazy", str(self.root(name))], check=True)
-        shutil.rmtree(self.folder / name)
-        self._lay_out(name)
-        self.boot(name)
-        self.wait_for(name)
-
     def let_in(self, name: str, other: str) -> None:
         """Have root of one host be let in by another, over ssh."""
         target = self.root(name) / "root/.ssh"
