@@ -5,10 +5,10 @@ and, where it is given them, etcd's packages. The role in ``deploy/`` unpacks an
 unit, the settings and the rest are the role's own.
 
     confluent-collective-bundle-VERSION.tar.gz
-        VERSION         one line
         pip.whl         the installer, since a host may have none
         wheels/         the package, and what it needs
         etcd/           etcd's packages, if any
+        VERSION         one line
 
 Invariants:
   * A bundle has its name only when it is whole.
@@ -19,13 +19,20 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterable, Sequence
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -100,15 +107,48 @@ def make(
 
 
 def _download(package: Path, wheels: Path, python: str, machine: str) -> None:
+    """Get what the package needs on a Python.
+
+    pip reads the conditions of requirements for the Python that it runs on itself, so that what
+    only another one needs has to be asked for by name.
+    """
     platforms = [f"--platform={name}_{machine}" for name in _PLATFORMS]
-    _pip(
-        "download",
-        "--only-binary=:all:",
-        f"--python-version={python}",
-        *platforms,
-        f"--dest={wheels}",
-        str(package),
-    )
+    options = ["--only-binary=:all:", f"--python-version={python}", *platforms]
+    asked: set[str] = set()
+    wanted = [str(package)]
+    while wanted:
+        _pip("download", *options, f"--dest={wheels}", *wanted)
+        asked.update(wanted)
+        wanted = [
+            text for text in missing(map(_metadata, wheels.iterdir()), python) if text not in asked
+        ]
+
+
+def missing(metadata: Iterable[Message], python: str) -> list[str]:
+    """Return the requirements that packages have on a Python, and that none of them is.
+
+    Args:
+        metadata: of the packages (core metadata, PEP 566).
+        python: such as 3.10.
+    """
+    packages = list(metadata)
+    there = {canonicalize_name(package["Name"]) for package in packages}
+    where = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    found = set()
+    for package in packages:
+        for text in package.get_all("Requires-Dist") or []:
+            need = Requirement(text)
+            applies = need.marker is None or need.marker.evaluate(where)
+            if applies and canonicalize_name(need.name) not in there:
+                found.add(f"{need.name}{need.specifier}")
+    return sorted(found)
+
+
+def _metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        # At the top: some packages hold copies of others.
+        (name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n))
+        return message_from_bytes(archive.read(name))
 
 
 def _pip(*arguments: str) -> None:

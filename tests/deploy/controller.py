@@ -6,8 +6,10 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +48,12 @@ class Played:
 
 
 class Controller:
-    """Ansible, with an inventory of the hosts."""
+    """Ansible, with an inventory of the hosts.
+
+    Attributes:
+        inventory: for each host in it, its own variables.
+        variables: that hold for all hosts.
+    """
 
     def __init__(self, hosts: Hosts, collections: Path, ansible: Path, log: Path) -> None:
         """Prepare.
@@ -62,6 +69,7 @@ class Controller:
         self._ansible = ansible
         self._log = log
         self.inventory: dict[str, dict[str, str]] = {}
+        self.variables: dict[str, object] = {}
 
     def play(
         self,
@@ -77,40 +85,67 @@ class Controller:
             title: for the log.
             playbook: its name, without that of the collection.
             options: of ansible-playbook.
-            variables: that hold for all hosts.
+            variables: more of them, for all hosts.
             check: whether it must succeed.
         """
-        folder = self._hosts.folder
-        (folder / "inventory.ini").write_text(self._inventory())
-        words = [
-            str(self._ansible / "ansible-playbook"),
-            f"--inventory={folder / 'inventory.ini'}",
-            f"confluent.collective.{playbook}",
-            *options,
-        ]
-        for key, value in (variables or {}).items():
-            words += ["--extra-vars", f'{{"{key}": {_json(value)}}}']
-        done = subprocess.run(
-            [*self._hosts.network[CONTROLLER].prefix, *words],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            env=self._environment(),
-            cwd=folder,
-            timeout=_SECONDS,
-            check=False,
-        )
-        out = done.stdout + done.stderr
-        with self._log.open("a") as log:
-            log.write(f"\n######## {title}\n{out}")
+        with self.begin(playbook, *options, variables=variables) as child:
+            try:
+                out, _ = child.communicate(timeout=_SECONDS)
+            except BaseException:
+                stop(child)
+                raise
+        self.note(title, out)
         recap = {
             host: {k: int(v) for k, v in (pair.split("=") for pair in counts.split())}
             for host, counts in _RECAP.findall(out)
         }
         for host, counts in recap.items():
             print(f"{title}: {host} {' '.join(f'{k}={v}' for k, v in counts.items())}")
-        assert not check or done.returncode == 0, f"{title}: ended with {done.returncode}\n{out}"
-        return Played(done.returncode, out, recap)
+        assert not check or child.returncode == 0, f"{title}: ended with {child.returncode}\n{out}"
+        return Played(child.returncode, out, recap)
+
+    def refused(
+        self,
+        title: str,
+        playbook: str,
+        said: str,
+        *options: str,
+        variables: Mapping[str, object] | None = None,
+    ) -> None:
+        """Play one that must stop before it changes anything, with a sentence that has this."""
+        played = self.play(title, playbook, *options, variables=variables, check=False)
+        assert played.code != 0
+        assert played.changed == 0
+        assert said in played.failures
+
+    def begin(
+        self, playbook: str, *options: str, variables: Mapping[str, object] | None = None
+    ) -> subprocess.Popen[str]:
+        """Begin to play; all that it prints can be read from its standard output."""
+        folder = self._hosts.folder
+        (folder / "inventory.ini").write_text(self._inventory())
+        return subprocess.Popen(
+            [
+                *self._hosts.network[CONTROLLER].prefix,
+                str(self._ansible / "ansible-playbook"),
+                f"--inventory={folder / 'inventory.ini'}",
+                f"confluent.collective.{playbook}",
+                f"--extra-vars={json.dumps({**self.variables, **(variables or {})})}",
+                *options,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment(),
+            cwd=folder,
+            start_new_session=True,
+        )
+
+    def note(self, title: str, text: str = "done\n") -> None:
+        """Add something that was tried to the log."""
+        with self._log.open("a") as log:
+            log.write(f"\n######## {title}\n{text}")
 
     def _inventory(self) -> str:
         lines = ["[collective]"]
@@ -131,11 +166,13 @@ class Controller:
             "ANSIBLE_HOST_KEY_CHECKING": "False",
             "ANSIBLE_PIPELINING": "True",
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",
+            "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks",
             "ANSIBLE_LOCAL_TEMP": str(folder / "local"),
         }
 
 
-def _json(value: object) -> str:
-    import json
-
-    return json.dumps(value)
+def stop(child: subprocess.Popen[str]) -> None:
+    """End a play at once, with all that belongs to it."""
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

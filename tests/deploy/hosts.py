@@ -15,22 +15,26 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from tests.deploy.image import image, nspawn, run
+from tests.deploy.image import image, nspawn
 from tests.harness.network import Network
 from tests.harness.processes import send, spawn
 from tests.harness.waiting import wait_until
+from tools.steps import run
 
 CONTROLLER = "controller"
 _BOOT_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 _RUN_SECONDS = 120.0
+_SHOW_SECONDS = 60.0
 
 
 class Hosts:
@@ -58,7 +62,7 @@ class Hosts:
         """Make the network and boot all hosts."""
         self.network.__enter__()
         try:
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)])
+            run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", str(self.key)], _RUN_SECONDS)
             for name in self.names:
                 self._lay_out(name)
                 self.boot(name)
@@ -108,6 +112,7 @@ class Hosts:
             "--resolv-conf=off",
             "--timezone=off",
             "--console=pipe",
+            "--capability=CAP_NET_ADMIN",
             "--boot",
         ]
         log = self.folder / f"{name}.log"
@@ -132,6 +137,16 @@ class Hosts:
         """Shut a host down as an administrator does, and switch it on again."""
         self.ssh(name, "systemctl poweroff --no-block", check=False)
         self._running.pop(name).wait(_STOP_SECONDS)
+        self.boot(name)
+        self.wait_for(name)
+
+    def reinstall(self, name: str) -> None:
+        """Take a host's power and its disk, and boot it with an empty one."""
+        if name in self._running:
+            self.power_off(name)
+        run(["umount", "--lazy", str(self.root(name))], _RUN_SECONDS)
+        shutil.rmtree(self.folder / name)
+        self._lay_out(name)
         self.boot(name)
         self.wait_for(name)
 
@@ -181,6 +196,21 @@ class Hosts:
         )
         return done
 
+    def show(self, name: str) -> dict[str, Any]:
+        """Return what a server shows, or a document without members where none runs."""
+        said = self.ssh(name, "collective show --json", check=False).stdout
+        found: dict[str, Any] = {"mode": "none", "members": []}
+        return found | (json.loads(said) if said.strip() else {})
+
+    def states(self, name: str) -> dict[str, str]:
+        """Return the state of each member, as a server shows it."""
+        return {member["name"]: member["state"] for member in self.show(name)["members"]}
+
+    def wait_active(self, name: str, *members: str) -> None:
+        """Wait until a server shows these members, and no other, and all are well."""
+        wanted = dict.fromkeys(members, "active")
+        wait_until(lambda: self.states(name) == wanted, _SHOW_SECONDS, f"{members} are active")
+
     def _answers(self, name: str) -> bool:
         return self.ssh(name, "true", check=False).returncode == 0
 
@@ -190,7 +220,8 @@ class Hosts:
         for part in ("root", "upper", "work"):
             (folder / part).mkdir(parents=True)
         layers = f"lowerdir={image()},upperdir={folder / 'upper'},workdir={folder / 'work'}"
-        run(["mount", "-t", "overlay", name, "-o", layers, str(self.root(name))])
+        mount = ["mount", "-t", "overlay", name, "-o", layers, str(self.root(name))]
+        run(mount, _RUN_SECONDS)
         root = self.root(name)
         (root / "etc/hostname").write_text(f"{name}\n")
         hosts = [f"{self.address(other)} {other}" for other in self.names]
@@ -198,4 +229,4 @@ class Hosts:
         keys = root / "root/.ssh"
         keys.mkdir(mode=0o700, exist_ok=True)
         (keys / "authorized_keys").write_text(self.key.with_suffix(".pub").read_text())
-        run(["ssh-keygen", "-q", "-A", "-f", str(root)])
+        run(["ssh-keygen", "-q", "-A", "-f", str(root)], _RUN_SECONDS)

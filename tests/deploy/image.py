@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+
+from tools.steps import StepError, run, unpack
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = ROOT / ".cache" / "hosts"
@@ -34,30 +35,31 @@ INSTALLED = (
     "ufw",
     "curl",
 )
+#: Installed by apt in what debootstrap has made.
+ADDED = ("firewalld", "faketime")
 #: In apt's cache: what a playbook installs.
 OFFERED = ("etcd-server",)
 
-_SECONDS = 600
+_SECONDS = 600.0
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-
-
-class ImageError(Exception):
-    """No hosts can be made here; the text says why, as a part of a sentence."""
 
 
 def require() -> None:
     """See that hosts can be made on this machine.
 
     Raises:
-        ImageError: they cannot.
+        StepError: they cannot; its text says why.
     """
     if os.geteuid() != 0:
-        raise ImageError("hosts need root")
+        raise StepError("hosts need root rights")
     missing = [
-        tool for tool in ("apt-get", "dpkg-deb", "ip", "nsenter") if shutil.which(tool) is None
+        tool
+        for tool in ("apt-get", "dpkg-deb", "ip", "nsenter", "ssh")
+        if shutil.which(tool) is None
     ]
     if missing:
-        raise ImageError(f"hosts need {' and '.join(missing)}")
+        raise StepError(f"hosts need {' and '.join(missing)}")
+    run(["unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"], _SECONDS)
 
 
 def nspawn() -> tuple[list[str], Mapping[str, str]]:
@@ -76,10 +78,10 @@ def image() -> Path:
     """Return the folder of the image, made now if it is not there.
 
     Raises:
-        ImageError: it cannot be made.
+        StepError: it cannot be made.
     """
     require()
-    wanted = repr((TOOLS, INSTALLED, OFFERED)).encode()
+    wanted = repr((TOOLS, INSTALLED, ADDED, OFFERED)).encode()
     path = CACHE / f"image-{hashlib.sha256(wanted).hexdigest()[:12]}"
     if path.is_dir():
         return path
@@ -88,7 +90,7 @@ def image() -> Path:
     part = Path(tempfile.mkdtemp(prefix="part-", dir=CACHE))
     try:
         _bootstrap(part, source, suite)
-        _offer(part)
+        _add(part)
         _furnish(part)
         part.rename(path)
     except BaseException:
@@ -105,15 +107,28 @@ def _bootstrap(folder: Path, source: str, suite: str) -> None:
         environment["DEBOOTSTRAP_DIR"] = str(tools / "usr/share/debootstrap")
     include = f"--include={','.join(INSTALLED)}"
     options = ["--variant=minbase", include, f"--keyring={_KEYRING}"]
-    run(["sh", script, *options, suite, str(folder), source], environment)
+    command = ["sh", script, *options, suite, str(folder), source]
+    run(command, _SECONDS, environment=environment)
 
 
-def _offer(folder: Path) -> None:
-    """Have apt hold packages ready, without installing them."""
+def _add(folder: Path) -> None:
+    """Install what debootstrap cannot, and have apt hold packages ready for playbooks."""
     shutil.copy("/etc/resolv.conf", folder / "etc/resolv.conf")
-    chroot = ["chroot", str(folder), "apt-get", "-qq"]
-    run([*chroot, "update"])
-    run([*chroot, "install", "--download-only", "--yes", "--no-install-recommends", *OFFERED])
+    policy = folder / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")  # starts no service: they would run out here
+    policy.chmod(0o755)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["install", "--yes", "--no-install-recommends"]
+    for words in (
+        ["clean"],
+        ["update"],
+        [*install, *ADDED],
+        ["clean"],
+        [*install, "--download-only", *OFFERED],
+    ):
+        command = ["chroot", str(folder), "apt-get", "-qq", *words]
+        run(command, _SECONDS, environment=environment)
+    policy.unlink()
     (folder / "etc/resolv.conf").unlink()
 
 
@@ -130,6 +145,13 @@ def _furnish(folder: Path) -> None:
         link = folder / "etc/systemd/system" / unit
         link.unlink(missing_ok=True)
         link.symlink_to("/dev/null")
+    run(["chroot", str(folder), "systemctl", "--quiet", "disable", "firewalld"], _SECONDS)
+
+
+def offered(name: str) -> Path:
+    """Return the file of a package that apt has ready in the image."""
+    (path,) = (image() / "var/cache/apt/archives").glob(f"{name}_*.deb")
+    return path
 
 
 def _tools() -> Path:
@@ -140,50 +162,23 @@ def _tools() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tools-", dir=CACHE) as name:
         folder = Path(name)
-        run(["apt-get", "-qq", "-oAPT::Sandbox::User=root", "download", *TOOLS], folder=folder)
-        tree = folder / "tree"
-        for package in sorted(folder.glob("*.deb")):
-            run(["dpkg-deb", "-x", str(package), str(tree)])
-        tree.rename(path)
+        apt = ["apt-get", "-qq", "-oAPT::Sandbox::User=root"]
+        try:
+            run([*apt, "download", *TOOLS], _SECONDS, folder)
+        except StepError:  # lists that are not there, or old
+            run([*apt, "update"], _SECONDS, folder)
+            run([*apt, "download", *TOOLS], _SECONDS, folder)
+        unpack(folder, folder / "tree")
+        (folder / "tree").rename(path)
     return path
 
 
 def _source() -> tuple[str, str]:
     """Return where this machine gets Debian from, and which release."""
-    listed = run(
-        ["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(CODENAME) $(REPO_URI)"]
-    )
+    form = "$(ORIGIN) $(COMPONENT) $(CODENAME) $(REPO_URI)"
+    listed = run(["apt-get", "indextargets", "--format", form], _SECONDS)
     for line in listed.splitlines():
         origin, component, codename, address = line.split(maxsplit=3)
         if (origin, component) == ("Debian", "main") and "-" not in codename:
             return address, codename
-    raise ImageError("hosts need apt with a source of Debian")
-
-
-def run(
-    command: Sequence[str],
-    environment: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-) -> str:
-    """Run a command, and return what it printed.
-
-    Raises:
-        ImageError: it failed.
-    """
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ImageError(f"{command[0]} failed: {error}") from error
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise ImageError(f"{command[0]} ended with {done.returncode}: {' / '.join(said[-3:])}")
-    return done.stdout
+    raise StepError("hosts need apt with a source of Debian")

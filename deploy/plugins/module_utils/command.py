@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import json
 
-#: What the command exits with, as collective(1) has it.
-NO_DAEMON = 5
-
-PLACES = ["/usr/local/bin", "/usr/bin", "/opt/confluent-collective/current/bin"]
+#: Where the commands are, besides PATH.
+PLACES = ["/usr/local/bin", "/usr/local/sbin", "/usr/bin", "/opt/confluent-collective/current/bin"]
 
 
 class Outcome:
@@ -38,8 +36,14 @@ class Outcome:
         found = self.document.get("error") or {}
         if not found:
             return " ".join(self.said.split()) or f"it ended with {self.code} and said nothing"
-        hint = found.get("hint") or ""
-        return "{}{}".format(found.get("message", ""), "; " + hint if hint else "")
+        parts = [found, *(found.get("problems") or [])]
+        said = [part.get(key) for part in parts for key in ("message", "hint")]
+        return "; ".join(text for text in said if text)
+
+    @property
+    def told(self):
+        """What it told people, one line each."""
+        return self.document.get("messages") or self.said.splitlines()
 
 
 class Command:
@@ -54,12 +58,13 @@ class Command:
         self._module = module
         self.path = module.get_bin_path("collective", required=False, opt_dirs=PLACES)
 
-    def run(self, arguments, text=""):
-        """Run it with --json, and return the outcome.
+    def run(self, arguments, text="", told=True):
+        """Run it, and return the outcome.
 
         Args:
             arguments: list of words, without the name of the command.
             text: for its standard input, such as a token.
+            told: whether it is one that tells a document, with --json.
         """
         if self.path is None:
             self._module.fail_json(
@@ -67,8 +72,10 @@ class Command:
                 "confluent.collective.collective first"
             )
         code, out, said = self._module.run_command(
-            [self.path, *list(arguments), "--json"], data=text, check_rc=False
+            [self.path, *arguments, *(["--json"] if told else [])], data=text, check_rc=False
         )
+        if not told:
+            return Outcome(code, {}, said)
         try:
             document = json.loads(out) if out.strip() else {}
         except ValueError:
@@ -76,6 +83,6 @@ class Command:
         return Outcome(code, document if isinstance(document, dict) else {}, said)
 
     def show(self):
-        """Return what this server knows of its collective, or None where no daemon answers."""
-        outcome = self.run(["show"])
-        return None if outcome.code == NO_DAEMON else outcome.document
+        """Return what this server knows of its collective, or None where no daemon tells."""
+        document = self.run(["show"]).document
+        return document if "mode" in document else None

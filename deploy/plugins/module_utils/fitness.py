@@ -7,9 +7,13 @@ It runs nothing, and imports nothing of Ansible: the project's unit tests try it
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
 OLDEST_PYTHON = (3, 10)
+#: Sources of etcd with which a service comes, which is stopped.
+PACKAGED = ("distribution", "package", "bundle")
 
 
 def problems(hosts: list[dict[str, Any]], clock_seconds: int) -> list[str]:
@@ -17,17 +21,50 @@ def problems(hosts: list[dict[str, Any]], clock_seconds: int) -> list[str]:
 
     Args:
         hosts: one dictionary a host: host (its name in the inventory), name, address, port,
-            peer_port, clock (seconds that it is ahead of the controller), python (such as
-            "3.11.2", or ""), listening (port: program) and collective (what 'show' told, or {}).
+            peer_port, voting, clock_low and clock_high (seconds that it is ahead of the
+            controller, at least and at most), python (such as "3.11.2", or ""), listening (port:
+            program), collective (what 'show' told, or {}), etcd_service (whether the
+            distribution's service etcd runs) and etcd_source (where etcd is to be from).
         clock_seconds: how far two clocks may be apart.
     """
     return (
-        _twice(hosts)
+        _names(hosts)
+        + _twice(hosts)
+        + _renamed(hosts)
         + _pythons(hosts)
         + _clocks(hosts, clock_seconds)
         + _ports(hosts)
-        + _mixed(hosts)
+        + _services(hosts)
+        + (_mixed(hosts) or _leaderless(hosts))
     )
+
+
+def sponsor(hosts: list[dict[str, Any]]) -> str:
+    """Return the host that takes the others in; who joins it moves its own data aside.
+
+    It is one of the collective that there is. Where there is none, it is the one with the longest
+    history of those that are each alone, and the first that is to vote where none has any.
+
+    Args:
+        hosts: as for problems, which has found nothing.
+    """
+    formed = [h for h in _formed(hosts) if _mode(h) == "member" and h["collective"]["quorum"]]
+    if formed:
+        return formed[0]["host"]
+    alone = [h for h in hosts if _mode(h) == "member"]
+    able = [h for h in alone if h["voting"]] or alone or [h for h in hosts if h["voting"]]
+    return max(able, key=lambda h: h["collective"].get("revision") or 0)["host"]
+
+
+def order(hosts: list[dict[str, Any]]) -> list[str]:
+    """Return the hosts in the order of an upgrade: without a vote first, the leader last."""
+
+    def rank(host: dict[str, Any]) -> int:
+        if host["collective"].get("leader") == host["name"].lower():
+            return 2
+        return 1 if host["voting"] else 0
+
+    return [host["host"] for host in sorted(hosts, key=rank)]
 
 
 def warnings(hosts: list[dict[str, Any]]) -> list[str]:
@@ -46,11 +83,45 @@ def warnings(hosts: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def etcd_step(wanted: str, document: dict[str, Any]) -> str:
+    """Return what is wrong with changing to another etcd, or nothing.
+
+    etcd's own rule (https://etcd.io/docs/v3.5/upgrades/upgrading-etcd/): one minor version up at
+    a time, and none down once all members have the higher one.
+
+    Args:
+        wanted: the version that would run, such as "3.5.16", or "" where that is not known.
+        document: what 'show' told.
+    """
+    members = document.get("members") or []
+    running = [m["etcd_version"] for m in members if m.get("etcd_version")]
+    if not wanted or not running:
+        return ""
+    oldest = min(running, key=_minor)
+    (major, minor), new = _minor(oldest), _minor(wanted)
+    if new < (major, minor):
+        return (
+            f"etcd {wanted} is older than the members' etcd {oldest}, and would not start on "
+            "their data; let collective_etcd_source name theirs"
+        )
+    if new > (major, minor + 1):
+        return (
+            f"etcd {wanted} is more than one minor version newer than the members' {oldest}; "
+            f"go to {major}.{minor + 1} first"
+        )
+    return ""
+
+
+def _minor(version: str) -> tuple[int, int]:
+    first, second = version.split(".")[:2]
+    return int(first), int(second)
+
+
 def _twice(hosts: list[dict[str, Any]]) -> list[str]:
     names: dict[str, list[str]] = {}
     ports: dict[tuple[str, int], list[str]] = {}
     for host in hosts:
-        names.setdefault(host["name"], []).append(host["host"])
+        names.setdefault(host["name"].lower(), []).append(host["host"])
         for port in sorted({host["port"], host["peer_port"]}):
             ports.setdefault((host["address"], port), []).append(host["host"])
     found = [
@@ -90,9 +161,10 @@ def _pythons(hosts: list[dict[str, Any]]) -> list[str]:
 
 
 def _clocks(hosts: list[dict[str, Any]], most: int) -> list[str]:
-    slow = min(hosts, key=lambda h: h["clock"])
-    fast = max(hosts, key=lambda h: h["clock"])
-    apart = fast["clock"] - slow["clock"]
+    # What a host tells is as old as its answer: only what is sure counts.
+    slow = min(hosts, key=lambda h: h["clock_high"])
+    fast = max(hosts, key=lambda h: h["clock_low"])
+    apart = fast["clock_low"] - slow["clock_high"]
     if apart <= most:
         return []
     return [
@@ -114,6 +186,82 @@ def _ports(hosts: list[dict[str, Any]]) -> list[str]:
                         host["host"], port, program or "another program"
                     )
                 )
+    return found
+
+
+def _services(hosts: list[dict[str, Any]]) -> list[str]:
+    return [
+        "{}: the service etcd runs there, which installing etcd would stop; if nobody uses it, "
+        "'systemctl disable --now etcd', else set collective_etcd_source to present".format(
+            host["host"]
+        )
+        for host in hosts
+        if host["etcd_service"] and host["etcd_source"] in PACKAGED
+    ]
+
+
+def _mode(host: dict[str, Any]) -> str:
+    return host["collective"].get("mode") or ""
+
+
+def _formed(hosts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the hosts that are in a collective with others."""
+    settled = [h for h in hosts if _mode(h) in ("member", "nonvoting")]
+    return [h for h in settled if len(h["collective"].get("members") or []) > 1]
+
+
+def _leaderless(hosts: list[dict[str, Any]]) -> list[str]:
+    formed = _formed(hosts)
+    if not formed:
+        if any(host["voting"] for host in hosts):
+            return []
+        return ["no host is to vote; leave collective_voting at true on at least one"]
+    if any(_mode(h) == "member" and h["collective"].get("quorum") for h in formed):
+        return []
+    away = sorted(
+        {
+            member["name"]
+            for host in formed
+            for member in host["collective"]["members"]
+            if member.get("state") != "active"
+        }
+    )
+    return [
+        "{} in a collective that has no quorum: bring back {}".format(
+            " and ".join(h["host"] for h in formed) + (" is" if len(formed) == 1 else " are"),
+            ", ".join(away) or "its voters",
+        )
+    ]
+
+
+def _names(hosts: list[dict[str, Any]]) -> list[str]:
+    return [
+        "{}: {} is no name of a server; give it a collective_name of letters, digits and "
+        "hyphens, without a domain".format(host["host"], host["name"])
+        for host in hosts
+        if not _NAME.fullmatch(host["name"])
+    ]
+
+
+def _renamed(hosts: list[dict[str, Any]]) -> list[str]:
+    """Find members that are called otherwise now: they keep their names and ports."""
+    found = []
+    for host in hosts:
+        own = host["collective"].get("name")
+        if _mode(host) not in ("member", "nonvoting"):
+            continue
+        if own != host["name"].lower():
+            found.append(
+                "{}: it is {} in its collective, and collective_name is {}; a member keeps its "
+                "name until it is removed".format(host["host"], own, host["name"])
+            )
+        members = host["collective"].get("members") or []
+        had = [(m.get("door_port"), m.get("peer_port")) for m in members if m["name"] == own]
+        if had and None not in had[0] and had[0] != (host["port"], host["peer_port"]):
+            found.append(
+                "{}: it has the ports {} and {} in its collective; a member keeps them until it "
+                "is removed".format(host["host"], *had[0])
+            )
     return found
 
 

@@ -8,9 +8,11 @@ It asks no daemon and changes nothing.
 from __future__ import annotations
 
 import os
+import re
 import time
 
 _LISTENS = "0A"
+_UFW = "/etc/ufw/ufw.conf"
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
@@ -29,16 +31,45 @@ def listening(tables: list[str]) -> dict[int, str]:
     return found
 
 
-def changed_since(began: float | None, times: list[tuple[str, float | None]]) -> list[str]:
+def door(address: str, port: int) -> str:
+    """Return an address with its port, an IPv6 address in brackets (RFC 3986)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def changed_since(
+    began: float | None, times: list[tuple[str, float | None]], now: float
+) -> list[str]:
     """Return the paths that were changed after a daemon began, in the order given.
 
     Args:
         began: seconds since the epoch, or None where none runs.
         times: pairs of a path and when it was changed, None where it is not there.
+        now: seconds since the epoch.
     """
     if began is None:
         return []
-    return [path for path, when in times if when is not None and when > began]
+    # A change in the future was made before the clock was set back: it says nothing.
+    return [path for path, when in times if when is not None and began < when <= now]
+
+
+def etcd_version(said: str) -> str:
+    """Return the version that 'collectived --check', or 'etcd --version', told, or nothing."""
+    found = re.search(r"(?:: etcd|etcd Version:) (\d+\.\d+\.\d+)", said)
+    return found[1] if found else ""
+
+
+def is_ufw_on(text: str) -> bool:
+    """Whether the text of ufw's own settings has it on."""
+    return re.search(r"^\s*ENABLED\s*=\s*[\"']?yes\b", text, re.MULTILINE) is not None
+
+
+def take_ufw() -> list[str]:
+    """Return ["ufw"] where it is on here."""
+    try:
+        with open(_UFW) as file:
+            return ["ufw"] if is_ufw_on(file.read()) else []
+    except OSError:
+        return []
 
 
 def take_listening() -> dict[int, str]:

@@ -68,6 +68,7 @@ def needs_here(document: dict[str, Any], sponsor: str, voting: bool | None) -> s
     """
     own = document["name"]
     mode = document["mode"]
+    sponsor = sponsor.lower()
     if mode in ("adopting", "joining"):
         return FINISH
     names = [member["name"] for member in document.get("members") or []]
@@ -75,9 +76,9 @@ def needs_here(document: dict[str, Any], sponsor: str, voting: bool | None) -> s
         return changed_role(member_of(document, own), voting)
     if mode in ("member", "nonvoting") and len(names) > 1:
         raise WishError(
-            "{} is in a collective with {} already, and {} is not in it; "
-            "take it out first: collective delete, on {}".format(
-                own, ", ".join(n for n in names if n != own), sponsor, own
+            "{own} is in a collective with {others} already, and {sponsor} is not in it; "
+            "take it out first: collective delete, on {own}".format(
+                own=own, others=", ".join(n for n in names if n != own), sponsor=sponsor
             )
         )
     return JOIN
@@ -107,11 +108,13 @@ def needs_there(document: dict[str, Any], name: str, state: str, voting: bool | 
     Raises:
         WishError: only the server itself can do that.
     """
-    member = member_of(document, name)
+    member = member_of(document, name.lower())
     if state == "absent":
         return NOTHING if member is None else DELETE
     if state == "invited":
-        return NOTHING if member is not None else INVITE
+        # A join that was cut off has left a learner, and is finished with a new token.
+        full = member is not None and member["role"] != "learner"
+        return NOTHING if full else INVITE
     if member is None:
         raise WishError(f"{name} is no member: run this on {name} with a sponsor and a token")
     return changed_role(member, voting)

@@ -26,13 +26,19 @@ options:
       port: {description: TCP port of the daemon., type: int, required: true}
       peer_port: {description: TCP port of its etcd., type: int, required: true}
       voting: {description: Whether it is to vote., type: bool, required: true}
-      clock: {description: Seconds that its clock is ahead., type: float, required: true}
+      clock_low:
+        description: Seconds that its clock is ahead of the controller's, at least.
+        type: float
+        required: true
+      clock_high: {description: The same at most., type: float, required: true}
       python: {description: Version of its Python., type: str, required: true}
       listening:
         description: Ports that are in use, each with the name of a program.
         type: dict
         required: true
       collective: {description: What C(collective show) told., type: dict, required: true}
+      etcd_service: {description: Whether a service C(etcd) runs., type: bool, required: true}
+      etcd_source: {description: Where etcd is to be from., type: str, required: true}
   clock_seconds:
     description: How far two clocks may be apart.
     type: int
@@ -56,6 +62,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+sponsor:
+  description: Who takes the others in, with its name and its door.
+  returned: always
+  type: dict
+  sample: {host: mgt1.example.org, name: mgt1, door: "10.0.0.1:13002"}
+order:
+  description: The hosts in the order of an upgrade.
+  returned: always
+  type: list
+  elements: str
 warnings:
   description: What is not wise.
   returned: always
@@ -67,6 +83,9 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.confluent.collective.plugins.module_utils import (  # noqa: E402
     fitness,
 )
+from ansible_collections.confluent.collective.plugins.module_utils import (  # noqa: E402
+    host as host_module,
+)
 
 _HOST = {
     "host": {"type": "str", "required": True},
@@ -75,10 +94,13 @@ _HOST = {
     "port": {"type": "int", "required": True},
     "peer_port": {"type": "int", "required": True},
     "voting": {"type": "bool", "required": True},
-    "clock": {"type": "float", "required": True},
+    "clock_low": {"type": "float", "required": True},
+    "clock_high": {"type": "float", "required": True},
     "python": {"type": "str", "required": True},
     "listening": {"type": "dict", "required": True},
     "collective": {"type": "dict", "required": True},
+    "etcd_service": {"type": "bool", "required": True},
+    "etcd_source": {"type": "str", "required": True},
 }
 
 
@@ -97,7 +119,17 @@ def main():
     found = fitness.problems(hosts, module.params["clock_seconds"])
     if found:
         module.fail_json(msg="; ".join(found), problems=found)
-    module.exit_json(changed=False)
+    by_name = {host["host"]: host for host in hosts}
+    chosen = by_name[fitness.sponsor(hosts)]
+    module.exit_json(
+        changed=False,
+        sponsor={
+            "host": chosen["host"],
+            "name": chosen["name"].lower(),
+            "door": host_module.door(chosen["address"], chosen["port"]),
+        },
+        order=fitness.order(hosts),
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,14 @@ options:
   python:
     description: A Python, whose version is returned.
     type: path
+  etcd_program:
+    description:
+      - An etcd that would run, for RV(etcd). V(search) is the first one where systemd looks for
+        programs. Without it the settings of the daemon say which.
+    type: str
+  asked:
+    description: The controller's clock when it asks, for RV(ahead).
+    type: float
 attributes:
   check_mode:
     support: full
@@ -76,8 +84,34 @@ python:
   description: The version of O(python), empty where it is not there.
   returned: always
   type: str
+etcd:
+  description: >-
+    The version of the etcd that the daemon would run if it were started now; empty where there is
+    none.
+  returned: always
+  type: str
+  sample: 3.5.16
+etcd_step:
+  description: >-
+    Why there is no RV(etcd), or what is wrong with changing the running etcds to it; empty where
+    nothing is.
+  returned: always
+  type: str
+etcd_service:
+  description: Whether the distribution's own service C(etcd) is running.
+  returned: always
+  type: bool
+firewalls:
+  description: Those of C(firewalld) and C(ufw) that are on.
+  returned: always
+  type: list
+  elements: str
 epoch:
   description: The host's clock, in seconds since 1970.
+  returned: always
+  type: float
+ahead:
+  description: Seconds that the host's clock is ahead of O(asked), at most.
   returned: always
   type: float
 """
@@ -86,13 +120,17 @@ import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.confluent.collective.plugins.module_utils import (  # noqa: E402
+    fitness,
     host,
 )
 from ansible_collections.confluent.collective.plugins.module_utils.command import (  # noqa: E402
+    PLACES,
     Command,
 )
 
 _UNIT = "collectived.service"
+# Where systemd looks for programs, see systemd.exec(5).
+_UNIT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _VERSION = "import platform; print(platform.python_version())"
 
 
@@ -104,6 +142,33 @@ def _began(module):
     words = [systemctl, "show", _UNIT, "--property=ExecMainStartTimestampMonotonic", "--value"]
     code, out, _said = module.run_command(words)
     return host.began_at(int(out)) if code == 0 and out.strip().isdigit() else None
+
+
+def _etcd(module):
+    """Return the version of the etcd that would run, and why none would; one of them is empty."""
+    path = {"PATH": _UNIT_PATH}
+    program = module.params["etcd_program"]
+    if program:
+        code, out, said = module.run_command(
+            ["etcd" if program == "search" else program, "--version"],
+            environ_update=path,
+            handle_exceptions=False,
+        )
+        found = host.etcd_version(out)
+        return found, "" if found else f"{program} is no etcd: it ended with {code}: {said}"
+    daemon = module.get_bin_path("collectived", required=False, opt_dirs=PLACES)
+    if daemon is None:
+        return "", ""
+    code, out, said = module.run_command([daemon, "--check"], environ_update=path)
+    return host.etcd_version(out), "" if code == 0 else " ".join(said.split())
+
+
+def _is_active(module, unit):
+    """Whether a service runs."""
+    systemctl = module.get_bin_path("systemctl")
+    if systemctl is None:
+        return False
+    return module.run_command([systemctl, "is-active", "--quiet", unit])[0] == 0
 
 
 def _python(module, path):
@@ -120,6 +185,8 @@ def main():
         argument_spec={
             "read": {"type": "list", "elements": "path", "default": []},
             "python": {"type": "path"},
+            "etcd_program": {"type": "str"},
+            "asked": {"type": "float"},
         },
         supports_check_mode=True,
     )
@@ -130,15 +197,25 @@ def main():
         python = _python(module, module.params["python"])
     except OSError:
         python = ""
+    try:
+        etcd, unfit = _etcd(module)
+    except OSError as error:
+        etcd, unfit = "", f"etcd does not run: {error.strerror}"
+    now = time.time()
     module.exit_json(
         changed=False,
+        etcd=etcd,
+        etcd_step=unfit or fitness.etcd_step(etcd, document or {}),
+        etcd_service=_is_active(module, "etcd.service"),
+        firewalls=["firewalld"] * _is_active(module, "firewalld.service") + host.take_ufw(),
         installed=command.path is not None,
         running=document is not None,
         collective=document or {},
-        stale=host.changed_since(_began(module) if document else None, times),
+        stale=host.changed_since(_began(module) if document else None, times, now),
         listening=host.take_listening(),
         python=python,
-        epoch=time.time(),
+        epoch=now,
+        ahead=now - (module.params["asked"] or now),
     )
 
 

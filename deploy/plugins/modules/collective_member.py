@@ -190,7 +190,10 @@ def main():
     result = {"changed": need != wishes.NOTHING, "done": need, "said": []}
     if need in (wishes.JOIN, wishes.FINISH) and not module.params["token"]:
         if not module.check_mode:
-            module.fail_json(msg=f"{name} is no member yet, and there is no token")
+            module.fail_json(
+                msg=f"{name} is no member, and no token was given. Where the others list a member "
+                "of its name, this host was installed anew: run the playbook replace"
+            )
     elif result["changed"]:
         _act(module, command, _arguments(need, module.params, name), result)
     if result["changed"] and need != wishes.INVITE:
@@ -203,7 +206,7 @@ def _act(module, command, words, result):
     """Run the command, with --dry-run in check mode; end the module where it fails."""
     dry = ["--dry-run"] if module.check_mode else []
     outcome = command.run(words + dry, module.params["token"] or "")
-    result["said"] = outcome.said.splitlines()
+    result["said"] = outcome.told
     if outcome.code != 0:
         module.fail_json(msg=outcome.error, said=result["said"], exit_status=outcome.code)
     if "token" in outcome.document:

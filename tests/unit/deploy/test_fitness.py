@@ -20,10 +20,13 @@ def host(number: int, **changes: Any) -> Host:
         "port": 13002,
         "peer_port": 13003,
         "voting": True,
-        "clock": 0.0,
+        "clock_low": -1.0,
+        "clock_high": 0.0,
         "python": "3.11.2",
         "listening": {"22": "sshd"},
         "collective": {},
+        "etcd_service": False,
+        "etcd_source": "distribution",
     } | changes
 
 
@@ -58,7 +61,11 @@ def test_nothing_is_wrong_with_good_hosts() -> None:
         ([host(1, peer_port=13002)], "collective_port and collective_peer_port are both 13002"),
         ([host(1, python="3.9.2")], "h1: collective_python is 3.9.2, and 3.10 or newer is needed"),
         ([host(1, python="")], "h1: collective_python is not there, and 3.10 or newer is needed"),
-        ([host(1), host(2, clock=-40.0)], "the clocks of h2 and h1 are 40 s apart, at most 30 s"),
+        (
+            [host(1), host(2, clock_low=-42.0, clock_high=-41.0)],
+            "the clocks of h2 and h1 are 40 s apart, at most 30 s",
+        ),
+        ([host(1, etcd_service=True)], "h1: the service etcd runs there, which installing etcd"),
         ([host(1, listening={"13003": "etcd"})], "h1: port 13003 is in use by etcd"),
         ([host(1, listening={"13002": ""})], "h1: port 13002 is in use by another program"),
         (
@@ -80,7 +87,7 @@ def test_what_is_wrong_is_named_with_what_to_do(hosts: list[Host], said: str) ->
 
 def test_all_that_is_wrong_is_told_together() -> None:
     """A second run that finds the next thing would be a third of a night."""
-    hosts = [host(1, python="3.9.2"), host(2, name="mgt1", clock=99.0)]
+    hosts = [host(1, python="3.9.2"), host(2, name="mgt1", clock_low=98.0, clock_high=99.0)]
     assert len(fitness.problems(hosts, 30)) == 3
 
 
@@ -88,6 +95,34 @@ def test_port_of_a_running_daemon_is_its_own() -> None:
     """A second run finds the collective's own ports in use."""
     running = host(1, listening={"13002": "collectived"}, collective=shown("a"))
     assert fitness.problems([running], 30) == []
+
+
+def test_service_of_somebody_else_is_left_alone() -> None:
+    """Where no package is installed, nothing would stop it."""
+    for source in ("archive", "present"):
+        assert fitness.problems([host(1, etcd_service=True, etcd_source=source)], 30) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "running", "said"),
+    [
+        ("3.5.16", ["3.4.23", "3.4.23"], ""),
+        ("3.4.23", ["3.4.23", "3.5.16"], ""),
+        ("3.5.9", ["3.5.16"], ""),
+        ("", ["3.5.16"], ""),
+        ("3.5.16", [], ""),
+        ("3.4.23", ["3.5.16", "3.5.17"], "older than the members' etcd 3.5.16"),
+        ("3.6.1", ["3.10.0"], "older"),
+        ("3.6.1", ["3.5.16", "3.4.23"], "members' 3.4.23; go to 3.5 first"),
+        ("4.0.0", ["3.5.16"], "more than one minor version newer"),
+    ],
+)
+def test_step_of_etcd(wanted: str, running: list[str], said: str) -> None:
+    """One minor version up, and none down."""
+    members = [{"etcd_version": version} for version in running] + [{"etcd_version": None}]
+    found = fitness.etcd_step(wanted, {"members": members})
+    assert said in found
+    assert bool(said) == bool(found)
 
 
 @pytest.mark.parametrize(
@@ -99,3 +134,72 @@ def test_even_number_of_voters_is_warned_of(voters: int, said: str) -> None:
     found = fitness.warnings(hosts)
     assert len(found) == (1 if said else 0)
     assert said in "".join(found)
+
+
+def alone(number: int, revision: int, **changes: Any) -> Host:
+    """Return a host that is a collective of one."""
+    own = {"mode": "member", "quorum": True, "revision": revision, "name": f"mgt{number}"}
+    return host(number, collective={**own, "members": [{"name": f"mgt{number}"}]}, **changes)
+
+
+def formed(number: int, *names: str, **told: Any) -> Host:
+    """Return a host that is in a collective with others."""
+    members = [{"name": name, "id": name, "state": "active"} for name in names]
+    own = {"mode": "member", "quorum": True, "name": f"mgt{number}", "members": members}
+    return host(number, collective={**own, **told})
+
+
+@pytest.mark.parametrize(
+    ("hosts", "chosen"),
+    [
+        ([host(1), host(2)], "h1"),
+        ([host(1, voting=False), host(2)], "h2"),
+        ([host(1), alone(2, 4000)], "h2"),
+        ([alone(1, 5), alone(2, 4000), alone(3, 5)], "h2"),
+        ([alone(1, 5), alone(2, 5)], "h1"),
+        ([alone(1, 5), formed(2, "mgt2", "mgt3")], "h2"),
+        ([formed(1, "mgt1", "mgt2", mode="nonvoting"), formed(2, "mgt1", "mgt2")], "h2"),
+        ([formed(1, "mgt1", "mgt2", quorum=False), formed(2, "mgt1", "mgt2")], "h2"),
+    ],
+)
+def test_who_takes_the_others_in(hosts: list[Host], chosen: str) -> None:
+    """Never somebody new, where there is one with data already."""
+    assert fitness.sponsor(hosts) == chosen
+
+
+def test_survivor_without_a_quorum_stops_it() -> None:
+    """A second collective beside it would be without its data."""
+    left = formed(2, "mgt1", "mgt2", quorum=False)
+    left["collective"]["members"][0]["state"] = "offline"
+    (found,) = fitness.problems([host(1), left, host(3)], 30)
+    assert "h2 is in a collective that has no quorum: bring back mgt1" in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "other"}, "it is mgt1 in its collective, and collective_name is other"),
+        ({"port": 14002}, "it has the ports 13002 and 13003 in its collective"),
+        ({"name": "MGT1"}, ""),
+    ],
+)
+def test_member_keeps_its_name_and_ports(changes: Host, said: str) -> None:
+    """The daemon would not start, or not be found."""
+    one = alone(1, 5) | changes
+    one["collective"]["members"][0].update(door_port=13002, peer_port=13003)
+    assert said in "".join(fitness.problems([one], 30))
+    assert bool(said) == bool(fitness.problems([one], 30))
+
+
+@pytest.mark.parametrize("name", ["mgt_1", "mgt1.example.org", "-a", ""])
+def test_bad_name_is_found_before_anything_is_installed(name: str) -> None:
+    """As the daemon would find it afterwards."""
+    (found,) = fitness.problems([host(1, name=name)], 30)
+    assert "is no name of a server" in found
+
+
+def test_order_of_an_upgrade() -> None:
+    """Without a vote first, the leader last, the rest as in the inventory."""
+    told = {"leader": "mgt1"}
+    hosts = [host(n, collective=told, voting=n != 3) for n in (1, 2, 3, 4)]
+    assert fitness.order(hosts) == ["h3", "h2", "h4", "h1"]

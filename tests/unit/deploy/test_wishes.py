@@ -90,5 +90,18 @@ def test_ports_are_read_from_the_kernel() -> None:
 def test_what_was_changed_after_the_start_is_stale() -> None:
     """A daemon that does not run reads everything when it is started."""
     times = [("old", 1.0), ("new", 9.0), ("gone", None)]
-    assert host.changed_since(5.0, times) == ["new"]
-    assert host.changed_since(None, times) == []
+    assert host.changed_since(5.0, times, 99.0) == ["new"]
+    assert host.changed_since(None, times, 99.0) == []
+
+
+def test_version_of_etcd_is_read_from_what_the_daemon_checks() -> None:
+    """Nothing where the settings are wrong, or there is no etcd."""
+    good = "/etc/c.conf: the settings are valid\n/usr/bin/etcd: etcd 3.5.16, which would run\n"
+    assert host.etcd_version(good) == "3.5.16"
+    assert host.etcd_version("/etc/c.conf: the settings are valid\n") == ""
+
+
+def test_ufw_is_on_where_its_settings_say_so() -> None:
+    """Not where the line is a comment."""
+    assert host.is_ufw_on("# ufw\nENABLED=yes\nLOGLEVEL=low\n")
+    assert not host.is_ufw_on("# ENABLED=yes\nENABLED=no\n")
