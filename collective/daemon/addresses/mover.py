@@ -33,6 +33,7 @@ from collective.errors import (
     RefusedError,
     UnreachableError,
 )
+from collective.etcd.gateway import Status
 from collective.model.plan import Mode, Plan
 from collective.policy.addressing import OwnAddresses, new_address
 from collective.protocol.interfaces import is_local, local_addresses, source_towards
@@ -205,6 +206,10 @@ class Mover:
             here = address or self._server.plan.address
             if self._is_lost(node, patience=0.0 if address is not None else _LOST_SECONDS):
                 return self._seek(node, here)
+            if not other_voters(node) and not node.wait_until(_leads, _LOST_SECONDS):
+                return ""  # its own etcd is not ready yet, and there is nobody to look for
+            if self._server.gate.is_joining:
+                return ""  # it gets the address that it is to have from the join
             if address is not None and address != self._server.plan.address:
                 self._move.run(node, address, _log_step)
             elif address is not None:
@@ -220,9 +225,10 @@ class Mover:
     def _is_lost(self, node: Node, patience: float) -> bool:
         """Tell whether this server's etcd runs, but has had no leader for so long.
 
-        One that finds no quorum at its start answers nobody.
+        One that finds no quorum at its start answers nobody. A server that is the only voter
+        has nobody to be in touch with.
         """
-        if not self._server.plan.votes:
+        if not self._server.plan.votes or not other_voters(node):
             return False
         try:
             leaderless = not node.status().leader
@@ -284,6 +290,10 @@ class Mover:
             renewal.gencert(node)
         except CollectiveError as error:
             log.warning("no certificate for the further addresses of this server: %s", error)
+
+
+def _leads(status: Status) -> bool:
+    return bool(status.leader)
 
 
 def _recorded(node: Node, ours: str) -> str:

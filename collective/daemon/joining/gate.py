@@ -21,6 +21,11 @@ class Gate:
         self._sponsoring = 0
         self._joining = False
 
+    @property
+    def is_joining(self) -> bool:
+        """Whether this server is joining another collective now."""
+        return self._joining
+
     @contextmanager
     def sponsoring(self, name: str) -> Iterator[None]:
         """Take a server in.
