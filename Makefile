@@ -2,12 +2,14 @@
 # "make" alone says what there is.
 
 PYTHON ?= python3
+# More words for the tests of test-deploy, such as -m 'not slow'.
+CHOICE ?=
 BIN := .venv/bin
 READY := .venv/.ready
 DEPLOY_READY := .venv/.deploy-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo sandbox sandbox-stop test faults test-deploy bundle bench format lint types man clean
+.PHONY: help venv demo example sandbox sandbox-stop test faults test-deploy bundle bench growth tooz format lint types man clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -16,6 +18,9 @@ venv: $(READY) ## make the environment that all others use, in .venv
 
 demo: $(READY) ## see a collective of three servers work, on this machine, in a minute
 	@$(BIN)/python -m sandbox.demo
+
+example: $(READY) ## see three node servers share their work, and take over from a killed one
+	@$(BIN)/python -m examples.three
 
 sandbox: $(READY) ## leave such a collective running, to play with
 	@$(BIN)/python -m sandbox.sandbox
@@ -32,7 +37,7 @@ faults: $(READY) ## play every fault at every step, with each etcd: takes half a
 
 test-deploy: $(DEPLOY_READY) ## play the playbooks at real systemd hosts, booted here; needs root
 	@COLLECTIVE_HOSTS=1 unshare --mount --pid --fork --kill-child --mount-proc --propagation private -- \
-		$(BIN)/python -m pytest -x -s -v tests/deploy
+		$(BIN)/python -m pytest -x -s -v tests/deploy $(CHOICE)
 
 bundle: $(READY) ## make the bundle that installs a server without a way out, in dist/
 	@$(BIN)/python -m tools.bundle
@@ -40,6 +45,16 @@ bundle: $(READY) ## make the bundle that installs a server without a way out, in
 bench: $(READY) ## measure, and print a table
 	@$(BIN)/python -m tools.etcd_versions fetch
 	@$(BIN)/python -m bench
+
+growth: $(READY) ## measure how the store's figures grow with keys and members, and draw it: ten to twenty minutes
+	@$(BIN)/python -m tools.etcd_versions fetch
+	@$(BIN)/python -m bench.growth
+	@$(BIN)/python -m pip install --quiet '.[plot]'
+	@$(BIN)/python -m bench.plot
+
+tooz: $(READY) ## run the tests of OpenStack's tooz against members of a collective
+	@$(BIN)/python -m tools.etcd_versions fetch
+	@$(BIN)/python -m tools.tooz_suite
 
 format: $(READY) ## lay out the code
 	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .
@@ -50,8 +65,9 @@ lint: $(READY) ## check style and layers
 types: $(READY) ## check types
 	@$(BIN)/mypy
 
-man: $(READY) ## make the manual pages from the parsers
+man: $(READY) ## make the manual pages from the parsers, and the role's from its variables
 	@$(BIN)/python -m tools.manpages
+	@$(BIN)/python -m tools.role_docs
 
 clean: ## remove all that make has made
 	rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache \

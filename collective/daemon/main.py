@@ -9,24 +9,19 @@ import sys
 import threading
 from pathlib import Path
 
-from collective.daemon.addresses.mover import Mover
-from collective.daemon.doors import control, member
 from collective.daemon.idle import idle_error
-from collective.daemon.joining.enlist import Enlister
-from collective.daemon.lives import all_listen_addresses
-from collective.daemon.membership.promotee import Promotee
 from collective.daemon.notify import Notifier
 from collective.daemon.parser import make_parser
 from collective.daemon.server import CollectiveServer
 from collective.daemon.settings import Settings, load_settings
+from collective.daemon.whole import Daemon
 from collective.errors import CollectiveError
+from collective.etcd.binary import fit_etcd
 from collective.model.layout import Layout
 from collective.model.plan import Mode
-from collective.protocol.door import Door
 
 log = logging.getLogger("collective.daemon")
 
-_CONTROL_MODE = 0o660
 _BEAT_SECONDS = 5.0
 _LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
@@ -40,6 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings(path)
         if options.check:
             print(f"{path}: the settings are valid")
+            search = os.environ.get("PATH", "")
+            etcd = fit_etcd(settings.etcd, search, settings.allow_unsafe_etcd)
+            print(f"{etcd.path}: etcd {etcd.version_text}, which would run")
             return 0
         _set_up_log(settings.log_level)
         return _run(settings, layout, path)
@@ -61,34 +59,15 @@ def _run(settings: Settings, layout: Layout, path: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
     notifier = Notifier(os.environ)
-    server = CollectiveServer(settings, layout)
+    daemon = Daemon(settings, layout, lambda: load_settings(path))
     try:
-        server.doors.start()
-        server.start()
-        enlister, mover = Enlister(server), Mover(server, lambda: load_settings(path))
-        open_doors(server, enlister, mover)
-        enlister.resume()
-        Promotee(server, enlister).start()
-        mover.start()
+        daemon.start()
         notifier.ready()
-        _wait(server, notifier, told)
+        _wait(daemon.server, notifier, told)
         notifier.stopping()
     finally:
-        server.stop()
+        daemon.stop()
     return 0
-
-
-def open_doors(server: CollectiveServer, enlister: Enlister, mover: Mover) -> None:
-    """Open the network door and the control socket.
-
-    Raises:
-        InputError: an address is taken or not here.
-        AccessError: a port or folder is not ours to use.
-    """
-    door = Door("member", member.handler(server, enlister))
-    server.front.open(door, all_listen_addresses(server.settings, server.plan))
-    control_door = Door("control", control.handler(server, enlister, mover))
-    server.doors.listen_unix(control_door, Path(server.layout.control_socket), _CONTROL_MODE)
 
 
 def _wait(server: CollectiveServer, notifier: Notifier, told: threading.Event) -> None:

@@ -36,7 +36,9 @@ from collective.pki import LeafInfo, read_leaf
 from collective.policy.membership import Observed
 from collective.policy.rekeying import Keys
 from collective.protocol.messages import ServerStatus
+from collective.protocol.passage import Way
 from collective.protocol.peer import Check, Peer, served_chain
+from collective.protocol.web import PeerCertificate
 
 log = logging.getLogger(__name__)
 
@@ -298,6 +300,18 @@ class Node:
         context = self.credentials.client_context
         return Peer(member.address, member.door_port, context, self._check(member.name))
 
+    def way_to(self, member: MemberRecord) -> Way:
+        """Return how a member's door is reached, for a call to software there."""
+        context, check = self.credentials.client_context, self._check(member.name)
+
+        def objection(served: PeerCertificate) -> str | None:
+            # As at our own door: what the others have told may be newer than the records here.
+            if served.serial in self.credentials.revoked:
+                return f"{member.name} was deleted from this collective"
+            return check(served)
+
+        return Way(member.address, member.door_port, context, objection)
+
     def _serials(self) -> Sequence[str]:
         """Return the certificates in our own record, as far as it is known here."""
         own = self.replica.view.members.get(self.name)
@@ -446,6 +460,8 @@ class Node:
             if self._listed is None or view.revision >= self._listed.revision:
                 self._listed = view
             revoked = frozenset(self._listed.revoked)
+            # Before anybody is cut off: who comes after that is refused on it, list or no list.
+            self.credentials.revoked = revoked
             if revoked == self._revoked or not self.credentials.holds_ca_key:
                 return
             # If the disk is full this raises, the view is not taken, and it is tried again: a

@@ -43,6 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="check the settings, name the first line that is wrong, and exit",
+        help="check the settings, name the first line that is wrong, say which etcd would run, "
+        "and exit",
     )
     return parser

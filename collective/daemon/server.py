@@ -33,6 +33,7 @@ from collective.daemon.membership import changeover
 from collective.daemon.membership.duties import Duties
 from collective.daemon.node import Node, hex_id
 from collective.daemon.nonvoting.backend import Frame
+from collective.daemon.nonvoting.outlet import Outlet
 from collective.daemon.peers.cutter import Cutter
 from collective.daemon.peers.hearing import Hearing
 from collective.daemon.peers.recollection import Recollection
@@ -45,7 +46,7 @@ from collective.errors import (
     DaemonError,
 )
 from collective.etcd.arguments import Timing
-from collective.etcd.binary import check_version, find_etcd, identify
+from collective.etcd.binary import fit_etcd
 from collective.etcd.process import EtcdProcess
 from collective.files import FolderLock, make_private_folder, sweep_temporary
 from collective.model.layout import Layout
@@ -89,10 +90,10 @@ class CollectiveServer:
         self.trouble: CollectiveError | None = None
         self.recollection: Recollection | None = None
         self._workers: tuple[Worker, ...] = ()
-        path = find_etcd(str(settings.etcd) if settings.etcd else None, os.environ.get("PATH", ""))
-        binary = identify(path)
-        check_version(binary, settings.allow_unsafe_etcd)
-        log.info("etcd found path=%s version=%s", path, binary.version_text)
+        self._outlet: Outlet | None = None
+        search = os.environ.get("PATH", "")
+        binary = fit_etcd(settings.etcd, search, settings.allow_unsafe_etcd)
+        log.info("etcd found path=%s version=%s", binary.path, binary.version_text)
         self._etcd = EtcdProcess(
             binary, Path(layout.etcd_run), Path(layout.etcd_lock), self._etcd_ended
         )
@@ -180,6 +181,8 @@ class CollectiveServer:
             worker.start()
         if node.votes:
             threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()
+        else:
+            self._outlet = Outlet(self.doors, self.layout, node.gateway)
 
     def settle(self, seconds: float = _SETTLE_SECONDS) -> None:
         """Wait for a change of life that is under way to end, for so many seconds at most."""
@@ -190,11 +193,14 @@ class CollectiveServer:
         """Stop being a member, with leadership handed over first or not."""
         workers, self._workers = self._workers, ()
         node, self.node = self.node, None
+        outlet, self._outlet = self._outlet, None
         recollection, self.recollection = self.recollection, None
         if recollection is not None:
             recollection.stop()
         for worker in workers:
             worker.stop()
+        if outlet is not None:
+            outlet.close()
         if node is not None:
             node.stop(hand_over)
 

@@ -145,3 +145,19 @@ def check_version(etcd: Etcd, allow_unsafe: bool) -> None:
             f"etcd {etcd.version_text} at {etcd.path} can lose data when it crashes",
             "install etcd 3.5.3 or later, or 3.4; 'allow_unsafe_etcd = yes' is for trials only",
         )
+
+
+def fit_etcd(setting: Path | None, search_path: str, allow_unsafe: bool) -> Etcd:
+    """Find the etcd that a server with these settings runs.
+
+    Args:
+        setting: the path from the settings file, or None.
+        search_path: the value of PATH.
+        allow_unsafe: the setting ``allow_unsafe_etcd``.
+
+    Raises:
+        EtcdError: there is none that is fit.
+    """
+    found = identify(find_etcd(str(setting) if setting else None, search_path))
+    check_version(found, allow_unsafe)
+    return found

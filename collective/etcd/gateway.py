@@ -18,7 +18,7 @@ import base64
 import json
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ import urllib3
 from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import ConnectionFailedError, ConnectionTimeoutError, Etcd3Exception
 
-from collective.errors import EtcdError, EtcdUnavailableError
+from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
 from collective.etcd.session import (
     DEFAULT_SECONDS,
     ResponseLines,
@@ -45,6 +45,7 @@ __all__ = [
     "Gateway",
     "KeyValue",
     "Lines",
+    "Page",
     "Put",
     "Status",
     "encode",
@@ -62,6 +63,11 @@ _LEADER_CHANGED = "etcdserver: leader changed"
 # What raft says of a write that it did not take, since nobody led (raft/raft.go).
 _DROPPED = "raft proposal dropped"
 _LEADERLESS = (_LEADER_CHANGED, "etcdserver: no leader", _DROPPED)
+#: How the daemon of a server without an etcd begins to say that a call reached no voter.
+NOBODY = "no voter answers for etcd"
+# As key and as end of a range: everything there is (etcd's api documentation, "Key ranges").
+_ALL = "\0"
+_INTERNAL, _UNAVAILABLE = 500, 503
 _STATUS, _RANGE = "/maintenance/status", "/kv/range"
 
 
@@ -106,6 +112,23 @@ class KeyValue:
     value: bytes
     mod_revision: int
     lease: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a range.
+
+    Attributes:
+        cluster: the id of etcd's cluster.
+        revision: at which it was read.
+        kvs: the keys, in the gateway's JSON.
+        more: whether there are more keys behind them.
+    """
+
+    cluster: int
+    revision: int
+    kvs: Sequence[Mapping[str, Any]]
+    more: bool
 
 
 def encode(text: str | bytes) -> str:
@@ -214,6 +237,36 @@ class EtcdCalls(ABC):
         raw = self.call(_RANGE, body)
         return _number(raw, "header", "revision"), [key_value(kv) for kv in raw.get("kvs", ())]
 
+    def page(self, begin: str | bytes, end: str, limit: int, revision: int = 0) -> Page:
+        """Read some keys of a range, in their order, from what the etcd here holds.
+
+        Args:
+            begin, end: the range, without its end.
+            limit: of how many keys at most.
+            revision: to read at; 0 for the newest that is here.
+
+        Raises:
+            EtcdError: the revision has been compacted.
+        """
+        body = {
+            "key": encode(begin),
+            "range_end": encode(end),
+            "limit": str(limit),
+            "serializable": True,
+        }
+        raw = self.call(_RANGE, {**body, "revision": str(revision)} if revision else body)
+        return Page(
+            _number(raw, "header", "cluster_id"),
+            revision or _number(raw, "header", "revision"),
+            raw.get("kvs", ()),
+            bool(raw.get("more", False)),
+        )
+
+    def newest(self) -> tuple[int, int]:
+        """Return the cluster's id and its newest revision, linearizably: that proves a quorum."""
+        raw = self.call(_RANGE, {"key": encode(_ALL), "count_only": True})
+        return _number(raw, "header", "cluster_id"), _number(raw, "header", "revision")
+
     def transact(
         self, unchanged: Mapping[str, int], puts: Sequence[Put], deletes: Sequence[str] = ()
     ) -> tuple[bool, int]:
@@ -240,16 +293,32 @@ class EtcdCalls(ABC):
         """Return the id of a new lease."""
         return _number(self.call("/lease/grant", {"TTL": str(seconds)}), "ID")
 
-    def watch(self, prefix: str, revision: int, read_seconds: float) -> Iterator[dict[str, Any]]:
+    def prolong_lease(self, lease: int) -> bool:
+        """Give a lease its whole time again; False when it has ended."""
+        raw = self.call("/lease/keepalive", {"ID": str(lease)})
+        if "result" not in raw:
+            raise EtcdError(
+                f"etcd: the lease was not prolonged: {str(raw.get('error', raw))[:200]}"
+            )
+        return int(raw["result"].get("TTL", 0)) > 0
+
+    def watch(
+        self,
+        prefix: str,
+        revision: int,
+        read_seconds: float,
+        opened: Callable[[Lines], None] = lambda stream: None,
+    ) -> Iterator[dict[str, Any]]:
         """Yield the raw results of one watch stream until it ends.
 
         The session's own watch in etcd3gw hangs on compaction and loses events that share a
         chunk, so the stream is read here, line by line.
 
         Args:
-            prefix: of the keys.
+            prefix: of the keys; "" for all keys.
             revision: the first revision of interest.
             read_seconds: silence for so long ends the stream.
+            opened: gets the stream when it is open, to end it from another thread.
 
         Raises:
             EtcdUnavailableError: the stream broke or fell silent; start again from the last
@@ -258,12 +327,13 @@ class EtcdCalls(ABC):
         """
         body = {
             "create_request": {
-                "key": encode(prefix),
-                "range_end": encode(prefix_end(prefix)),
+                "key": encode(prefix or _ALL),
+                "range_end": encode(prefix_end(prefix) if prefix else _ALL),
                 "start_revision": str(revision),
             }
         }
         stream = self.lines("/watch", body, read_seconds)
+        opened(stream)
         try:
             for line in stream:
                 if line:
@@ -335,11 +405,11 @@ class Gateway(EtcdCalls):
         except ConnectionTimeoutError as error:
             raise EtcdUnavailableError("etcd did not answer in time") from error
         except ConnectionFailedError as error:
-            raise EtcdUnavailableError(f"etcd: {_reason(error)}") from error
+            if _is_unconnected(error):
+                raise NotReachedError("etcd does not run here") from error
+            raise refusal(_UNAVAILABLE, _reason(error)) from error
         except Etcd3Exception as error:
-            if _DROPPED in _reason(error):
-                raise EtcdUnavailableError(f"etcd: {_reason(error)}") from error
-            raise EtcdError(f"etcd: {_reason(error)}") from error
+            raise refusal(None, _reason(error)) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise EtcdUnavailableError(f"etcd broke off: {type(error).__name__}") from error
         return answer if isinstance(answer, dict) else {}
@@ -370,10 +440,31 @@ class Put:
         return {**wire, "lease": str(self.lease)} if self.lease else wire
 
 
+def refusal(status: int | None, reason: str) -> EtcdError:
+    """Return the error that an answer of the gateway stands for.
+
+    Args:
+        status: of HTTP; None where it is not known, and is none of those that leave it open
+            whether something happened.
+        reason: in etcd's words.
+    """
+    if reason.startswith(NOBODY):
+        return NotReachedError(reason)
+    # Of other numbers from 500 on nobody says that nothing happened.
+    if _DROPPED in reason or (status is not None and status >= _INTERNAL):
+        return EtcdUnavailableError(f"etcd: {reason}")
+    return EtcdError(f"etcd: {reason}")
+
+
 def is_leaderless(error: BaseException) -> bool:
     """Tell whether a call failed since nobody led, or the leader changed: a moment, as a rule."""
     words = error.message if isinstance(error, EtcdUnavailableError) else ""
     return any(each in words for each in _LEADERLESS)
+
+
+def is_dropped(error: BaseException) -> bool:
+    """Tell whether a write was certainly not made, since raft did not take it: nobody led."""
+    return isinstance(error, EtcdUnavailableError) and _DROPPED in error.message
 
 
 def key_value(raw: Mapping[str, Any]) -> KeyValue:
@@ -424,6 +515,16 @@ def _watch_result(line: bytes) -> dict[str, Any]:
     if result.get("canceled") or int(result.get("compact_revision", 0)):
         raise EtcdError(f"the watch was cancelled: {result.get('cancel_reason', 'compacted')}")
     return result
+
+
+def _is_unconnected(error: BaseException) -> bool:
+    """Tell whether there was no connection, so that nothing was sent."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, urllib3.exceptions.NewConnectionError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _reason(error: Etcd3Exception) -> str:

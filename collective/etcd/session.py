@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import contextvars
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,8 @@ import urllib3.connectionpool
 from collective.errors import EtcdUnavailableError
 
 DEFAULT_SECONDS = 5.0
+# Of a stream, handed on as it comes: a message that is shorter is not waited for.
+_PART_BYTES = 1 << 16
 _deadline: contextvars.ContextVar[float] = contextvars.ContextVar("deadline")
 
 
@@ -39,6 +42,16 @@ def within(seconds: float) -> Iterator[None]:
 def seconds_allowed() -> float:
     """Return the deadline of a call that is made now, in seconds."""
     return _deadline.get(DEFAULT_SECONDS)
+
+
+def is_readable(sock: socket.socket) -> bool:
+    """Tell whether there is something to read, or the other side has closed.
+
+    Not with select(2), which knows no more than 1024 open files.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _UnixConnection(urllib3.connection.HTTPConnection):
@@ -107,7 +120,7 @@ class ResponseLines:
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._response.iter_lines()
+            yield from self._response.iter_lines(_PART_BYTES)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise EtcdUnavailableError(f"the watch broke off: {type(error).__name__}") from error
         except (AttributeError, ValueError) as error:

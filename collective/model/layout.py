@@ -129,6 +129,16 @@ class Layout:
         return posixpath.join(self.etcd_run, "etcd:1")
 
     @property
+    def calls(self) -> str:
+        """The folder of who serves calls from other servers, a socket each; 0700."""
+        return posixpath.join(self.run, "calls")
+
+    @property
+    def calls_door(self) -> str:
+        """The socket through which software here calls other servers; no service has a dot."""
+        return posixpath.join(self.calls, ".door")
+
+    @property
     def daemon_lock(self) -> str:
         """The file that the one daemon of this data folder holds locked."""
         return posixpath.join(self.data, "daemon.lock")
@@ -150,7 +160,8 @@ def _check_root(root: str) -> None:
 
 
 def _check_sockets(layout: Layout) -> None:
-    longest = max((layout.control_socket, layout.etcd_socket), key=lambda p: len(os.fsencode(p)))
+    sockets = (layout.control_socket, layout.etcd_socket, layout.calls_door)
+    longest = max(sockets, key=lambda p: len(os.fsencode(p)))
     length = len(os.fsencode(longest))
     if length > SOCKET_PATH_LIMIT:
         excess = length - SOCKET_PATH_LIMIT

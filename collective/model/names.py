@@ -19,6 +19,7 @@ from collective.errors import InputError
 MOST_ADDRESSES = 16
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SERVICE = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _RULE = (
     "a server name is one host name label: 1 to 63 letters, digits and hyphens, "
     "no hyphen at either end"
@@ -42,6 +43,19 @@ def parse_server_name(text: str) -> str:
     if text.isascii() and "." in name and _LABEL.fullmatch(first):
         hint = f"{_RULE}; without the domain it would be {first}"
     raise InputError(f"{text[:80]!r} is not a server name", hint)
+
+
+def check_service_name(text: str) -> None:
+    """Refuse what is no name for a service that other servers call.
+
+    Raises:
+        InputError: it is not 1 to 40 lower-case letters, digits and hyphens.
+    """
+    if not _SERVICE.fullmatch(text):
+        raise InputError(
+            f"{text[:80]!r} is no name for a service",
+            "1 to 40 lower-case letters, digits and hyphens, no hyphen first",
+        )
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -37,7 +37,7 @@ _UNREADABLE = (
     ProtocolError,
 )
 PREFIX = "collective/v1/"
-_MEMBERS = PREFIX + "members/"
+MEMBERS = PREFIX + "members/"
 INVITATIONS = PREFIX + "invitations/"
 _REVOKED = PREFIX + "revoked/"
 CHANGE_KEY = PREFIX + "change"
@@ -47,7 +47,7 @@ TURN_KEY = PREFIX + "turn"
 
 def member_key(name: str) -> str:
     """Return the key of a member's record."""
-    return _MEMBERS + name
+    return MEMBERS + name
 
 
 def invitation_key(name: str) -> str:
@@ -100,7 +100,7 @@ class View:
     @cached_property
     def members(self) -> Mapping[str, MemberRecord]:
         """Members by name."""
-        return self._all(MemberRecord, _MEMBERS)
+        return self._all(MemberRecord, MEMBERS)
 
     @cached_property
     def invitations(self) -> Mapping[str, Invitation]:
@@ -147,7 +147,7 @@ class View:
         kept = {
             key: [item.value.decode("utf-8", "replace"), item.mod_revision]
             for key, item in self.items.items()
-            if key.startswith((_MEMBERS, _REVOKED))
+            if key.startswith((MEMBERS, _REVOKED))
         }
         fields = {"collective": collective, "revision": self.revision, "items": kept}
         return json.dumps({"format": FORMAT, **fields})

@@ -14,7 +14,6 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import socket
 import ssl
@@ -26,11 +25,13 @@ from urllib.parse import parse_qsl, unquote
 
 import h11
 
-from collective.errors import CollectiveError, ProtocolError, RefusedError
+from collective.errors import CollectiveError, InputError, ProtocolError, RefusedError
+from collective.protocol import upgrade
 from collective.protocol.limits import Door, origin_of
+from collective.protocol.passage import Ends, Passage, through
+from collective.protocol.streams import certificate_of, wait_for_the_kernel
 from collective.protocol.web import (
     Peer,
-    PeerCertificate,
     Request,
     Response,
     error_response,
@@ -60,6 +61,7 @@ class Connection:
     """One accepted socket and all that happens on it.
 
     Attributes:
+        door: through which it came.
         peer: who is at the other end; None until TLS is up.
         origin: what its limits are counted by.
         waiting_since: when it began to wait for the peer; None while it serves.
@@ -78,7 +80,7 @@ class Connection:
         self.origin = origin_of(address)
         self._loop = asyncio.get_running_loop()
         self.waiting_since: float | None = self._loop.time()
-        self._door = door
+        self.door = door
         self._limits = door.limits
         self._sock = sock
         self._address = address
@@ -90,9 +92,20 @@ class Connection:
         self._memory: dict[str, Any] = {}
         self._last = False
         self._bodiless = False
+        self._upgrades = False
+        self._passage: Passage | None = None
+        self._far: Ends | None = None
+
+    @property
+    def peers(self) -> list[Peer]:
+        """Who is at the other end, and, where it is a passage, who is at the end of that."""
+        beyond = None if self._passage is None else self._passage.leads_to
+        return [peer for peer in (self.peer, beyond) if peer is not None]
 
     def abort(self) -> None:
         """Cut the connection at once, whatever it does."""
+        if self._far is not None:
+            self._far.abort()
         if self._writer is not None:
             self._writer.transport.abort()
         else:
@@ -101,20 +114,22 @@ class Connection:
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def finish(self) -> None:
-        """Close after the answer that is under way, or at once if there is none."""
+        """Close after the answer that is under way, or at once if there is none, or a passage."""
         self._last = True
-        if self.waiting_since is not None:
+        if self.waiting_since is not None or self._passage is not None:
             self.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until the socket is closed."""
-        if self._writer is not None:
-            with suppress(OSError):
-                await self._writer.wait_closed()
+        """Wait until the socket is closed, and that at the end of a passage."""
+        far = None if self._far is None else self._far.writer
+        for writer in (self._writer, far):
+            if writer is not None:
+                with suppress(OSError):
+                    await writer.wait_closed()
 
     async def run(self) -> None:
         """Serve the peer until either side has had enough. Never raises but for cancellation."""
-        door = self._door
+        door = self.door
         door.handshakes.enter(self)
         try:
             peer = await self._open()
@@ -150,13 +165,12 @@ class Connection:
         transport, _ = await self._loop.connect_accepted_socket(
             lambda: protocol, self._sock, ssl=self._context, ssl_handshake_timeout=seconds
         )
-        # Not 0: asyncio's TLS transport would then take an empty buffer for a full one.
-        transport.set_write_buffer_limits(high=1, low=0)
+        wait_for_the_kernel(transport)
         self._writer = asyncio.StreamWriter(transport, protocol, self._reader, self._loop)
         if self._context is None:
             self.peer = Peer("unix", self._address)
         else:
-            self.peer = Peer("tls", self._address, _certificate_of(transport))
+            self.peer = Peer("tls", self._address, certificate_of(transport))
         return self.peer
 
     async def _close(self) -> None:
@@ -190,7 +204,7 @@ class Connection:
             fuse.cancel()
 
     def _burn(self) -> None:
-        _log.debug("a deadline passed door=%s from=%s", self._door.name, self._address)
+        _log.debug("a deadline passed door=%s from=%s", self.door.name, self._address)
         self.abort()
 
     def _open_writer(self) -> asyncio.StreamWriter:
@@ -229,6 +243,7 @@ class Connection:
             if not isinstance(head, h11.Request):
                 return None
             self._bodiless = head.method == b"HEAD"
+            self._upgrades = (b"upgrade", upgrade.NAME.encode()) in head.headers
             method, path, query = self._check_head(head, self._most_bytes(peer))
             body = await self._read_body()
             text = (b"accept", b"text/plain") in head.headers
@@ -266,21 +281,21 @@ class Connection:
         return b"".join(parts)
 
     async def _answer(self, request: Request, workers: Workers) -> Response:
-        if self._is_stranger(request.peer) and not self._door.rate.allow(
+        if self._is_stranger(request.peer) and not self.door.rate.allow(
             self.origin, self._loop.time()
         ):
             return error_response(RefusedError("too many requests from this address"), 429)
         try:
-            return await self._loop.run_in_executor(workers.calls, self._door.handler, request)
+            return await self._loop.run_in_executor(workers.calls, self.door.handler, request)
         except CollectiveError as error:
             return error_response(error)
         except Exception:
-            where = (self._door.name, request.method, request.path[:200])
+            where = (self.door.name, request.method, request.path[:200])
             _log.exception("a handler failed door=%s method=%s path=%s", *where)
             return internal_error_response()
 
     async def _refuse(self, status: int, message: str) -> None:
-        _log.debug("refused door=%s from=%s: %s", self._door.name, self._address, message)
+        _log.debug("refused door=%s from=%s: %s", self.door.name, self._address, message)
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         self._last = True
@@ -301,6 +316,9 @@ class Connection:
         return h11.Response(status_code=response.status, headers=headers)
 
     async def _send(self, method: str, response: Response, workers: Workers) -> None:
+        if isinstance(response.body, Passage):
+            await self._pass_through(response.body, workers)
+            return
         body, head = response.body, self._head(response)
         bodiless = method == "HEAD" or response.status in (204, 304)
         if isinstance(body, bytes):
@@ -318,10 +336,31 @@ class Connection:
             # unix socket has neither: streams of lines end with a line that tells.
             self.abort()
             if not isinstance(error, OSError) or stream.failed:
-                _log.exception("a stream failed door=%s", self._door.name)
+                _log.exception("a stream failed door=%s", self.door.name)
         finally:
             with suppress(RuntimeError):  # no new work while the interpreter ends
                 workers.streams.submit(stream.close)
+
+    async def _pass_through(self, passage: Passage, workers: Workers) -> None:
+        """Open a passage, and stay with it to its end; or answer why it cannot be opened."""
+        self._passage = passage
+        try:
+            try:
+                if not self._upgrades:
+                    raise InputError("this is answered to a request for an upgrade only")
+                self._far = await passage.open()
+            except CollectiveError as error:
+                self._passage = None
+                await self._send("POST", error_response(error), workers)
+                return
+            await self._emit(upgrade.AGREED)
+            self._far.writer.write(self._http.trailing_data[0])
+            await through(Ends(self._reader, self._open_writer()), self._far, passage.seconds)
+            await self._linger()
+        finally:
+            if self._far is not None:
+                self._far.abort()
+            passage.close()
 
     async def _pump(self, stream: Stream, workers: Workers) -> None:
         writer = self._open_writer()
@@ -358,20 +397,6 @@ def address_of(sock: socket.socket) -> str:
         return f"uid={struct.unpack('iII', raw)[1]}"
     host = str(sock.getpeername()[0])
     return host.removeprefix("::ffff:") if "." in host else host
-
-
-def _certificate_of(transport: asyncio.Transport) -> PeerCertificate | None:
-    """Return what a verified certificate says, or None: without one name it is nobody's."""
-    tls = transport.get_extra_info("ssl_object")
-    # Empty if the certificate was not verified, whatever the context asks for.
-    facts = tls.getpeercert() or {}
-    names = [
-        value for part in facts.get("subject", ()) for key, value in part if key == "commonName"
-    ]
-    if len(names) != 1 or not names[0]:
-        return None
-    fingerprint = hashlib.sha256(tls.getpeercert(True)).hexdigest()
-    return PeerCertificate(names[0], f"{int(facts['serialNumber'], 16):x}", fingerprint)
 
 
 def _number(digits: bytes) -> int:

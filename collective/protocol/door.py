@@ -21,12 +21,14 @@ import threading
 from asyncio import sslproto
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from collective.protocol.connection import Connection, address_of
 from collective.protocol.limits import Door, Limits
 from collective.protocol.listening import bind_tcp, bind_unix, identity, remove_socket
+from collective.protocol.streams import tune
 from collective.protocol.web import Peer
 from collective.protocol.workers import Workers
 
@@ -36,9 +38,10 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 _MakeContext = Callable[[], ssl.SSLContext]
 
-_THREADS = {"anonymous": 4, "member": 16, "unix": 8}
-# A member that does not vote has a stream open all its life. Threads are made when needed.
-_STREAMS = {**_THREADS, "member": 512}
+_THREADS = {"anonymous": 4, "member": 16, "unix": 8, "store": 16}
+# A member that does not vote has a stream open all its life, and so has whoever follows the store
+# there. Threads are made when needed.
+_STREAMS = {**_THREADS, "member": 512, "store": 128}
 _CUT_SECONDS = 5.0
 _ACCEPT_PAUSE_SECONDS = 0.1
 _WARN_SECONDS = 60.0
@@ -65,6 +68,7 @@ def without_resumption(context: ssl.SSLContext) -> ssl.SSLContext:
 
 @dataclass
 class _Listener:
+    door: Door
     sock: socket.socket
     task: asyncio.Task[None]
     path: Path | None
@@ -152,7 +156,7 @@ class DoorServer:
         return self._call(act())
 
     def close_where(self, predicate: Callable[[Peer], bool]) -> int:
-        """Cut the open connections of some peers, and wait until they are cut.
+        """Cut the open connections of some peers, or that lead to them, and wait until that is so.
 
         A request that such a peer has in a handler runs on, but its answer goes nowhere. A
         connection still in its handshake is not matched: its first request meets the handler.
@@ -171,6 +175,11 @@ class DoorServer:
         """Close the sockets that listen on this address and TCP port."""
         if self._loop is not None:
             self._call(self._stop_listening(lambda listener: listener.is_at(host, port)))
+
+    def close_door(self, door: Door) -> None:
+        """Close the listening sockets of a door, and cut all connections that came through it."""
+        if self._loop is not None:
+            self._call(self._close_door(door))
 
     def stop_listening(self) -> None:
         """Close the listening sockets, and remove the unix ones; connections stay open."""
@@ -220,7 +229,7 @@ class DoorServer:
     ) -> None:
         task = asyncio.ensure_future(self._accept(door, sock, context))
         inode = None if path is None else identity(path)
-        self._listeners.append(_Listener(sock, task, path, inode))
+        self._listeners.append(_Listener(door, sock, task, path, inode))
 
     async def _accept(
         self, door: Door, listener: socket.socket, context: _MakeContext | None
@@ -245,8 +254,9 @@ class DoorServer:
     def _admit(self, door: Door, sock: socket.socket, make: _MakeContext | None) -> None:
         context = None if make is None else make()
         if sock.family != socket.AF_UNIX:
-            _tune(sock, door.limits)
-        connection = Connection(door, sock, address_of(sock), context, self._choose_workers)
+            tune(sock, door.limits.write_seconds)
+        choose = partial(self._choose_workers, door)
+        connection = Connection(door, sock, address_of(sock), context, choose)
         task = asyncio.ensure_future(connection.run())
         self._connections[connection] = task
         task.add_done_callback(lambda _: self._connections.pop(connection, None))
@@ -268,7 +278,9 @@ class DoorServer:
             self._warned = now
             _log.warning(message, name, exc_info=error)
 
-    def _choose_workers(self, peer: Peer) -> Workers:
+    def _choose_workers(self, door: Door, peer: Peer) -> Workers:
+        if door.kind is not None:
+            return self._workers[door.kind]
         if peer.transport == "unix":
             return self._workers["unix"]
         return self._workers["member" if peer.authenticated else "anonymous"]
@@ -277,7 +289,7 @@ class DoorServer:
         doomed = [
             connection
             for connection in self._connections
-            if connection.peer is not None and predicate(connection.peer)
+            if any(predicate(peer) for peer in connection.peers)
         ]
         for connection in doomed:
             connection.abort()
@@ -285,6 +297,12 @@ class DoorServer:
         if closing:
             await asyncio.wait(closing, timeout=_CUT_SECONDS)
         return len(doomed)
+
+    async def _close_door(self, door: Door) -> None:
+        await self._stop_listening(lambda listener: listener.door is door)
+        for connection in self._connections:
+            if connection.door is door:
+                connection.abort()
 
     async def _stop_listening(
         self, chosen: Callable[[_Listener], bool] = lambda listener: True
@@ -312,19 +330,6 @@ class DoorServer:
             task.cancel()
         if late:
             await asyncio.wait(late.values(), timeout=_CUT_SECONDS)
-
-
-def _tune(sock: socket.socket, limits: Limits) -> None:
-    """Send small answers at once, and notice a peer that vanished.
-
-    Raises:
-        OSError: it is gone already.
-    """
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # A quiet stream to a dead host would otherwise last a quarter of an hour: tcp(7).
-    milliseconds = int(limits.write_seconds * 1000)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -151,15 +151,24 @@ class Door:
     It may listen in several places at once; the limits hold for all of them together.
     """
 
-    def __init__(self, name: str, handler: Handler, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        handler: Handler,
+        limits: Limits | None = None,
+        *,
+        kind: str | None = None,
+    ) -> None:
         """Make a door.
 
         Args:
             name: how logs call it.
             handler: called in a worker thread for each request; what it raises is answered.
             limits: None takes the defaults.
+            kind: of the worker threads; None goes by who asks.
         """
         self.name = name
+        self.kind = kind
         self.handler = handler
         self.limits = limits = limits or Limits()
         self.handshakes = Places(limits.anonymous_connections)

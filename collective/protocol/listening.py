@@ -65,7 +65,8 @@ def bind_unix(path: Path, mode: int) -> socket.socket:
         AccessError: no right to the folder or to the file that is there.
         InputError: another process answers there, or what is there is no socket.
     """
-    temporary = path.with_name(f".{secrets.token_hex(4)}")
+    # No longer than the shortest name of ours: the path of a socket has little room.
+    temporary = path.with_name(f".{secrets.token_hex(2)}")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _check_free(path)

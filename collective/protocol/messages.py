@@ -38,6 +38,7 @@ REVOKED = "/v1/revoked"
 WITNESS = "/v1/witness"
 SELF = "/v1/self"
 WHEREABOUTS = "/v1/whereabouts"
+CALL = "/v1/call"
 
 # What a member may ask of one that votes.
 CERTIFY = "/v1/certify"

@@ -235,7 +235,12 @@ class Peer:
     def is_open(self) -> bool:
         """Tell whether there is a connection that the other side has not closed, or spoken on."""
         sock = None if self._connection is None else self._connection.sock
-        return sock is not None and not select.select([sock], [], [], 0)[0]
+        if sock is None:
+            return False
+        # Not with select(2), which knows no more than 1024 open files.
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return not poll.poll(0)
 
     def open(self, seconds: float) -> None:
         """Connect and verify, if that has not been done.
@@ -380,6 +385,9 @@ class Peer:
         data = response.read(self._most_bytes + 1)
         if len(data) > self._most_bytes:
             raise http.client.HTTPException("the answer is too long")
+        if response.length:
+            # http.client says nothing where it read less than was announced.
+            raise http.client.HTTPException("the answer was cut off")
         response.close()
         return data
 

@@ -16,7 +16,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from collective.errors import (
     AccessError,
@@ -29,6 +29,9 @@ from collective.errors import (
     RefusedError,
     RemovedError,
 )
+
+if TYPE_CHECKING:
+    from collective.protocol.passage import Passage
 
 _log = logging.getLogger(__name__)
 
@@ -122,15 +125,16 @@ class Response:
     """One answer.
 
     Attributes:
-        status: the HTTP status, 200 to 599.
+        status: the HTTP status, 200 to 599, or 101 with a passage.
         body: all of it, or an iterator whose chunks are sent as they come. An empty chunk sends
             nothing, but lets the door notice that the peer is gone: an iterator that may be
             silent for long should yield one now and then. A ``close`` method is called at the end.
+            Or a passage: the connection becomes it.
         content_type: the media type.
     """
 
     status: int
-    body: bytes | Iterator[bytes] = field(repr=False, default=b"")
+    body: bytes | Iterator[bytes] | Passage = field(repr=False, default=b"")
     content_type: str = "application/json"
 
 

@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import http.client
+import io
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from collective.daemon.certificates.credentials import Credentials
 from collective.protocol import messages
@@ -130,7 +132,7 @@ class Target:
         if answer:
             if not answer.startswith(b"HTTP/1.1 "):
                 raise Finding(f"no HTTP: {answer[:80]!r}")
-            self._judge(int(answer[9:12]), answer.partition(b"\r\n\r\n")[2], False)
+            self._judge(int(answer[9:12]), _body_of(answer), False)
 
     def _judge(self, status: int, body: bytes, member: bool) -> None:
         self.answers[status] = self.answers.get(status, 0) + 1
@@ -196,3 +198,23 @@ def secrets_of(server: Server, *tokens: str) -> tuple[str, ...]:
         found += [line for line in key.splitlines()[2:4] if len(line) > 40]
     found += [json.dumps(piece)[1:-1] for piece in found if json.dumps(piece)[1:-1] != piece]
     return tuple(found)
+
+
+class _Heard:
+    """What was heard, in the place of a socket."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self._octets)
+
+
+def _body_of(answer: bytes) -> bytes:
+    """Return the body of the first answer: steps of a long one come in chunks."""
+    response = http.client.HTTPResponse(cast(socket.socket, _Heard(answer)))
+    try:
+        response.begin()
+        return response.read()
+    except http.client.HTTPException:  # not whole
+        return answer.partition(b"\r\n\r\n")[2]

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
+from collective.model.closing import Closing
 from tests.harness.ports import PortPair, claim_ports
 from tests.harness.processes import end_processes_in
 from tests.harness.server import Result, Server
@@ -23,7 +23,7 @@ _LEADER_SECONDS = 20.0
 ADDRESSES = tuple(f"127.0.0.{number}" for number in range(1, _MOST_SERVERS + 1))
 
 
-class Cluster:
+class Cluster(Closing):
     """Servers that may or may not be in one collective.
 
     Attributes:
@@ -60,17 +60,6 @@ class Cluster:
         self._outlive = outlive
         self._hosts = root / "hosts"
         self.ports: PortPair = claim_ports(ADDRESSES, preferred_ports)
-
-    def __enter__(self) -> Cluster:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __getitem__(self, name: str) -> Server:
         return self.servers[name]

@@ -21,9 +21,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import TracebackType
 
 from collective.failpoints import DROP, GO, VARIABLE, Step
+from collective.model.closing import Closing
 from tests.harness.cluster import Cluster
 from tests.harness.server import Server
 from tests.harness.waiting import HarnessError
@@ -101,7 +101,7 @@ class Held:
             _say(connection, word)
 
 
-class FailPoints:
+class FailPoints(Closing):
     """A socket that all servers of a cluster report their steps to.
 
     Make it before the servers are added: each gets its path in the environment.
@@ -122,17 +122,6 @@ class FailPoints:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="failpoints", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> FailPoints:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let everybody go, and listen no more."""

@@ -26,6 +26,7 @@ from pathlib import Path
 from tests.harness.waiting import wait_until
 
 _END_SECONDS = 10.0
+_STOP_SECONDS = 10.0
 _PROGRAMS = {b"collective.daemon.main", b"collectived", b"etcd"}
 _forker = ThreadPoolExecutor(1, "forker")
 
@@ -88,10 +89,28 @@ def _is_program(pid: int) -> bool:
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> None:
-    """Send a signal to processes, some of which may be gone."""
+    """Send a signal to processes, some of which may be gone.
+
+    After SIGSTOP each of them stands still when this returns: the kernel stops one thread after
+    the other, and one that still runs may answer somebody.
+    """
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
+    if number is signal.SIGSTOP:
+        wait_until(lambda: all(map(_stands_still, pids)), _STOP_SECONDS, f"{pids} stand still")
+
+
+def _stands_still(pid: int) -> bool:
+    """Tell whether no thread of a process runs; one that is gone does not."""
+    try:
+        states = [
+            Path(task.path, "stat").read_text().rpartition(")")[2].split()[0]
+            for task in os.scandir(f"/proc/{pid}/task")
+        ]
+    except OSError:
+        return not os.path.exists(f"/proc/{pid}")
+    return all(state in "TtZX" for state in states)
 
 
 def end_processes_in(folder: Path) -> None:

@@ -123,8 +123,9 @@ def test_learner_that_ran_and_reaches_nobody_gives_up_with_force_alone(
     state = state_file(mgt2)
     state.write_text(state.read_text().replace('"started": false', '"started": true'))
     Path(mgt2.layout.etcd_data, "member", "wal").mkdir(parents=True, exist_ok=True)
-    mgt2.start()
+    # First: mgt2 asks at its start what became of it, and is not to be answered.
     mgt1.pause()
+    mgt2.start()
     refused = mgt2.run("join", "--abort")
     assert_refused(refused, RefusedError, "may have been made a voter", "--force")
     assert '"mode": "joining"' in state.read_text()

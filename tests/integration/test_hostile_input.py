@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from collective.etcd.arguments import CLIENT_SOCKET
@@ -39,7 +39,7 @@ QUICK = settings(
     deadline=None,
     database=None,
     derandomize=True,
-    phases=[Phase.generate],
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
 
@@ -66,6 +66,9 @@ def test_hostile_requests_get_a_clean_answer_or_none(target: Target) -> None:
 
     @QUICK
     @given(inputs)
+    @example(
+        Input((b"POST /v1/enroll/admit HTTP/2.0\r\n\r\n0\r\n\r\n",), whole=False, member=False)
+    )
     def attack(attempt: Input) -> None:
         target.attack(attempt)
 

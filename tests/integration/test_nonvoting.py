@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from collective.errors import InputError, QuorumError, RefusedError
+from collective.failpoints import Step
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.cluster import states
+from tests.harness.failpoints import FailPoints
+from tests.harness.running import Running
 from tests.harness.short_run import is_full
 from tests.harness.trouble import assert_refused, facts, settle, state_file
 
@@ -167,23 +170,19 @@ def test_nonvoting_server_is_deleted_and_locked_out(make_cluster: MakeCluster) -
 def test_nonvoting_joiner_that_never_answers_is_put_out(new_cluster: MakeCluster) -> None:
     """Its record goes, and it comes to rest when it is back."""
     cluster = new_cluster(learner_timeout="10s")
-    (mgt1,) = cluster.grow(1)
-    (mgt2,) = cluster.add_running(1)
-    token = mgt1.run("invite", "-n", "mgt2", check=True).out
-    child = mgt2.popen("join", mgt1.door_name, "-i", "-")
-    assert child.stdin is not None
-    child.stdin.write(token)
-    child.stdin.close()
-    wait_until(
-        lambda: plan(mgt2)["mode"] in ("adopting", "joining", "nonvoting"), SECONDS, "a join"
-    )
-    mgt2.kill()
-    child.wait(SECONDS)
-    if plan(mgt2)["mode"] == "nonvoting":
-        pytest.skip("the join was faster than the test")
-    wait_until(lambda: set(roles(mgt1)) == {"mgt1"}, 30.0, "mgt2 is put out")
-    mgt2.start()
-    wait_until(lambda: mgt2.is_removed, SECONDS, "mgt2 rests")
+    with FailPoints(cluster) as points:
+        (mgt1,) = cluster.grow(1)
+        (mgt2,) = cluster.add_running(1)
+        token = mgt1.run("invite", "-n", "mgt2", check=True).out
+        join = ("join", mgt1.door_name, "-i", "-")
+        with points.at(Step.JOIN_ADOPT, mgt2) as held, Running(mgt2, join, token) as joined:
+            held.wait(SECONDS)
+            mgt2.kill()
+            joined.end()
+        assert plan(mgt2)["mode"] == "joining"
+        wait_until(lambda: set(roles(mgt1)) == {"mgt1"}, 30.0, "mgt2 is put out")
+        mgt2.start()
+        wait_until(lambda: mgt2.is_removed, SECONDS, "mgt2 rests")
 
 
 def test_server_is_promoted_and_votes(make_cluster: MakeCluster) -> None:

@@ -61,6 +61,8 @@ def test_peers_29_dead_voter_is_never_removed_by_itself(cluster: Cluster) -> Non
         leader.restart()
         cluster.wait_for_leader([mgt1, mgt2])
     assert len(mgt1.etcdctl("member", "list").lines) == 3
-    assert states(mgt2) == {"mgt1": "active", "mgt2": "active", "mgt3": "offline"}
+    # A member that was just restarted may be missed for as long as an answer counts as fresh.
+    kept = {"mgt1": "active", "mgt2": "active", "mgt3": "offline"}
+    wait_until(lambda: states(mgt2) == kept, SECONDS, "mgt3 keeps its seat, the others are back")
     mgt3.start()
     cluster.wait_until_all_active(mgt1, servers)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from collective.daemon.certificates.credentials import Credentials
 from collective.daemon.doors import member as door
 from collective.daemon.doors.access import objection
+from collective.daemon.doors.calls import Calls
 from collective.daemon.joining.proving import Doubts
 from collective.daemon.node import Node, hex_id
 from collective.daemon.peers.prober import Answer, Prober
@@ -35,6 +36,7 @@ from collective.pki import Authority, LeafInfo, read_leaf
 from collective.policy.rekeying import Keys
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
+from collective.protocol.passage import Passage
 from collective.protocol.peer import Check, Peer
 from collective.protocol.web import Peer as Caller
 from collective.protocol.web import PeerCertificate, Request
@@ -277,8 +279,10 @@ class SimulatedPeer(Peer):
         request = Request(method, path, {}, raw, caller, self._memory)
 
         def serve() -> list[dict[str, Any]]:
-            handle = door.handler(cast(CollectiveServer, target), target.enlister)
+            calls = Calls(cast(CollectiveServer, target))
+            handle = door.handler(cast(CollectiveServer, target), target.enlister, calls)
             answered = handle(request).body
+            assert not isinstance(answered, Passage)
             whole = answered if isinstance(answered, bytes) else b"".join(answered)
             lines = [json.loads(line) for line in whole.splitlines()]
             if "error" in lines[-1]:

@@ -210,7 +210,11 @@ def test_result_as_json_has_no_lines_for_people() -> None:
     """All that they say is in the object."""
     result = {"name": "m", "dry_run": True, "forecast": {"lines": list(FORECAST)}}
     rendered = render.as_json(render.invite(result), result)
-    assert json.loads("\n".join(rendered.out)) == {"format": 1, **result}
+    assert json.loads("\n".join(rendered.out)) == {
+        "format": 1,
+        **result,
+        "messages": list(FORECAST),
+    }
     assert (rendered.notes, rendered.status) == ((), 0)
 
 

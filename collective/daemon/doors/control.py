@@ -73,6 +73,11 @@ def _encoded(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
+def _no_text(result: Any) -> Rendered:
+    """Software asks this, and no command prints it."""
+    return Rendered()
+
+
 @dataclass(frozen=True)
 class _Route:
     """A command, and how its result is printed."""
@@ -90,6 +95,7 @@ class _Route:
 
 
 _ROUTES: Mapping[tuple[str, str], _Route] = {
+    ("GET", "/v1/self"): _Route(show.tell_self, _no_text),
     ("GET", "/v1/show"): _Route(show.run, render.show, render.show_json),
     ("POST", "/v1/invite"): _Route(invite.run, render.invite),
     ("POST", "/v1/invite/replace"): _Route(invite.replace, render.invite),

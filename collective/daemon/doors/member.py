@@ -18,6 +18,7 @@ from collective.daemon.certificates.revocation import tell_lists
 from collective.daemon.clock import later
 from collective.daemon.doors import services
 from collective.daemon.doors.access import member_of
+from collective.daemon.doors.calls import Calls
 from collective.daemon.joining import learner, sponsor
 from collective.daemon.joining.enlist import Enlister
 from collective.daemon.membership import removal
@@ -49,18 +50,23 @@ _LEAVE_PAUSE_SECONDS = 0.05
 Route = Callable[[CollectiveServer, Node, Request], Response]
 
 
-def handler(server: CollectiveServer, enlister: Enlister) -> Callable[[Request], Response]:
+def handler(
+    server: CollectiveServer, enlister: Enlister, calls: Calls
+) -> Callable[[Request], Response]:
     """Return the handler of the network door."""
 
     def handle(request: Request) -> Response:
         if (request.method, request.path) == ("POST", messages.DIAL_BACK):
             return _dial_back(server.plan.name, enlister, request)
         asks_command = (request.method, request.path) == ("POST", messages.COMMAND)
-        route = None if asks_command else _route(request)
+        is_call = request.path.startswith(messages.CALL + "/")
+        route = None if asks_command or is_call else _route(request)
         node = server.node
         if node is None:
             raise RefusedError(f"{server.plan.name} is in no collective")
         _refuse_revoked(node, request)
+        if is_call:
+            return calls.incoming(node, request)
         if route is None:
             _only_full_member(server, node)
             return services.command(server, enlister, node, request)

@@ -19,11 +19,11 @@ from typing import Any
 
 from collective.daemon.clock import elapsed
 from collective.daemon.doors.access import member_of
+from collective.daemon.doors.entry import let_in
 from collective.daemon.node import Node
-from collective.errors import AccessError, CollectiveError, EtcdUnavailableError, ProtocolError
+from collective.errors import CollectiveError, EtcdUnavailableError, ProtocolError
 from collective.etcd.gateway import Lines, within
-from collective.model.records import MemberRecord
-from collective.model.view import View, member_key
+from collective.model.view import member_key
 from collective.policy.relaying import (
     GUARDED,
     WATCH,
@@ -61,14 +61,14 @@ def relay(node: Node, request: Request) -> Response:
         raise ProtocolError("a call to etcd has no body")
     check_relayed(path, body)
     if path == WATCH:
-        _, view = _let_in(node, request.peer)
+        _, view = let_in(node, request.peer)
         return Response(
             200, _Watch(node, request.peer, view.revision, body), "application/x-ndjson"
         )
     with within(_seconds(raw)):
         if path in GUARDED:
             return json_response(200, _guarded(node, request.peer, path, body))
-        _let_in(node, request.peer)
+        let_in(node, request.peer)
         return json_response(200, node.gateway.call(path, body))
 
 
@@ -81,38 +81,14 @@ def _seconds(raw: Mapping[str, Any]) -> float:
 
 def _guarded(node: Node, peer: Peer, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """Do an operation on keys while the member's record is unchanged."""
-    member, view = _let_in(node, peer, is_serializable(path, body))
+    member, view = let_in(node, peer, is_serializable(path, body))
     for _ in range(_TRIES):
         guard = Guard(member_key(member.name), view.mod_revision(member_key(member.name)))
         answer = unguarded(path, node.gateway.call("/kv/txn", guarded(path, body, guard)))
         if answer is not None:
             return answer
-        member, view = _let_in(node, peer, is_serializable(path, body), anew=True)
+        member, view = let_in(node, peer, is_serializable(path, body), anew=True)
     raise EtcdUnavailableError(f"the record of {member.name} changes all the time")
-
-
-def _let_in(
-    node: Node, peer: Peer, serializable: bool = False, anew: bool = False
-) -> tuple[MemberRecord, View]:
-    """Return the member that asks, and the view that says so.
-
-    Args:
-        node: this server.
-        peer: who asks.
-        serializable: whether what our etcd holds will do, however old.
-        anew: whether the view that we hold was too old.
-
-    Raises:
-        AccessError, RemovedError: it is none.
-    """
-    view = node.replica.view
-    if not anew:
-        try:
-            return member_of(view, peer), view
-        except AccessError:
-            log.debug("a member is looked up, it may be a new one")
-    view = node.store.read_local() if serializable else node.store.read()
-    return member_of(view, peer), view
 
 
 class _Watch:

@@ -20,13 +20,17 @@ from typing import Any
 
 from collective.daemon.clock import elapsed
 from collective.errors import (
+    AccessError,
     CollectiveError,
     EtcdError,
     EtcdUnavailableError,
+    InputError,
+    NotReachedError,
     RefusedError,
+    RemovedError,
     UnreachableError,
 )
-from collective.etcd.gateway import EtcdCalls, Lines, Status, seconds_allowed
+from collective.etcd.gateway import NOBODY, EtcdCalls, Lines, Status, seconds_allowed
 from collective.model.records import MemberRecord
 from collective.policy.relaying import REPEATABLE
 from collective.protocol import messages
@@ -100,10 +104,15 @@ class RemoteGateway(EtcdCalls):
                 failure = str(error)
             except EtcdError:
                 raise
+            except (AccessError, InputError, RemovedError) as error:
+                raise EtcdError(f"{voter.name}: {error}") from error
             except CollectiveError as error:
+                # What came back is no answer: a write may have been made.
+                if not repeatable:
+                    raise EtcdUnavailableError(f"{voter.name}: {error}") from error
                 raise EtcdError(f"{voter.name}: {error}") from error
             self._choose_after(voter.name)
-        raise EtcdUnavailableError(f"no voter answers for etcd: {failure}")
+        raise NotReachedError(f"{NOBODY}: {failure}")
 
     def lines(self, path: str, body: Mapping[str, Any], seconds: float) -> Lines:
         """Make a call that is answered line by line, see ``EtcdCalls``.

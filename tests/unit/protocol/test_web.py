@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from collective.errors import ProtocolError, QuorumError
+from collective.protocol.passage import Passage
 from collective.protocol.web import Peer, Request, Response, lines_response
 
 UNIX = Peer("unix", "uid=0")
@@ -19,7 +20,7 @@ def request(body: bytes) -> Request:
 
 
 def lines(response: Response) -> list[Any]:
-    assert not isinstance(response.body, bytes)
+    assert not isinstance(response.body, bytes | Passage)
     return [json.loads(line) for line in b"".join(response.body).splitlines()]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from collective.daemon import show
 from collective.daemon.doors.commands.context import Context
 from collective.daemon.idle import idle_error
+from collective.model.plan import Mode
 
 # Between two lives a server is nothing for a moment; the command must answer all the same.
 _SETTLE_SECONDS = 0.3
@@ -22,3 +23,16 @@ def run(context: Context, _raw: Mapping[str, Any]) -> Any:
     if node is None:
         return show.idle(server.plan, idle_error(server.plan, server.trouble))
     return show.document(node)
+
+
+def tell_self(context: Context, _raw: Mapping[str, Any]) -> Any:
+    """Return who this server is, without asking etcd or anybody: for software beside us."""
+    server = context.server
+    plan = server.plan
+    rests = plan.mode in (Mode.REMOVED, Mode.LOST)
+    return {
+        "format": show.FORMAT,
+        "name": plan.name,
+        "mode": plan.mode.value,
+        "idle": idle_error(plan, server.trouble).to_wire() if rests else None,
+    }

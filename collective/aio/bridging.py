@@ -1,0 +1,153 @@
+"""From a loop to the threads of a handle, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from concurrent.futures import wait
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import TypeVar, cast
+
+from collective.errors import ClosedError, CollectiveError
+from collective.store.slot import Slot
+
+log = logging.getLogger(__name__)
+
+# How soon it is noticed that a loop was closed under a coroutine that was to run in it.
+_LOOK_SECONDS = 1.0
+
+T = TypeVar("T")
+Self = TypeVar("Self", bound="Closing")
+
+
+class Closing(ABC):
+    """A context manager for tasks that closes itself."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End it; to close what is closed does nothing."""
+
+    async def __aenter__(self: Self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    """Have something called in a loop; one that is closed has nobody who waits."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)
+
+
+async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event for so many seconds; return whether it came.
+
+    ``asyncio.wait_for`` loses a cancellation that comes with the event, before Python 3.12.
+    """
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((waiting,), timeout=max(0.0, seconds))
+    finally:
+        waiting.cancel()
+    return event.is_set()
+
+
+def run_in(loop: asyncio.AbstractEventLoop, work: Coroutine[object, object, T]) -> T:
+    """Run a coroutine in a loop of another thread, and wait for its end.
+
+    Raises:
+        ClosedError: the loop was closed; besides, what the coroutine raises.
+    """
+    try:
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+    except RuntimeError:
+        work.close()
+        raise ClosedError("the loop that this is to run in was closed") from None
+    while not wait([future], _LOOK_SECONDS).done:
+        if loop.is_closed():
+            future.cancel()
+            raise ClosedError("the loop that this was to run in was closed")
+    return future.result()
+
+
+async def within(slot: Slot[T], seconds: float, give_up: Callable[[], None]) -> T:
+    """Await what another thread settles; when time is up it is given up, which settles it."""
+    loop, settled = asyncio.get_running_loop(), asyncio.Event()
+    slot.when_settled(lambda: call_in(loop, settled.set))
+    try:
+        if not await is_set_within(settled, seconds):
+            give_up()
+    except asyncio.CancelledError:
+        give_up()
+        raise
+    while not slot.wait(0.0):
+        # Somebody else is just giving it its outcome.
+        await asyncio.sleep(0)
+    return slot.get()
+
+
+async def in_thread(
+    call: Callable[[threading.Event], T], undo: Callable[[T], object] = lambda made: None
+) -> T:
+    """Await a call that waits for others, in a thread of its own: those of the loop are few.
+
+    Args:
+        call: gets an event that is set when nobody waits for it any more.
+        undo: gets what it returned all the same, in that thread.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    given_up = threading.Event()
+
+    def settle(made: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, made))
+
+    def run() -> None:
+        try:
+            made = call(given_up)
+        except BaseException as error:
+            call_in(loop, partial(settle, None, error))
+            return
+        if given_up.is_set():
+            _undo(undo, made)
+        else:
+            call_in(loop, partial(settle, made, None))
+
+    threading.Thread(target=run, name="aio", daemon=True).start()
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        given_up.set()
+        # It may be on its way to us already.
+        future.add_done_callback(lambda done: _undo_late(done, undo))
+        raise
+
+
+def _undo_late(done: asyncio.Future[T], undo: Callable[[T], object]) -> None:
+    """Undo what came although nobody waited any more."""
+    if not done.cancelled() and done.exception() is None:
+        work = partial(_undo, undo, done.result())
+        threading.Thread(target=work, name="aio", daemon=True).start()
+
+
+def _undo(undo: Callable[[T], object], made: T) -> None:
+    try:
+        undo(made)
+    except CollectiveError as error:
+        log.info("what nobody waited for could not be undone: %s", error)

@@ -1,0 +1,276 @@
+"""The store for asyncio: the same calls, awaited. What needs no waiting does not suspend.
+
+Invariants:
+  * No call blocks the loop, and none takes a thread of the loop's pool to wait in: thousands of
+    tasks may write and ask for the quorum at a time.
+  * A task that is cancelled while its write waits to be sent writes nothing; one whose write was
+    sent is in doubt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from time import monotonic
+from typing import Any
+
+from collective.aio.bridging import Closing, call_in, is_set_within, within
+from collective.errors import ClosedError, CollectiveError, ConflictError, DeadlineError
+from collective.store import requests
+from collective.store import store as threaded
+from collective.store.leases import Lease
+from collective.store.loading import Progress
+from collective.store.store import SECONDS, Range
+from collective.store.values import (
+    NEVER,
+    Condition,
+    Entry,
+    Event,
+    Moment,
+    Operation,
+    Outcome,
+    Transaction,
+)
+from collective.store.watching import MOST_EVENTS, Watch
+
+
+class Store:
+    """The shared keys, for tasks; arguments and errors are those of ``collective.store``."""
+
+    def __init__(self, sync: threaded.Store) -> None:
+        self._sync = sync
+        # A task reads what any task of this handle wrote: those that gather and wait_for make
+        # have contexts of their own.
+        self._noted = NEVER
+
+    @property
+    def revision(self) -> int:
+        """The revision of the store that reads are answered from."""
+        return self._sync.revision
+
+    async def get(
+        self,
+        key: str,
+        default: bytes | None = None,
+        *,
+        at_least: int = 0,
+        linearizable: bool = False,
+        seconds: float = SECONDS,
+    ) -> bytes | None:
+        """Return the value of a key."""
+        if linearizable or self._sync.lacks(self._sync.wanted(at_least, self._noted)):
+            await self._catch_up(at_least, linearizable, seconds)
+        return self._sync.get_now(key, default)
+
+    async def entry(
+        self,
+        key: str,
+        *,
+        at_least: int = 0,
+        linearizable: bool = False,
+        seconds: float = SECONDS,
+    ) -> Entry | None:
+        """Return a key with its revisions, or None."""
+        if linearizable or self._sync.lacks(self._sync.wanted(at_least, self._noted)):
+            await self._catch_up(at_least, linearizable, seconds)
+        return self._sync.entry_now(key)
+
+    async def range(
+        self,
+        prefix: str = "",
+        *,
+        at_least: int = 0,
+        linearizable: bool = False,
+        seconds: float = SECONDS,
+    ) -> Range:
+        """Return all keys with a prefix, at one revision."""
+        if linearizable or self._sync.lacks(self._sync.wanted(at_least, self._noted)):
+            await self._catch_up(at_least, linearizable, seconds)
+        return self._sync.range_now(prefix)
+
+    async def get_json(self, key: str, default: Any = None, **how: Any) -> Any:
+        """Return what ``put_json`` wrote."""
+        return requests.from_json(key, await self.get(key, **how), default)
+
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        lease: Lease | None = None,
+        if_revision: int | None = None,
+        when: Sequence[Condition] = (),
+        seconds: float = SECONDS,
+    ) -> int:
+        """Write a key, and return the revision at which it was written."""
+        transaction = requests.put(key, value, lease, if_revision, when)
+        return requests.require(await self._commit(transaction, seconds), key).revision
+
+    async def put_json(self, key: str, value: Any, **how: Any) -> int:
+        """Write a value as JSON."""
+        return await self.put(key, requests.to_json(key, value), **how)
+
+    async def delete(
+        self,
+        key: str,
+        *,
+        if_revision: int | None = None,
+        when: Sequence[Condition] = (),
+        seconds: float = SECONDS,
+    ) -> bool:
+        """Delete a key, and return whether there was one."""
+        outcome = await self._commit(requests.delete(key, if_revision, when), seconds)
+        return requests.deleted(requests.require(outcome, key)) > 0
+
+    async def delete_prefix(self, prefix: str, *, seconds: float = SECONDS) -> int:
+        """Delete all keys with a prefix, and return how many there were."""
+        return requests.deleted(await self._commit(requests.delete_prefix(prefix), seconds))
+
+    async def compare_and_set(
+        self,
+        key: str,
+        expected: bytes | None,
+        value: bytes,
+        *,
+        lease: Lease | None = None,
+        seconds: float = SECONDS,
+    ) -> bool:
+        """Write a key if it has a value now, and return whether it was written."""
+        when = (requests.expecting(key, expected),)
+        transaction = requests.put(key, value, lease, None, when)
+        return (await self._commit(transaction, seconds)).succeeded
+
+    async def update(
+        self, key: str, change: Callable[[bytes | None], bytes], *, seconds: float = SECONDS
+    ) -> bytes:
+        """Read a key, change it, and write it, until nobody came in between."""
+        deadline = monotonic() + seconds
+        while (left := deadline - monotonic()) > 0:
+            found = await self.entry(key, seconds=left)
+            value = change(None if found is None else found.value)
+            revision = 0 if found is None else found.revision
+            try:
+                left = max(0.0, deadline - monotonic())
+                await self.put(key, value, if_revision=revision, seconds=left)
+            except ConflictError:
+                continue
+            return value
+        raise DeadlineError(f"others changed {key} all the time; nothing was written")
+
+    async def txn(
+        self,
+        when: Sequence[Condition] = (),
+        then: Sequence[Operation] = (),
+        otherwise: Sequence[Operation] = (),
+        *,
+        alone: bool = False,
+        seconds: float = SECONDS,
+    ) -> Outcome:
+        """Do several operations as one."""
+        transaction = Transaction(tuple(when), tuple(then), tuple(otherwise), alone=alone)
+        return await self._commit(transaction, seconds)
+
+    async def lease(self, seconds: int, *, deadline: float = SECONDS) -> Lease:
+        """Open a lease, which a thread keeps alive until ``close_lease``."""
+        return await asyncio.to_thread(self._sync.lease, seconds, deadline=deadline)
+
+    async def close_lease(self, lease: Lease) -> None:
+        """End a lease, and with it all keys that are bound to it."""
+        await asyncio.to_thread(lease.close)
+
+    async def load(
+        self,
+        items: Iterable[tuple[str, bytes]],
+        *,
+        progress: Progress | None = None,
+        seconds: float = SECONDS,
+    ) -> int:
+        """Write many keys, and return how many; ``items`` and ``progress`` run in a thread."""
+        load = self._sync.load_telling
+        return await asyncio.to_thread(load, items, progress, seconds, self._note)
+
+    async def export(
+        self, prefix: str = "", *, linearizable: bool = False
+    ) -> AsyncIterator[Entry]:
+        """Yield all keys with a prefix, at one revision, in their order."""
+        found = await self.range(prefix, linearizable=linearizable)
+        for entry in found.entries:
+            yield entry
+
+    def watch(
+        self, prefix: str = "", *, initial: bool = False, limit: int = MOST_EVENTS
+    ) -> Watching:
+        """Return the changes of the keys with a prefix, to iterate over."""
+        watch = self._sync.open_watch(prefix, initial, limit, self._noted)
+        return Watching(watch, asyncio.get_running_loop())
+
+    async def newest(self, seconds: float) -> Moment:
+        """Return the newest moment, linearizably.
+
+        Raises:
+            DegradedCollective: there was no answer in time.
+        """
+        question = self._sync.proofs.ask(seconds)
+        return await within(question.slot, seconds, lambda: self._sync.proofs.give_up(question))
+
+    async def _commit(self, transaction: Transaction, seconds: float) -> Outcome:
+        committer = self._sync.committer
+        write = committer.submit(transaction, seconds)
+        outcome = await within(write.slot, seconds, lambda: committer.give_up(write))
+        self._note(outcome.moment)
+        return outcome
+
+    def _note(self, moment: Moment) -> None:
+        self._noted = self._sync.later(moment, self._noted)
+
+    async def _catch_up(self, at_least: int, linearizable: bool, seconds: float) -> None:
+        deadline = monotonic() + seconds
+        if linearizable:
+            self._note(await self.newest(seconds))
+        loop, reached = asyncio.get_running_loop(), asyncio.Event()
+        wanted = self._sync.wanted(at_least, self._noted)
+        forget = self._sync.when_reached(wanted, lambda: call_in(loop, reached.set))
+        try:
+            if not await is_set_within(reached, deadline - monotonic()):
+                raise self._sync.not_heard(wanted, seconds)
+        finally:
+            forget()
+
+
+class Watching(Closing):
+    """A watch for tasks: ``async with`` it, and ``async for`` over it, in one task."""
+
+    def __init__(self, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:
+        self._watch = watch
+        self._woken = asyncio.Event()
+        self._taken: list[Event] = []
+        watch.when_woken(lambda: call_in(loop, self._woken.set))
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event, and wait for it.
+
+        Raises:
+            SlowReaderError: too many were not read; the watch has ended.
+        """
+        while not self._taken:
+            self._woken.clear()
+            try:
+                self._taken = self._watch.take()[::-1]
+            except ClosedError:
+                raise StopAsyncIteration from None
+            if not self._taken:
+                await self._woken.wait()
+        return self._taken.pop()
+
+    @property
+    def error(self) -> CollectiveError | None:
+        """Why the watch has ended, None while it goes on."""
+        return self._watch.error
+
+    async def close(self) -> None:
+        """End the watch; what was not read is dropped."""
+        self._taken.clear()
+        self._watch.close()

@@ -1,0 +1,236 @@
+"""A queue of contenders: the first one holds what all of them want.
+
+Each has a key of its own, bound to its session; they stand in the order in which these keys were
+created (the recipe of etcd's ``client/v3/concurrency``).
+
+Invariants:
+  * At one revision of the store, exactly one of those who stand there is first; whoever is first
+    stays it until its key goes.
+  * The number of a place (its *fencing token*, the revision at which it was created) is higher
+    than that of any place that was first before. So no two places are made in one transaction,
+    which a group commit would do.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from urllib.parse import quote
+
+from collective.coordination.session import Session
+from collective.coordination.stored import FORMAT, read_record
+from collective.errors import DeadlineError, InDoubtError, LeaseExpiredError
+from collective.model.keyspace import COORDINATION
+from collective.store.deadline import deadline_in
+from collective.store.store import Store
+from collective.store.values import Aspect, Condition, Entry, Event, Put, Read, absent
+from collective.store.watching import Watch
+
+_TICK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One who stands in a queue.
+
+    Attributes:
+        name: of its server.
+        value: what it says of itself.
+        token: the number of its place.
+    """
+
+    name: str
+    value: str
+    token: int
+
+
+class Hold:
+    """A place in a queue that is first, or was."""
+
+    def __init__(self, session: Session, key: str, token: int) -> None:
+        """Made by ``Lock.acquire`` and ``Election.campaign``."""
+        self._session = session
+        self._key = key
+        self._released = False
+        # Whether a write of the key may be under way still.
+        self._in_doubt = False
+        self.token = token
+
+    @property
+    def key(self) -> str:
+        """The key of the place."""
+        return self._key
+
+    def note_doubt(self) -> None:
+        """Note that a write of the key was not answered, and may come late."""
+        self._in_doubt = True
+
+    @property
+    def fence(self) -> Condition:
+        """The condition that it is held, for ``when=`` of a write: so nobody writes too late."""
+        return Condition(self._key, Aspect.CREATED, self.token, space=COORDINATION)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is held, as far as this server can tell; ``fence`` is what is certain."""
+        if self._released or not self._session.is_held:
+            return False
+        entry = self._session.store.entry_now(self._key)
+        return entry is not None and entry.created == self.token
+
+    def check(self) -> None:
+        """Raise unless it is held.
+
+        Raises:
+            LeaseExpiredError: it is not: it was released, or its session has ended.
+        """
+        self._session.check()
+        if not self.is_held:
+            raise LeaseExpiredError("it is held no more: it was released, or taken away")
+
+    def release(self) -> None:
+        """Let the next one have it. Should etcd not answer now, it is done when it does."""
+        if not self._released:
+            self._released = True
+            self._session.give_up(self._key, self._in_doubt)
+
+
+class Places:
+    """One queue."""
+
+    def __init__(self, store: Store, kind: str, name: str) -> None:
+        """Name it; nothing is done yet.
+
+        Args:
+            store: where the keys of coordination lie.
+            kind: such as ``locks``.
+            name: any text.
+        """
+        self._store = store
+        self._what = f"{kind[:-1]} {name}"
+        self._prefix = f"{kind}/{quote(name, safe='')}/"
+
+    def take(
+        self,
+        session: Session,
+        value: str,
+        seconds: float,
+        given_up: threading.Event | None = None,
+    ) -> Hold:
+        """Stand in the queue, and wait to be first.
+
+        Args:
+            session: in which we stand there.
+            value: what the others are told of us.
+            seconds: how long to wait.
+            given_up: set where nobody wants it any more, None for never.
+
+        Raises:
+            DeadlineError: others were before us all the time; we stand there no more.
+            LeaseExpiredError: the session has ended.
+            DegradedCollective, InDoubtError, ...: the place could not be taken.
+        """
+        deadline = deadline_in(seconds)
+        hold = Hold(session, self._prefix + secrets.token_hex(8), 0)
+        try:
+            self._stand(hold, session, value, deadline, given_up)
+            self._wait(hold, session, deadline, given_up)
+        except BaseException:
+            hold.release()
+            raise
+        return hold
+
+    def contenders(self) -> list[Contender]:
+        """Return all who stand there, the first one first."""
+        return [_contender(entry) for entry in self._in_order()]
+
+    def first(self) -> Contender | None:
+        """Return who is first, as this server sees it; None for nobody."""
+        return _first(self._in_order())
+
+    def on_first_change(self, callback: Callable[[Contender | None], object]) -> Watch:
+        """Have something called with whoever is first, if anybody is, and at each change."""
+        standing: dict[str, Entry] = {}
+        last: list[Contender | None] = []
+
+        def hear(event: Event) -> None:
+            standing.pop(event.key, None)
+            if event.entry is not None:
+                standing[event.key] = event.entry
+            first = _first(standing.values())
+            if not last or last[0] != first:
+                last[:] = [first]
+                callback(first)
+
+        return self._store.watch(self._prefix, hear, initial=True)
+
+    def _stand(
+        self,
+        hold: Hold,
+        session: Session,
+        value: str,
+        deadline: float,
+        given_up: threading.Event | None,
+    ) -> None:
+        """Take a place; what was in doubt is looked up."""
+        session.check()
+        key = hold.key
+        text = json.dumps({"format": FORMAT, "name": session.name, "value": value})
+        while True:
+            left = deadline - monotonic()
+            try:
+                outcome = self._store.txn(
+                    (absent(key),),
+                    (Put(key, text.encode(), session.lease.id),),
+                    (Read(key),),
+                    alone=True,
+                    seconds=max(left, _TICK_SECONDS),
+                )
+            except InDoubtError:
+                hold.note_doubt()
+                if deadline - monotonic() <= 0 or (given_up is not None and given_up.is_set()):
+                    raise
+                continue
+            found = outcome.results[0]
+            hold.token = found.created if isinstance(found, Entry) else outcome.revision
+            return
+
+    def _wait(
+        self, hold: Hold, session: Session, deadline: float, given_up: threading.Event | None
+    ) -> None:
+        with self._store.watch(self._prefix) as watch:
+            while True:
+                session.check()
+                standing = self._in_order(hold.token, max(deadline - monotonic(), _TICK_SECONDS))
+                if standing and standing[0].key == hold.key:
+                    return
+                left = deadline - monotonic()
+                if left <= 0 or (given_up is not None and given_up.is_set()):
+                    before = _contender(standing[0]).name if standing else "nobody"
+                    raise DeadlineError(f"{before} holds {self._what}, and did not give it up")
+                try:
+                    watch.next_event(min(left, _TICK_SECONDS))
+                    watch.take()
+                except DeadlineError:
+                    continue
+
+    def _in_order(self, at_least: int = 0, seconds: float = _TICK_SECONDS) -> list[Entry]:
+        entries = self._store.range(self._prefix, at_least=at_least, seconds=seconds).entries
+        return sorted(entries, key=lambda entry: entry.created)
+
+
+def _first(entries: Iterable[Entry]) -> Contender | None:
+    entry = min(entries, key=lambda entry: entry.created, default=None)
+    return None if entry is None else _contender(entry)
+
+
+def _contender(entry: Entry) -> Contender:
+    return read_record(
+        entry.key,
+        entry.value,
+        lambda raw: Contender(str(raw["name"]), str(raw["value"]), entry.created),
+    )

@@ -1,0 +1,90 @@
+"""This server's daemon inside another Python server, in place of ``collectived`` beside it.
+
+It sets up no log and catches no signals: the process is the other server's.
+
+Invariants:
+  * It is the daemon that ``collectived`` runs, on the same folders: so either of them may be
+    used, one at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+from collective.daemon.settings import load_settings
+from collective.daemon.whole import Daemon
+from collective.errors import ClosedError
+from collective.handle import CONNECT_SECONDS, Collective, connect
+from collective.model.layout import ROOT_VARIABLE, Layout
+
+
+class Server:
+    """The daemon, in threads of this process and an etcd of its own.
+
+    Use it as a context manager, or ``start`` and ``stop`` it. To stop it ends etcd: the other
+    members go on without this server.
+    """
+
+    def __init__(
+        self, root: str | Path | None = None, *, settings: str | Path | None = None
+    ) -> None:
+        """Read the settings, take the lock and find etcd; nothing runs yet.
+
+        Args:
+            root: what COLLECTIVE_ROOT is for ``collectived``; None for what the environment says.
+            settings: the settings file; None for the usual one.
+
+        Raises:
+            InputError: a setting is not valid.
+            RefusedError: a daemon runs on these folders.
+            EtcdError: etcd is missing or not fit.
+            AccessError: a folder cannot be used.
+        """
+        environment = os.environ if root is None else {ROOT_VARIABLE: str(root)}
+        layout = Layout.from_environment(environment)
+        path = Path(settings or layout.settings_file)
+        self._root = root
+        self._daemon = Daemon(load_settings(path), layout, lambda: load_settings(path))
+        self._stopped = False
+
+    def __enter__(self) -> Server:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin; returns when commands and members are answered. After an error, ``stop`` it.
+
+        Raises:
+            CollectiveError: the state cannot be used, or a door cannot be opened.
+        """
+        self._daemon.start()
+
+    def connect(self, *, seconds: float = CONNECT_SECONDS) -> Collective:
+        """Return a handle, see ``collective.connect``; close it before the server is stopped.
+
+        Raises:
+            ClosedError: the server was stopped.
+        """
+        if self._stopped:
+            raise ClosedError("this server was stopped")
+        return connect(self._root, seconds=seconds)
+
+    def stop(self) -> None:
+        """Hand leadership over, end etcd, close the doors, release the lock."""
+        if not self._stopped:
+            self._stopped = True
+            self._daemon.stop()

@@ -1,0 +1,213 @@
+"""etcd's JSON gateway over the unix socket here, with as little between as there can be.
+
+The same calls as ``gateway.Gateway``, for the store of embedding servers: what etcd3gw and
+requests add to a call, 0.3 ms, is a third of what a write takes (docs/embedding.md has the
+figures). It speaks HTTP with ``http.client``.
+
+Invariants:
+  * Every call has a deadline.
+  * Where nothing was sent the error is a NotReachedError; a connection that etcd has closed is
+    not used again.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
+from collective.etcd.gateway import EtcdCalls, Lines, refusal
+from collective.etcd.session import is_readable, seconds_allowed
+
+_HEADERS = {"Content-Type": "application/json"}
+_API = "/v3"
+_MOST_IDLE = 8
+_PART_BYTES = 1 << 16
+
+
+class _Connection(http.client.HTTPConnection):
+    """An HTTP connection to the socket file."""
+
+    def __init__(self, path: str, deadline: float) -> None:
+        super().__init__("etcd")
+        self._path = path
+        self._deadline = deadline
+
+    def connect(self) -> None:
+        """Connect, with what time is left."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(_left(self._deadline))
+            sock.connect(self._path)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether etcd has not closed it meanwhile."""
+        return self.sock is not None and not is_readable(self.sock)
+
+
+class DirectGateway(EtcdCalls):
+    """The calls, over connections that are kept for the next ones."""
+
+    def __init__(self, socket_path: Path) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            socket_path: etcd's client socket.
+        """
+        self._path = str(socket_path)
+        self._lock = threading.Lock()
+        self._idle: list[_Connection] = []
+        self._closed = False
+
+    def close(self) -> None:
+        """Close all connections that are not in use; those that are, when they are done."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make one call, see ``EtcdCalls``."""
+        deadline = monotonic() + seconds_allowed()
+        if self._closed:
+            raise NotReachedError("the way to etcd was closed")
+        connection = self._take(deadline)
+        # http.client lets go of the socket when the answer says that it is the last one.
+        sock = connection.sock
+        try:
+            response = self._send(connection, path, body, deadline)
+            sock.settimeout(_left(deadline))
+            raw = response.read()
+            status = response.status
+        except TimeoutError as error:
+            connection.close()
+            raise EtcdUnavailableError("etcd did not answer in time") from error
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise EtcdUnavailableError(f"etcd broke off: {type(error).__name__}") from error
+        self._give_back(connection)
+        return _answer(status, raw)
+
+    def lines(self, path: str, body: Mapping[str, Any], seconds: float) -> Lines:
+        """Make a call that is answered line by line, see ``EtcdCalls``."""
+        deadline = monotonic() + seconds_allowed()
+        connection = self._take(deadline, fresh=True)
+        sock = connection.sock
+        try:
+            response = self._send(connection, path, body, deadline)
+            if response.status != 200:
+                raw = response.read()
+                connection.close()
+                _answer(response.status, raw)
+            sock.settimeout(seconds)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise EtcdUnavailableError(f"the watch broke off: {type(error).__name__}") from error
+        return _ResponseLines(connection, sock, response)
+
+    def _send(
+        self, connection: _Connection, path: str, body: Mapping[str, Any], deadline: float
+    ) -> http.client.HTTPResponse:
+        sock = connection.sock
+        sock.settimeout(_left(deadline))
+        text = json.dumps(body, separators=(",", ":"))
+        connection.request("POST", _API + path, text, _HEADERS)
+        sock.settimeout(_left(deadline))
+        return connection.getresponse()
+
+    def _take(self, deadline: float, fresh: bool = False) -> _Connection:
+        """Return a connection that nobody else uses.
+
+        Raises:
+            NotReachedError: there is none to be had.
+        """
+        while not fresh:
+            with self._lock:
+                if not self._idle:
+                    break
+                connection = self._idle.pop()
+            if connection.is_usable:
+                return connection
+            connection.close()
+        connection = _Connection(self._path, deadline)
+        try:
+            connection.connect()
+        except OSError as error:
+            raise NotReachedError("etcd does not run here") from error
+        return connection
+
+    def _give_back(self, connection: _Connection) -> None:
+        with self._lock:
+            # Without a socket it was closed, since the answer said that it would be.
+            if not self._closed and connection.sock and len(self._idle) < _MOST_IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+
+class _ResponseLines:
+    """The lines of an answer that has no end of its own."""
+
+    def __init__(
+        self, connection: _Connection, sock: socket.socket, response: http.client.HTTPResponse
+    ) -> None:
+        self._connection = connection
+        self._response = response
+        self._sock = sock
+
+    def __iter__(self) -> Iterator[bytes]:
+        begun: list[bytes] = []
+        try:
+            while part := self._response.read1(_PART_BYTES):
+                first, *others = part.split(b"\n")
+                begun.append(first)
+                if others:
+                    yield b"".join(begun)
+                    yield from others[:-1]
+                    begun = others[-1:]
+        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+            # http.client trips over its own file, where another thread has just closed it.
+            raise EtcdUnavailableError(f"the watch broke off: {type(error).__name__}") from error
+
+    def close(self) -> None:
+        """End it, also while another thread waits for a line."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+
+def _left(deadline: float) -> float:
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _answer(status: int, raw: bytes) -> dict[str, Any]:
+    """Return the JSON object of an answer.
+
+    Raises:
+        EtcdError, EtcdUnavailableError: etcd answered with an error, or with something else.
+    """
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        raise EtcdUnavailableError("etcd broke off in the middle of an answer") from None
+    if not isinstance(value, dict):
+        raise EtcdError("etcd: an answer is no JSON object")
+    if status != http.client.OK:
+        raise refusal(status, str(value.get("error") or value.get("message") or value)[:200])
+    return value

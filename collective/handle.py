@@ -1,0 +1,491 @@
+"""A handle on the collective, for software on one of its servers: members, leader, quorum, store.
+
+It decides nothing about membership: that is what the ``collective`` command is for.
+
+Invariants:
+  * ``quorum`` is true only where a linearizable answer was given for this very call.
+  * What one caller's callback does, or that it never returns, holds up no other caller.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from weakref import WeakSet
+
+from collective.calls import talk
+from collective.calls.call import Call, Handler
+from collective.calls.exchange import Exchange
+from collective.calls.service import MOST, Service
+from collective.client import ask
+from collective.coordination import session
+from collective.coordination.assignments import GRACE_SECONDS, Assignments
+from collective.coordination.barriers import Barrier
+from collective.coordination.locks import Election, Lock
+from collective.coordination.session import Session
+from collective.errors import (
+    ClosedError,
+    CollectiveError,
+    DaemonError,
+    DegradedCollective,
+    InputError,
+    from_wire,
+)
+from collective.etcd.direct import DirectGateway
+from collective.etcd.gateway import EtcdCalls, within
+from collective.model.closing import Closing
+from collective.model.keyspace import COORDINATION, STORE
+from collective.model.layout import ROOT_VARIABLE, Layout
+from collective.model.names import natural_key
+from collective.model.records import MemberRecord, Role, from_json
+from collective.model.view import MEMBERS, PREFIX
+from collective.protocol.frames import check_message
+from collective.store.cache import Cache
+from collective.store.committer import Committer
+from collective.store.feed import Feed
+from collective.store.proofs import Proofs
+from collective.store.runner import Runner
+from collective.store.store import Store
+from collective.store.values import Event, Moment
+from collective.store.watching import Hub, Watch
+
+log = logging.getLogger(__name__)
+
+#: How long ``connect`` waits, and how long a proof of the quorum may take.
+CONNECT_SECONDS = 10.0
+PROOF_SECONDS = 2.0
+
+_ASK_SECONDS = 2.0
+_PAUSE_SECONDS = 0.05
+_STATUS_SECONDS = 1.0
+_SESSION_SECONDS = 5.0
+# Below ``PREFIX``, in the cache of records.
+_MEMBERS = MEMBERS.removeprefix(PREFIX)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One server of the collective.
+
+    Attributes:
+        name: unique in the collective.
+        address: IP address that the others reach it by.
+        port: TCP port of its daemon's door.
+        votes: whether it counts in the quorum. One that is joining does not yet.
+        role: ``voter``, ``learner`` or ``nonvoting``.
+        fingerprints: SHA-256 (hex) of the certificates that it may show.
+    """
+
+    name: str
+    address: str
+    port: int
+    votes: bool
+    role: str
+    fingerprints: tuple[str, ...]
+
+
+class Change(Enum):
+    """What happened to a member."""
+
+    JOINED = "joined"
+    LEFT = "left"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True)
+class MemberChange:
+    """One change of the membership.
+
+    Attributes:
+        change: what happened.
+        member: as it is now, or, where it left, as it was.
+        previous: as it was before, None where it joined.
+        revision: of the store, at which it happened.
+    """
+
+    change: Change
+    member: Member
+    previous: Member | None
+    revision: int
+
+
+class Collective(Closing):
+    """A handle; ``connect`` makes one, and ``close`` ends it.
+
+    Attributes:
+        name: of this server.
+        store: what the members share.
+    """
+
+    def __init__(self, name: str, calls: EtcdCalls, exchange: Exchange) -> None:
+        """Begin to follow the store; ``connect`` is what callers use.
+
+        Args:
+            name: of this server.
+            calls: the way to etcd, closed with the handle.
+            exchange: the way to software on other servers, closed with the handle.
+        """
+        self.name = name
+        self._exchange = exchange
+        self._calls = calls
+        self._closed = threading.Event()
+        self._runner = Runner("callback")
+        self._hub, self._members_hub = Hub(self._runner), Hub(self._runner)
+        self._cache = _cache_for(self._hub)
+        self._records = _cache_for(self._members_hub)
+        self._coordination_hub = Hub(self._runner)
+        coordination = _cache_for(self._coordination_hub)
+        self._last = coordination  # of those that the feed brings on, one after the other
+        caches = {STORE: self._cache, PREFIX: self._records, COORDINATION: coordination}
+        self._feed = Feed(calls, caches)
+        self._committer = Committer(calls)
+        self._proofs = Proofs(calls)
+        self.store = Store(
+            calls, self._cache, self._feed, self._committer, self._hub, self._proofs
+        )
+        self._coordination = Store(
+            calls,
+            coordination,
+            self._feed,
+            self._committer,
+            self._coordination_hub,
+            self._proofs,
+            COORDINATION,
+        )
+        self._session_lock = threading.Lock()
+        self._session: Session | None = None
+        self._groups: WeakSet[Assignments] = WeakSet()
+        self._feed.start()
+
+    def __repr__(self) -> str:
+        return f"Collective({self.name})"
+
+    def wait_until_ready(self, seconds: float = CONNECT_SECONDS) -> None:
+        """Wait until everything was read from the store once.
+
+        Raises:
+            NotReadyError: it was not in time; the text says why.
+            ClosedError: the handle was closed.
+        """
+        if not self._last.reach(Moment(0, 1), seconds):
+            self._coordination.check_ready()
+
+    def close(self) -> None:
+        """End it: writes that were sent are seen through, watches end, callbacks stop."""
+        if self._closed.is_set():
+            return
+        with self._session_lock:
+            self._closed.set()
+            session, self._session = self._session, None
+            groups = list(self._groups)
+        self._exchange.close()
+        for group in groups:
+            group.close()
+        if session is not None:
+            session.close()
+        self._committer.close()
+        self._proofs.close()
+        self._feed.stop()
+        for hub in (self._hub, self._members_hub, self._coordination_hub):
+            hub.close(ClosedError("this handle was closed"))
+        self._runner.close()
+        self.store.close()
+        self._coordination.close()
+        self._records.clear()
+        self._calls.close()
+
+    # Membership ------------------------------------------------------------------------------
+
+    def members(self) -> list[Member]:
+        """Return all members, this server among them, in the natural order of their names.
+
+        Raises:
+            NotReadyError, ClosedError: nothing was read yet, or the handle was closed.
+        """
+        self._coordination.check_ready()
+        _, entries = self._records.snapshot(_MEMBERS)
+        members = [_member(entry.value) for entry in entries]
+        return sorted(members, key=lambda member: natural_key(member.name))
+
+    def member(self, name: str) -> Member:
+        """Return one member.
+
+        Raises:
+            InputError: there is no member of this name.
+        """
+        self._coordination.check_ready()
+        entry = self._records.entries.get(_MEMBERS + name)
+        if entry is None:
+            known = ", ".join(member.name for member in self.members())
+            raise InputError(f"{name} is no member of this collective, which has {known}")
+        return _member(entry.value)
+
+    def leader(self, seconds: float = _STATUS_SECONDS) -> str | None:
+        """Return the name of the member that leads, as etcd here knows it; None for nobody.
+
+        This proves no quorum: ask ``quorum`` for that.
+
+        Raises:
+            EtcdError: etcd does not answer.
+        """
+        self._check_open()
+        with within(seconds):
+            leader = self._calls.status().leader
+        if not leader:
+            return None
+        wanted = f"{leader:016x}"
+        _, entries = self._records.snapshot(_MEMBERS)
+        records = (from_json(MemberRecord, entry.value) for entry in entries)
+        return next((r.name for r in records if r.member_id == wanted), None)
+
+    @property
+    def in_collective(self) -> bool:
+        """Whether there are other members than this server."""
+        return len(self.members()) > 1
+
+    @property
+    def quorum(self) -> bool:
+        """Whether a quorum answers now; those who ask at one time share one question to it."""
+        try:
+            self.check_quorum()
+        except DegradedCollective:
+            return False
+        return True
+
+    def check_quorum(self, seconds: float = PROOF_SECONDS) -> None:
+        """Raise unless a quorum answers now.
+
+        Raises:
+            DegradedCollective: none answered in so many seconds.
+            ClosedError: the handle was closed.
+        """
+        self._check_open()
+        self._proofs.newest(seconds)
+
+    def on_member_change(
+        self, callback: Callable[[MemberChange], object], *, initial: bool = False
+    ) -> Watch:
+        """Have something called with each change of the members, in order, none missed.
+
+        Args:
+            callback: called one at a time in a thread of this handle; what it raises is logged.
+            initial: whether to tell first of those that are there, as if they joined now.
+
+        Returns:
+            The watch; close it to be called no more.
+        """
+        self._coordination.check_ready()
+        watch = Watch(self._members_hub, _MEMBERS, 1 << 20)
+        self._records.locked(
+            lambda at, entries: self._members_hub.open(watch, at, entries, initial)
+        )
+        self._members_hub.call(watch, lambda event: _tell(event, callback), None)
+        return watch
+
+    # Coordination ----------------------------------------------------------------------------
+
+    def session(self, seconds: int = session.SECONDS) -> Session:
+        """Open a session: what is held in it is given up when this process is gone.
+
+        Args:
+            seconds: how long it outlives this process, or a server that is cut off.
+
+        Raises:
+            InputError: it is no such time.
+            EtcdError: it could not be opened.
+        """
+        self._check_open()
+        return Session(self._coordination, self.name, seconds, _SESSION_SECONDS)
+
+    def lock(self, name: str, session: Session | None = None) -> Lock:
+        """Return a lock of the whole collective, by its name.
+
+        Args:
+            name: any text.
+            session: in which it is to be held; None for one of this handle's own.
+        """
+        return Lock(self._coordination, name, self._in_session(session))
+
+    def election(self, name: str, session: Session | None = None) -> Election:
+        """Return an election, by its name; arguments are those of ``lock``."""
+        return Election(self._coordination, name, self._in_session(session))
+
+    def barrier(self, name: str, parties: int, session: Session | None = None) -> Barrier:
+        """Return a barrier, by its name.
+
+        Args:
+            name: any text.
+            parties: how many have to be there; the same number for all of them.
+            session: in which we are there; None for one of this handle's own.
+        """
+        return Barrier(self._coordination, name, parties, self._in_session(session))
+
+    def assignments(self, group: str = "nodes", *, grace: float = GRACE_SECONDS) -> Assignments:
+        """Return a group of nodes, each of which has one manager at a time.
+
+        Args:
+            group: any text; all servers use the same.
+            grace: for how many seconds the nodes of a manager whose session has ended are left
+                alone; the same for all servers.
+
+        Raises:
+            NotReadyError, ClosedError: nothing was read yet, or the handle was closed.
+        """
+        self._check_open()
+        made = Assignments(self._coordination, self.name, group, grace, self.session)
+        with self._session_lock:
+            self._groups.add(made)
+        return made
+
+    # Calls -----------------------------------------------------------------------------------
+
+    def serve(self, service: str, handler: Handler, *, most: int = MOST) -> Service:
+        """Serve calls from the other servers, and from this one, by the name of a service.
+
+        Args:
+            service: 1 to 40 lower-case letters, digits and hyphens.
+            handler: called with a ``ServedCall`` in a thread of its own, for each call. What it
+                returns, if anything, is sent as the last message; a CollectiveError that it
+                raises reaches the caller, with its text.
+            most: how many calls run at a time; further ones wait.
+
+        Returns:
+            The service; close it to serve no more.
+
+        Raises:
+            InputError: it is no such name, or another process serves that here.
+            AccessError, ClosedError: no right to do so, or the handle was closed.
+        """
+        return self._exchange.serve(service, handler, most)
+
+    def call(self, member: str, service: str, *, seconds: float = talk.SECONDS) -> Call:
+        """Call a service on another member, or here; see ``ask`` where one message is enough.
+
+        Args:
+            member, service: by their names.
+            seconds: how long the call may last, to its very end.
+
+        Raises:
+            InputError: there is no such member, or that is no name for a service.
+            NoServiceError: nobody there serves it.
+            UnreachableError, DeadlineError, RefusedError, DaemonError, AccessError, RemovedError,
+            LostError: there is no way to it. With all of these nothing has happened.
+        """
+        return self._exchange.call(member, service, seconds)
+
+    def ask(
+        self, member: str, service: str, message: bytes = b"", *, seconds: float = talk.SECONDS
+    ) -> bytes:
+        """Call a service with one message, and return all that it answers, joined.
+
+        Raises:
+            HandlerError: what serves it has failed.
+            InDoubtError: no answer came; it may have been carried out.
+            CollectiveError: as ``call``.
+        """
+        check_message(message)
+        with self.call(member, service, seconds=seconds) as call:
+            # A handler may answer without reading, and be done before we are.
+            with suppress(ClosedError):
+                call.send(message)
+            call.finish()
+            return b"".join(call)
+
+    def _in_session(self, given: Session | None) -> Callable[[], Session]:
+        return self._own_session if given is None else lambda: given
+
+    def _own_session(self) -> Session:
+        """Return the session of this handle; another one where it was lost."""
+        with self._session_lock:
+            self._check_open()
+            if self._session is None or not self._session.is_held:
+                if self._session is not None:
+                    self._session.abandon()
+                self._session = self.session()
+            return self._session
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise ClosedError("this handle was closed")
+
+
+def connect(root: str | Path | None = None, *, seconds: float = CONNECT_SECONDS) -> Collective:
+    """Return a handle on the collective of this server, whose daemon runs beside this process.
+
+    Args:
+        root: what COLLECTIVE_ROOT is for the daemon; None for what the environment says.
+        seconds: how long to wait for daemon and etcd; 0 not to wait for etcd's answer at all:
+            then see ``Collective.wait_until_ready``.
+
+    Raises:
+        DaemonError: collectived does not run here.
+        AccessError: no right to its sockets: run as the daemon's user.
+        NotReadyError: etcd did not answer in time.
+        RemovedError, LostError: this server is in no collective; the text says why.
+    """
+    environment = os.environ if root is None else {ROOT_VARIABLE: str(root)}
+    layout = Layout.from_environment(environment)
+    deadline = monotonic() + seconds
+    name = _ask_name(layout, deadline)
+    handle = Collective(name, DirectGateway(Path(layout.etcd_socket)), Exchange(layout))
+    if seconds:
+        try:
+            handle.wait_until_ready(max(0.0, deadline - monotonic()))
+        except BaseException:
+            handle.close()
+            raise
+    return handle
+
+
+def _cache_for(hub: Hub) -> Cache:
+    return Cache(hub.publish, hub.move)
+
+
+def _ask_name(layout: Layout, deadline: float) -> str:
+    while True:
+        try:
+            told: dict[str, Any] = ask(
+                layout.control_socket, "GET", "/v1/self", None, _ASK_SECONDS
+            )
+            if told.get("idle") is not None:
+                raise from_wire(told["idle"])
+            return str(told["name"])
+        except DaemonError:
+            if monotonic() + _PAUSE_SECONDS > deadline:
+                raise
+        threading.Event().wait(_PAUSE_SECONDS)
+
+
+def _member(value: bytes) -> Member:
+    record = from_json(MemberRecord, value)
+    return Member(
+        record.name,
+        record.address,
+        record.door_port,
+        record.role is Role.VOTER,
+        record.role.value,
+        tuple(record.fingerprints),
+    )
+
+
+def _tell(event: Event, callback: Callable[[MemberChange], object]) -> None:
+    try:
+        now = None if event.entry is None else _member(event.entry.value)
+        before = None if event.previous is None else _member(event.previous.value)
+    except CollectiveError as error:
+        log.error("a member's record cannot be read: %s", error)
+        return
+    if now is not None:
+        kind = Change.JOINED if before is None else Change.CHANGED
+        if now != before:
+            callback(MemberChange(kind, now, before, event.revision))
+    elif before is not None:
+        callback(MemberChange(Change.LEFT, before, before, event.revision))

@@ -1,0 +1,43 @@
+"""What there is to know of an asyncio stream, and to set on one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+
+from collective.protocol.web import PeerCertificate
+
+VANISHED_SECONDS = 10.0
+
+
+def certificate_of(transport: asyncio.BaseTransport) -> PeerCertificate | None:
+    """Return what a verified certificate says, or None: without one name it is nobody's."""
+    tls = transport.get_extra_info("ssl_object")
+    # Empty if the certificate was not verified, whatever the context asks for.
+    facts = tls.getpeercert() or {}
+    names = [
+        value for part in facts.get("subject", ()) for key, value in part if key == "commonName"
+    ]
+    if len(names) != 1 or not names[0]:
+        return None
+    fingerprint = hashlib.sha256(tls.getpeercert(True)).hexdigest()
+    return PeerCertificate(names[0], f"{int(facts['serialNumber'], 16):x}", fingerprint)
+
+
+def wait_for_the_kernel(transport: asyncio.WriteTransport) -> None:
+    """Have ``drain`` wait until the kernel has taken all."""
+    # Not 0: asyncio's TLS transport would then take an empty buffer for a full one.
+    transport.set_write_buffer_limits(high=1, low=0)
+
+
+def tune(sock: socket.socket, seconds: float = VANISHED_SECONDS) -> None:
+    """Send small answers at once, and notice a peer that vanished, after so many seconds.
+
+    Raises:
+        OSError: it is gone already.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # A quiet stream to a dead host would otherwise last a quarter of an hour: tcp(7).
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))

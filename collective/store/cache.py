@@ -1,0 +1,219 @@
+"""All keys of the store in memory, at one revision: what reads are answered from.
+
+It does not talk to etcd: ``feed`` brings readings and events, in their order.
+
+Invariants:
+  * A snapshot has the whole of a revision: what one transaction wrote appears in it at once.
+  * Within one cluster the revision never goes down.
+  * Each change that was seen is told to the listener once, in order, before the revision is the
+    one that ``reach`` reports.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from collective.store.values import Entry, Event, Moment
+
+log = logging.getLogger(__name__)
+
+# So many new or lost keys are put in their places one by one; with more all are sorted again.
+_MOST_PLACED = 64
+
+#: Gets what changed, in order, under the lock of the cache: it must be quick, and must not read.
+Listener = Callable[[Sequence[Event]], None]
+
+_Waiting = tuple[Moment, Callable[[], None]]
+
+
+class Cache:
+    """The keys, and whoever waits for a revision of them."""
+
+    def __init__(self, listener: Listener, when_moved: Callable[[], None] = lambda: None) -> None:
+        """Hold nothing yet.
+
+        Args:
+            listener: gets what changed.
+            when_moved: called before it, where all is of another cluster now.
+        """
+        self._listener = listener
+        self._when_moved = when_moved
+        # Readers use this mapping without the lock; each of them looks at it once.
+        self._entries: dict[str, Entry] = {}
+        self._sorted: list[str] | None = None
+        self._revision = 0
+        self._cluster = 0
+        self._changed = threading.Condition(threading.RLock())
+        self._waiting: list[_Waiting] = []
+        # Clusters that this server was a member of before: nothing comes from there any more.
+        self._former: set[int] = set()
+        # Others that were asked for. Should it go on to yet another one, they are over too.
+        self._foreign: set[int] = set()
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """All entries by key; it changes under its reader."""
+        return self._entries
+
+    @property
+    def revision(self) -> int:
+        """The revision of the store that is held here, 0 before the first reading."""
+        return self._revision
+
+    @property
+    def cluster(self) -> int:
+        """The id of etcd's cluster that the revision is one of, 0 before the first reading."""
+        return self._cluster
+
+    def snapshot(self, prefix: str = "") -> tuple[int, list[Entry]]:
+        """Return the revision and, by key, all entries with a prefix, at that revision."""
+        with self._changed:
+            if self._sorted is None:
+                self._sorted = sorted(self._entries)
+            keys = self._sorted
+            begin = bisect_left(keys, prefix)
+            end = bisect_left(keys, _after(prefix)) if prefix else len(keys)
+            return self._revision, [self._entries[key] for key in keys[begin:end]]
+
+    def locked(self, call: Callable[[int, Mapping[str, Entry]], None]) -> None:
+        """Call something with revision and entries, between two changes."""
+        with self._changed:
+            call(self._revision, self._entries)
+
+    def clear(self) -> None:
+        """Hold nothing any more, and tell nobody."""
+        with self._changed:
+            self._entries, self._sorted, self._revision = {}, None, 0
+
+    def replace(self, cluster: int, revision: int, entries: Iterable[Entry]) -> bool:
+        """Take a whole reading, and tell the listener how it differs from what was held.
+
+        Args:
+            cluster: the id of etcd's cluster.
+            revision: at which all was read.
+            entries: all there are.
+
+        Returns:
+            False when what is held is newer, and was kept.
+        """
+        fresh = {entry.key: entry for entry in entries}
+        with self._changed:
+            if cluster == self._cluster and revision < self._revision:
+                return False
+            if self._cluster not in (0, cluster):
+                self._when_moved()
+            events = list(_difference(self._entries, fresh, revision))
+            self._entries, self._sorted = fresh, None
+            self._advance(cluster, revision, events)
+        return True
+
+    def apply(self, revision: int, changes: Iterable[tuple[str, int, Entry | None]]) -> None:
+        """Take changes, in order, that bring the store to a revision.
+
+        Args:
+            revision: of the last change.
+            changes: key, revision and what is stored now; None for a deletion. What is known
+                already is passed over.
+        """
+        with self._changed:
+            events: list[Event] = []
+            for key, at, entry in changes:
+                if at <= self._revision:
+                    continue
+                previous = self._entries.get(key)
+                if entry is not None:
+                    self._entries[key] = entry
+                elif previous is not None:
+                    del self._entries[key]
+                else:
+                    continue
+                events.append(Event(key, entry, previous, at))
+            self._sort_in([e for e in events if e.entry is None or e.previous is None])
+            self._advance(self._cluster, max(revision, self._revision), events)
+
+    def lacks(self, moment: Moment) -> bool:
+        """Tell whether what there was at a moment is yet to come: not so in a former cluster."""
+        if moment.cluster in (0, self._cluster):
+            return self._revision < moment.revision
+        if moment.cluster in self._former:
+            return False
+        self._foreign.add(moment.cluster)
+        return True
+
+    def reach(self, moment: Moment, seconds: float) -> bool:
+        """Wait until all that there was at a moment is held here; False when it took too long."""
+        if not self.lacks(moment):
+            return True
+        with self._changed:
+            return self._changed.wait_for(lambda: not self.lacks(moment), max(seconds, 0.0))
+
+    def when_reached(self, moment: Moment, call: Callable[[], None]) -> Callable[[], None]:
+        """Have something called, once, when a moment is reached: at once, if it is.
+
+        Returns:
+            What forgets it again.
+        """
+        waiting = (moment, call)
+        with self._changed:
+            if self.lacks(moment):
+                self._waiting.append(waiting)
+                return lambda: self._forget(waiting)
+        call()
+        return lambda: None
+
+    def _forget(self, waiting: _Waiting) -> None:
+        with self._changed:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+
+    def _sort_in(self, events: Sequence[Event]) -> None:
+        """Keep the sorted keys true to keys that came and went."""
+        keys = self._sorted
+        if keys is None or len(events) > _MOST_PLACED:
+            self._sorted = None
+            return
+        for event in events:
+            if event.entry is not None:
+                insort(keys, event.key)
+            else:
+                del keys[bisect_left(keys, event.key)]
+
+    def _advance(self, cluster: int, revision: int, events: Sequence[Event]) -> None:
+        self._listener(events)
+        if self._cluster not in (0, cluster):
+            self._former |= {self._cluster} | self._foreign
+            self._former.discard(cluster)
+            self._foreign = set()
+        self._cluster, self._revision = cluster, revision
+        self._changed.notify_all()
+        ready = [call for moment, call in self._waiting if not self.lacks(moment)]
+        if ready:
+            self._waiting = [waiting for waiting in self._waiting if self.lacks(waiting[0])]
+            for call in ready:
+                try:
+                    call()
+                except Exception:
+                    log.exception("a revision could not be told")
+
+
+def _after(prefix: str) -> str:
+    """Return the first text after all those that begin with a prefix."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+def _difference(
+    old: Mapping[str, Entry], new: Mapping[str, Entry], revision: int
+) -> Iterable[Event]:
+    """Yield what has changed between two readings, oldest first."""
+    changed = [
+        Event(key, entry, old.get(key), entry.revision)
+        for key, entry in new.items()
+        if key not in old or old[key].revision != entry.revision or old[key] != entry
+    ]
+    yield from sorted(changed, key=lambda event: event.revision)
+    for key, entry in old.items():
+        if key not in new:
+            yield Event(key, None, entry, revision)

@@ -1,0 +1,219 @@
+"""The one stream from etcd that keeps the caches of this process up to date.
+
+It does not say what is done with a change; the caches tell their listeners.
+
+Invariants:
+  * No change is missed, repeated or reordered: after a break the stream goes on behind the last
+    revision that was taken; where that has been compacted, all is read again, and the caches
+    tell the difference.
+  * All caches are brought to a revision before the next one is taken.
+  * What this server holds of another cluster, which it belonged to before, is replaced whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from binascii import a2b_base64
+from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from collective.errors import (
+    CollectiveError,
+    EtcdError,
+    EtcdUnavailableError,
+    NotReachedError,
+)
+from collective.etcd.gateway import EtcdCalls, Lines, Page, prefix_end, within
+from collective.model.keyspace import EVERYTHING
+from collective.store.cache import Cache
+from collective.store.values import Entry
+from collective.store.wire import entry_of
+
+log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 0.1
+_PAGE_SECONDS = 10.0
+# A stream is silent while nobody writes. Should it be dead, it is begun again after this.
+_SILENCE_SECONDS = 300.0
+# Somebody waits for a revision in vain, and the stream has been silent for so long.
+_DEAD_SECONDS = 3.0
+_FIRST_KEYS = 16
+_MOST_KEYS = 4096
+# How much more to ask for than the last page had, and how much less where a page did not come.
+_GROWTH, _CUT = 8, 16
+_PAGE_BYTES = 1 << 20
+
+_Change = tuple[str, int, Entry | None]
+
+
+class Feed:
+    """A thread that reads everything once, and then follows."""
+
+    def __init__(self, calls: EtcdCalls, caches: Mapping[str, Cache]) -> None:
+        """Prepare; ``start`` begins.
+
+        Args:
+            calls: the way to etcd.
+            caches: what to keep up to date, by the beginning of its keys.
+        """
+        self._calls = calls
+        self._caches = dict(caches)
+        self._lead = next(iter(self._caches.values()))
+        self._raw = [(prefix.encode(), cache, len(prefix)) for prefix, cache in caches.items()]
+        self._stopped = threading.Event()
+        self._guard = threading.Lock()
+        self._stream: Lines | None = None
+        self._heard = 0.0
+        self._following = False
+        self._failure: CollectiveError | None = None
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+
+    @property
+    def is_following(self) -> bool:
+        """Whether changes arrive as they happen, as far as can be known."""
+        return self._following
+
+    @property
+    def failure(self) -> CollectiveError | None:
+        """Why nothing arrives now, None where something does."""
+        return self._failure
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and wait until nothing more is told."""
+        self._stopped.set()
+        self.renew()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def renew_if_silent(self) -> None:
+        """Break the stream off if it has brought nothing for a while, now and then at most."""
+        now = monotonic()
+        with self._guard:
+            dead = self._stream is not None and now - self._heard > _DEAD_SECONDS
+            if dead:
+                self._heard = now
+        if dead:
+            self.renew()
+
+    def renew(self) -> None:
+        """Break the stream off, so that it is begun again where it was."""
+        with self._guard:
+            if self._stream is not None:
+                self._stream.close()
+
+    def _run(self) -> None:
+        complete = False
+        while not self._stopped.is_set():
+            try:
+                if not complete:
+                    self._read()
+                    complete = True
+                self._follow()
+            except EtcdUnavailableError as error:
+                self._failure = error
+            except CollectiveError as error:
+                log.info("everything is read again: %s", error)
+                self._failure, complete = error, False
+            except Exception as error:
+                log.exception("the store cannot be followed")
+                self._failure = EtcdError(f"the store cannot be followed: {error}")
+                complete = False
+            # A stream that worked is begun again at once: etcd may have been restarted.
+            pause = 0.0 if self._following else _PAUSE_SECONDS
+            self._following = False
+            self._stopped.wait(pause)
+
+    def _read(self) -> None:
+        """Read everything at one revision, and bring the caches there."""
+        found: dict[str, list[Entry]] = {prefix: [] for prefix in self._caches}
+        begin, end = EVERYTHING.encode(), prefix_end(EVERYTHING)
+        limit, revision, cluster, more = _FIRST_KEYS, 0, 0, True
+        while more and not self._stopped.is_set():
+            page = self._page(begin, end, limit, revision)
+            if revision and page.cluster != cluster:
+                raise EtcdError("etcd became a member of another cluster while it was read")
+            revision, cluster, more = page.revision, page.cluster, page.more
+            for raw in page.kvs:
+                key = a2b_base64(raw["key"])
+                for start, _, length in self._raw:
+                    if key.startswith(start) and key.isascii():
+                        found[start.decode()].append(entry_of(raw, length))
+                begin = key + b"\0"
+            limit = next_limit(page.kvs)
+        if more:
+            return
+        for prefix, cache in self._caches.items():
+            cache.replace(cluster, revision, found[prefix])
+
+    def _page(self, begin: bytes, end: str, limit: int, revision: int) -> Page:
+        """Return a page; a smaller one if it is too large."""
+        while True:
+            try:
+                with within(_PAGE_SECONDS):
+                    return self._calls.page(begin, end, limit, revision)
+            except NotReachedError:
+                raise
+            except EtcdUnavailableError:
+                if limit == 1 or self._stopped.is_set():
+                    raise
+            limit = max(1, limit // _CUT)
+
+    def _follow(self) -> None:
+        """Take changes until the stream breaks."""
+        for result in self._results():
+            if self._stopped.is_set():
+                return
+            self._heard = monotonic()
+            if int(result["header"]["cluster_id"]) != self._lead.cluster:
+                raise EtcdError("this server is a member of another cluster now")
+            self._following, self._failure = True, None
+            events = result.get("events")
+            if events:
+                self._take(events)
+        raise EtcdUnavailableError("the watch ended")
+
+    def _results(self) -> Iterator[dict[str, Any]]:
+        start = self._lead.revision + 1
+        return self._calls.watch("", start, _SILENCE_SECONDS, self._hold)
+
+    def _hold(self, stream: Lines) -> None:
+        """Keep hold of a stream that is opened, so that ``renew`` can end it."""
+        with self._guard:
+            self._stream, self._heard = stream, monotonic()
+            if self._stopped.is_set():
+                stream.close()
+
+    def _take(self, events: Sequence[Mapping[str, Any]]) -> None:
+        changes: list[list[_Change]] = [[] for _ in self._raw]
+        revision = 0
+        for event in events:
+            raw = event["kv"]
+            revision = int(raw["mod_revision"])
+            key = a2b_base64(raw["key"])
+            for space, (prefix, _, length) in zip(changes, self._raw, strict=True):
+                # No key of ours is other than ASCII; somebody may have put one there by hand.
+                if key.startswith(prefix) and key.isascii():
+                    gone = event.get("type") == "DELETE"
+                    entry = None if gone else entry_of(raw, length)
+                    space.append((key[length:].decode("ascii"), revision, entry))
+        for space, (_, cache, _) in zip(changes, self._raw, strict=True):
+            cache.apply(revision, space)
+
+
+def next_limit(kvs: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many keys to ask for next, so that an answer has a megabyte or so.
+
+    Args:
+        kvs: the last page, in the gateway's JSON.
+    """
+    if not kvs:
+        return _FIRST_KEYS
+    size = sum(len(raw["key"]) + len(raw.get("value", "")) for raw in kvs) * 3 // 4
+    fitting = _PAGE_BYTES * len(kvs) // max(size, 1)
+    return max(1, min(_MOST_KEYS, _GROWTH * len(kvs), fitting))

@@ -1,0 +1,542 @@
+"""What the members of a collective share: keys and values, read from memory, written as one.
+
+It is the face of the package: the cache answers reads, the committer makes writes, the hub tells
+changes.
+
+Invariants:
+  * A thread, or an asyncio task, reads what it wrote itself, and never what is older than what
+    it read linearizably.
+  * Every call has a deadline.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from time import monotonic
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+from collective.errors import (
+    ClosedError,
+    CollectiveError,
+    ConflictError,
+    DeadlineError,
+    NotReadyError,
+)
+from collective.etcd.gateway import EtcdCalls
+from collective.model.keyspace import STORE, check_key, check_prefix
+from collective.store import requests
+from collective.store.cache import Cache
+from collective.store.committer import Committer
+from collective.store.deadline import bounded, deadline_in
+from collective.store.feed import Feed
+from collective.store.leases import Lease
+from collective.store.loading import Progress, load
+from collective.store.proofs import Proofs
+from collective.store.values import (
+    NEVER,
+    Condition,
+    Entry,
+    Moment,
+    Operation,
+    Outcome,
+    Transaction,
+)
+from collective.store.watching import MOST_EVENTS, Callback, Hub, Watch, WhenEnded
+
+#: Deadline of a call that names none.
+SECONDS = 5.0
+# More than any revision: what this thread has seen is of another cluster than what is held here.
+_LOOK_CLOSER = 1 << 64
+# For all leases together, when the handle is closed; what is left ends by itself.
+_LEASES_SECONDS, _LEAST_SECONDS = 3.0, 0.05
+
+
+class Range(NamedTuple):
+    """Entries by key, all at one revision."""
+
+    revision: int
+    entries: list[Entry]
+
+
+class Store:
+    """The shared keys. Keys are text, values are bytes.
+
+    Made by ``collective.connect``; usable from any thread.
+    """
+
+    def __init__(
+        self,
+        calls: EtcdCalls,
+        cache: Cache,
+        feed: Feed,
+        committer: Committer,
+        hub: Hub,
+        proofs: Proofs,
+        space: str = STORE,
+    ) -> None:
+        self._calls = calls
+        self._cache = cache
+        self._feed = feed
+        self.committer = committer
+        self._hub = hub
+        self.proofs = proofs
+        self._space = space
+        self._closed = False
+        self._leases: WeakSet[Lease] = WeakSet()
+        self._leases_lock = threading.Lock()
+        # What this thread or task has seen, and the least revision of the cache with which a read
+        # need not look closer: a lookup costs less than a microsecond.
+        self._seen: ContextVar[tuple[int, Moment]] = ContextVar("seen", default=(0, NEVER))
+
+    # Reading ---------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """The revision of the store that reads are answered from; 0 before the first reading."""
+        return self._cache.revision
+
+    @property
+    def is_following(self) -> bool:
+        """Whether changes arrive as they happen, as far as this server can tell."""
+        return self._feed.is_following
+
+    def get(
+        self,
+        key: str,
+        default: bytes | None = None,
+        *,
+        at_least: int = 0,
+        linearizable: bool = False,
+        seconds: float = SECONDS,
+    ) -> bytes | None:
+        """Return the value of a key.
+
+        Args:
+            key: its name.
+            default: what to return where there is no such key.
+            at_least: a revision that the answer has to have in it: wait for it.
+            linearizable: whether the answer has to have all writes in it that were acknowledged
+                anywhere before the call; it costs a question to a quorum.
+            seconds: deadline, where the call has to wait.
+
+        Raises:
+            InputError: it is no key.
+            DeadlineError: this server did not hear of the revision in time.
+            DegradedCollective: with ``linearizable``, there is no quorum.
+            NotReadyError, ClosedError: nothing was read yet, or the handle was closed.
+        """
+        if at_least or linearizable or self._seen.get()[0] > self._cache.revision:
+            self._catch_up(at_least, linearizable, seconds)
+        return self.get_now(key, default)
+
+    def entry(
+        self,
+        key: str,
+        *,
+        at_least: int = 0,
+        linearizable: bool = False,
+        seconds: float = SECONDS,
+    ) -> Entry | None:
+        """Return a key with its revisions, or None; arguments and errors are those of ``get``."""
+        if at_least or linearizable or self._seen.get()[0] > self._cache.revision:
+            self._catch_up(at_least, linearizable, seconds)
+        return self.entry_now(key)
+
+    def range(
+        self,
+        prefix: str = "",
+        *,
+        at_least: int = 0,
+        linearizable: bool = False,
+        seconds: float = SECONDS,
+    ) -> Range:
+        """Return all keys with a prefix, at one revision, in their order.
+
+        Arguments and errors are those of ``get``.
+        """
+        if self.is_behind(at_least, linearizable):
+            self._catch_up(at_least, linearizable, seconds)
+        return self.range_now(prefix)
+
+    def get_json(self, key: str, default: Any = None, **how: Any) -> Any:
+        """Return what ``put_json`` wrote; arguments and errors are those of ``get``.
+
+        Raises:
+            InputError: what is stored there is no JSON.
+        """
+        return requests.from_json(key, self.get(key, **how), default)
+
+    # Writing ---------------------------------------------------------------------------------
+
+    def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        lease: Lease | None = None,
+        if_revision: int | None = None,
+        when: Sequence[Condition] = (),
+        seconds: float = SECONDS,
+    ) -> int:
+        """Write a key, and return the revision at which it was written.
+
+        Args:
+            key, value: what to write.
+            lease: with which it is to end.
+            if_revision: write only if the key was last written at this revision; 0 requires that
+                there is none.
+            when: further conditions.
+            seconds: deadline.
+
+        Raises:
+            InputError: it is no key, or no value.
+            ConflictError: a condition does not hold; nothing was written.
+            LeaseExpiredError: the lease has ended; nothing was written.
+            DeadlineError, DegradedCollective, NotReachedError: nothing was written.
+            InDoubtError: it was sent and not answered: it may have been written.
+            ClosedError: the handle was closed; nothing was written.
+        """
+        transaction = requests.put(key, value, lease, if_revision, when, self._space)
+        return requests.require(self._commit(transaction, seconds), key).revision
+
+    def put_json(self, key: str, value: Any, **how: Any) -> int:
+        """Write a value as JSON; arguments and errors are those of ``put``."""
+        return self.put(key, requests.to_json(key, value), **how)
+
+    def delete(
+        self,
+        key: str,
+        *,
+        if_revision: int | None = None,
+        when: Sequence[Condition] = (),
+        seconds: float = SECONDS,
+    ) -> bool:
+        """Delete a key, and return whether there was one; arguments are those of ``put``."""
+        outcome = self._commit(requests.delete(key, if_revision, when, self._space), seconds)
+        return requests.deleted(requests.require(outcome, key)) > 0
+
+    def delete_prefix(self, prefix: str, *, seconds: float = SECONDS) -> int:
+        """Delete all keys with a prefix, and return how many there were.
+
+        Raises:
+            InputError: the prefix is empty or none. ``"*"`` stands for the whole store.
+        """
+        return requests.deleted(self._commit(requests.delete_prefix(prefix, self._space), seconds))
+
+    def compare_and_set(
+        self,
+        key: str,
+        expected: bytes | None,
+        value: bytes,
+        *,
+        lease: Lease | None = None,
+        seconds: float = SECONDS,
+    ) -> bool:
+        """Write a key if it has a value now; None is for no such key.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            As for ``put``, but for ConflictError.
+        """
+        when = (requests.expecting(key, expected),)
+        return self._commit(
+            requests.put(key, value, lease, None, when, self._space), seconds
+        ).succeeded
+
+    def update(
+        self,
+        key: str,
+        change: Callable[[bytes | None], bytes],
+        *,
+        seconds: float = SECONDS,
+    ) -> bytes:
+        """Read a key, change it, and write it, until nobody came in between.
+
+        Args:
+            key: its name.
+            change: gets the value, None where there is none, and returns what to write. It may
+                be called several times.
+            seconds: deadline.
+
+        Returns:
+            What was written.
+
+        Raises:
+            DeadlineError: others always came first; nothing was written.
+            As for ``put``, but for ConflictError.
+        """
+        deadline = deadline_in(seconds)
+        while True:
+            found = self.entry(key, seconds=max(0.0, deadline - monotonic()))
+            value = change(None if found is None else found.value)
+            revision = 0 if found is None else found.revision
+            left = deadline - monotonic()
+            if left <= 0:
+                raise DeadlineError(f"others changed {key} all the time; nothing was written")
+            try:
+                self.put(key, value, if_revision=revision, seconds=left)
+            except ConflictError:
+                continue
+            return value
+
+    def txn(
+        self,
+        when: Sequence[Condition] = (),
+        then: Sequence[Operation] = (),
+        otherwise: Sequence[Operation] = (),
+        *,
+        alone: bool = False,
+        seconds: float = SECONDS,
+    ) -> Outcome:
+        """Do several operations as one.
+
+        Args:
+            when: conditions, see ``unchanged``, ``absent``, ``present`` and ``holds``.
+            then: what to do if all of them hold: Put, Delete, DeletePrefix, Read.
+            otherwise: what to do if one does not.
+            alone: whether its revision has to be shared with no write of another caller.
+            seconds: deadline.
+
+        Returns:
+            Whether all conditions held, the revision, and a result for each operation.
+
+        Raises:
+            InputError: too many operations or bytes, or a key written twice.
+            As for ``put``, but for ConflictError.
+        """
+        transaction = Transaction(tuple(when), tuple(then), tuple(otherwise), self._space, alone)
+        return self._commit(transaction, seconds)
+
+    def lease(self, seconds: int, *, deadline: float = SECONDS) -> Lease:
+        """Open a lease, which a thread keeps alive until it is closed.
+
+        Args:
+            seconds: how long it lives after this process ends, or is cut off.
+            deadline: for opening it, in seconds.
+
+        Raises:
+            InputError: it is no time to live.
+            EtcdError: it could not be opened.
+        """
+        self._check_open()
+        lease = Lease(self._calls, seconds, bounded(deadline))
+        with self._leases_lock:
+            self._leases.add(lease)
+        return lease
+
+    # Whole trees -----------------------------------------------------------------------------
+
+    def load(
+        self,
+        items: Iterable[tuple[str, bytes]],
+        *,
+        progress: Progress | None = None,
+        seconds: float = SECONDS,
+    ) -> int:
+        """Write many keys, and return how many; they appear by and by.
+
+        Args:
+            items: keys and values, taken as they are needed; the last one of a key counts.
+            progress: called now and then with the number of keys and bytes that are written.
+            seconds: deadline of each request.
+
+        Raises:
+            InputError: a key or value is not good; what came before it is written.
+            As for ``put``; the message says how many are written. Loading again does no harm.
+        """
+        return self.load_telling(items, progress, seconds, self.note)
+
+    def export(self, prefix: str = "", *, linearizable: bool = False) -> Iterator[Entry]:
+        """Yield all keys with a prefix, at one revision, in their order.
+
+        What is written meanwhile does not appear. ``load`` takes them again, as pairs.
+        """
+        yield from self.range(prefix, linearizable=linearizable).entries
+
+    # Watching --------------------------------------------------------------------------------
+
+    def watch(
+        self,
+        prefix: str = "",
+        callback: Callback | None = None,
+        *,
+        initial: bool = False,
+        when_ended: WhenEnded | None = None,
+        limit: int = MOST_EVENTS,
+    ) -> Watch:
+        """Be told every change of the keys with a prefix, from now on, in order.
+
+        What this thread has written before is not told, though it was not heard of here yet.
+
+        Args:
+            prefix: of the keys; "" for all.
+            callback: called with each event, one at a time, in a thread of this handle; what it
+                raises is logged. Without one, iterate over the watch.
+            initial: whether to tell first what is there already, as if it were written now.
+            when_ended: gets the error, should a watch with a callback end by itself.
+            limit: how many events to keep for a reader who is slow; then the watch ends with
+                SlowReaderError.
+
+        Raises:
+            InputError: it is no prefix.
+            NotReadyError, ClosedError: nothing was read yet, or the handle was closed.
+        """
+        watch = self.open_watch(prefix, initial, limit, self._seen.get()[1])
+        if callback is not None:
+            self.call(watch, callback, when_ended)
+        return watch
+
+    # For the other faces ----------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Answer nothing any more; the handle calls this, while etcd can still be asked."""
+        self._closed = True
+        deadline = deadline_in(_LEASES_SECONDS)
+        with self._leases_lock:
+            leases = list(self._leases)
+        for lease in leases:
+            lease.close(max(_LEAST_SECONDS, deadline - monotonic()))
+        self._cache.clear()
+
+    def check_ready(self) -> None:
+        """Raise unless everything was read once.
+
+        Raises:
+            NotReadyError, ClosedError: it was not, or the handle was closed.
+        """
+        self._check_open()
+        if not self._cache.revision:
+            why = self._feed.failure
+            raise NotReadyError(
+                "nothing was read from the store yet" + (f": {why.message}" if why else ""),
+                "wait with Collective.wait_until_ready, or see 'collective show'",
+            )
+
+    def load_telling(
+        self,
+        items: Iterable[tuple[str, bytes]],
+        progress: Progress | None,
+        seconds: float,
+        heard: Callable[[Moment], object],
+    ) -> int:
+        """Load, see ``load``; ``heard`` gets the moment of each request that was answered."""
+        return load(self.committer, items, progress, seconds, heard)
+
+    def open_watch(self, prefix: str, initial: bool, limit: int, seen: Moment) -> Watch:
+        """Open a watch that nobody is called for, see ``watch``.
+
+        Args:
+            prefix, initial, limit: as there.
+            seen: without ``initial``, what is told came later than this.
+        """
+        check_prefix(prefix)
+        self.check_ready()
+        watch = Watch(self._hub, prefix, limit)
+        after = seen.revision if seen.cluster == self._cache.cluster else 0
+        self._cache.locked(lambda at, entries: self._hub.open(watch, at, entries, initial, after))
+        return watch
+
+    def call(self, watch: Watch, callback: Callback, when_ended: WhenEnded | None = None) -> None:
+        """Have something called with each event of a watch, see ``watch``."""
+        self._hub.call(watch, callback, when_ended)
+
+    def get_now(self, key: str, default: bytes | None) -> bytes | None:
+        """Return the value of a key as it is held here."""
+        found = self._cache.entries.get(key)
+        if found is None:
+            check_key(key)
+            self.check_ready()
+            return default
+        return found.value
+
+    def entry_now(self, key: str) -> Entry | None:
+        """Return a key as it is held here."""
+        found = self._cache.entries.get(key)
+        if found is None:
+            check_key(key)
+            self.check_ready()
+        return found
+
+    def range_now(self, prefix: str) -> Range:
+        """Return the keys with a prefix as they are held here."""
+        check_prefix(prefix)
+        self.check_ready()
+        return Range(*self._cache.snapshot(prefix))
+
+    def is_behind(self, at_least: int, linearizable: bool) -> bool:
+        """Tell whether what is held here does not do."""
+        return linearizable or self._cache.lacks(self.wanted(at_least, self._seen.get()[1]))
+
+    def lacks(self, moment: Moment) -> bool:
+        """Tell whether what there was at a moment is not here yet."""
+        return self._cache.lacks(moment)
+
+    def wanted(self, at_least: int, seen: Moment) -> Moment:
+        """Return the moment that an answer has to have.
+
+        Args:
+            at_least: a revision of the cluster that is held here.
+            seen: what whoever asks has seen; of a cluster that is yet to come it is what counts.
+        """
+        cluster = self._cache.cluster
+        if seen.cluster == cluster:
+            return Moment(cluster, max(at_least, seen.revision))
+        return seen if self._cache.lacks(seen) else Moment(cluster, at_least)
+
+    def later(self, moment: Moment, seen: Moment) -> Moment:
+        """Return the later of two moments, the first of which was heard just now."""
+        if moment.cluster == seen.cluster:
+            return max(moment, seen)
+        return moment if moment.cluster == self._cache.cluster or self.lacks(moment) else seen
+
+    def note(self, moment: Moment) -> None:
+        """Note that this thread or task has seen a moment."""
+        seen = self.later(moment, self._seen.get()[1])
+        if seen.cluster == self._cache.cluster:
+            least = seen.revision
+        else:
+            least = _LOOK_CLOSER if self._cache.lacks(seen) else 0
+        self._seen.set((least, seen))
+
+    def when_reached(self, moment: Moment, call: Callable[[], None]) -> Callable[[], None]:
+        """Have something called once, when a moment is reached; returns what forgets it."""
+        self._check_open()
+        return self._cache.when_reached(moment, call)
+
+    def not_heard(self, moment: Moment, seconds: float) -> CollectiveError:
+        """Return the error of a read for which a moment did not come in time."""
+        if self._closed:
+            return ClosedError("this handle was closed")
+        why = self._feed.failure
+        # Should its stream be dead without a sign, it is begun again.
+        self._feed.renew_if_silent()
+        return DeadlineError(
+            f"this server holds revision {self._cache.revision}, and did not hear of "
+            f"{moment.revision} in {seconds:g} s" + (f": {why.message}" if why else "")
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this handle was closed")
+
+    def _catch_up(self, at_least: int, linearizable: bool, seconds: float) -> None:
+        self._check_open()
+        deadline = deadline_in(seconds)
+        if linearizable:
+            self.note(self.proofs.newest(seconds))
+        seen = self._seen.get()[1]
+        wanted = self.wanted(at_least, seen)
+        if not self._cache.reach(wanted, deadline - monotonic()):
+            raise self.not_heard(wanted, seconds)
+        # What was seen in another cluster is over now, or is this one's.
+        self.note(seen)
+
+    def _commit(self, transaction: Transaction, seconds: float) -> Outcome:
+        outcome = self.committer.commit(transaction, seconds)
+        self.note(outcome.moment)
+        return outcome

@@ -1,0 +1,152 @@
+"""Transactions of many callers as one request to etcd, and its answer as the outcome of each.
+
+Pure: it asks nobody. Each caller's transaction travels inside the request as one of its own
+(a nested transaction, which etcd knows since 3.3), so each has its own outcome. Conditions are
+judged on what was stored before the whole request: that is why ``batching`` never puts two
+together of which one writes what the other compares or writes.
+"""
+
+from __future__ import annotations
+
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from collective.errors import EtcdError
+from collective.etcd.gateway import prefix_end
+from collective.store.values import (
+    Condition,
+    Delete,
+    DeletePrefix,
+    Entry,
+    Moment,
+    Operation,
+    Outcome,
+    Put,
+    Read,
+    Result,
+    Transaction,
+)
+
+Body = dict[str, Any]
+
+
+def to_wire(transactions: Sequence[Transaction]) -> Body:
+    """Return the body of one request to ``/kv/txn`` that does them all."""
+    if len(transactions) == 1:
+        return _whole(transactions[0])
+    return {"success": [_step(transaction) for transaction in transactions]}
+
+
+def from_wire(transactions: Sequence[Transaction], answer: Mapping[str, Any]) -> list[Outcome]:
+    """Return the outcome of each out of the answer to ``to_wire``.
+
+    Raises:
+        EtcdError: the answer is none to such a request.
+    """
+    try:
+        header = answer["header"]
+        at = Moment(int(header["cluster_id"]), int(header["revision"]))
+        if len(transactions) == 1:
+            return [_outcome_of_whole(transactions[0], answer, at)]
+        pairs = zip(transactions, answer["responses"], strict=True)
+        return [_outcome(transaction, raw, at) for transaction, raw in pairs]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EtcdError("etcd: an answer came without what was asked for") from error
+
+
+def entry_of(raw: Mapping[str, Any], start: int) -> Entry:
+    """Read one key of the gateway's JSON, which leaves zero and empty out.
+
+    Args:
+        raw: the JSON object.
+        start: how many characters of the key are not the embedder's.
+    """
+    revision, created = raw["mod_revision"], raw["create_revision"]
+    number = int(revision)
+    return Entry(
+        a2b_base64(raw["key"]).decode("ascii")[start:],
+        a2b_base64(raw.get("value", "")),
+        number,
+        # Most keys were written once: then both are one object, and memory is saved.
+        number if created == revision else int(created),
+        int(raw.get("lease", 0)),
+    )
+
+
+def _encoded(key: str) -> str:
+    return _base64(key.encode("ascii"))
+
+
+def _base64(value: bytes) -> str:
+    return b2a_base64(value, newline=False).decode("ascii")
+
+
+def _step(transaction: Transaction) -> Body:
+    if transaction.is_plain:
+        return _operation(transaction.then[0], transaction.space)
+    return {"request_txn": _whole(transaction)}
+
+
+def _whole(transaction: Transaction) -> Body:
+    space = transaction.space
+    return {
+        "compare": [_compare(condition, space) for condition in transaction.when],
+        "success": [_operation(operation, space) for operation in transaction.then],
+        "failure": [_operation(operation, space) for operation in transaction.otherwise],
+    }
+
+
+def _compare(condition: Condition, space: str) -> Body:
+    wanted = condition.wanted
+    field = {"MOD": "mod_revision", "CREATE": "create_revision", "VALUE": "value"}
+    value = _base64(wanted) if isinstance(wanted, bytes) else str(wanted)
+    return {
+        "key": _encoded((condition.space or space) + condition.key),
+        "target": condition.aspect.value,
+        "result": "NOT_EQUAL" if condition.differs else "EQUAL",
+        field[condition.aspect.value]: value,
+    }
+
+
+def _operation(operation: Operation, space: str) -> Body:
+    match operation:
+        case Put(key, value, lease):
+            put = {"key": _encoded(space + key), "value": _base64(value)}
+            return {"request_put": {**put, "lease": str(lease)} if lease else put}
+        case Delete(key):
+            return {"request_delete_range": {"key": _encoded(space + key)}}
+        case DeletePrefix(prefix):
+            begin = space + prefix
+            bounds = {"key": _encoded(begin), "range_end": _encoded(prefix_end(begin))}
+            return {"request_delete_range": bounds}
+        case Read(key):
+            return {"request_range": {"key": _encoded(space + key)}}
+
+
+def _outcome(transaction: Transaction, raw: Mapping[str, Any], at: Moment) -> Outcome:
+    if transaction.is_plain:
+        result = _result(transaction.then[0], raw, len(transaction.space))
+        return Outcome(True, at.revision, (result,), at.cluster)
+    return _outcome_of_whole(transaction, raw["response_txn"], at)
+
+
+def _outcome_of_whole(transaction: Transaction, raw: Mapping[str, Any], at: Moment) -> Outcome:
+    succeeded = bool(raw.get("succeeded", False))
+    if not succeeded and not transaction.when:
+        raise ValueError("what has no condition cannot fail")
+    operations = transaction.then if succeeded else transaction.otherwise
+    answers = raw.get("responses", ())
+    start = len(transaction.space)
+    pairs = zip(operations, answers, strict=True)
+    results = tuple(_result(operation, answer, start) for operation, answer in pairs)
+    return Outcome(succeeded, at.revision, results, at.cluster)
+
+
+def _result(operation: Operation, raw: Mapping[str, Any], start: int) -> Result:
+    if isinstance(operation, Put):
+        return None
+    if isinstance(operation, Read):
+        found = raw["response_range"].get("kvs", ())
+        return entry_of(found[0], start) if found else None
+    return int(raw["response_delete_range"].get("deleted", 0))

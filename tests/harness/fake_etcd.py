@@ -1,0 +1,385 @@
+"""An etcd in memory that can misbehave: keys, transactions, leases and watches, as the gateway
+tells them.
+
+It knows no members and no raft. It does the production interface, ``EtcdCalls``, so that what is
+tried on it in microseconds can be tried on a real one with the same lines; that it behaves like
+one is what ``tests/contract`` is for.
+
+Invariants:
+  * A request is done whole or not at all, at one revision.
+  * What goes wrong is what a test planned with ``plan``: nothing by chance.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from collective.calls.exchange import Exchange
+from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
+from collective.etcd.gateway import EtcdCalls, Lines, seconds_allowed
+from collective.model.layout import Layout
+
+_MOST_OPERATIONS = 128
+
+
+def nowhere() -> Exchange:
+    """Return what a handle has for calls, on a machine without a daemon."""
+    return Exchange(Layout("/dev/null/etc", "/dev/null/var", "/dev/null/run"))
+
+
+class Trouble(Enum):
+    """What may become of the next request."""
+
+    NOT_REACHED = "nobody is there: nothing is sent"
+    DROPPED = "raft takes no proposal, since nobody leads"
+    LOST = "it is lost on the way: nothing happens, and no answer comes"
+    UNHEARD = "it is done, and the answer is lost"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A key's value, and its numbers."""
+
+    value: str
+    created: int
+    changed: int
+    version: int
+    lease: int
+
+    def to_wire(self, key: bytes) -> dict[str, Any]:
+        """Return the gateway's JSON, which leaves zero and empty out."""
+        raw = {
+            "key": base64.b64encode(key).decode(),
+            "create_revision": str(self.created),
+            "mod_revision": str(self.changed),
+            "version": str(self.version),
+            "value": self.value,
+            "lease": str(self.lease),
+        }
+        return {k: v for k, v in raw.items() if v not in ("", "0")}
+
+
+@dataclass
+class _State:
+    """Everything at one revision; a request works on a copy and keeps it if it is done."""
+
+    revision: int = 1
+    keys: dict[bytes, Stored] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+class FakeEtcd(EtcdCalls):
+    """The fake.
+
+    Attributes:
+        requests: path of each call that came, in order.
+        alive: whether anybody is there.
+        deaf: whether watches are refused.
+        most_keys: a page of more keys is lost on the way.
+    """
+
+    def __init__(self, cluster: int = 7) -> None:
+        self.requests: list[str] = []
+        self.alive = True
+        self.deaf = False
+        self.most_keys = 1 << 30
+        self._cluster = cluster
+        self._changed = threading.Condition()
+        self._state = _State()
+        self._history: list[tuple[int, list[dict[str, Any]]]] = []
+        self._compacted = 0
+        self._leases: dict[int, int] = {}
+        self._numbered = 0
+        self._planned: deque[Trouble] = deque()
+        self._streams: set[_Stream] = set()
+        self._confidant = 0
+        self._held = threading.Event()
+        self._held.set()
+
+    # What a test does ------------------------------------------------------------------------
+
+    def plan(self, *troubles: Trouble) -> None:
+        """Have the next writes meet trouble, one each."""
+        self._planned.extend(troubles)
+
+    def hold(self) -> None:
+        """Have calls wait until ``release``."""
+        self._held.clear()
+
+    def release(self) -> None:
+        """Let calls go on."""
+        self._held.set()
+
+    def break_streams(self) -> None:
+        """Break all watches off."""
+        with self._changed:
+            for stream in self._streams:
+                stream.broken = True
+            self._changed.notify_all()
+
+    def compact(self) -> None:
+        """Forget all changes up to now."""
+        with self._changed:
+            self._compacted = self._state.revision
+
+    @contextmanager
+    def in_secret(self) -> Iterator[None]:
+        """Answer calls of this thread, though nobody seems to be there."""
+        self._confidant = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._confidant = 0
+
+    def become_another_cluster(self, keys: Mapping[bytes, bytes]) -> None:
+        """Hold what another collective stores, with revisions of its own."""
+        with self._changed:
+            self._cluster += 1
+            self._history.clear()
+            self._state = _State(2)
+            for key, value in keys.items():
+                text = base64.b64encode(value).decode()
+                self._state.keys[key] = Stored(text, 2, 2, 1, 0)
+        self.break_streams()
+
+    def expire(self, lease: int) -> None:
+        """End a lease, and its keys."""
+        with self._changed:
+            self._leases.pop(lease, None)
+            bound = [key for key, stored in self._state.keys.items() if stored.lease == lease]
+            if bound:
+                state = self._copy()
+                for key in bound:
+                    self._delete(state, key)
+                self._keep(state)
+
+    # What the interface asks -----------------------------------------------------------------
+
+    def close(self) -> None:
+        """End all watches."""
+        self.break_streams()
+
+    def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make one call, see ``EtcdCalls``."""
+        if not self._held.wait(seconds_allowed()):
+            raise EtcdUnavailableError("etcd did not answer in time")
+        self.requests.append(path)
+        if not self.alive and threading.get_ident() != self._confidant:
+            raise NotReachedError("etcd does not run here")
+        trouble = self._planned.popleft() if path == "/kv/txn" and self._planned else None
+        if trouble is Trouble.NOT_REACHED:
+            raise NotReachedError("etcd does not run here")
+        if trouble is Trouble.DROPPED:
+            raise EtcdUnavailableError("etcd: raft proposal dropped")
+        if trouble is Trouble.LOST:
+            raise EtcdUnavailableError("etcd did not answer in time")
+        with self._changed:
+            answer = _CALLS[path](self, body)
+            header = {"cluster_id": str(self._cluster), "revision": str(self._state.revision)}
+        if trouble is Trouble.UNHEARD:
+            raise EtcdUnavailableError("etcd did not answer in time")
+        # As over a wire: nobody shares what is inside.
+        copy: dict[str, Any] = json.loads(json.dumps({"header": header, **answer}))
+        return copy
+
+    def lines(self, path: str, body: Mapping[str, Any], seconds: float) -> Lines:
+        """Open a watch, see ``EtcdCalls``."""
+        if not self.alive or self.deaf:
+            raise NotReachedError("etcd does not run here")
+        with self._changed:
+            stream = _Stream(self, body["create_request"])
+            self._streams.add(stream)
+        return stream
+
+    def _range(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        if int(body.get("revision", 0)) not in (0, self._state.revision):
+            raise EtcdError("etcd: mvcc: required revision has been compacted")
+        return self._found(self._state, body)
+
+    def _found(self, state: _State, body: Mapping[str, Any]) -> dict[str, Any]:
+        begin, end = _bounds(body)
+        keys = sorted(key for key in state.keys if _within(key, begin, end))
+        if body.get("count_only"):
+            return {"count": str(len(keys))}
+        limit = int(body.get("limit", 0)) or len(keys)
+        if min(limit, len(keys)) > self.most_keys:
+            raise EtcdUnavailableError("the answer is too long")
+        kvs = [state.keys[key].to_wire(key) for key in keys[:limit]]
+        return {"kvs": kvs, "more": len(keys) > limit, "count": str(len(keys))}
+
+    def _txn(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        before = self._state
+        _check(self, body)
+        state = self._copy()
+        answer = self._run(before, state, body)
+        if state.events:
+            self._keep(state)
+        return answer
+
+    def _run(self, before: _State, state: _State, body: Mapping[str, Any]) -> dict[str, Any]:
+        succeeded = all(_holds(before, compare) for compare in body.get("compare", ()))
+        branch = body.get("success" if succeeded else "failure", ())
+        responses = [self._step(before, state, operation) for operation in branch]
+        return {"succeeded": succeeded, "responses": responses}
+
+    def _step(self, before: _State, state: _State, operation: Mapping[str, Any]) -> dict[str, Any]:
+        ((kind, body),) = operation.items()
+        if kind == "request_txn":
+            return {"response_txn": self._run(before, state, body)}
+        if kind == "request_range":
+            return {"response_range": self._found(state, body)}
+        begin, end = _bounds(body)
+        if kind == "request_delete_range":
+            gone = [key for key in state.keys if _within(key, begin, end)]
+            for key in gone:
+                self._delete(state, key)
+            return {"response_delete_range": {"deleted": str(len(gone))} if gone else {}}
+        old = state.keys.get(begin)
+        stored = Stored(
+            body.get("value", ""),
+            old.created if old else state.revision,
+            state.revision,
+            old.version + 1 if old else 1,
+            int(body.get("lease", 0)),
+        )
+        state.keys[begin] = stored
+        state.events.append({"kv": stored.to_wire(begin)})
+        return {"response_put": {}}
+
+    def _delete(self, state: _State, key: bytes) -> None:
+        del state.keys[key]
+        raw = {"key": base64.b64encode(key).decode(), "mod_revision": str(state.revision)}
+        state.events.append({"type": "DELETE", "kv": raw})
+
+    def _copy(self) -> _State:
+        return _State(self._state.revision + 1, dict(self._state.keys))
+
+    def _keep(self, state: _State) -> None:
+        self._history.append((state.revision, state.events))
+        self._state = _State(state.revision, state.keys)
+        self._changed.notify_all()
+
+    def _grant(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self._numbered += 1
+        self._leases[self._numbered] = int(body["TTL"])
+        return {"ID": str(self._numbered), "TTL": str(body["TTL"])}
+
+    def _prolong(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        ttl = self._leases.get(int(body["ID"]))
+        return {"result": {"ID": body["ID"], **({"TTL": str(ttl)} if ttl else {})}}
+
+    def _revoke(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        if int(body["ID"]) not in self._leases:
+            raise EtcdError("etcd: etcdserver: requested lease not found")
+        self.expire(int(body["ID"]))
+        return {}
+
+    def _status(self, _body: Mapping[str, Any]) -> dict[str, Any]:
+        return {"leader": "1", "version": "0.0.0"}
+
+
+class _Stream:
+    """One watch."""
+
+    def __init__(self, etcd: FakeEtcd, request: Mapping[str, Any]) -> None:
+        self.broken = False
+        self._etcd = etcd
+        self._bounds = _bounds(request)
+        self._next = int(request.get("start_revision", 0)) or etcd._state.revision + 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._message(created=True)
+        if self._next <= self._etcd._compacted:
+            compacted = str(self._etcd._compacted)
+            yield self._message(canceled=True, compact_revision=compacted)
+            return
+        while True:
+            with self._etcd._changed:
+                self._etcd._changed.wait_for(lambda: self.broken or self._has_more())
+                if self.broken:
+                    raise EtcdUnavailableError("the watch broke off")
+                new = [e for at, each in self._etcd._history if at >= self._next for e in each]
+                self._next = self._etcd._state.revision + 1
+            told = [e for e in new if _within(base64.b64decode(e["kv"]["key"]), *self._bounds)]
+            if told:
+                yield self._message(events=told)
+
+    def _has_more(self) -> bool:
+        return self._etcd._state.revision >= self._next
+
+    def _message(self, **fields: Any) -> bytes:
+        header = {
+            "cluster_id": str(self._etcd._cluster),
+            "revision": str(self._etcd._state.revision),
+        }
+        return json.dumps({"result": {"header": header, **fields}}).encode()
+
+    def close(self) -> None:
+        """End it, also while another thread waits for a line."""
+        with self._etcd._changed:
+            self.broken = True
+            self._etcd._streams.discard(self)
+            self._etcd._changed.notify_all()
+
+
+def _bounds(body: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    return base64.b64decode(body["key"]), base64.b64decode(body.get("range_end", ""))
+
+
+def _within(key: bytes, begin: bytes, end: bytes) -> bool:
+    if not end:
+        return key == begin
+    return key >= begin and (end == b"\0" or key < end)
+
+
+def _holds(state: _State, compare: Mapping[str, Any]) -> bool:
+    stored = state.keys.get(base64.b64decode(compare["key"]))
+    target = compare["target"]
+    found: object
+    if target == "VALUE":
+        found, wanted = (stored.value if stored else None), compare.get("value", "")
+    else:
+        field_name, attribute = {
+            "MOD": ("mod_revision", "changed"),
+            "CREATE": ("create_revision", "created"),
+            "LEASE": ("lease", "lease"),
+        }[target]
+        found = getattr(stored, attribute) if stored else 0
+        wanted = int(compare.get(field_name, 0))
+    return bool(found == wanted) is (compare["result"] == "EQUAL")
+
+
+def _check(etcd: FakeEtcd, body: Mapping[str, Any]) -> None:
+    """Refuse what etcd refuses before it does anything."""
+    written: list[bytes] = []
+    for part in ("compare", "success", "failure"):
+        if len(body.get(part, ())) > _MOST_OPERATIONS:
+            raise EtcdError("etcd: etcdserver: too many operations in txn request")
+    for operation in body.get("success", ()):
+        for kind, inner in operation.items():
+            if kind == "request_txn":
+                _check(etcd, inner)
+            if kind == "request_put":
+                if int(inner.get("lease", 0)) not in {0, *etcd._leases}:
+                    raise EtcdError("etcd: etcdserver: requested lease not found")
+                written.append(_bounds(inner)[0])
+    if len(set(written)) != len(written):
+        raise EtcdError("etcd: etcdserver: duplicate key given in txn request")
+
+
+_CALLS: Mapping[str, Callable[[FakeEtcd, Mapping[str, Any]], dict[str, Any]]] = {
+    "/kv/range": FakeEtcd._range,
+    "/kv/txn": FakeEtcd._txn,
+    "/lease/grant": FakeEtcd._grant,
+    "/lease/keepalive": FakeEtcd._prolong,
+    "/lease/revoke": FakeEtcd._revoke,
+    "/maintenance/status": FakeEtcd._status,
+}

@@ -1,0 +1,344 @@
+"""Group commit on an etcd that misbehaves: each caller's own outcome, whatever it travels with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collective.errors import (
+    ClosedError,
+    DeadlineError,
+    DegradedCollective,
+    InDoubtError,
+    InputError,
+    LeaseExpiredError,
+    NotReachedError,
+)
+from collective.store.committer import Committer
+from collective.store.values import (
+    MOST_OPERATIONS,
+    Condition,
+    Delete,
+    DeletePrefix,
+    Entry,
+    Operation,
+    Outcome,
+    Put,
+    Read,
+    Transaction,
+    absent,
+    holds,
+    present,
+)
+from tests.harness import wait_until
+from tests.harness.fake_etcd import FakeEtcd, Trouble
+
+SECONDS = 5.0
+
+
+@pytest.fixture
+def etcd() -> Iterator[FakeEtcd]:
+    """An etcd in memory."""
+    made = FakeEtcd()
+    yield made
+    made.release()
+
+
+@pytest.fixture
+def committer(etcd: FakeEtcd) -> Iterator[Committer]:
+    """A committer on it."""
+    made = Committer(etcd)
+    yield made
+    etcd.release()
+    made.close()
+
+
+def put(key: str, value: bytes = b"v", lease: int = 0) -> Transaction:
+    return Transaction(then=(Put(key, value, lease),))
+
+
+def read(committer: Committer, key: str) -> bytes | None:
+    (found,) = committer.commit(Transaction(then=(Read(key),)), SECONDS).results
+    return found.value if isinstance(found, Entry) else None
+
+
+def test_writes_that_gather_are_made_as_one(etcd: FakeEtcd, committer: Committer) -> None:
+    """Two requests that are held, and one for all that came meanwhile."""
+    etcd.hold()
+    writes = [committer.submit(put(f"k{n}"), SECONDS) for n in range(100)]
+    etcd.release()
+    revisions = {committer.result(write).revision for write in writes}
+    assert len(etcd.requests) == len(revisions) <= 3
+
+
+def test_more_than_etcd_takes_are_divided(etcd: FakeEtcd, committer: Committer) -> None:
+    """And all are made."""
+    etcd.hold()
+    writes = [committer.submit(put(f"k{n}"), SECONDS) for n in range(3 * MOST_OPERATIONS)]
+    etcd.release()
+    for write in writes:
+        assert committer.result(write).succeeded
+    assert 3 <= len(etcd.requests) <= 6
+
+
+def test_condition_fails_for_its_own_caller_alone(etcd: FakeEtcd, committer: Committer) -> None:
+    """The others in the same request are made."""
+    committer.commit(put("a"), SECONDS)
+    etcd.hold()
+    first = committer.submit(put("warm"), SECONDS)
+    bad = committer.submit(Transaction((absent("a"),), (Put("a", b"no"),)), SECONDS)
+    good = committer.submit(Transaction((absent("b"),), (Put("b", b"yes"),)), SECONDS)
+    etcd.release()
+    assert committer.result(first).succeeded
+    assert not committer.result(bad).succeeded
+    assert committer.result(good).succeeded
+    assert (read(committer, "a"), read(committer, "b")) == (b"v", b"yes")
+
+
+def test_ended_lease_fails_its_own_caller_alone(etcd: FakeEtcd, committer: Committer) -> None:
+    """Etcd refuses the whole request; who is to blame is found out."""
+    etcd.hold()
+    writes = [committer.submit(put(f"k{n}", lease=99 * (n == 5)), SECONDS) for n in range(12)]
+    etcd.release()
+    for number, write in enumerate(writes):
+        if number == 5:
+            with pytest.raises(LeaseExpiredError, match="nothing was written"):
+                committer.result(write)
+        else:
+            assert committer.result(write).succeeded
+    assert read(committer, "k5") is None
+
+
+def test_writes_of_one_key_are_made_in_their_order(etcd: FakeEtcd, committer: Committer) -> None:
+    """Also where several requests could be under way."""
+    etcd.hold()
+    writes = [committer.submit(put("a", str(n).encode()), SECONDS) for n in range(50)]
+    etcd.release()
+    revisions = [committer.result(write).revision for write in writes]
+    assert revisions == sorted(set(revisions))
+    assert read(committer, "a") == b"49"
+
+
+def test_write_that_certainly_was_not_made_is_made_again(
+    etcd: FakeEtcd, committer: Committer
+) -> None:
+    """Nobody there, and nobody leading, pass in a moment."""
+    etcd.plan(Trouble.NOT_REACHED, Trouble.DROPPED, Trouble.DROPPED)
+    assert committer.commit(put("a"), SECONDS).succeeded
+    assert read(committer, "a") == b"v"
+
+
+@pytest.mark.parametrize("trouble", [Trouble.LOST, Trouble.UNHEARD])
+def test_unanswered_write_is_in_doubt_and_not_repeated(
+    etcd: FakeEtcd, committer: Committer, trouble: Trouble
+) -> None:
+    """It may have been made: only its caller can say whether once more does harm."""
+    etcd.plan(trouble)
+    with pytest.raises(InDoubtError, match="may have been made"):
+        committer.commit(put("a"), SECONDS)
+    assert etcd.requests.count("/kv/txn") == 1
+    assert read(committer, "a") == (b"v" if trouble is Trouble.UNHEARD else None)
+
+
+def test_time_that_is_up_before_sending_writes_nothing(
+    etcd: FakeEtcd, committer: Committer
+) -> None:
+    """Told apart from one that was sent."""
+    etcd.hold()
+    sent = committer.submit(put("a"), 0.5)
+    wait_until(lambda: sent.sent, SECONDS, "the write is sent")
+    with pytest.raises(DeadlineError, match="nothing was written"):
+        committer.commit(put("a", b"behind the other one"), 0.05)
+    with pytest.raises(InDoubtError):
+        committer.result(sent)
+    etcd.release()
+    assert read(committer, "a") in (None, b"v")
+
+
+def test_nobody_there_until_the_deadline_says_so(etcd: FakeEtcd, committer: Committer) -> None:
+    """Nothing was written, and why."""
+    etcd.alive = False
+    with pytest.raises(NotReachedError, match="nothing was written: etcd does not run"):
+        committer.commit(put("a"), 0.2)
+    etcd.alive = True
+    assert read(committer, "a") is None
+
+
+def test_no_leader_until_the_deadline_says_so(etcd: FakeEtcd, committer: Committer) -> None:
+    """It is a QuorumError, as for the commands."""
+    etcd.plan(*[Trouble.DROPPED] * 100)
+    with pytest.raises(DegradedCollective, match="nothing was written: there is no quorum"):
+        committer.commit(put("a"), 0.2)
+
+
+def test_close_sees_through_what_was_sent_and_refuses_the_rest(etcd: FakeEtcd) -> None:
+    """And nothing comes in any more."""
+    committer = Committer(etcd, lanes=1)
+    etcd.hold()
+    sent = committer.submit(put("a"), SECONDS)
+    wait_until(lambda: sent.sent, SECONDS, "the write is sent")
+    waiting = committer.submit(put("b"), SECONDS)
+    closer = threading.Thread(target=committer.close)
+    closer.start()
+    with pytest.raises(ClosedError, match="nothing was written"):
+        committer.result(waiting)
+    etcd.release()
+    closer.join()
+    assert committer.result(sent).succeeded
+    with pytest.raises(ClosedError):
+        committer.submit(put("c"), SECONDS)
+
+
+def test_many_callers_lose_no_update(etcd: FakeEtcd, committer: Committer) -> None:
+    """Each counts up by compare-and-set until it did; the sum is right."""
+    callers, times = 8, 25
+
+    def count_up() -> None:
+        for _ in range(times):
+            while True:
+                now = read(committer, "n")
+                condition = absent("n") if now is None else holds("n", now)
+                value = str(int(now or b"0") + 1).encode()
+                if committer.commit(Transaction((condition,), (Put("n", value),)), 5.0).succeeded:
+                    break
+
+    with ThreadPoolExecutor(callers) as pool:
+        for done in [pool.submit(count_up) for _ in range(callers)]:
+            done.result()
+    assert read(committer, "n") == str(callers * times).encode()
+
+
+# Against a plain dictionary --------------------------------------------------------------------
+
+KEYS = st.sampled_from(["a", "b", "c", "d/1", "d/2"])
+VALUES = st.sampled_from([b"", b"1", b"2"])
+CONDITIONS = st.one_of(
+    st.builds(absent, KEYS), st.builds(present, KEYS), st.builds(holds, KEYS, VALUES)
+)
+OPERATIONS = st.one_of(
+    st.builds(Put, KEYS, VALUES), st.builds(Delete, KEYS), st.builds(Read, KEYS)
+)
+
+
+@st.composite
+def transactions(draw: st.DrawFn) -> Transaction:
+    """Anything that etcd takes."""
+    if draw(st.integers(0, 9)) == 0:
+        return Transaction(then=(DeletePrefix("d/"),))
+
+    def branch() -> tuple[Operation, ...]:
+        drawn: list[Operation] = draw(st.lists(OPERATIONS, max_size=3))
+        return tuple({operation.key: operation for operation in drawn}.values())  # type: ignore[union-attr]
+
+    when: Sequence[Condition] = draw(st.lists(CONDITIONS, max_size=2))
+    return Transaction(tuple(when), branch(), branch())
+
+
+class Model:
+    """What a dictionary would hold, if all were made one after the other."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    def make(self, transaction: Transaction) -> tuple[bool, list[object]]:
+        """Make one, and return what its caller should be told."""
+        succeeded = all(self._holds(condition) for condition in transaction.when)
+        branch = transaction.then if succeeded else transaction.otherwise
+        return succeeded, [self._do(operation) for operation in branch]
+
+    def _holds(self, condition: Condition) -> bool:
+        found = self.values.get(condition.key)
+        if isinstance(condition.wanted, bytes):
+            return found == condition.wanted
+        return (found is None) != condition.differs
+
+    def _do(self, operation: Operation) -> object:
+        match operation:
+            case Put(key, value):
+                self.values[key] = value
+                return None
+            case Delete(key):
+                return int(self.values.pop(key, None) is not None)
+            case DeletePrefix(prefix):
+                gone = [key for key in self.values if key.startswith(prefix)]
+                for key in gone:
+                    del self.values[key]
+                return len(gone)
+            case Read(key):
+                return self.values.get(key)
+
+
+def _told(outcome: Outcome) -> tuple[bool, list[object]]:
+    results = [r.value if isinstance(r, Entry) else r for r in outcome.results]
+    return outcome.succeeded, list(results)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(transactions(), max_size=25),
+    st.lists(st.sampled_from([Trouble.NOT_REACHED, Trouble.DROPPED]), max_size=2),
+)
+def test_outcomes_are_those_of_one_after_the_other(
+    wanted: list[Transaction], troubles: list[Trouble]
+) -> None:
+    """Whatever travels together, and though some of it is made again."""
+    etcd, model = FakeEtcd(), Model()
+    committer = Committer(etcd)
+    etcd.plan(*troubles)
+    etcd.hold()
+    try:
+        writes = [committer.submit(transaction, SECONDS) for transaction in wanted]
+        etcd.release()
+        for write in writes:
+            assert _told(committer.result(write)) == model.make(write.transaction)
+        for key in ("a", "b", "c", "d/1", "d/2"):
+            assert read(committer, key) == model.values.get(key)
+    finally:
+        etcd.release()
+        committer.close()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(transactions(), min_size=1, max_size=15),
+    st.lists(st.sampled_from(list(Trouble)), max_size=4),
+)
+def test_in_doubt_is_what_has_no_answer_and_nothing_else(
+    wanted: list[Transaction], troubles: list[Trouble]
+) -> None:
+    """One at a time, so that it is known which of them met which trouble."""
+    etcd, model = FakeEtcd(), Model()
+    committer = Committer(etcd)
+    try:
+        for transaction in wanted:
+            met = [] if not troubles else [troubles.pop()]
+            etcd.plan(*met)
+            if met and met[0] in (Trouble.LOST, Trouble.UNHEARD):
+                with pytest.raises(InDoubtError):
+                    committer.commit(transaction, SECONDS)
+                if met[0] is Trouble.UNHEARD:
+                    model.make(transaction)
+            else:
+                told = _told(committer.commit(transaction, SECONDS))
+                assert told == model.make(transaction)
+        for key in ("a", "b", "c", "d/1", "d/2"):
+            assert read(committer, key) == model.values.get(key)
+    finally:
+        committer.close()
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+def test_time_that_is_none_is_refused(committer: Committer, seconds: float) -> None:
+    """Nothing is queued."""
+    with pytest.raises(InputError, match="cannot wait"):
+        committer.commit(put("a"), seconds)
+
+
+def test_endless_time_is_good(committer: Committer) -> None:
+    """It is cut to what locks and sockets can wait for."""
+    assert committer.commit(put("a"), float("inf")).succeeded

@@ -1,0 +1,226 @@
+"""The face of the store: what a thread has seen, and what ends with a handle."""
+
+from __future__ import annotations
+
+import fcntl
+import resource
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from collective.errors import (
+    ClosedError,
+    DeadlineError,
+    InDoubtError,
+    LeaseExpiredError,
+    NotReadyError,
+)
+from collective.etcd.session import is_readable
+from collective.handle import Collective
+from collective.model.keyspace import STORE
+from collective.store.values import Moment
+from tests.harness import wait_until
+from tests.harness.fake_etcd import FakeEtcd, nowhere
+
+SECONDS = 10.0
+
+
+@pytest.fixture
+def etcd() -> FakeEtcd:
+    """An etcd in memory."""
+    return FakeEtcd()
+
+
+@pytest.fixture
+def handle(etcd: FakeEtcd) -> Iterator[Collective]:
+    """A handle on it."""
+    made = Collective("mgt1", etcd, nowhere())
+    made.wait_until_ready(SECONDS)
+    yield made
+    etcd.alive = True
+    made.close()
+
+
+def deaf(etcd: FakeEtcd, handle: Collective) -> None:
+    """Have the handle hear of nothing that is written from now on."""
+    etcd.deaf = True
+    etcd.break_streams()
+    wait_until(lambda: not handle.store.is_following, SECONDS, "it hears nothing")
+
+
+def test_thread_waits_for_what_it_wrote_and_others_do_not(
+    etcd: FakeEtcd, handle: Collective
+) -> None:
+    """And it is told why, where that does not come."""
+    deaf(etcd, handle)
+    handle.store.put("a", b"1")
+    with pytest.raises(DeadlineError, match="did not hear of"):
+        handle.store.get("a", seconds=0.1)
+    read: list[bytes | None] = []
+    other = threading.Thread(target=lambda: read.append(handle.store.get("a", seconds=0.1)))
+    other.start()
+    other.join()
+    assert read == [None]
+    etcd.deaf = False
+    assert handle.store.get("a", seconds=SECONDS) == b"1"
+
+
+def test_answer_of_another_cluster_is_waited_for(etcd: FakeEtcd, handle: Collective) -> None:
+    """A thread that has heard of it reads nothing older, though that has a higher revision."""
+    store = handle.store
+    for number in range(10):
+        store.put("a", str(number).encode())
+    store.note(Moment(8, 2))
+    with pytest.raises(DeadlineError):
+        store.get("a", seconds=0.1)
+    etcd.become_another_cluster({(STORE + "a").encode(): b"theirs"})
+    assert store.get("a", seconds=SECONDS) == b"theirs"
+    store.note(Moment(7, 99))
+    assert store.get("a") == b"theirs", "that cluster is over"
+
+
+def test_what_was_seen_of_another_cluster_is_not_waited_for(
+    etcd: FakeEtcd, handle: Collective
+) -> None:
+    """The server joined a collective whose revisions are lower."""
+    for number in range(20):
+        handle.store.put("a", str(number).encode())
+    etcd.become_another_cluster({(STORE + "a").encode(): b"theirs"})
+    wait_until(lambda: handle.store.revision == 2, SECONDS, "the other cluster")
+    assert handle.store.get("a", seconds=0.5) == b"theirs"
+    with handle.store.watch("a") as watch:
+        revision = handle.store.put("a", b"ours")
+        assert watch.next_event(SECONDS).value == b"ours"
+    assert handle.store.get("a", at_least=revision, seconds=0.5) == b"ours"
+
+
+def test_leases_and_sessions_end_with_their_handle(etcd: FakeEtcd, handle: Collective) -> None:
+    """Nobody prolongs them behind its back."""
+    lease, session = handle.store.lease(60), handle.session(60)
+    handle.store.put("a", b"", lease=lease)
+    handle.close()
+    assert etcd._leases == {}
+    assert not lease.is_held
+    assert not session.is_held
+    with pytest.raises(LeaseExpiredError):
+        lease.check()
+    wait_until(
+        lambda: not [t for t in threading.enumerate() if t.name == "lease"], SECONDS, "its threads"
+    )
+
+
+def test_before_the_first_answer_reads_are_refused_and_writes_wait(etcd: FakeEtcd) -> None:
+    """The error says what stands in the way."""
+    etcd.alive = False
+    handle = Collective("mgt1", etcd, nowhere())
+    with pytest.raises(NotReadyError, match="etcd does not run here"):
+        handle.wait_until_ready(0.3)
+    with pytest.raises(NotReadyError):
+        handle.store.get("a")
+    with pytest.raises(NotReadyError):
+        handle.store.watch()
+    with pytest.raises(NotReadyError):
+        handle.members()
+    etcd.alive = True
+    handle.store.put("a", b"1")
+    assert handle.store.get("a") == b"1"
+    handle.close()
+
+
+def test_handle_is_closed_from_a_callback_of_its_own(handle: Collective) -> None:
+    """Nothing waits for itself."""
+    closed = threading.Event()
+
+    def close(_: object) -> None:
+        handle.close()
+        closed.set()
+
+    handle.store.watch("a", close)
+    handle.store.put("a", b"1")
+    assert closed.wait(SECONDS)
+    with pytest.raises(ClosedError):
+        handle.store.put("a", b"2")
+
+
+def test_watch_and_then_read_have_all_there_is(etcd: FakeEtcd, handle: Collective) -> None:
+    """Though another thread of the handle wrote later than what was not heard of here."""
+    other = Collective("mgt2", SharedCalls(etcd), nowhere())
+    other.wait_until_ready(SECONDS)
+    deaf(etcd, handle)
+    other.store.put("p/x", b"1")
+    thread = threading.Thread(target=lambda: handle.store.put("q", b"2"))
+    thread.start()
+    thread.join()
+    watch = handle.store.watch("p/")
+    there = {entry.key for entry in handle.store.range("p/").entries}
+    etcd.deaf = False
+    told = {watch.next_event(SECONDS).key} if not there else set()
+    assert there | told == {"p/x"}
+    other.close()
+
+
+def test_watch_that_cannot_be_told_leaves_the_others_alone(handle: Collective) -> None:
+    """Whatever its reader's wake-up raises."""
+
+    def broken() -> None:
+        if armed:
+            raise RuntimeError("the loop is closed")
+
+    armed: list[bool] = []
+    first, second = handle.store.watch("a"), handle.store.watch("a")
+    first.when_woken(broken)
+    armed.append(True)
+    handle.store.put("a", b"1")
+    assert second.next_event(SECONDS).value == b"1"
+
+
+class SharedCalls(FakeEtcd):
+    """The same etcd, for another handle."""
+
+    def __init__(self, etcd: FakeEtcd) -> None:
+        self.__dict__ = etcd.__dict__
+
+    def close(self) -> None:
+        """Leave it to the other one."""
+
+
+class Babbling(FakeEtcd):
+    """An etcd whose answers to writes are cut, or another's, though they were made."""
+
+    def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a call."""
+        answer = super().call(path, body)
+        return {"header": answer["header"]} if path == "/kv/txn" else answer
+
+
+def test_answer_that_is_none_leaves_a_write_in_doubt() -> None:
+    """It was made, and must not be said not to be, nor be made again."""
+    etcd = Babbling()
+    handle = Collective("mgt1", etcd, nowhere())
+    handle.wait_until_ready(SECONDS)
+    with pytest.raises(InDoubtError):
+        handle.store.put("a", b"1")
+    assert etcd.requests.count("/kv/txn") == 1
+    handle.close()
+
+
+def test_socket_is_looked_at_beyond_a_thousand_open_files() -> None:
+    """Where select(2) would know no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 3000:
+        pytest.skip(f"only {hard} open files are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3000, hard))
+    here, there = socket.socketpair()
+    try:
+        number = fcntl.fcntl(here.fileno(), fcntl.F_DUPFD, 2000)
+        with socket.socket(fileno=number) as high:
+            assert not is_readable(high)
+            there.send(b"x")
+            assert is_readable(high)
+    finally:
+        here.close()
+        there.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
