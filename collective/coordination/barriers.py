@@ -11,13 +11,12 @@ import json
 import secrets
 import threading
 from collections.abc import Callable
-from time import monotonic
 from urllib.parse import quote
 
+from collective.coordination.patience import Patience
 from collective.coordination.session import Session
 from collective.coordination.stored import FORMAT
 from collective.errors import DeadlineError, InputError, RefusedError
-from collective.store.deadline import deadline_in
 from collective.store.store import Store
 from collective.store.watching import Watch
 
@@ -63,13 +62,11 @@ class Barrier:
         session = self._session()
         key = self._prefix + secrets.token_hex(8)
         text = json.dumps({"format": FORMAT, "name": session.name})
-        deadline = deadline_in(seconds)
+        patience = Patience(seconds, given_up)
         with self._store.watch(self._prefix, initial=True) as watch:
             try:
                 self._store.put(key, text.encode(), lease=session.lease)
-                self._wait(
-                    watch, lambda there: len(there) >= self._parties, session, deadline, given_up
-                )
+                self._wait(watch, lambda there: len(there) >= self._parties, session, patience)
             except BaseException:
                 session.give_up(key, in_doubt=True)
                 raise
@@ -89,26 +86,25 @@ class Barrier:
         session = self._entered
         if session is None:
             raise RefusedError(f"this party is not at barrier {self._name}")
-        deadline = deadline_in(seconds)
+        patience = Patience(seconds, given_up)
         with self._store.watch(self._prefix, initial=True) as watch:
             self._entered = None
             session.give_up(self._key)
             # Who is there when we go is waited for; who comes for the next time is not.
-            self._wait(watch, lambda there: not there, session, deadline, given_up)
+            self._wait(watch, lambda there: not there, session, patience)
 
     def _wait(
         self,
         watch: Watch,
         enough: Callable[[set[str]], bool],
         session: Session,
-        deadline: float,
-        given_up: threading.Event | None,
+        patience: Patience,
     ) -> None:
         there: set[str] = set()
         while True:
             session.check()
-            left = deadline - monotonic()
-            if left <= 0 or (given_up is not None and given_up.is_set()):
+            left = patience.left
+            if not left:
                 raise DeadlineError(
                     f"{len(there)} of {self._parties} parties were at barrier {self._name} when "
                     "time was up"

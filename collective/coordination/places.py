@@ -18,14 +18,13 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from time import monotonic
 from urllib.parse import quote
 
+from collective.coordination.patience import Patience
 from collective.coordination.session import Session
 from collective.coordination.stored import FORMAT, read_record
 from collective.errors import DeadlineError, InDoubtError, LeaseExpiredError
 from collective.model.keyspace import COORDINATION
-from collective.store.deadline import deadline_in
 from collective.store.store import Store
 from collective.store.values import Aspect, Condition, Entry, Event, Put, Read, absent
 from collective.store.watching import Watch
@@ -134,11 +133,11 @@ class Places:
             LeaseExpiredError: the session has ended.
             DegradedCollective, InDoubtError, ...: the place could not be taken.
         """
-        deadline = deadline_in(seconds)
+        patience = Patience(seconds, given_up)
         hold = Hold(session, self._prefix + secrets.token_hex(8), 0)
         try:
-            self._stand(hold, session, value, deadline, given_up)
-            self._wait(hold, session, deadline, given_up)
+            self._stand(hold, session, value, patience)
+            self._wait(hold, session, patience)
         except BaseException:
             hold.release()
             raise
@@ -168,48 +167,38 @@ class Places:
 
         return self._store.watch(self._prefix, hear, initial=True)
 
-    def _stand(
-        self,
-        hold: Hold,
-        session: Session,
-        value: str,
-        deadline: float,
-        given_up: threading.Event | None,
-    ) -> None:
+    def _stand(self, hold: Hold, session: Session, value: str, patience: Patience) -> None:
         """Take a place; what was in doubt is looked up."""
         session.check()
         key = hold.key
         text = json.dumps({"format": FORMAT, "name": session.name, "value": value})
         while True:
-            left = deadline - monotonic()
             try:
                 outcome = self._store.txn(
                     (absent(key),),
                     (Put(key, text.encode(), session.lease.id),),
                     (Read(key),),
                     alone=True,
-                    seconds=max(left, _TICK_SECONDS),
+                    seconds=max(patience.left, _TICK_SECONDS),
                 )
             except InDoubtError:
                 hold.note_doubt()
-                if deadline - monotonic() <= 0 or (given_up is not None and given_up.is_set()):
+                if not patience.left:
                     raise
                 continue
             found = outcome.results[0]
             hold.token = found.created if isinstance(found, Entry) else outcome.revision
             return
 
-    def _wait(
-        self, hold: Hold, session: Session, deadline: float, given_up: threading.Event | None
-    ) -> None:
+    def _wait(self, hold: Hold, session: Session, patience: Patience) -> None:
         with self._store.watch(self._prefix) as watch:
             while True:
                 session.check()
-                standing = self._in_order(hold.token, max(deadline - monotonic(), _TICK_SECONDS))
+                standing = self._in_order(hold.token, max(patience.left, _TICK_SECONDS))
                 if standing and standing[0].key == hold.key:
                     return
-                left = deadline - monotonic()
-                if left <= 0 or (given_up is not None and given_up.is_set()):
+                left = patience.left
+                if not left:
                     before = _contender(standing[0]).name if standing else "nobody"
                     raise DeadlineError(f"{before} holds {self._what}, and did not give it up")
                 try:
