@@ -48,6 +48,7 @@ class Server:
         self._root = root
         self._daemon = Daemon(load_settings(path), layout, lambda: load_settings(path))
         self._stopped = False
+        self._process = os.getpid()
 
     def __enter__(self) -> Server:
         try:
@@ -84,7 +85,10 @@ class Server:
         return connect(self._root, seconds=seconds)
 
     def stop(self) -> None:
-        """Hand leadership over, end etcd, close the doors, release the lock."""
-        if not self._stopped:
+        """Hand leadership over, end etcd, close the doors, release the lock.
+
+        In a child process that was forked it does nothing: the server is its parent's.
+        """
+        if not self._stopped and self._process == os.getpid():
             self._stopped = True
             self._daemon.stop()

@@ -5,6 +5,7 @@ It decides nothing about membership: that is what the ``collective`` command is 
 Invariants:
   * ``quorum`` is true only where a linearizable answer was given for this very call.
   * What one caller's callback does, or that it never returns, holds up no other caller.
+  * In a child process that was forked a handle is closed, and says nothing to anybody.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -142,6 +143,7 @@ class Collective(Closing):
         self._cache = _cache_for(self._hub)
         self._records = _cache_for(self._members_hub)
         self._coordination_hub = Hub(self._runner)
+        self._hubs = (self._hub, self._members_hub, self._coordination_hub)
         coordination = _cache_for(self._coordination_hub)
         self._last = coordination  # of those that the feed brings on, one after the other
         caches = {STORE: self._cache, PREFIX: self._records, COORDINATION: coordination}
@@ -163,6 +165,7 @@ class Collective(Closing):
         self._session_lock = threading.Lock()
         self._session: Session | None = None
         self._groups: WeakSet[Assignments] = WeakSet()
+        _HANDLES.add(self)
         self._feed.start()
 
     def __repr__(self) -> str:
@@ -179,28 +182,44 @@ class Collective(Closing):
             self._coordination.check_ready()
 
     def close(self) -> None:
-        """End it: writes that were sent are seen through, watches end, callbacks stop."""
+        """End it: writes that were sent are seen through, watches end, callbacks stop.
+
+        Where etcd hangs that takes as long as what was sent may last: 10 s at most.
+        """
         if self._closed.is_set():
             return
         with self._session_lock:
             self._closed.set()
             session, self._session = self._session, None
             groups = list(self._groups)
-        self._exchange.close()
-        for group in groups:
-            group.close()
-        if session is not None:
-            session.close()
-        self._committer.close()
-        self._proofs.close()
-        self._feed.stop()
-        for hub in (self._hub, self._members_hub, self._coordination_hub):
-            hub.close(ClosedError("this handle was closed"))
-        self._runner.close()
-        self.store.close()
-        self._coordination.close()
-        self._records.clear()
-        self._calls.close()
+        # Each of them is done, whatever becomes of those before; the last one first.
+        with ExitStack() as steps:
+            steps.callback(self._calls.close)
+            for store in (self._coordination, self.store):
+                steps.callback(store.close)
+            steps.callback(self._records.close)
+            steps.callback(self._runner.close)
+            for hub in self._hubs:
+                steps.callback(hub.close, ClosedError("this handle was closed"))
+            for work in (self._feed.stop, self._proofs.close, self._committer.close):
+                steps.callback(work)
+            if session is not None:
+                steps.callback(session.close)
+            for group in groups:
+                steps.callback(group.close)
+            steps.callback(self._exchange.close)
+
+    def after_fork(self) -> None:
+        """Be closed in a child process; nothing is locked there, or waited for."""
+        self._session_lock, self._closed = threading.Lock(), threading.Event()
+        self._closed.set()
+        self._committer.after_fork()
+        self._proofs.after_fork()
+        for store in (self.store, self._coordination):
+            store.after_fork()
+        self._records.after_fork()
+        for hub in self._hubs:
+            hub.after_fork(ClosedError("this handle is another process's: it was forked"))
 
     # Membership ------------------------------------------------------------------------------
 
@@ -336,13 +355,19 @@ class Collective(Closing):
             grace: for how many seconds the nodes of a manager whose session has ended are left
                 alone; the same for all servers.
 
+        Keep what is returned: each follows the group for itself.
+
         Raises:
             NotReadyError, ClosedError: nothing was read yet, or the handle was closed.
         """
         self._check_open()
         made = Assignments(self._coordination, self.name, group, grace, self.session)
         with self._session_lock:
+            late = self._closed.is_set()
             self._groups.add(made)
+        if late:
+            made.close()
+        self._check_open()
         return made
 
     # Calls -----------------------------------------------------------------------------------
@@ -415,6 +440,16 @@ class Collective(Closing):
     def _check_open(self) -> None:
         if self._closed.is_set():
             raise ClosedError("this handle was closed")
+
+
+def _close_after_fork() -> None:
+    """Close, in a child process, what is its parent's: leases, and connections to etcd."""
+    for handle in list(_HANDLES):
+        handle.after_fork()
+
+
+_HANDLES: WeakSet[Collective] = WeakSet()
+os.register_at_fork(after_in_child=_close_after_fork)
 
 
 def connect(root: str | Path | None = None, *, seconds: float = CONNECT_SECONDS) -> Collective:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from collective import handle as threaded
 from collective.aio import calls
-from collective.aio.bridging import Closing, call_in, in_thread
+from collective.aio.bridging import Closing, called_in_this_loop, in_thread
 from collective.aio.calls import Call, Handler, ServedCall
 from collective.aio.coordination import Assignments, Barrier, Election, Holding, Lock, Manager
 from collective.aio.store import Store, Watching
@@ -107,11 +107,14 @@ class Collective(Closing):
     def on_member_change(
         self, callback: Callable[[MemberChange], object], *, initial: bool = False
     ) -> Watch:
-        """Have something called in this loop with each change of the members, in order."""
-        loop = asyncio.get_running_loop()
-        return self.sync.on_member_change(
-            lambda change: call_in(loop, lambda: callback(change)), initial=initial
-        )
+        """Have something called in this loop with each change of the members, in order.
+
+        Args:
+            callback: a function, or a coroutine function, which is awaited to its end before the
+                next change is told.
+            initial: as for ``collective.handle.Collective.on_member_change``.
+        """
+        return self.sync.on_member_change(called_in_this_loop(callback), initial=initial)
 
     # Coordination ----------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from abc import ABC, abstractmethod
@@ -79,6 +80,25 @@ def run_in(loop: asyncio.AbstractEventLoop, work: Coroutine[object, object, T]) 
             future.cancel()
             raise ClosedError("the loop that this was to run in was closed")
     return future.result()
+
+
+def called_in_this_loop(callback: Callable[[T], object]) -> Callable[[T], object]:
+    """Return what another thread calls, to have a callback called in this loop.
+
+    Args:
+        callback: a function, which is not waited for; or a coroutine function, which is.
+    """
+    loop = asyncio.get_running_loop()
+
+    def call(what: T) -> None:
+        if not inspect.iscoroutinefunction(callback):
+            call_in(loop, lambda: callback(what))
+            return
+        # Where the loop is closed nobody is there to be told.
+        with suppress(ClosedError):
+            run_in(loop, callback(what))
+
+    return call
 
 
 async def within(slot: Slot[T], seconds: float, give_up: Callable[[], None]) -> T:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from types import TracebackType
 
-from collective.aio.bridging import Closing, call_in, in_thread, run_in
+from collective.aio.bridging import Closing, called_in_this_loop, in_thread, run_in
 from collective.coordination import assignments as threaded
 from collective.coordination import barriers, locks
 from collective.coordination.assignments import SESSION_SECONDS
@@ -126,8 +126,11 @@ class Election:
         return self.sync.candidates()
 
     def on_change(self, callback: Callable[[Contender | None], object]) -> Watch:
-        """Have something called in this loop with the leader, if any, and at each change."""
-        return self.sync.on_change(_in_this_loop(callback))
+        """Have something called in this loop with the leader, if any, and at each change.
+
+        A coroutine function is awaited to its end before the next change is told.
+        """
+        return self.sync.on_change(called_in_this_loop(callback))
 
 
 class Barrier:
@@ -237,10 +240,3 @@ def _told_in(loop: asyncio.AbstractEventLoop, callback: Callback) -> threaded.Ca
             run_in(loop, call(nodes))
 
     return told
-
-
-def _in_this_loop(
-    callback: Callable[[Contender | None], object],
-) -> Callable[[Contender | None], object]:
-    loop = asyncio.get_running_loop()
-    return lambda who: call_in(loop, lambda: callback(who))

@@ -10,11 +10,12 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any
 
-from collective.aio.bridging import Closing, call_in, is_set_within, within
+from collective.aio.bridging import Closing, call_in, in_thread, is_set_within, within
 from collective.errors import ClosedError, CollectiveError, ConflictError, DeadlineError
 from collective.store import requests
 from collective.store import store as threaded
@@ -42,6 +43,8 @@ class Store:
         # A task reads what any task of this handle wrote: those that gather and wait_for make
         # have contexts of their own.
         self._noted = NEVER
+        # ``load`` notes what it wrote in a thread.
+        self._noting = threading.Lock()
 
     @property
     def revision(self) -> int:
@@ -122,9 +125,12 @@ class Store:
         outcome = await self._commit(requests.delete(key, if_revision, when), seconds)
         return requests.deleted(requests.require(outcome, key)) > 0
 
-    async def delete_prefix(self, prefix: str, *, seconds: float = SECONDS) -> int:
+    async def delete_prefix(
+        self, prefix: str, *, everything: bool = False, seconds: float = SECONDS
+    ) -> int:
         """Delete all keys with a prefix, and return how many there were."""
-        return requests.deleted(await self._commit(requests.delete_prefix(prefix), seconds))
+        transaction = requests.delete_prefix(prefix, everything)
+        return requests.deleted(await self._commit(transaction, seconds))
 
     async def compare_and_set(
         self,
@@ -172,11 +178,11 @@ class Store:
 
     async def lease(self, seconds: int, *, deadline: float = SECONDS) -> Lease:
         """Open a lease, which a thread keeps alive until ``close_lease``."""
-        return await asyncio.to_thread(self._sync.lease, seconds, deadline=deadline)
+        return await in_thread(lambda _: self._sync.lease(seconds, deadline=deadline), Lease.close)
 
     async def close_lease(self, lease: Lease) -> None:
         """End a lease, and with it all keys that are bound to it."""
-        await asyncio.to_thread(lease.close)
+        await in_thread(lambda _: lease.close())
 
     async def load(
         self,
@@ -185,9 +191,12 @@ class Store:
         progress: Progress | None = None,
         seconds: float = SECONDS,
     ) -> int:
-        """Write many keys, and return how many; ``items`` and ``progress`` run in a thread."""
+        """Write many keys, and return how many; ``items`` and ``progress`` run in a thread.
+
+        Where the task is cancelled nothing more is sent.
+        """
         load = self._sync.load_telling
-        return await asyncio.to_thread(load, items, progress, seconds, self._note)
+        return await in_thread(lambda up: load(items, progress, seconds, self._note, up))
 
     async def export(
         self, prefix: str = "", *, linearizable: bool = False
@@ -221,7 +230,8 @@ class Store:
         return outcome
 
     def _note(self, moment: Moment) -> None:
-        self._noted = self._sync.later(moment, self._noted)
+        with self._noting:
+            self._noted = self._sync.later(moment, self._noted)
 
     async def _catch_up(self, at_least: int, linearizable: bool, seconds: float) -> None:
         deadline = monotonic() + seconds

@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from weakref import WeakSet
+from urllib.parse import quote
+from weakref import WeakSet, finalize
 
 from collective.coordination.board import names_of
 from collective.coordination.managing import Callback, Manager
-from collective.coordination.seats import Seats, parts
+from collective.coordination.seats import AGAIN_SECONDS, Seats, parts
 from collective.coordination.session import Session
 from collective.coordination.stored import FORMAT
 from collective.errors import InputError
@@ -31,6 +32,7 @@ GRACE_SECONDS = 10.0
 #: How long a manager's session outlives its process, if not said otherwise.
 SESSION_SECONDS = 10
 _CLOSE_SECONDS = 2.0
+_MOST_PAUSE_SECONDS = 0.5
 _MOST_GRACE = 86400.0
 _MOST_CANDIDATES = 64
 _MOST_NAME = 200
@@ -59,6 +61,8 @@ class Assignments:
         self._board = self._seats.board
         self._open_session = open_session
         self._managers: WeakSet[Manager] = WeakSet()
+        # Nobody may ever close it: then it follows for as long as it is held.
+        finalize(self, self._board.close)
 
     def define(
         self,
@@ -108,6 +112,7 @@ class Assignments:
         """
         seen = self._board.seat(node)
         if seen is None:
+            self._board.check(node)
             raise InputError(f"{node} is no node of {self._seats.group}")
         seat = seen.seat
         there = self._board.present().get(seat.manager) == seat.session
@@ -150,7 +155,7 @@ class Assignments:
             InputError: that is no time for a session.
         """
         check_seconds(session_seconds)
-        opens = partial(self._open_session, session_seconds)
+        opens = partial(self._open_session, int(session_seconds))
         manager = Manager(self._seats, gained, lost, opens, self)
         self._managers.add(manager)
         return manager
@@ -178,8 +183,12 @@ class Assignments:
         """
         deadline = deadline_in(seconds)
         left = sorted(set(nodes))
+        pause = AGAIN_SECONDS
         while left:
+            known, before = self._board.revision, len(left)
             seen = self._board.seats()
+            for node in left:
+                self._board.check(node)
             rows = parts([node for node in left if new or node in seen])
             seats = [
                 [change(seen[node].seat if node in seen else Seat(node)) for node in part]
@@ -188,6 +197,10 @@ class Assignments:
             writes = [self._seats.write(part, seen, ()) for part in seats]
             done = self._seats.make(writes, deadline)
             left = [n for part, made in zip(rows, done, strict=True) if not made for n in part]
+            if len(left) == before:
+                # Somebody came first, and it is not heard of here yet.
+                self._board.await_change(known, pause)
+                pause = min(2 * pause, _MOST_PAUSE_SECONDS)
 
 
 def _names(nodes: Iterable[str]) -> list[str]:
@@ -202,9 +215,10 @@ def _names(nodes: Iterable[str]) -> list[str]:
 
 
 def _candidates(node: str, names: Iterable[str]) -> tuple[str, ...]:
-    if not node or len(node) > _MOST_NAME:
+    if not node or len(quote(node, safe="")) > _MOST_NAME:
         raise InputError(
-            f"{node[:40]!r} is no name of a node, expected 1 to {_MOST_NAME} characters"
+            f"{node[:40]!r} is no name of a node, expected 1 to {_MOST_NAME} characters, of which "
+            "those that do not go into a URL count for three a byte"
         )
     if isinstance(names, str):
         raise InputError(f"the candidates of {node} are a text, expected a list of names")

@@ -110,9 +110,11 @@ class Barrier:
                     "time was up"
                 )
             try:
-                event = watch.next_event(min(left, _TICK_SECONDS))
+                batch = watch.next_batch(min(left, _TICK_SECONDS))
             except DeadlineError:
                 continue
-            (there.discard if event.is_deletion else there.add)(event.key)
+            # Together: within the difference of two readings, who came is told before who went.
+            there |= {event.key for event in batch if not event.is_deletion}
+            there -= {event.key for event in batch if event.is_deletion}
             if enough(there):
                 return

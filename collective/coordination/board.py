@@ -7,17 +7,21 @@ Invariants:
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from collective.coordination.stored import FORMAT, read_record
+from collective.errors import ProtocolError
 from collective.model.names import natural_key
 from collective.policy.assigning import Seat
 from collective.store.store import Store
 from collective.store.values import NEVER, Entry, Event
+
+log = logging.getLogger(__name__)
 
 # Our own reader is quick; a group of many nodes may change in one go.
 _MOST_EVENTS = 1 << 22
@@ -46,6 +50,7 @@ class Board:
         self.level_key = root + "level"
         self._lock = threading.Lock()
         self._seats: dict[str, Seen] = {}
+        self._unread: dict[str, ProtocolError] = {}
         self._held: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
         self._leaving: set[str] = set()
         self._present: dict[str, int] = {}
@@ -56,9 +61,8 @@ class Board:
         # All that this thread has seen is to be here when this returns.
         store.get(self.level_key)
         self._watch = store.open_watch(root, True, _MOST_EVENTS, NEVER)
-        for event in self._watch.take(_MOST_EVENTS):
-            self._hear(event)
-        store.call(self._watch, self._hear)
+        self._hear(self._watch.take_batch())
+        store.call_batches(self._watch, self._hear)
 
     def close(self) -> None:
         """Follow no longer."""
@@ -101,6 +105,17 @@ class Board:
         with self._lock:
             return self._seats.get(node)
 
+    def check(self, node: str) -> None:
+        """Raise where the seat of a node cannot be read.
+
+        Raises:
+            ProtocolError: a newer release wrote it, or none.
+        """
+        with self._lock:
+            error = self._unread.get(node)
+        if error is not None:
+            raise ProtocolError(error.message, error.hint)
+
     def present(self) -> dict[str, int]:
         """Return the session of each manager that is there."""
         with self._lock:
@@ -110,6 +125,16 @@ class Board:
         """Wait until a change of this group is here, by revision; False if it took too long."""
         with self._changed:
             return self._changed.wait_for(lambda: self._revision >= revision, max(seconds, 0.0))
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last change of this group that is here, 0 before the first."""
+        return self._revision
+
+    def await_change(self, known: int, seconds: float) -> None:
+        """Wait until there is another revision here than one that is known, for some seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._revision != known, max(seconds, 0.0))
 
     @property
     def level(self) -> int:
@@ -124,11 +149,12 @@ class Board:
         """Return the key that says that a manager is there."""
         return self._managers + quote(name, safe="")
 
-    def _hear(self, event: Event) -> None:
+    def _hear(self, batch: Sequence[Event]) -> None:
         with self._lock:
-            self._take(event.key, event.entry)
-            # In order within a cluster; lower ones are of another cluster, where it begins anew.
-            self._revision = event.revision
+            for event in batch:
+                self._take(event.key, event.entry)
+                # In order within a cluster; lower ones are of another, where it begins anew.
+                self._revision = event.revision
             self._changed.notify_all()
             listeners = list(self._listeners)
         for call in listeners:
@@ -137,12 +163,19 @@ class Board:
     def _take(self, key: str, entry: Entry | None) -> None:
         if key.startswith(self._nodes):
             node = unquote(key.removeprefix(self._nodes))
+            self._unread.pop(node, None)
             old = self._seats.pop(node, None)
             if old is not None:
                 self._drop(_life(old.seat), node)
                 self._leaving.discard(node)
             if entry is not None:
-                seat = read_seat(node, entry.value)
+                try:
+                    seat = read_seat(node, entry.value)
+                except ProtocolError as error:
+                    # Whoever can read it decides about this node; nobody of this release does.
+                    log.error("%s", error)
+                    self._unread[node] = error
+                    return
                 self._seats[node] = Seen(seat, entry.revision)
                 self._held[_life(seat)].add(node)
                 if seat.leaving:

@@ -78,7 +78,7 @@ class Decider:
 
     def _lead(self, session: Session) -> None:
         election = Election(self._seats.store, f"assign {self._seats.group}", lambda: session)
-        hold = election.campaign(seconds=_CAMPAIGN_SECONDS)
+        hold = election.campaign(seconds=_CAMPAIGN_SECONDS, given_up=self._closed)
         try:
             while not self._closed.is_set() and hold.is_held:
                 self._woken.clear()

@@ -13,6 +13,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from time import monotonic
 
 from collective.coordination.board import Seen
@@ -63,6 +64,10 @@ class Manager(Closing):
         self._decider = Decider(seats, lambda: self._session, self._closed)
         self._board.when_changed(self._wake_both)
         self._vanished = False
+        # The revision at which this life's key was written.
+        self._present_at = 0
+        # What was told last of why it has to wait.
+        self._waits = ""
         self._threads = [
             threading.Thread(target=self._run, name="manager", daemon=True),
             threading.Thread(target=self._decider.run, name="assigner", daemon=True),
@@ -152,13 +157,16 @@ class Manager(Closing):
             pause, begun = TICK_SECONDS, monotonic()
             try:
                 self._round()
+                self._waits = ""
             except ClosedError:
                 # The handle is gone, and its sessions with it.
                 self._tell(frozenset())
                 self._vanished = True
                 self._closed.set()
             except CollectiveError as error:
-                log.info("a manager waits: %s group=%s", error, self._seats.group)
+                level = logging.DEBUG if error.message == self._waits else logging.WARNING
+                log.log(level, "a manager waits: %s group=%s", error, self._seats.group)
+                self._waits = error.message
                 pause = AGAIN_SECONDS
             except Exception:
                 log.exception("a manager failed group=%s", self._seats.group)
@@ -192,6 +200,7 @@ class Manager(Closing):
                 key, json.dumps(text).encode(), lease=session.lease, when=(absent(key),)
             )
             self._board.reach(revision, SECONDS)
+            self._present_at = revision
         except ConflictError:
             session.close()
             raise self._another_life() from None
@@ -252,8 +261,10 @@ class Manager(Closing):
             # First of all we are there no more, or whoever decides would give us nodes.
             # Without our session the key may be that of another process of this name.
             if self._session is not None and self._session.is_held:
+                # Should it come late, the key may be that of our next life.
                 key = self._board.manager_key(self._seats.name)
-                self._seats.store.delete(key, seconds=SECONDS)
+                with suppress(ConflictError):
+                    self._seats.store.delete(key, if_revision=self._present_at)
             self._give_up(self._ours())
         except CollectiveError as error:
             log.info("a manager leaves its nodes to the others: %s", error)

@@ -156,23 +156,26 @@ class Places:
         standing: dict[str, Entry] = {}
         last: list[Contender | None] = []
 
-        def hear(event: Event) -> None:
-            standing.pop(event.key, None)
-            if event.entry is not None:
-                standing[event.key] = event.entry
+        def hear(batch: list[Event]) -> None:
+            for event in batch:
+                standing.pop(event.key, None)
+                if event.entry is not None:
+                    standing[event.key] = event.entry
             first = _first(standing.values())
             if not last or last[0] != first:
                 last[:] = [first]
                 callback(first)
 
-        return self._store.watch(self._prefix, hear, initial=True)
+        watch = self._store.watch(self._prefix, initial=True)
+        self._store.call_batches(watch, hear)
+        return watch
 
     def _stand(self, hold: Hold, session: Session, value: str, patience: Patience) -> None:
         """Take a place; what was in doubt is looked up."""
-        session.check()
         key = hold.key
         text = json.dumps({"format": FORMAT, "name": session.name, "value": value})
         while True:
+            session.check()
             try:
                 outcome = self._store.txn(
                     (absent(key),),

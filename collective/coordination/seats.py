@@ -59,9 +59,11 @@ class Seats:
         """Make transactions, side by side; return which of them found things as they were."""
         seconds = deadline - monotonic()
         if seconds <= 0:
-            raise DeadlineError(
-                f"others changed the nodes of {self.group} all the time; not all are written"
-            )
+            failure = self.store.failure
+            why = "others changed them all the time"
+            if failure is not None:
+                why = f"this server does not hear of changes: {failure.message}"
+            raise DeadlineError(f"not all nodes of {self.group} are written: {why}")
         committer = self.store.committer
         writes = [committer.submit(transaction, seconds) for transaction in transactions]
         outcomes = [committer.result(write) for write in writes]

@@ -105,10 +105,9 @@ class Session(Closing):
         with self._lock:
             self._left[key] = until
             if self._sweeper is None:
-                self._sweeper = threading.Thread(
-                    target=self._sweep, name="session-sweeper", daemon=True
-                )
-                self._sweeper.start()
+                sweeper = threading.Thread(target=self._sweep, name="session-sweeper", daemon=True)
+                sweeper.start()
+                self._sweeper = sweeper
 
     def _sweep(self) -> None:
         """Delete what is to go, until the session ends and it goes anyway."""

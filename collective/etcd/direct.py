@@ -8,12 +8,14 @@ Invariants:
   * Every call has a deadline.
   * Where nothing was sent the error is a NotReachedError; a connection that etcd has closed is
     not used again.
+  * No child process uses a connection of its parent: each would read the other's answers.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -21,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from weakref import WeakSet
 
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
 from collective.etcd.gateway import EtcdCalls, Lines, refusal
@@ -70,12 +73,20 @@ class DirectGateway(EtcdCalls):
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._closed = False
+        _GATEWAYS.add(self)
 
     def close(self) -> None:
         """Close all connections that are not in use; those that are, when they are done."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def after_fork(self) -> None:
+        """Let go of all connections in a child process."""
+        self._lock, self._closed = threading.Lock(), True
+        idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 
@@ -156,6 +167,15 @@ class DirectGateway(EtcdCalls):
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def _let_go_after_fork() -> None:
+    for gateway in list(_GATEWAYS):
+        gateway.after_fork()
+
+
+_GATEWAYS: WeakSet[DirectGateway] = WeakSet()
+os.register_at_fork(after_in_child=_let_go_after_fork)
 
 
 class _ResponseLines:

@@ -62,6 +62,8 @@ _END_SECONDS = 0.3
 _LEADER_CHANGED = "etcdserver: leader changed"
 # What raft says of a write that it did not take, since nobody led (raft/raft.go).
 _DROPPED = "raft proposal dropped"
+_CROWDED = "etcdserver: too many requests"
+_COMPACTED = "has been compacted"
 _LEADERLESS = (_LEADER_CHANGED, "etcdserver: no leader", _DROPPED)
 #: How the daemon of a server without an etcd begins to say that a call reached no voter.
 NOBODY = "no voter answers for etcd"
@@ -451,7 +453,7 @@ def refusal(status: int | None, reason: str) -> EtcdError:
     if reason.startswith(NOBODY):
         return NotReachedError(reason)
     # Of other numbers from 500 on nobody says that nothing happened.
-    if _DROPPED in reason or (status is not None and status >= _INTERNAL):
+    if _DROPPED in reason or _CROWDED in reason or (status is not None and status >= _INTERNAL):
         return EtcdUnavailableError(f"etcd: {reason}")
     return EtcdError(f"etcd: {reason}")
 
@@ -463,8 +465,9 @@ def is_leaderless(error: BaseException) -> bool:
 
 
 def is_dropped(error: BaseException) -> bool:
-    """Tell whether a write was certainly not made, since raft did not take it: nobody led."""
-    return isinstance(error, EtcdUnavailableError) and _DROPPED in error.message
+    """Tell whether a write was certainly not made: nobody led, or etcd had too much to do."""
+    words = error.message if isinstance(error, EtcdUnavailableError) else ""
+    return _DROPPED in words or _CROWDED in words
 
 
 def key_value(raw: Mapping[str, Any]) -> KeyValue:
@@ -510,7 +513,10 @@ def _watch_result(line: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise EtcdUnavailableError("the watch broke off in the middle of a line") from error
     if "error" in message:
-        raise EtcdError(f"the watch failed: {message['error']}")
+        # etcd, or the voter that is asked for it, ends, or knows no leader: what is missed can be
+        # told by the next watch. Only what is compacted cannot.
+        failed = EtcdError if _COMPACTED in str(message["error"]) else EtcdUnavailableError
+        raise failed(f"the watch broke off: {message['error']}")
     result: dict[str, Any] = message.get("result", {})
     if result.get("canceled") or int(result.get("compact_revision", 0)):
         raise EtcdError(f"the watch was cancelled: {result.get('cancel_reason', 'compacted')}")

@@ -15,6 +15,8 @@ import logging
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from collective.store.values import Entry, Event, Moment
 
@@ -23,7 +25,8 @@ log = logging.getLogger(__name__)
 # So many new or lost keys are put in their places one by one; with more all are sorted again.
 _MOST_PLACED = 64
 
-#: Gets what changed, in order, under the lock of the cache: it must be quick, and must not read.
+#: Gets what changed at one revision, or between two readings, in order, under the lock of the
+#: cache: it must be quick, and must not read.
 Listener = Callable[[Sequence[Event]], None]
 
 _Waiting = tuple[Moment, Callable[[], None]]
@@ -52,6 +55,7 @@ class Cache:
         self._former: set[int] = set()
         # Others that were asked for. Should it go on to yet another one, they are over too.
         self._foreign: set[int] = set()
+        self._closed = False
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -83,10 +87,19 @@ class Cache:
         with self._changed:
             call(self._revision, self._entries)
 
-    def clear(self) -> None:
-        """Hold nothing any more, and tell nobody."""
+    def close(self) -> None:
+        """Hold nothing any more, and take nothing; whoever waits for a revision goes on."""
         with self._changed:
+            self._closed = True
             self._entries, self._sorted, self._revision = {}, None, 0
+            waiting, self._waiting = self._waiting, []
+            self._changed.notify_all()
+        _call_all(call for _, call in waiting)
+
+    def after_fork(self) -> None:
+        """Hold nothing in a child process; a thread that is not there may have had the lock."""
+        self._changed, self._waiting = threading.Condition(threading.RLock()), []
+        self.close()
 
     def replace(self, cluster: int, revision: int, entries: Iterable[Entry]) -> bool:
         """Take a whole reading, and tell the listener how it differs from what was held.
@@ -97,17 +110,17 @@ class Cache:
             entries: all there are.
 
         Returns:
-            False when what is held is newer, and was kept.
+            False when what is held is newer and was kept, or this is closed.
         """
         fresh = {entry.key: entry for entry in entries}
         with self._changed:
-            if cluster == self._cluster and revision < self._revision:
+            if self._closed or (cluster == self._cluster and revision < self._revision):
                 return False
             if self._cluster not in (0, cluster):
                 self._when_moved()
             events = list(_difference(self._entries, fresh, revision))
             self._entries, self._sorted = fresh, None
-            self._advance(cluster, revision, events)
+            self._advance(cluster, revision, [events])
         return True
 
     def apply(self, revision: int, changes: Iterable[tuple[str, int, Entry | None]]) -> None:
@@ -119,6 +132,8 @@ class Cache:
                 already is passed over.
         """
         with self._changed:
+            if self._closed:
+                return
             events: list[Event] = []
             for key, at, entry in changes:
                 if at <= self._revision:
@@ -132,7 +147,8 @@ class Cache:
                     continue
                 events.append(Event(key, entry, previous, at))
             self._sort_in([e for e in events if e.entry is None or e.previous is None])
-            self._advance(self._cluster, max(revision, self._revision), events)
+            batches = [list(each) for _, each in groupby(events, key=attrgetter("revision"))]
+            self._advance(self._cluster, max(revision, self._revision), batches)
 
     def lacks(self, moment: Moment) -> bool:
         """Tell whether what there was at a moment is yet to come: not so in a former cluster."""
@@ -144,21 +160,24 @@ class Cache:
         return True
 
     def reach(self, moment: Moment, seconds: float) -> bool:
-        """Wait until all that there was at a moment is held here; False when it took too long."""
+        """Wait until all that there was at a moment is held here; False when it was in vain."""
         if not self.lacks(moment):
             return True
         with self._changed:
-            return self._changed.wait_for(lambda: not self.lacks(moment), max(seconds, 0.0))
+            self._changed.wait_for(
+                lambda: self._closed or not self.lacks(moment), max(seconds, 0.0)
+            )
+            return not self._closed and not self.lacks(moment)
 
     def when_reached(self, moment: Moment, call: Callable[[], None]) -> Callable[[], None]:
-        """Have something called, once, when a moment is reached: at once, if it is.
+        """Have something called, once, when a moment is reached, or this is closed.
 
         Returns:
             What forgets it again.
         """
         waiting = (moment, call)
         with self._changed:
-            if self.lacks(moment):
+            if not self._closed and self.lacks(moment):
                 self._waiting.append(waiting)
                 return lambda: self._forget(waiting)
         call()
@@ -181,8 +200,9 @@ class Cache:
             else:
                 del keys[bisect_left(keys, event.key)]
 
-    def _advance(self, cluster: int, revision: int, events: Sequence[Event]) -> None:
-        self._listener(events)
+    def _advance(self, cluster: int, revision: int, batches: Sequence[Sequence[Event]]) -> None:
+        for events in batches:
+            self._listener(events)
         if self._cluster not in (0, cluster):
             self._former |= {self._cluster} | self._foreign
             self._former.discard(cluster)
@@ -192,11 +212,15 @@ class Cache:
         ready = [call for moment, call in self._waiting if not self.lacks(moment)]
         if ready:
             self._waiting = [waiting for waiting in self._waiting if self.lacks(waiting[0])]
-            for call in ready:
-                try:
-                    call()
-                except Exception:
-                    log.exception("a revision could not be told")
+            _call_all(ready)
+
+
+def _call_all(calls: Iterable[Callable[[], None]]) -> None:
+    for call in calls:
+        try:
+            call()
+        except Exception:
+            log.exception("a revision could not be told")
 
 
 def _after(prefix: str) -> str:

@@ -159,6 +159,12 @@ class Committer:
         for thread in self._threads:
             thread.join()
 
+    def after_fork(self) -> None:
+        """Make nothing in a child process, whose threads are the parent's."""
+        self._changed, self._closed = threading.Condition(threading.Lock()), threading.Event()
+        self._closed.set()
+        self._threads, self._waiting = [], deque()
+
     def _run(self) -> None:
         while True:
             with self._changed:

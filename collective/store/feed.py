@@ -39,6 +39,7 @@ _PAGE_SECONDS = 10.0
 _SILENCE_SECONDS = 300.0
 # Somebody waits for a revision in vain, and the stream has been silent for so long.
 _DEAD_SECONDS = 3.0
+_STOP_SECONDS = 1.0
 _FIRST_KEYS = 16
 _MOST_KEYS = 4096
 # How much more to ask for than the last page had, and how much less where a page did not come.
@@ -65,7 +66,7 @@ class Feed:
         self._stopped = threading.Event()
         self._guard = threading.Lock()
         self._stream: Lines | None = None
-        self._heard = 0.0
+        self._heard = self._opened = 0.0
         self._following = False
         self._failure: CollectiveError | None = None
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
@@ -85,11 +86,11 @@ class Feed:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait until nothing more is told."""
+        """End, as soon as etcd lets go of it: a page that hangs is not waited for to its end."""
         self._stopped.set()
         self.renew()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(_STOP_SECONDS)
 
     def renew_if_silent(self) -> None:
         """Break the stream off if it has brought nothing for a while, now and then at most."""
@@ -125,7 +126,8 @@ class Feed:
                 self._failure = EtcdError(f"the store cannot be followed: {error}")
                 complete = False
             # A stream that worked is begun again at once: etcd may have been restarted.
-            pause = 0.0 if self._following else _PAUSE_SECONDS
+            worked = self._following and monotonic() - self._opened > _PAUSE_SECONDS
+            pause = 0.0 if worked else _PAUSE_SECONDS
             self._following = False
             self._stopped.wait(pause)
 
@@ -185,7 +187,8 @@ class Feed:
     def _hold(self, stream: Lines) -> None:
         """Keep hold of a stream that is opened, so that ``renew`` can end it."""
         with self._guard:
-            self._stream, self._heard = stream, monotonic()
+            self._stream = stream
+            self._heard = self._opened = monotonic()
             if self._stopped.is_set():
                 stream.close()
 

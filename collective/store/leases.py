@@ -65,7 +65,7 @@ class Lease(Closing):
             EtcdError: it could not be opened.
         """
         check_seconds(seconds)
-        self.seconds = seconds
+        self.seconds = int(seconds)
         self._calls = calls
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -73,7 +73,7 @@ class Lease(Closing):
         self._when_lost: list[Callable[[], object]] = []
         begun = monotonic()
         with within(deadline):
-            self.id = calls.grant_lease(seconds)
+            self.id = calls.grant_lease(self.seconds)
         self._ends = begun + seconds
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
@@ -124,6 +124,11 @@ class Lease(Closing):
         """Prolong it no more, so that it ends by itself."""
         self._ended.set()
 
+    def after_fork(self) -> None:
+        """Have ended in a child process: it is its parent's."""
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._ended.set()
+
     def _keep(self) -> None:
         pause = self.seconds / _PARTS
         while not self._ended.wait(pause):
@@ -133,7 +138,8 @@ class Lease(Closing):
                 self._lose(LeaseExpiredError("it could not be prolonged in time"))
                 return
             try:
-                with within(max(min(left, pause), _LEAST_CALL_SECONDS)):
+                # Not the pause: after a failure that is short, and etcd may be far away.
+                with within(max(min(left, self.seconds / _PARTS), _LEAST_CALL_SECONDS)):
                     lives = self._calls.prolong_lease(self.id)
             except EtcdUnavailableError as error:
                 log.debug("a lease could not be prolonged: %s", error)

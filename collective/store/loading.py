@@ -7,10 +7,12 @@ Invariants:
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
-from collective.errors import CollectiveError
+from collective.errors import CollectiveError, InputError
 from collective.store.committer import Committer, Write
 from collective.store.values import MOST_OPERATIONS, Moment, Put, Transaction
 
@@ -27,6 +29,7 @@ def load(
     progress: Progress | None,
     seconds: float,
     heard: Callable[[Moment], object],
+    given_up: threading.Event | None = None,
 ) -> int:
     """Write keys; return how many.
 
@@ -36,6 +39,7 @@ def load(
         progress: told after each request.
         seconds: deadline of each request.
         heard: told the moment of each request that was answered.
+        given_up: set where nobody waits any more: then nothing more is sent.
 
     Raises:
         CollectiveError: one could not be written; the message says how many were.
@@ -49,33 +53,48 @@ def load(
         heard(committer.result(write).moment)
         count += len(write.transaction.then)
         size += write.transaction.size
-        if progress is not None:
-            progress(count, size)
+
+    def see_through() -> None:
+        while under_way:
+            with suppress(CollectiveError):
+                settle_one()
 
     try:
         for puts in in_groups(items):
+            if given_up is not None and given_up.is_set():
+                break
             under_way.append(committer.submit(Transaction(then=puts), seconds))
             while len(under_way) >= _AT_ONCE:
                 settle_one()
+                if progress is not None:
+                    progress(count, size)
         while under_way:
             settle_one()
+            if progress is not None:
+                progress(count, size)
     except CollectiveError as error:
-        _see_through(committer, under_way)
-        raise type(error)(
-            f"{error.message}; {count} keys were loaded before", error.hint
-        ) from error
+        see_through()
+        raise type(error)(f"{error.message}; {count} keys were loaded", error.hint) from error
     except BaseException:
-        _see_through(committer, under_way)
+        see_through()
         raise
     return count
 
 
 def in_groups(items: Iterable[tuple[str, bytes]]) -> Iterator[tuple[Put, ...]]:
-    """Yield what goes into one transaction each: no key twice, not too many, not too large."""
+    """Yield what goes into one transaction each: no key twice, not too many, not too large.
+
+    What came before a key or value that is not good is yielded before that is raised.
+    """
     group: dict[str, Put] = {}
     size = 0
     for key, value in items:
-        put = Put(key, value)
+        try:
+            put = Put(key, value)
+        except InputError:
+            if group:
+                yield tuple(group.values())
+            raise
         weight = len(key) + len(value)
         if group and (key in group or len(group) >= MOST_OPERATIONS or size + weight > _BYTES):
             yield tuple(group.values())
@@ -84,11 +103,3 @@ def in_groups(items: Iterable[tuple[str, bytes]]) -> Iterator[tuple[Put, ...]]:
         size += weight
     if group:
         yield tuple(group.values())
-
-
-def _see_through(committer: Committer, under_way: Iterable[Write]) -> None:
-    for write in under_way:
-        try:
-            committer.result(write)
-        except CollectiveError:
-            continue

@@ -82,10 +82,11 @@ class Proofs:
         with self._changed:
             if self._closed.is_set():
                 raise ClosedError("this handle was closed")
-            self._waiting.append(question)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="proofs", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="proofs", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._waiting.append(question)
             self._changed.notify()
         return question
 
@@ -107,6 +108,11 @@ class Proofs:
             self._changed.notify()
         for question in left:
             question.slot.settle(ClosedError("this handle was closed"))
+
+    def after_fork(self) -> None:
+        """Answer nothing in a child process, whose threads are the parent's."""
+        self._changed, self._closed = threading.Condition(threading.Lock()), threading.Event()
+        self._closed.set()
 
     def _run(self) -> None:
         while True:

@@ -55,18 +55,19 @@ def delete(
     return Transaction(_conditions(key, if_revision, when), (Delete(key),), space=space)
 
 
-def delete_prefix(prefix: str, space: str = STORE) -> Transaction:
+def delete_prefix(prefix: str, everything: bool = False, space: str = STORE) -> Transaction:
     """Return the transaction of ``Store.delete_prefix``.
 
     Raises:
-        InputError: the prefix is empty, which is more than anybody means.
+        InputError: it is no prefix, or empty, which is more than anybody means.
     """
-    if not prefix:
+    if not prefix and not everything:
         raise InputError(
-            "an empty prefix would delete the whole store", "give '*' if that is meant"
+            "an empty prefix would delete the whole store", "give everything=True if that is meant"
         )
-    wide = DeletePrefix("" if prefix == "*" else prefix)
-    return Transaction(then=(wide,), space=space)
+    if prefix and everything:
+        raise InputError(f"either {prefix!r} is to be deleted or everything, not both")
+    return Transaction(then=(DeletePrefix(prefix),), space=space)
 
 
 def expecting(key: str, value: bytes | None) -> Condition:

@@ -71,14 +71,25 @@ class Runner:
         elif self._idle + self._quick() < _USUAL:
             self._begin()
         elif not self._is_overseen:
-            self._is_overseen = True
-            threading.Thread(target=self._oversee, name=f"{self._name}-0", daemon=True).start()
+            self._is_overseen = self._is_begun(self._oversee, 0)
 
     def _begin(self) -> None:
-        self._numbered += 1
-        self._idle += 1
-        name = f"{self._name}-{self._numbered}"
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        if self._is_begun(self._run, self._numbered + 1):
+            self._numbered += 1
+            self._idle += 1
+
+    def _is_begun(self, work: Callable[[], None], number: int) -> bool:
+        """Begin a thread, which waits for the lock; tell whether the machine had one to give.
+
+        Where it had none, whoever comes next tries again.
+        """
+        name = f"{self._name}-{number}"
+        try:
+            threading.Thread(target=work, name=name, daemon=True).start()
+        except RuntimeError as error:
+            log.error("callbacks wait: %s", error)
+            return False
+        return True
 
     def _quick(self) -> int:
         """Return how many threads are in a line, and not for long."""
@@ -106,10 +117,12 @@ class Runner:
                 self._busy[me] = monotonic()
                 if self._ready:
                     self._staff()
-            line.run()
-            with self._changed:
-                del self._busy[me]
-                self._idle += 1
+            try:
+                line.run()
+            finally:
+                with self._changed:
+                    del self._busy[me]
+                    self._idle += 1
 
 
 class Line:
@@ -138,7 +151,7 @@ class Line:
         more = False
         try:
             more = self._work()
-        except Exception:
+        except BaseException:  # what it raises ends nobody's thread, not even SystemExit
             log.exception("a callback failed")
         with self._lock:
             if not more and not self._again:

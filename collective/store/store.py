@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from time import monotonic
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ from collective.store.values import (
     NEVER,
     Condition,
     Entry,
+    Event,
     Moment,
     Operation,
     Outcome,
@@ -218,13 +219,21 @@ class Store:
         outcome = self._commit(requests.delete(key, if_revision, when, self._space), seconds)
         return requests.deleted(requests.require(outcome, key)) > 0
 
-    def delete_prefix(self, prefix: str, *, seconds: float = SECONDS) -> int:
+    def delete_prefix(
+        self, prefix: str, *, everything: bool = False, seconds: float = SECONDS
+    ) -> int:
         """Delete all keys with a prefix, and return how many there were.
 
+        Args:
+            prefix: of the keys.
+            everything: whether the empty prefix is meant, which is the whole store.
+            seconds: deadline.
+
         Raises:
-            InputError: the prefix is empty or none. ``"*"`` stands for the whole store.
+            InputError: it is no prefix, or the empty one without ``everything``.
         """
-        return requests.deleted(self._commit(requests.delete_prefix(prefix, self._space), seconds))
+        transaction = requests.delete_prefix(prefix, everything, self._space)
+        return requests.deleted(self._commit(transaction, seconds))
 
     def compare_and_set(
         self,
@@ -352,11 +361,11 @@ class Store:
         return self.load_telling(items, progress, seconds, self.note)
 
     def export(self, prefix: str = "", *, linearizable: bool = False) -> Iterator[Entry]:
-        """Yield all keys with a prefix, at one revision, in their order.
+        """Return all keys with a prefix, at the revision of now, in their order.
 
         What is written meanwhile does not appear. ``load`` takes them again, as pairs.
         """
-        yield from self.range(prefix, linearizable=linearizable).entries
+        return iter(self.range(prefix, linearizable=linearizable).entries)
 
     # Watching --------------------------------------------------------------------------------
 
@@ -401,7 +410,15 @@ class Store:
             leases = list(self._leases)
         for lease in leases:
             lease.close(max(_LEAST_SECONDS, deadline - monotonic()))
-        self._cache.clear()
+        self._cache.close()
+
+    def after_fork(self) -> None:
+        """Be closed in a child process, and say nothing to etcd: leases are the parent's."""
+        self._closed = True
+        self._cache.after_fork()
+        self._leases_lock = threading.Lock()
+        for lease in list(self._leases):
+            lease.after_fork()
 
     def check_ready(self) -> None:
         """Raise unless everything was read once.
@@ -423,9 +440,16 @@ class Store:
         progress: Progress | None,
         seconds: float,
         heard: Callable[[Moment], object],
+        given_up: threading.Event | None = None,
     ) -> int:
-        """Load, see ``load``; ``heard`` gets the moment of each request that was answered."""
-        return load(self.committer, items, progress, seconds, heard)
+        """Load, see ``load``.
+
+        Args:
+            items, progress, seconds: as there.
+            heard: gets the moment of each request that was answered.
+            given_up: set where nobody waits any more: then nothing more is sent.
+        """
+        return load(self.committer, items, progress, seconds, heard, given_up)
 
     def open_watch(self, prefix: str, initial: bool, limit: int, seen: Moment) -> Watch:
         """Open a watch that nobody is called for, see ``watch``.
@@ -437,13 +461,21 @@ class Store:
         check_prefix(prefix)
         self.check_ready()
         watch = Watch(self._hub, prefix, limit)
-        after = seen.revision if seen.cluster == self._cache.cluster else 0
-        self._cache.locked(lambda at, entries: self._hub.open(watch, at, entries, initial, after))
+
+        def begin(at: int, entries: Mapping[str, Entry]) -> None:
+            after = seen.revision if seen.cluster == self._cache.cluster else 0
+            self._hub.open(watch, at, entries, initial, after)
+
+        self._cache.locked(begin)
         return watch
 
     def call(self, watch: Watch, callback: Callback, when_ended: WhenEnded | None = None) -> None:
         """Have something called with each event of a watch, see ``watch``."""
         self._hub.call(watch, callback, when_ended)
+
+    def call_batches(self, watch: Watch, callback: Callable[[list[Event]], object]) -> None:
+        """Have something called with the events that came at once, see ``Watch.next_batch``."""
+        self._hub.call_batches(watch, callback)
 
     def get_now(self, key: str, default: bytes | None) -> bytes | None:
         """Return the value of a key as it is held here."""
@@ -502,6 +534,11 @@ class Store:
         else:
             least = _LOOK_CLOSER if self._cache.lacks(seen) else 0
         self._seen.set((least, seen))
+
+    @property
+    def failure(self) -> CollectiveError | None:
+        """Why nothing is heard from etcd now, None where something is."""
+        return self._feed.failure
 
     def when_reached(self, moment: Moment, call: Callable[[], None]) -> Callable[[], None]:
         """Have something called once, when a moment is reached; returns what forgets it."""

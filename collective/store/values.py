@@ -97,6 +97,12 @@ class Condition:
 
     def __post_init__(self) -> None:
         check_key(self.key)
+        expected: type = bytes if self.aspect is Aspect.VALUE else int
+        if type(self.wanted) is not expected:
+            raise InputError(
+                f"a condition on {self.key} is for {self.wanted!r:.60}, expected a value of type "
+                f"{expected.__name__}"
+            )
 
 
 def unchanged(key: str, revision: int) -> Condition:

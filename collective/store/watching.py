@@ -14,6 +14,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from collective.errors import ClosedError, CollectiveError, DeadlineError, SlowReaderError
 from collective.model.closing import Closing
@@ -29,6 +30,7 @@ MOST_BYTES = 64 << 20
 # So many in one go, so that a busy watch with a callback does not keep its thread for itself.
 _AT_ONCE = 256
 
+T = TypeVar("T")
 Callback = Callable[[Event], object]
 WhenEnded = Callable[[CollectiveError], object]
 
@@ -53,6 +55,8 @@ class Watch(Closing):
         self._limit = limit
         self._changed = threading.Condition(threading.Lock())
         self._events: deque[Event] = deque()
+        # How many of them, in this order, came at once.
+        self._batches: deque[int] = deque()
         self._room = MOST_BYTES
         self._error: CollectiveError | None = None
         self._wake: Callable[[], None] = lambda: None
@@ -85,14 +89,22 @@ class Watch(Closing):
             SlowReaderError: too many were not read; the watch has ended.
             ClosedError: the watch was closed.
         """
-        patience = None if seconds is None else bounded(seconds)
         with self._changed:
-            if not self._changed.wait_for(lambda: self._events or self._error, patience):
-                raise DeadlineError(f"nothing changed below {self.prefix!r} in {seconds:g} s")
-            if self._events:
-                return self._pop()
-            assert self._error is not None
-            raise self._error
+            self._await_event(seconds)
+            return self._pop()
+
+    def next_batch(self, seconds: float | None = None) -> list[Event]:
+        """Return the next events that came at once, and wait for them.
+
+        That is what changed at one revision. What is there at the beginning is one batch, and
+        so is the difference between two readings, whose events are in no order.
+
+        Args:
+            seconds: as for ``next_event``, and so are the errors.
+        """
+        with self._changed:
+            self._await_event(seconds)
+            return self._pop_batch()
 
     def take(self, most: int = _AT_ONCE) -> list[Event]:
         """Return events that are there already, so many at most; none when there are none.
@@ -105,10 +117,35 @@ class Watch(Closing):
                 raise self._error
             return [self._pop() for _ in range(min(most, len(self._events)))]
 
+    def take_batch(self) -> list[Event]:
+        """Return what ``next_batch`` does, if it is there already; none when there is none.
+
+        Raises:
+            SlowReaderError, ClosedError: as for ``next_event``.
+        """
+        with self._changed:
+            if not self._events and self._error is not None:
+                raise self._error
+            return self._pop_batch()
+
+    def _await_event(self, seconds: float | None) -> None:
+        patience = None if seconds is None else bounded(seconds)
+        if not self._changed.wait_for(lambda: self._events or self._error, patience):
+            raise DeadlineError(f"nothing changed below {self.prefix!r} in {seconds:g} s")
+        if not self._events:
+            assert self._error is not None
+            raise self._error
+
     def _pop(self) -> Event:
         event = self._events.popleft()
         self._room += _weight(event)
+        self._batches[0] -= 1
+        if not self._batches[0]:
+            self._batches.popleft()
         return event
+
+    def _pop_batch(self) -> list[Event]:
+        return [self._pop() for _ in range(self._batches[0] if self._batches else 0)]
 
     def when_woken(self, wake: Callable[[], None]) -> None:
         """Have something called, quickly, whenever there may be something to take."""
@@ -132,6 +169,7 @@ class Watch(Closing):
             full = len(self._events) > self._limit or self._room < 0
             if not full:
                 self._events.extend(events)
+                self._batches.append(len(events))
                 self._room -= sum(map(_weight, events))
                 self._changed.notify()
         if full:
@@ -147,6 +185,11 @@ class Watch(Closing):
             return
         self._tell()
 
+    def after_fork(self, error: CollectiveError) -> None:
+        """Have ended in a child process."""
+        self._changed, self._wake = threading.Condition(threading.Lock()), lambda: None
+        self._end(error)
+
     def _tell(self) -> None:
         try:
             self._wake()
@@ -159,6 +202,7 @@ class Watch(Closing):
             self._error = self._error or error
             if drop:
                 self._events.clear()
+                self._batches.clear()
             self._changed.notify_all()
         self._tell()
 
@@ -239,11 +283,31 @@ class Hub:
             callback: what it raises is logged, and the next event follows.
             when_ended: gets the error, should the watch end by itself.
         """
+        self._call(watch, watch.take, lambda event: event.key, callback, when_ended)
+
+    def call_batches(self, watch: Watch, callback: Callable[[list[Event]], object]) -> None:
+        """Have a callback called with the events that came at once, see ``Watch.next_batch``."""
+        self._call(
+            watch,
+            lambda: [batch] if (batch := watch.take_batch()) else [],
+            lambda batch: batch[0].key,
+            callback,
+            None,
+        )
+
+    def _call(
+        self,
+        watch: Watch,
+        take: Callable[[], list[T]],
+        name: Callable[[T], str],
+        callback: Callable[[T], object],
+        when_ended: WhenEnded | None,
+    ) -> None:
         told = threading.Event()
 
         def some() -> bool:
             try:
-                events = watch.take()
+                pieces = take()
             except ClosedError:
                 return False
             except CollectiveError as error:
@@ -253,14 +317,14 @@ class Hub:
                     if when_ended is not None:
                         when_ended(error)
                 return False
-            for event in events:
+            for piece in pieces:
                 if watch.error is not None:
                     break
                 try:
-                    callback(event)
-                except Exception:
-                    log.exception("a callback failed key=%s", event.key)
-            return bool(events)
+                    callback(piece)
+                except BaseException:  # not even SystemExit ends what others count on
+                    log.exception("a callback failed key=%s", name(piece))
+            return bool(pieces)
 
         watch.when_woken(self._runner.line(some).wake)
 
@@ -282,6 +346,12 @@ class Hub:
             self._lengths = ()
         for watch in watches:
             watch._end(error)
+
+    def after_fork(self, error: CollectiveError) -> None:
+        """End all watches in a child process, whose threads are the parent's."""
+        self._lock = threading.Lock()
+        for watch in [watch for each in self._by_prefix.values() for watch in each]:
+            watch.after_fork(error)
 
 
 def _weight(event: Event) -> int:

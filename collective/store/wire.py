@@ -29,6 +29,7 @@ from collective.store.values import (
 )
 
 Body = dict[str, Any]
+_OF_A_TRANSACTION = {"header", "succeeded", "responses"}
 
 
 def to_wire(transactions: Sequence[Transaction]) -> Body:
@@ -132,6 +133,8 @@ def _outcome(transaction: Transaction, raw: Mapping[str, Any], at: Moment) -> Ou
 
 
 def _outcome_of_whole(transaction: Transaction, raw: Mapping[str, Any], at: Moment) -> Outcome:
+    if not raw.keys() <= _OF_A_TRANSACTION:
+        raise ValueError("that answers another question")
     succeeded = bool(raw.get("succeeded", False))
     if not succeeded and not transaction.when:
         raise ValueError("what has no condition cannot fail")

@@ -5,15 +5,23 @@ So what is tried on the fake, which is quick and misbehaves on command, is true 
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collective.errors import EtcdError, EtcdUnavailableError, LeaseExpiredError, NotReachedError
+from collective.errors import (
+    ClosedError,
+    EtcdError,
+    EtcdUnavailableError,
+    LeaseExpiredError,
+    NotReachedError,
+)
 from collective.etcd.binary import Etcd
 from collective.etcd.direct import DirectGateway
 from collective.etcd.gateway import EtcdCalls, Lines, encode, prefix_end, within
@@ -213,6 +221,58 @@ def test_direct_gateway_says_what_became_of_a_call(member: Member) -> None:
         gateway.call("/kv/range", {"key": "?"})
     assert not isinstance(caught.value, EtcdUnavailableError)
     gateway.close()
+
+
+def test_child_process_leaves_its_parents_handle_alone(member: Member) -> None:
+    """It would read answers that are not its own, and end locks that are its parent's."""
+    path = Path(member.layout.etcd_socket)
+    with Collective("mgt1", DirectGateway(path), nowhere()) as handle:
+        handle.wait_until_ready(SECONDS)
+        hold, lease = handle.lock("a").acquire(), handle.store.lease(60)
+        watch = handle.store.watch()
+        handle.store.put("k", b"1")
+
+        def child() -> None:
+            for call in (
+                lambda: handle.store.get("k"),
+                lambda: handle.store.put("k", b"child"),
+                lambda: handle.leader(),
+                lambda: handle.check_quorum(),
+                lambda: handle.store.lease(60),
+                lambda: watch.next_event(SECONDS),
+            ):
+                # The watch may have an event of its parent.
+                with pytest.raises(ClosedError):
+                    [call() for _ in range(2)]
+            lease.close()
+            hold.release()
+            handle.close()
+
+        assert in_child(child) == ""
+        # Each answer is that to its own question, and what was held is held.
+        for number in range(20):
+            revision, entry = handle.store.put("k", b"%d" % number), handle.store.entry("k")
+            assert entry is not None
+            assert (entry.value, entry.revision) == (b"%d" % number, revision)
+        assert hold.is_held
+        handle.store.put("bound", b"", lease=lease, when=(hold.fence,))
+
+
+def in_child(work: Callable[[], object]) -> str:
+    """Run something in a child process; return what went wrong, as it printed it."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if not process:
+        try:
+            work()
+        except BaseException:
+            os.write(writing, traceback.format_exc().encode()[-4000:])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(process, 0)
+    with open(reading, "rb") as told:
+        return told.read().decode()
 
 
 def test_calls_of_many_threads_do_not_mix(member: Member) -> None:

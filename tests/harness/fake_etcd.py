@@ -24,7 +24,7 @@ from typing import Any
 
 from collective.calls.exchange import Exchange
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
-from collective.etcd.gateway import EtcdCalls, Lines, seconds_allowed
+from collective.etcd.gateway import EtcdCalls, Lines, refusal, seconds_allowed
 from collective.model.layout import Layout
 
 _MOST_OPERATIONS = 128
@@ -40,6 +40,7 @@ class Trouble(Enum):
 
     NOT_REACHED = "nobody is there: nothing is sent"
     DROPPED = "raft takes no proposal, since nobody leads"
+    CROWDED = "it has too much to do, and takes nothing more"
     LOST = "it is lost on the way: nothing happens, and no answer comes"
     UNHEARD = "it is done, and the answer is lost"
 
@@ -118,11 +119,11 @@ class FakeEtcd(EtcdCalls):
         """Let calls go on."""
         self._held.set()
 
-    def break_streams(self) -> None:
-        """Break all watches off."""
+    def break_streams(self, last_words: str = "") -> None:
+        """Break all watches off, with an error that is told in the stream, or without."""
         with self._changed:
             for stream in self._streams:
-                stream.broken = True
+                stream.broken, stream.last_words = True, last_words
             self._changed.notify_all()
 
     def compact(self) -> None:
@@ -179,6 +180,8 @@ class FakeEtcd(EtcdCalls):
             raise NotReachedError("etcd does not run here")
         if trouble is Trouble.DROPPED:
             raise EtcdUnavailableError("etcd: raft proposal dropped")
+        if trouble is Trouble.CROWDED:
+            raise refusal(429, "etcdserver: too many requests")
         if trouble is Trouble.LOST:
             raise EtcdUnavailableError("etcd did not answer in time")
         with self._changed:
@@ -291,6 +294,7 @@ class _Stream:
 
     def __init__(self, etcd: FakeEtcd, request: Mapping[str, Any]) -> None:
         self.broken = False
+        self.last_words = ""
         self._etcd = etcd
         self._bounds = _bounds(request)
         self._next = int(request.get("start_revision", 0)) or etcd._state.revision + 1
@@ -304,8 +308,11 @@ class _Stream:
         while True:
             with self._etcd._changed:
                 self._etcd._changed.wait_for(lambda: self.broken or self._has_more())
-                if self.broken:
+                if self.broken and not self.last_words:
                     raise EtcdUnavailableError("the watch broke off")
+                if self.broken:
+                    yield json.dumps({"error": {"message": self.last_words}}).encode()
+                    return
                 new = [e for at, each in self._etcd._history if at >= self._next for e in each]
                 self._next = self._etcd._state.revision + 1
             told = [e for e in new if _within(base64.b64decode(e["kv"]["key"]), *self._bounds)]

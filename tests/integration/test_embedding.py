@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 
@@ -261,6 +262,15 @@ def test_embedded_server_is_a_server(make_cluster: MakeCluster) -> None:
         assert handle.name == "mgt2"
         refused = mgt2.run_daemon()
         assert refused.code == RefusedError.exit_code
+        child = os.fork()
+        if not child:
+            # As a child that leaves the blocks of its parent.
+            handle.close()
+            server.stop()
+            os._exit(0)
+        os.waitpid(child, 0)
+        handle.check_quorum()
+        handle.store.put("b", b"2")
     with pytest.raises(ClosedError):
         server.connect()
     mgt2.start()

@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from collective.coordination.assignments import Assignments, Manager
-from collective.errors import ConflictError, InputError, LeaseExpiredError
+from collective.errors import (
+    ConflictError,
+    DeadlineError,
+    InputError,
+    LeaseExpiredError,
+    ProtocolError,
+)
 from collective.model.names import natural_key
 from tests.harness import wait_until
 from tests.harness.fake_etcd import FakeEtcd
@@ -271,6 +277,49 @@ def test_candidates_that_are_one_text_are_refused(office: Office) -> None:
     mgt1 = office.open("mgt1")
     with pytest.raises(InputError, match="are a text, expected a list"):
         mgt1.group.define({"n1": "mgt1"})
+
+
+def test_seat_that_a_newer_release_wrote_is_left_to_it(office: Office, connect: Connect) -> None:
+    """And named; the other nodes are managed as ever."""
+    mgt1 = connect("mgt1")
+    key = "assignments/nodes/nodes/n1"
+    mgt1._coordination.put(key, b'{"format": 2}')
+    desk = office.open("mgt1")
+    with pytest.raises(ProtocolError, match="assignment of n1 has format 2"):
+        desk.group.manager_of("n1")
+    with pytest.raises(ProtocolError, match="assignment of n1 has format 2"):
+        desk.group.define(["n1", "n2"])
+    desk.group.define(["n2", "n3"])
+    office.settle(2)
+    mgt1._coordination.delete(key)
+    desk.group.define(["n1"])
+    office.settle(3)
+
+
+def test_change_that_others_made_first_is_not_tried_without_a_pause(
+    etcd: FakeEtcd, connect: Connect
+) -> None:
+    """A server that hears nothing must not flood etcd, and says why it does not get on."""
+    mgt1, mgt2 = connect("mgt1"), connect("mgt2")
+    group, other = mgt1.assignments(), mgt2.assignments()
+    etcd.deaf = True
+    etcd.break_streams()
+    wait_until(lambda: not mgt1.store.is_following, SECONDS, "nothing is heard")
+    other.define(["n1"], seconds=1.0)
+    before = len(etcd.requests)
+    with pytest.raises(DeadlineError, match="does not hear of changes"):
+        group.define(["n1"], seconds=1.5)
+    assert len(etcd.requests) - before < 40
+    etcd.deaf = False
+
+
+def test_group_that_nobody_holds_follows_no_longer(connect: Connect) -> None:
+    """It looks as cheap as a lock, and is asked for in a loop."""
+    mgt1 = connect("mgt1")
+    for _ in range(20):
+        mgt1.assignments().managers()
+    gc.collect()
+    assert not mgt1._coordination_hub._by_prefix
 
 
 def test_callback_that_raises_is_as_one_that_returned(office: Office, connect: Connect) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +18,9 @@ from collective.errors import (
     LeaseExpiredError,
     RefusedError,
 )
+from collective.etcd.gateway import encode
 from collective.handle import Collective
+from collective.model.keyspace import COORDINATION
 from tests.harness import wait_until
 from tests.harness.fake_etcd import FakeEtcd, Trouble
 from tests.unit.coordination.conftest import SECONDS, Connect
@@ -186,6 +190,55 @@ def test_leaders_are_told_in_order(etcd: FakeEtcd, connect: Connect) -> None:
     wait_until(lambda: told[-2:] == ["two", None], SECONDS, "all is told")
     assert told == ["one", "two", None]
     watch.close()
+
+
+def test_candidate_that_never_led_is_never_told(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys come in the order of their names, and those say nothing of who came first."""
+    names = iter(("b" * 16, "a" * 16))
+    monkeypatch.setattr(secrets, "token_hex", lambda _: next(names))
+    mgt1, mgt2 = connect("mgt1"), connect("mgt2")
+    first = mgt1.election("chief").campaign("one")
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(mgt2.election("chief").campaign, "two")
+        election = connect("mgt3").election("chief")
+        wait_until(lambda: len(election.candidates()) == 2, SECONDS, "both stand")
+        told: list[str | None] = []
+        election.on_change(lambda leader: told.append(leader.value if leader else None))
+        first.release()
+        second.result().release()
+        wait_until(lambda: None in told, SECONDS, "all is told")
+    assert told == ["one", "two", None]
+
+
+def test_barrier_that_never_was_full_stays_closed(etcd: FakeEtcd, connect: Connect) -> None:
+    """One went and another came while nothing was heard: the difference tells of both at once."""
+    mgt1 = connect("mgt1")
+    root = COORDINATION + "barriers/start/"
+    record = json.dumps({"format": 1, "name": "mgt2"}).encode()
+    put = {"request_put": {"key": encode(root + "z"), "value": encode(record)}}
+    etcd.call("/kv/txn", {"success": [put]})
+    with ThreadPoolExecutor(1) as pool:
+        entered = pool.submit(mgt1.barrier("start", 3).enter, 2.0)
+        wait_until(lambda: _count(etcd, root) == 2, SECONDS, "two are there")
+        etcd.alive = False
+        etcd.break_streams()
+        wait_until(lambda: not mgt1.store.is_following, SECONDS, "nothing is heard")
+        with etcd.in_secret():
+            gone = {"request_delete_range": {"key": encode(root + "z")}}
+            come = {"request_put": {"key": encode(root + "a"), "value": encode(record)}}
+            for step in (gone, come):
+                etcd.call("/kv/txn", {"success": [step]})
+        etcd.compact()
+        etcd.alive = True
+        with pytest.raises(DeadlineError, match="2 of 3 parties"):
+            entered.result()
+
+
+def _count(etcd: FakeEtcd, prefix: str) -> int:
+    with etcd.in_secret():
+        return len(etcd.range(prefix)[1])
 
 
 def test_barrier_opens_for_all_and_closes_behind_all(connect: Connect) -> None:

@@ -127,8 +127,8 @@ def test_writes_of_one_key_are_made_in_their_order(etcd: FakeEtcd, committer: Co
 def test_write_that_certainly_was_not_made_is_made_again(
     etcd: FakeEtcd, committer: Committer
 ) -> None:
-    """Nobody there, and nobody leading, pass in a moment."""
-    etcd.plan(Trouble.NOT_REACHED, Trouble.DROPPED, Trouble.DROPPED)
+    """Nobody there, nobody leading and too much to do pass in a moment."""
+    etcd.plan(Trouble.NOT_REACHED, Trouble.DROPPED, Trouble.CROWDED)
     assert committer.commit(put("a"), SECONDS).succeeded
     assert read(committer, "a") == b"v"
 

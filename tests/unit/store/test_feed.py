@@ -141,6 +141,19 @@ def test_break_loses_and_repeats_nothing(reader: Reader) -> None:
     assert watch.take() == []
 
 
+def test_stream_that_ends_with_an_error_loses_and_repeats_nothing(reader: Reader) -> None:
+    """That is how etcd ends: what it told last is no reason to read everything again."""
+    watch = reader.watch()
+    for number in range(20):
+        reader.write({"a": str(number).encode()})
+        reader.etcd.break_streams("error reading from server: EOF")
+    reader.settle()
+    assert [watch.next_event(SECONDS).value for _ in range(20)] == [
+        str(number).encode() for number in range(20)
+    ]
+    assert watch.take() == []
+
+
 def test_compaction_is_bridged_by_the_difference(reader: Reader) -> None:
     """What is gone, what is new and what changed, each once; what did not change, not at all."""
     reader.write({"gone": b"1", "same": b"2", "changed": b"3"})
@@ -154,7 +167,8 @@ def test_compaction_is_bridged_by_the_difference(reader: Reader) -> None:
     reader.etcd.compact()
     reader.etcd.alive = True
     reader.settle()
-    told = {(e.key, e.value, e.previous.value if e.previous else None) for e in watch.take()}
+    batch = watch.take_batch()
+    told = {(e.key, e.value, e.previous.value if e.previous else None) for e in batch}
     assert told == {("gone", None, b"1"), ("changed", b"4", b"3"), ("new", b"5", None)}
 
 
@@ -230,6 +244,27 @@ def test_what_was_written_before_a_watch_is_not_told(reader: Reader) -> None:
     assert watch.next_event(SECONDS).value == b"3"
 
 
+def test_what_changed_at_once_is_one_batch(reader: Reader) -> None:
+    """What is there at the beginning, and then what each transaction wrote."""
+    reader.write({"a": b"1"})
+    reader.write({"b": b"2"})
+    reader.settle()
+    watch = reader.watch(initial=True)
+    reader.write({"a": b"3", "c": b"4"}, ("b",))
+    reader.write({"a": b"5"})
+    batches = [watch.next_batch(SECONDS) for _ in range(3)]
+    assert [{e.key: e.value for e in batch} for batch in batches] == [
+        {"a": b"1", "b": b"2"},
+        {"a": b"3", "b": None, "c": b"4"},
+        {"a": b"5"},
+    ]
+    assert watch.take_batch() == []
+    reader.write({"a": b"6", "b": b"7"})
+    reader.write({"c": b"8"})
+    assert watch.next_event(SECONDS).value == b"6"
+    assert [[e.value for e in watch.next_batch(SECONDS)] for _ in range(2)] == [[b"7"], [b"8"]]
+
+
 def test_slow_reader_is_told_and_nobody_else_suffers(reader: Reader) -> None:
     """Its events are dropped; the other has them all."""
     slow, quick = reader.watch(limit=5), reader.watch()
@@ -285,6 +320,41 @@ def test_callbacks_that_raise_or_never_return_harm_nobody(reader: Reader) -> Non
         wait_until(lambda: len(told) == 3, 20.0, "the one that is well hears all")
     finally:
         forever.set()
+
+
+def test_callback_that_ends_its_thread_ends_nothing_else(reader: Reader) -> None:
+    """``sys.exit`` in a callback is an error like another."""
+    watch, told = reader.watch(), threading.Event()
+
+    def leave(event: Event) -> None:
+        if event.key == "a":
+            raise SystemExit(1)
+        told.set()
+
+    reader.hub.call(watch, leave, None)
+    reader.write({"a": b"1"})
+    reader.write({"b": b"2"})
+    assert told.wait(SECONDS)
+
+
+def test_machine_without_threads_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be begun is done with the next piece of work."""
+    runner, done = Runner("callback"), threading.Semaphore(0)
+
+    def work() -> bool:
+        done.release()
+        return False
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        runner.line(work).wake()
+    runner.line(work).wake()
+    assert done.acquire(timeout=SECONDS)
+    assert done.acquire(timeout=SECONDS)
+    runner.close()
 
 
 def test_callback_closes_its_own_watch(reader: Reader) -> None:

@@ -13,15 +13,17 @@ import pytest
 
 from collective.errors import (
     ClosedError,
+    CollectiveError,
     DeadlineError,
     InDoubtError,
+    InputError,
     LeaseExpiredError,
     NotReadyError,
 )
 from collective.etcd.session import is_readable
 from collective.handle import Collective
 from collective.model.keyspace import STORE
-from collective.store.values import Moment
+from collective.store.values import Moment, unchanged
 from tests.harness import wait_until
 from tests.harness.fake_etcd import FakeEtcd, nowhere
 
@@ -110,6 +112,68 @@ def test_leases_and_sessions_end_with_their_handle(etcd: FakeEtcd, handle: Colle
     wait_until(
         lambda: not [t for t in threading.enumerate() if t.name == "lease"], SECONDS, "its threads"
     )
+
+
+def test_end_of_a_handle_wakes_who_waits_for_a_revision(handle: Collective) -> None:
+    """However long it would have waited."""
+    found: list[type[BaseException]] = []
+
+    def wait() -> None:
+        try:
+            handle.store.get("a", at_least=1 << 40, seconds=float("inf"))
+        except CollectiveError as error:
+            found.append(type(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join(0.1)
+    handle.close()
+    thread.join(SECONDS)
+    assert found == [ClosedError]
+
+
+def test_end_that_fails_half_way_is_made_all_the_same(
+    etcd: FakeEtcd, handle: Collective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or leases would be kept alive for ever."""
+    lease = handle.store.lease(60)
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(handle._exchange, "close", fail)
+    with pytest.raises(KeyboardInterrupt):
+        handle.close()
+    assert lease.id not in etcd._leases
+
+
+def test_load_writes_what_came_before_the_bad_one_and_says_how_many(
+    etcd: FakeEtcd, handle: Collective
+) -> None:
+    """Also what was not sent yet, and what this thread then reads is all of that."""
+    items = [(f"k{n}", b"v") for n in range(300)]
+    with pytest.raises(InputError, match=r"bad key.*; 300 keys were loaded"):
+        handle.store.load([*items, ("bad key", b""), ("later", b"")])
+    assert len(handle.store.range("k").entries) == len(items)
+    assert handle.store.get("later") is None
+
+
+def test_deleting_everything_has_to_be_meant(handle: Collective) -> None:
+    """And a star is a key like others."""
+    handle.store.load([("*", b""), ("**", b""), ("a", b"")])
+    with pytest.raises(InputError, match="would delete the whole store"):
+        handle.store.delete_prefix("")
+    with pytest.raises(InputError, match="not both"):
+        handle.store.delete_prefix("a", everything=True)
+    assert handle.store.delete_prefix("*") == 2
+    assert handle.store.delete_prefix("", everything=True) == 1
+
+
+@pytest.mark.parametrize("revision", [True, 1.0, "1", None])
+def test_revision_that_is_none_is_refused(handle: Collective, revision: Any) -> None:
+    """Before it fails the writes of others that it would travel with."""
+    with pytest.raises(InputError, match="a condition on a is for"):
+        handle.store.put("a", b"", when=(unchanged("a", revision),))
 
 
 def test_before_the_first_answer_reads_are_refused_and_writes_wait(etcd: FakeEtcd) -> None:
