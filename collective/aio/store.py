@@ -61,7 +61,7 @@ class Store:
         seconds: float = SECONDS,
     ) -> bytes | None:
         """Return the value of a key."""
-        if linearizable or self._sync.lacks(self._sync.wanted(at_least, self._noted)):
+        if linearizable or self._lacks(at_least):
             await self._catch_up(at_least, linearizable, seconds)
         return self._sync.get_now(key, default)
 
@@ -74,7 +74,7 @@ class Store:
         seconds: float = SECONDS,
     ) -> Entry | None:
         """Return a key with its revisions, or None."""
-        if linearizable or self._sync.lacks(self._sync.wanted(at_least, self._noted)):
+        if linearizable or self._lacks(at_least):
             await self._catch_up(at_least, linearizable, seconds)
         return self._sync.entry_now(key)
 
@@ -87,7 +87,7 @@ class Store:
         seconds: float = SECONDS,
     ) -> Range:
         """Return all keys with a prefix, at one revision."""
-        if linearizable or self._sync.lacks(self._sync.wanted(at_least, self._noted)):
+        if linearizable or self._lacks(at_least):
             await self._catch_up(at_least, linearizable, seconds)
         return self._sync.range_now(prefix)
 
@@ -231,14 +231,18 @@ class Store:
 
     def _note(self, moment: Moment) -> None:
         with self._noting:
-            self._noted = self._sync.later(moment, self._noted)
+            self._noted = self._sync.timeline.later(moment, self._noted)
+
+    def _lacks(self, at_least: int) -> bool:
+        timeline = self._sync.timeline
+        return timeline.lacks(timeline.wanted(at_least, self._noted))
 
     async def _catch_up(self, at_least: int, linearizable: bool, seconds: float) -> None:
         deadline = monotonic() + seconds
         if linearizable:
             self._note(await self.newest(seconds))
         loop, reached = asyncio.get_running_loop(), asyncio.Event()
-        wanted = self._sync.wanted(at_least, self._noted)
+        wanted = self._sync.timeline.wanted(at_least, self._noted)
         forget = self._sync.when_reached(wanted, lambda: call_in(loop, reached.set))
         try:
             if not await is_set_within(reached, deadline - monotonic()):

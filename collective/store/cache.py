@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
+from collective.store.moments import Timeline
 from collective.store.values import Entry, Event, Moment
 
 log = logging.getLogger(__name__)
@@ -47,14 +48,9 @@ class Cache:
         # Readers use this mapping without the lock; each of them looks at it once.
         self._entries: dict[str, Entry] = {}
         self._sorted: list[str] | None = None
-        self._revision = 0
-        self._cluster = 0
+        self._at = Timeline()
         self._changed = threading.Condition(threading.RLock())
         self._waiting: list[_Waiting] = []
-        # Clusters that this server was a member of before: nothing comes from there any more.
-        self._former: set[int] = set()
-        # Others that were asked for. Should it go on to yet another one, they are over too.
-        self._foreign: set[int] = set()
         self._closed = False
 
     @property
@@ -65,12 +61,17 @@ class Cache:
     @property
     def revision(self) -> int:
         """The revision of the store that is held here, 0 before the first reading."""
-        return self._revision
+        return self._at.revision
 
     @property
     def cluster(self) -> int:
         """The id of etcd's cluster that the revision is one of, 0 before the first reading."""
-        return self._cluster
+        return self._at.cluster
+
+    @property
+    def timeline(self) -> Timeline:
+        """The moment that is held here, to compare others with; it moves on under its reader."""
+        return self._at
 
     def snapshot(self, prefix: str = "") -> tuple[int, list[Entry]]:
         """Return the revision and, by key, all entries with a prefix, at that revision."""
@@ -80,18 +81,19 @@ class Cache:
             keys = self._sorted
             begin = bisect_left(keys, prefix)
             end = bisect_left(keys, _after(prefix)) if prefix else len(keys)
-            return self._revision, [self._entries[key] for key in keys[begin:end]]
+            return self._at.revision, [self._entries[key] for key in keys[begin:end]]
 
     def locked(self, call: Callable[[int, Mapping[str, Entry]], None]) -> None:
         """Call something with revision and entries, between two changes."""
         with self._changed:
-            call(self._revision, self._entries)
+            call(self._at.revision, self._entries)
 
     def close(self) -> None:
         """Hold nothing any more, and take nothing; whoever waits for a revision goes on."""
         with self._changed:
             self._closed = True
-            self._entries, self._sorted, self._revision = {}, None, 0
+            self._entries, self._sorted = {}, None
+            self._at.revision = 0
             waiting, self._waiting = self._waiting, []
             self._changed.notify_all()
         _call_all(call for _, call in waiting)
@@ -114,9 +116,9 @@ class Cache:
         """
         fresh = {entry.key: entry for entry in entries}
         with self._changed:
-            if self._closed or (cluster == self._cluster and revision < self._revision):
+            if self._closed or (cluster == self._at.cluster and revision < self._at.revision):
                 return False
-            if self._cluster not in (0, cluster):
+            if self._at.is_move(cluster):
                 self._when_moved()
             events = list(_difference(self._entries, fresh, revision))
             self._entries, self._sorted = fresh, None
@@ -136,7 +138,7 @@ class Cache:
                 return
             events: list[Event] = []
             for key, at, entry in changes:
-                if at <= self._revision:
+                if at <= self._at.revision:
                     continue
                 previous = self._entries.get(key)
                 if entry is not None:
@@ -148,26 +150,17 @@ class Cache:
                 events.append(Event(key, entry, previous, at))
             self._sort_in([e for e in events if e.entry is None or e.previous is None])
             batches = [list(each) for _, each in groupby(events, key=attrgetter("revision"))]
-            self._advance(self._cluster, max(revision, self._revision), batches)
-
-    def lacks(self, moment: Moment) -> bool:
-        """Tell whether what there was at a moment is yet to come: not so in a former cluster."""
-        if moment.cluster in (0, self._cluster):
-            return self._revision < moment.revision
-        if moment.cluster in self._former:
-            return False
-        self._foreign.add(moment.cluster)
-        return True
+            self._advance(self._at.cluster, max(revision, self._at.revision), batches)
 
     def reach(self, moment: Moment, seconds: float) -> bool:
         """Wait until all that there was at a moment is held here; False when it was in vain."""
-        if not self.lacks(moment):
+        if not self._at.lacks(moment):
             return True
         with self._changed:
             self._changed.wait_for(
-                lambda: self._closed or not self.lacks(moment), max(seconds, 0.0)
+                lambda: self._closed or not self._at.lacks(moment), max(seconds, 0.0)
             )
-            return not self._closed and not self.lacks(moment)
+            return not self._closed and not self._at.lacks(moment)
 
     def when_reached(self, moment: Moment, call: Callable[[], None]) -> Callable[[], None]:
         """Have something called, once, when a moment is reached, or this is closed.
@@ -177,7 +170,7 @@ class Cache:
         """
         waiting = (moment, call)
         with self._changed:
-            if not self._closed and self.lacks(moment):
+            if not self._closed and self._at.lacks(moment):
                 self._waiting.append(waiting)
                 return lambda: self._forget(waiting)
         call()
@@ -203,15 +196,11 @@ class Cache:
     def _advance(self, cluster: int, revision: int, batches: Sequence[Sequence[Event]]) -> None:
         for events in batches:
             self._listener(events)
-        if self._cluster not in (0, cluster):
-            self._former |= {self._cluster} | self._foreign
-            self._former.discard(cluster)
-            self._foreign = set()
-        self._cluster, self._revision = cluster, revision
+        self._at.move_to(cluster, revision)
         self._changed.notify_all()
-        ready = [call for moment, call in self._waiting if not self.lacks(moment)]
+        ready = [call for moment, call in self._waiting if not self._at.lacks(moment)]
         if ready:
-            self._waiting = [waiting for waiting in self._waiting if self.lacks(waiting[0])]
+            self._waiting = [waiting for waiting in self._waiting if self._at.lacks(waiting[0])]
             _call_all(ready)
 
 

@@ -49,8 +49,6 @@ from collective.store.watching import MOST_EVENTS, Callback, Hub, Watch, WhenEnd
 
 #: Deadline of a call that names none.
 SECONDS = 5.0
-# More than any revision: what this thread has seen is of another cluster than what is held here.
-_LOOK_CLOSER = 1 << 64
 # For all leases together, when the handle is closed; what is left ends by itself.
 _LEASES_SECONDS, _LEAST_SECONDS = 3.0, 0.05
 
@@ -90,6 +88,8 @@ class Store:
         self._leases_lock = threading.Lock()
         # What this thread or task has seen, and the least revision of the cache with which a read
         # need not look closer: a lookup costs less than a microsecond.
+        #: The moment that is held here, and how others compare with it.
+        self.timeline = cache.timeline
         self._seen: ContextVar[tuple[int, Moment]] = ContextVar("seen", default=(0, NEVER))
 
     # Reading ---------------------------------------------------------------------------------
@@ -502,38 +502,14 @@ class Store:
 
     def is_behind(self, at_least: int, linearizable: bool) -> bool:
         """Tell whether what is held here does not do."""
-        return linearizable or self._cache.lacks(self.wanted(at_least, self._seen.get()[1]))
-
-    def lacks(self, moment: Moment) -> bool:
-        """Tell whether what there was at a moment is not here yet."""
-        return self._cache.lacks(moment)
-
-    def wanted(self, at_least: int, seen: Moment) -> Moment:
-        """Return the moment that an answer has to have.
-
-        Args:
-            at_least: a revision of the cluster that is held here.
-            seen: what whoever asks has seen; of a cluster that is yet to come it is what counts.
-        """
-        cluster = self._cache.cluster
-        if seen.cluster == cluster:
-            return Moment(cluster, max(at_least, seen.revision))
-        return seen if self._cache.lacks(seen) else Moment(cluster, at_least)
-
-    def later(self, moment: Moment, seen: Moment) -> Moment:
-        """Return the later of two moments, the first of which was heard just now."""
-        if moment.cluster == seen.cluster:
-            return max(moment, seen)
-        return moment if moment.cluster == self._cache.cluster or self.lacks(moment) else seen
+        return linearizable or self.timeline.lacks(
+            self.timeline.wanted(at_least, self._seen.get()[1])
+        )
 
     def note(self, moment: Moment) -> None:
         """Note that this thread or task has seen a moment."""
-        seen = self.later(moment, self._seen.get()[1])
-        if seen.cluster == self._cache.cluster:
-            least = seen.revision
-        else:
-            least = _LOOK_CLOSER if self._cache.lacks(seen) else 0
-        self._seen.set((least, seen))
+        seen = self.timeline.later(moment, self._seen.get()[1])
+        self._seen.set((self.timeline.enough_for(seen), seen))
 
     @property
     def failure(self) -> CollectiveError | None:
@@ -567,7 +543,7 @@ class Store:
         if linearizable:
             self.note(self.proofs.newest(seconds))
         seen = self._seen.get()[1]
-        wanted = self.wanted(at_least, seen)
+        wanted = self.timeline.wanted(at_least, seen)
         if not self._cache.reach(wanted, deadline - monotonic()):
             raise self.not_heard(wanted, seconds)
         # What was seen in another cluster is over now, or is this one's.
