@@ -518,8 +518,10 @@ def _watch_result(line: bytes) -> dict[str, Any]:
         failed = EtcdError if _COMPACTED in str(message["error"]) else EtcdUnavailableError
         raise failed(f"the watch broke off: {message['error']}")
     result: dict[str, Any] = message.get("result", {})
-    if result.get("canceled") or int(result.get("compact_revision", 0)):
+    if int(result.get("compact_revision", 0)):
         raise EtcdError(f"the watch was cancelled: {result.get('cancel_reason', 'compacted')}")
+    if result.get("canceled"):
+        raise EtcdUnavailableError(f"the watch was cancelled: {result.get('cancel_reason', '')}")
     return result
 
 

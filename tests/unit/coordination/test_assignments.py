@@ -292,6 +292,7 @@ def test_seat_that_a_newer_release_wrote_is_left_to_it(office: Office, connect: 
     desk.group.define(["n2", "n3"])
     office.settle(2)
     mgt1._coordination.delete(key)
+    wait_until(lambda: not desk.group._board._unread, SECONDS, "it is heard that it is gone")
     desk.group.define(["n1"])
     office.settle(3)
 

@@ -209,17 +209,21 @@ def test_transaction_is_sent_as_compare_and_success() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "says"),
+    ("message", "says", "lost"),
     [
-        ({"error": {"message": "unavailable"}}, "the watch failed"),
-        ({"result": {"canceled": True, "cancel_reason": "no leader"}}, "cancelled: no leader"),
-        ({"result": {"compact_revision": "7"}}, "cancelled: compacted"),
+        ({"error": {"message": "transport is closing"}}, "transport is closing", False),
+        ({"error": {"message": "required revision has been compacted"}}, "compacted", True),
+        ({"result": {"canceled": True, "cancel_reason": "no leader"}}, "no leader", False),
+        ({"result": {"canceled": True, "compact_revision": "7"}}, "cancelled: compacted", True),
     ],
 )
-def test_watch_that_ended_is_an_etcd_error(message: object, says: str) -> None:
+def test_watch_that_ended_says_whether_history_is_lost(
+    message: object, says: str, lost: bool
+) -> None:
     """etcd says so within the stream, where etcd3gw's own watch is deaf."""
-    with pytest.raises(EtcdError, match=says):
+    with pytest.raises(EtcdError, match=says) as caught:
         module._watch_result(json.dumps(message).encode())
+    assert isinstance(caught.value, EtcdUnavailableError) is not lost
 
 
 @pytest.mark.parametrize("result", [{"created": True}, {"events": [{"type": "DELETE"}]}])
