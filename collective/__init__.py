@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collective.coordination.places import Hold as Hold
     from collective.coordination.session import Session as Session
     from collective.embedded import Server as Server
-    from collective.handle import Change as Change
     from collective.handle import Collective as Collective
-    from collective.handle import Member as Member
-    from collective.handle import MemberChange as MemberChange
     from collective.handle import connect as connect
+    from collective.membership import Change as Change
+    from collective.membership import Member as Member
+    from collective.membership import MemberChange as MemberChange
     from collective.store.store import Store as Store
     from collective.store.values import Delete as Delete
     from collective.store.values import DeletePrefix as DeletePrefix
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collective.store.values import present as present
     from collective.store.values import unchanged as unchanged
 
-_HANDLE, _VALUES = "collective.handle", "collective.store.values"
+_VALUES = "collective.store.values"
 _HOMES = {
     "Call": "collective.calls.call",
     "ServedCall": "collective.calls.call",
@@ -47,7 +47,8 @@ _HOMES = {
     "Session": "collective.coordination.session",
     "Server": "collective.embedded",
     "Store": "collective.store.store",
-    **dict.fromkeys(("Change", "Collective", "Member", "MemberChange", "connect"), _HANDLE),
+    **dict.fromkeys(("Collective", "connect"), "collective.handle"),
+    **dict.fromkeys(("Change", "Member", "MemberChange"), "collective.membership"),
     **dict.fromkeys(("Put", "Delete", "DeletePrefix", "Read"), _VALUES),
     **dict.fromkeys(("absent", "holds", "present", "unchanged"), _VALUES),
 }

@@ -15,8 +15,6 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -34,20 +32,17 @@ from collective.coordination.locks import Election, Lock
 from collective.coordination.session import Session
 from collective.errors import (
     ClosedError,
-    CollectiveError,
     DaemonError,
     DegradedCollective,
-    InputError,
     from_wire,
 )
 from collective.etcd.direct import DirectGateway
 from collective.etcd.gateway import EtcdCalls, within
+from collective.membership import Member, MemberChange, Membership
 from collective.model.closing import Closing
 from collective.model.keyspace import COORDINATION, STORE
 from collective.model.layout import ROOT_VARIABLE, Layout
-from collective.model.names import natural_key
-from collective.model.records import MemberRecord, Role, from_json
-from collective.model.view import MEMBERS, PREFIX
+from collective.model.view import PREFIX
 from collective.protocol.frames import check_message
 from collective.store.cache import Cache
 from collective.store.committer import Committer
@@ -55,7 +50,7 @@ from collective.store.feed import Feed
 from collective.store.proofs import Proofs
 from collective.store.runner import Runner
 from collective.store.store import Store
-from collective.store.values import Event, Moment
+from collective.store.values import Moment
 from collective.store.watching import Hub, Watch
 
 log = logging.getLogger(__name__)
@@ -68,54 +63,6 @@ _ASK_SECONDS = 2.0
 _PAUSE_SECONDS = 0.05
 _STATUS_SECONDS = 1.0
 _SESSION_SECONDS = 5.0
-# Below ``PREFIX``, in the cache of records.
-_MEMBERS = MEMBERS.removeprefix(PREFIX)
-
-
-@dataclass(frozen=True)
-class Member:
-    """One server of the collective.
-
-    Attributes:
-        name: unique in the collective.
-        address: IP address that the others reach it by.
-        port: TCP port of its daemon's door.
-        votes: whether it counts in the quorum. One that is joining does not yet.
-        role: ``voter``, ``learner`` or ``nonvoting``.
-        fingerprints: SHA-256 (hex) of the certificates that it may show.
-    """
-
-    name: str
-    address: str
-    port: int
-    votes: bool
-    role: str
-    fingerprints: tuple[str, ...]
-
-
-class Change(Enum):
-    """What happened to a member."""
-
-    JOINED = "joined"
-    LEFT = "left"
-    CHANGED = "changed"
-
-
-@dataclass(frozen=True)
-class MemberChange:
-    """One change of the membership.
-
-    Attributes:
-        change: what happened.
-        member: as it is now, or, where it left, as it was.
-        previous: as it was before, None where it joined.
-        revision: of the store, at which it happened.
-    """
-
-    change: Change
-    member: Member
-    previous: Member | None
-    revision: int
 
 
 class Collective(Closing):
@@ -142,6 +89,7 @@ class Collective(Closing):
         self._hub, self._members_hub = Hub(self._runner), Hub(self._runner)
         self._cache = _cache_for(self._hub)
         self._records = _cache_for(self._members_hub)
+        self._membership = Membership(self._records, self._members_hub)
         self._coordination_hub = Hub(self._runner)
         self._hubs = (self._hub, self._members_hub, self._coordination_hub)
         coordination = _cache_for(self._coordination_hub)
@@ -230,9 +178,7 @@ class Collective(Closing):
             NotReadyError, ClosedError: nothing was read yet, or the handle was closed.
         """
         self._coordination.check_ready()
-        _, entries = self._records.snapshot(_MEMBERS)
-        members = [_member(entry.value) for entry in entries]
-        return sorted(members, key=lambda member: natural_key(member.name))
+        return self._membership.all()
 
     def member(self, name: str) -> Member:
         """Return one member.
@@ -241,11 +187,7 @@ class Collective(Closing):
             InputError: there is no member of this name.
         """
         self._coordination.check_ready()
-        entry = self._records.entries.get(_MEMBERS + name)
-        if entry is None:
-            known = ", ".join(member.name for member in self.members())
-            raise InputError(f"{name} is no member of this collective, which has {known}")
-        return _member(entry.value)
+        return self._membership.one(name)
 
     def leader(self, seconds: float = _STATUS_SECONDS) -> str | None:
         """Return the name of the member that leads, as etcd here knows it; None for nobody.
@@ -258,12 +200,7 @@ class Collective(Closing):
         self._check_open()
         with within(seconds):
             leader = self._calls.status().leader
-        if not leader:
-            return None
-        wanted = f"{leader:016x}"
-        _, entries = self._records.snapshot(_MEMBERS)
-        records = (from_json(MemberRecord, entry.value) for entry in entries)
-        return next((r.name for r in records if r.member_id == wanted), None)
+        return self._membership.name_of(leader) if leader else None
 
     @property
     def in_collective(self) -> bool:
@@ -302,12 +239,7 @@ class Collective(Closing):
             The watch; close it to be called no more.
         """
         self._coordination.check_ready()
-        watch = Watch(self._members_hub, _MEMBERS, 1 << 20)
-        self._records.locked(
-            lambda at, entries: self._members_hub.open(watch, at, entries, initial)
-        )
-        self._members_hub.call(watch, lambda event: _tell(event, callback), None)
-        return watch
+        return self._membership.on_change(callback, initial)
 
     # Coordination ----------------------------------------------------------------------------
 
@@ -497,30 +429,3 @@ def _ask_name(layout: Layout, deadline: float) -> str:
             if monotonic() + _PAUSE_SECONDS > deadline:
                 raise
         threading.Event().wait(_PAUSE_SECONDS)
-
-
-def _member(value: bytes) -> Member:
-    record = from_json(MemberRecord, value)
-    return Member(
-        record.name,
-        record.address,
-        record.door_port,
-        record.role is Role.VOTER,
-        record.role.value,
-        tuple(record.fingerprints),
-    )
-
-
-def _tell(event: Event, callback: Callable[[MemberChange], object]) -> None:
-    try:
-        now = None if event.entry is None else _member(event.entry.value)
-        before = None if event.previous is None else _member(event.previous.value)
-    except CollectiveError as error:
-        log.error("a member's record cannot be read: %s", error)
-        return
-    if now is not None:
-        kind = Change.JOINED if before is None else Change.CHANGED
-        if now != before:
-            callback(MemberChange(kind, now, before, event.revision))
-    elif before is not None:
-        callback(MemberChange(Change.LEFT, before, before, event.revision))

@@ -23,7 +23,8 @@ from collective.coordination import session as sessions
 from collective.coordination.assignments import GRACE_SECONDS
 from collective.coordination.session import Session
 from collective.errors import ClosedError, DegradedCollective
-from collective.handle import CONNECT_SECONDS, PROOF_SECONDS, Member, MemberChange
+from collective.handle import CONNECT_SECONDS, PROOF_SECONDS
+from collective.membership import Member, MemberChange
 from collective.protocol.frames import check_message
 from collective.store.watching import Watch
 

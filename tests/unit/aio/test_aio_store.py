@@ -10,7 +10,8 @@ import pytest
 
 from collective import aio
 from collective.etcd.gateway import encode
-from collective.handle import Change, Collective, MemberChange
+from collective.handle import Collective
+from collective.membership import Change, MemberChange
 from collective.model.records import MemberRecord, Role, to_json
 from collective.model.view import MEMBERS
 from tests.harness import wait_until
