@@ -33,9 +33,11 @@ def problems(hosts: list[dict[str, Any]], clock_seconds: int) -> list[str]:
         + _renamed(hosts)
         + _pythons(hosts)
         + _clocks(hosts, clock_seconds)
+        + _numbers(hosts)
         + _ports(hosts)
         + _services(hosts)
-        + (_mixed(hosts) or _leaderless(hosts))
+        + _votes(hosts)
+        + (_mixed(hosts) or _leaderless(hosts) or _nobody(hosts))
     )
 
 
@@ -50,10 +52,9 @@ def sponsor(hosts: list[dict[str, Any]]) -> str:
     """
     formed = [h for h in _formed(hosts) if _mode(h) == "member" and h["collective"]["quorum"]]
     if formed:
-        return formed[0]["host"]
-    alone = [h for h in hosts if _mode(h) == "member"]
-    able = [h for h in alone if h["voting"]] or alone or [h for h in hosts if h["voting"]]
-    return max(able, key=lambda h: h["collective"].get("revision") or 0)["host"]
+        # One that is to lose its vote takes nobody in when it has.
+        return str(max(formed, key=lambda h: bool(h["voting"]))["host"])
+    return str(max(_founders(hosts), key=lambda h: h["collective"].get("revision") or 0)["host"])
 
 
 def order(hosts: list[dict[str, Any]]) -> list[str]:
@@ -74,12 +75,22 @@ def warnings(hosts: list[dict[str, Any]]) -> list[str]:
         hosts: as for problems, each with voting.
     """
     voters = sum(1 for host in hosts if host["voting"])
+    losing = [
+        h["host"] for h in hosts if not h["voting"] and _mode(h) == "member" and _votes_now(h)
+    ]
+    found = []
+    if losing:
+        found = [
+            f"{', '.join(losing)} will not vote any more: of {voters} voters that are left "
+            f"{max(voters - 1, 0) // 2} may be lost"
+        ]
     if not voters or voters % 2:
-        return []
+        return found
     fewer = "one alone does" if voters == 2 else f"{voters - 1} do"
     return [
+        *found,
         f"{voters} voters survive the loss of {(voters - 1) // 2}, as {fewer} too: add one, or "
-        "let one not vote (collective_voting: false)"
+        "let one not vote (collective_voting: false)",
     ]
 
 
@@ -178,6 +189,12 @@ def _ports(hosts: list[dict[str, Any]]) -> list[str]:
     for host in hosts:
         if host["collective"]:
             continue
+        if "collectived" in host["listening"].values():
+            found.append(
+                "{}: collectived runs there and does not answer; see 'journalctl -u collectived', "
+                "and restart it when all other voters answer".format(host["host"])
+            )
+            continue
         for port in (host["port"], host["peer_port"]):
             program = host["listening"].get(str(port))
             if program is not None:
@@ -210,12 +227,53 @@ def _formed(hosts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [h for h in settled if len(h["collective"].get("members") or []) > 1]
 
 
+def _founders(hosts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the hosts of which one takes the others in, where there is no collective yet."""
+    alone = [h for h in hosts if _mode(h) == "member"]
+    fresh = [h for h in hosts if h["voting"] and not h["collective"]]
+    return [h for h in alone if h["voting"]] or alone or fresh
+
+
+def _votes_now(host: dict[str, Any]) -> bool:
+    members = host["collective"].get("members") or []
+    own = [m for m in members if m["name"] == host["collective"].get("name")]
+    return len(members) > 1 and any(m.get("role") == "voter" for m in own)
+
+
+def _votes(hosts: list[dict[str, Any]]) -> list[str]:
+    if any(host["voting"] for host in hosts):
+        return []
+    return ["no host is to vote; leave collective_voting at true on at least one"]
+
+
+def _nobody(hosts: list[dict[str, Any]]) -> list[str]:
+    """Find hosts none of which can take the others in."""
+    if _formed(hosts) or _founders(hosts) or not any(host["voting"] for host in hosts):
+        return []
+    said = ["{} ({})".format(h["host"], _mode(h)) for h in hosts if _mode(h)]
+    if not said:
+        return []
+    return [
+        "no host can take the others in: {}; add one that is fresh or a member, or make one a "
+        "server of its own with the playbook reset".format(", ".join(said))
+    ]
+
+
+def _numbers(hosts: list[dict[str, Any]]) -> list[str]:
+    return [
+        "{}: {} is no port; give {} a number from 1 to 65535".format(
+            host["host"], host[key], variable
+        )
+        for host in hosts
+        for key, variable in (("port", "collective_port"), ("peer_port", "collective_peer_port"))
+        if not 1 <= host[key] <= 65535
+    ]
+
+
 def _leaderless(hosts: list[dict[str, Any]]) -> list[str]:
     formed = _formed(hosts)
     if not formed:
-        if any(host["voting"] for host in hosts):
-            return []
-        return ["no host is to vote; leave collective_voting at true on at least one"]
+        return []
     if any(_mode(h) == "member" and h["collective"].get("quorum") for h in formed):
         return []
     away = sorted(
@@ -252,17 +310,25 @@ def _renamed(hosts: list[dict[str, Any]]) -> list[str]:
             continue
         if own != host["name"].lower():
             found.append(
-                "{}: it is {} in its collective, and collective_name is {}; a member keeps its "
-                "name until it is removed".format(host["host"], own, host["name"])
+                "{}: it is {} in its collective, and collective_name is {}; {}".format(
+                    host["host"], own, host["name"], _way_out(host, "its name")
+                )
             )
         members = host["collective"].get("members") or []
         had = [(m.get("door_port"), m.get("peer_port")) for m in members if m["name"] == own]
         if had and None not in had[0] and had[0] != (host["port"], host["peer_port"]):
             found.append(
-                "{}: it has the ports {} and {} in its collective; a member keeps them until it "
-                "is removed".format(host["host"], *had[0])
+                "{}: it has the ports {} and {} in its collective; {}".format(
+                    host["host"], *had[0], _way_out(host, "them")
+                )
             )
     return found
+
+
+def _way_out(host: dict[str, Any], what: str) -> str:
+    if len(host["collective"].get("members") or []) > 1:
+        return f"a member keeps {what} until it is removed"
+    return "it is alone there, and the playbook reset makes it anew; its data is moved aside"
 
 
 def _mixed(hosts: list[dict[str, Any]]) -> list[str]:

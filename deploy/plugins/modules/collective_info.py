@@ -164,11 +164,12 @@ def _etcd(module):
 
 
 def _is_active(module, unit):
-    """Whether a service runs."""
+    """Whether a service runs, or is about to: etcd's waits so for its quorum."""
     systemctl = module.get_bin_path("systemctl")
     if systemctl is None:
         return False
-    return module.run_command([systemctl, "is-active", "--quiet", unit])[0] == 0
+    words = [systemctl, "show", unit, "--property=ActiveState", "--value"]
+    return module.run_command(words)[1].strip() not in ("", "inactive", "failed")
 
 
 def _python(module, path):

@@ -197,8 +197,13 @@ def main():
     elif result["changed"]:
         _act(module, command, _arguments(need, module.params, name), result)
     if result["changed"] and need != wishes.INVITE:
-        after = wishes.with_member(document, name, _role_after(need, module.params))
-        result["diff"] = {"before": wishes.listing(document), "after": wishes.listing(after)}
+        after = wishes.listing(
+            wishes.with_member(document, name, _role_after(need, module.params))
+        )
+        if need in (wishes.JOIN, wishes.FINISH):
+            # Who else is there only the sponsor knows.
+            after += "with {} and its collective\n".format(module.params["sponsor"])
+        result["diff"] = {"before": wishes.listing(document), "after": after}
     module.exit_json(**result)
 
 

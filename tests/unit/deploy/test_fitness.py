@@ -35,6 +35,40 @@ def shown(*ids: str) -> dict[str, Any]:
     return {"members": [{"name": f"mgt{n}", "id": i} for n, i in enumerate(ids, 1)]}
 
 
+def member(number: int, *ids: str) -> dict[str, Any]:
+    """Return what 'show' told on a member of such a collective that has a quorum."""
+    document = shown(*ids)
+    for each in document["members"]:
+        each |= {"role": "voter", "state": "active"}
+    return document | {"mode": "member", "name": f"mgt{number}", "quorum": True}
+
+
+def test_who_is_to_lose_a_vote_takes_nobody_in_and_is_warned_of() -> None:
+    """The others are still to come when it has lost it."""
+    hosts = [
+        host(1, voting=False, collective=member(1, "a", "b", "c")),
+        host(2, collective=member(2, "a", "b", "c")),
+        host(3, collective=member(3, "a", "b", "c")),
+        host(4),
+    ]
+    assert fitness.problems(hosts, 30) == []
+    assert fitness.sponsor(hosts) == "h2"
+    assert fitness.warnings(hosts) == [
+        "h1 will not vote any more: of 3 voters that are left 1 may be lost"
+    ]
+
+
+def test_who_is_lost_or_joins_takes_nobody_in() -> None:
+    """But one that is fresh does."""
+    hosts = [
+        host(1, collective={"mode": "lost"}),
+        host(2, collective={"mode": "joining"}),
+        host(3),
+    ]
+    assert fitness.problems(hosts, 30) == []
+    assert fitness.sponsor(hosts) == "h3"
+
+
 GOOD = [host(1), host(2), host(3)]
 
 
@@ -68,6 +102,24 @@ def test_nothing_is_wrong_with_good_hosts() -> None:
         ([host(1, etcd_service=True)], "h1: the service etcd runs there, which installing etcd"),
         ([host(1, listening={"13003": "etcd"})], "h1: port 13003 is in use by etcd"),
         ([host(1, listening={"13002": ""})], "h1: port 13002 is in use by another program"),
+        (
+            [host(1, listening={"13002": "collectived", "13003": "etcd"})],
+            "h1: collectived runs there and does not answer",
+        ),
+        ([host(1, port=99999)], "h1: 99999 is no port; give collective_port a number"),
+        ([host(1, voting=False), host(2, voting=False)], "no host is to vote"),
+        (
+            [host(n, voting=False, collective=member(n, "a", "b", "c")) for n in (1, 2, 3)],
+            "no host is to vote",
+        ),
+        (
+            [host(1, collective={"mode": "lost"}), host(2, collective={"mode": "joining"})],
+            "no host can take the others in: h1 (lost), h2 (joining); add one",
+        ),
+        (
+            [host(1, name="mgt9", collective=member(1, "a"))],
+            "collective_name is mgt9; it is alone there, and the playbook reset",
+        ),
         (
             [
                 host(1, collective=shown("a", "b")),
