@@ -38,13 +38,15 @@ from collective.protocol.resolve import resolve
 log = logging.getLogger(__name__)
 
 _RESOLVE_SECONDS = 5.0
+_OWN_NAME = "127.0.1.1"
 
 
 def own_address(settings: Settings) -> str | None:
     """Return the IP address that the settings give this server, None when they give none.
 
     Of the addresses of a name the first that is on this machine counts, a loopback address
-    last: some systems write their own name beside 127.0.1.1 into /etc/hosts.
+    last: Debian's installer writes the machine's own name beside 127.0.1.1 into /etc/hosts
+    (Debian Reference, section 5.1.1). A name that has no other one gives none.
 
     Raises:
         UnreachableError: the setting is a name that does not resolve.
@@ -55,6 +57,8 @@ def own_address(settings: Settings) -> str | None:
     found = [str(ipaddress.ip_address(answer)) for answer in answers if is_ip_address(answer)]
     if not found:
         raise UnreachableError(f"the name {settings.address} has no address")
+    if found == [_OWN_NAME] and settings.address != _OWN_NAME:
+        return None
     if len(found) == 1:
         return found[0]
     return min(found, key=lambda a: (not is_local(a), ipaddress.ip_address(a).is_loopback))

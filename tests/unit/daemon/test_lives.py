@@ -86,6 +86,14 @@ def test_own_address_is_that_of_the_settings(tmp_path: Path) -> None:
     assert lives.own_address(named) == "127.0.0.7"
 
 
+def test_own_name_beside_loopback_says_nothing(tmp_path: Path) -> None:
+    """That line of Debian's is on each host, and nobody else would find it there."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.1.1 mgt1.example.org mgt1\n")
+    assert lives.own_address(settings(address="mgt1", hosts=hosts)) is None
+    assert lives.own_address(settings(address="127.0.1.1")) == "127.0.1.1"
+
+
 def test_fresh_server_becomes_a_collective_of_one(layout: Layout, state: State) -> None:
     """CA, leaf and plan fit each other, and the plan is saved."""
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
