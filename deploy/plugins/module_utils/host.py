@@ -58,6 +58,19 @@ def etcd_version(said: str) -> str:
     return found[1] if found else ""
 
 
+def package_version(said: str, present: bool = False) -> str:
+    """Return the version of a program's package, or nothing.
+
+    Args:
+        said: by dpkg-deb --field, apt-cache policy, rpm --query, dnf repoquery or zypper info.
+        present: whether the one that is installed counts, where there is one.
+    """
+    words = r"Installed:|Candidate:" if present else r"Candidate:|Version\s*:"
+    pattern = rf"\s*(?:{words})?\s*(?:\d+:)?(\d+\.\d+\.\d+)\S*\s*"
+    found = (re.fullmatch(pattern, line) for line in said.splitlines())
+    return next((match[1] for match in found if match), "")
+
+
 def is_ufw_on(text: str) -> bool:
     """Whether the text of ufw's own settings has it on."""
     return re.search(r"^\s*ENABLED\s*=\s*[\"']?yes\b", text, re.MULTILINE) is not None

@@ -28,6 +28,20 @@ options:
       - An etcd that would run, for RV(etcd). V(search) is the first one where systemd looks for
         programs. Without it the settings of the daemon say which.
     type: str
+  etcd_package:
+    description:
+      - The name of a package of etcd, for RV(etcd), as the host's repositories would bring it, or
+        as it is installed where O(etcd_latest) does not ask for more.
+    type: str
+  etcd_latest:
+    description: Whether one that is installed would be replaced by a newer one.
+    type: bool
+    default: false
+  etcd_files:
+    description: Files of packages of etcd on the host, for RV(etcd).
+    type: list
+    elements: path
+    default: []
   asked:
     description: The controller's clock when it asks, for RV(ahead).
     type: float
@@ -86,8 +100,9 @@ python:
   type: str
 etcd:
   description: >-
-    The version of the etcd that the daemon would run if it were started now; empty where there is
-    none.
+    The version of the etcd that the daemon would run if it were started now, or, with
+    O(etcd_package) or O(etcd_files), of what these would install; empty where there is none, or
+    nobody knows.
   returned: always
   type: str
   sample: 3.5.16
@@ -131,6 +146,8 @@ from ansible_collections.confluent.collective.plugins.module_utils.command impor
 _UNIT = "collectived.service"
 # Where systemd looks for programs, see systemd.exec(5).
 _UNIT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_RPM_VERSION = ("--queryformat", "%{VERSION}\\n")
+_DNF_VERSION = ("--queryformat", "%{version}\\n")
 _VERSION = "import platform; print(platform.python_version())"
 
 
@@ -163,6 +180,39 @@ def _etcd(module):
     return host.etcd_version(out), "" if code == 0 else " ".join(said.split())
 
 
+def _told(module, words):
+    """Return what a command printed; nothing where it failed, or is not there."""
+    path = module.get_bin_path(words[0])
+    if path is None:
+        return ""
+    code, out, _said = module.run_command([path, *words[1:]], environ_update={"LC_ALL": "C"})
+    return out if code == 0 else ""
+
+
+def _offered(module):
+    """Return the version of etcd that a package would bring, as far as the host knows."""
+    for path in module.params["etcd_files"]:
+        if path.endswith(".deb"):
+            said = _told(module, ["dpkg-deb", "--field", path, "Version"])
+        else:
+            said = _told(module, ["rpm", "--query", "--package", *_RPM_VERSION, path])
+        if host.package_version(said):
+            return host.package_version(said)
+    name, latest = module.params["etcd_package"], module.params["etcd_latest"]
+    if not name:
+        return ""
+    said = _told(module, ["apt-cache", "policy", name])
+    if not said and not latest:
+        said = _told(module, ["rpm", "--query", *_RPM_VERSION, name])
+    if not said:
+        said = _told(
+            module, ["dnf", "--quiet", "repoquery", "--latest-limit=1", *_DNF_VERSION, name]
+        )
+    if not said:
+        said = _told(module, ["zypper", "--non-interactive", "info", name])
+    return host.package_version(said, present=not latest)
+
+
 def _is_active(module, unit):
     """Whether a service runs, or is about to: etcd's waits so for its quorum."""
     systemctl = module.get_bin_path("systemctl")
@@ -187,6 +237,9 @@ def main():
             "read": {"type": "list", "elements": "path", "default": []},
             "python": {"type": "path"},
             "etcd_program": {"type": "str"},
+            "etcd_package": {"type": "str"},
+            "etcd_latest": {"type": "bool", "default": False},
+            "etcd_files": {"type": "list", "elements": "path", "default": []},
             "asked": {"type": "float"},
         },
         supports_check_mode=True,
@@ -199,7 +252,10 @@ def main():
     except OSError:
         python = ""
     try:
-        etcd, unfit = _etcd(module)
+        if module.params["etcd_package"] or module.params["etcd_files"]:
+            etcd, unfit = _offered(module), ""
+        else:
+            etcd, unfit = _etcd(module)
     except OSError as error:
         etcd, unfit = "", f"etcd does not run: {error.strerror}"
     now = time.time()
