@@ -40,6 +40,7 @@ from collective.etcd.direct import DirectGateway
 from collective.etcd.gateway import EtcdCalls, within
 from collective.membership import Member, MemberChange, Membership
 from collective.model.closing import Closing
+from collective.model.forks import tell_after_fork
 from collective.model.keyspace import COORDINATION, STORE
 from collective.model.layout import ROOT_VARIABLE, Layout
 from collective.model.view import PREFIX
@@ -113,7 +114,7 @@ class Collective(Closing):
         self._session_lock = threading.Lock()
         self._session: Session | None = None
         self._groups: WeakSet[Assignments] = WeakSet()
-        _HANDLES.add(self)
+        tell_after_fork(self)
         self._feed.start()
 
     def __repr__(self) -> str:
@@ -372,16 +373,6 @@ class Collective(Closing):
     def _check_open(self) -> None:
         if self._closed.is_set():
             raise ClosedError("this handle was closed")
-
-
-def _close_after_fork() -> None:
-    """Close, in a child process, what is its parent's: leases, and connections to etcd."""
-    for handle in list(_HANDLES):
-        handle.after_fork()
-
-
-_HANDLES: WeakSet[Collective] = WeakSet()
-os.register_at_fork(after_in_child=_close_after_fork)
 
 
 def connect(root: str | Path | None = None, *, seconds: float = CONNECT_SECONDS) -> Collective:

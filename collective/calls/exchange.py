@@ -7,7 +7,6 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from pathlib import Path
 from weakref import WeakSet
@@ -17,6 +16,7 @@ from collective.calls.service import MOST, Service
 from collective.calls.talk import BEAT_SECONDS
 from collective.errors import ClosedError, InputError
 from collective.model.closing import Closing
+from collective.model.forks import tell_after_fork
 from collective.model.layout import Layout
 from collective.model.names import check_service_name, parse_server_name
 from collective.protocol.frames import MOST_SECONDS
@@ -39,7 +39,7 @@ class Exchange(Closing):
         self._services: set[Service] = set()
         self._ended = threading.Event()
         self._keeper: threading.Thread | None = None
-        _EXCHANGES.add(self)
+        tell_after_fork(self)
 
     def call(self, server: str, service: str, seconds: float) -> Call:
         """See ``Collective.call``."""
@@ -109,16 +109,6 @@ class Exchange(Closing):
 
 def _nothing() -> None:
     """Do nothing."""
-
-
-def _forget_after_fork() -> None:
-    """Close, in a child process, what is its parent's: it would seem to be served still."""
-    for exchange in _EXCHANGES:
-        exchange.after_fork()
-
-
-_EXCHANGES: WeakSet[Exchange] = WeakSet()
-os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def check_seconds(seconds: float) -> None:

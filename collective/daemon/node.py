@@ -177,7 +177,7 @@ class Node:
             if self._stopping.is_set():
                 return
             self._start_backend()
-            back = self.wait_until(lambda status: bool(status.leader), seconds)
+            back = self.wait_for_leader(seconds)
         if not back:
             raise EtcdError(
                 self.failure or f"etcd does not take part again after {seconds:.0f} s",
@@ -273,6 +273,10 @@ class Node:
             if self._stopping.wait(_POLL_SECONDS):
                 return False
         return False
+
+    def wait_for_leader(self, seconds: float) -> bool:
+        """Wait until etcd here knows a leader; False when time is up."""
+        return self.wait_until(lambda status: bool(status.leader), seconds)
 
     def observe(self, seconds: float = 2.0) -> Observed:
         """Return what a decision about membership is made on: records, voters, who answers.

@@ -218,7 +218,7 @@ class CollectiveServer:
             self._record_ourselves(node)
 
     def _record_ourselves(self, node: Node) -> None:
-        while not node.wait_until(lambda status: bool(status.leader), FIRST_ANSWER_SECONDS):
+        while not node.wait_for_leader(FIRST_ANSWER_SECONDS):
             if self.stopped.is_set() or self.node is not node:
                 return
         try:

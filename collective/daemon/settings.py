@@ -316,7 +316,8 @@ _TABLE = (
         "address",
         _Kind("an IP address or a host name that other servers can reach", _reachable),
         None,
-        "The IP address or host name under which other servers reach this one.",
+        "The IP address or host name under which other servers reach this one. A name that is "
+        "127.0.1.1 alone here, as Debian's installer writes it, says nothing.",
         "found by itself",
     ),
     _Row(

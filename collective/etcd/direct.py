@@ -1,8 +1,8 @@
 """etcd's JSON gateway over the unix socket here, with as little between as there can be.
 
 The same calls as ``gateway.Gateway``, for the store of embedding servers: what etcd3gw and
-requests add to a call, 0.3 ms, is a third of what a write takes (docs/embedding.md has the
-figures). It speaks HTTP with ``http.client``.
+requests add to a call, 0.3 ms, is a third of what a write takes (docs/dependencies.md has
+the figures). It speaks HTTP with ``http.client``.
 
 Invariants:
   * Every call has a deadline.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -23,11 +22,11 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from weakref import WeakSet
 
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
 from collective.etcd.gateway import EtcdCalls, Lines, refusal
 from collective.etcd.session import is_readable, seconds_allowed
+from collective.model.forks import tell_after_fork
 
 _HEADERS = {"Content-Type": "application/json"}
 _API = "/v3"
@@ -73,7 +72,7 @@ class DirectGateway(EtcdCalls):
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._closed = False
-        _GATEWAYS.add(self)
+        tell_after_fork(self)
 
     def close(self) -> None:
         """Close all connections that are not in use; those that are, when they are done."""
@@ -167,15 +166,6 @@ class DirectGateway(EtcdCalls):
                 self._idle.append(connection)
                 return
         connection.close()
-
-
-def _let_go_after_fork() -> None:
-    for gateway in list(_GATEWAYS):
-        gateway.after_fork()
-
-
-_GATEWAYS: WeakSet[DirectGateway] = WeakSet()
-os.register_at_fork(after_in_child=_let_go_after_fork)
 
 
 class _ResponseLines:

@@ -59,19 +59,19 @@ def load(
             with suppress(CollectiveError):
                 settle_one()
 
+    def settle_down_to(most: int) -> None:
+        while len(under_way) > most:
+            settle_one()
+            if progress is not None:
+                progress(count, size)
+
     try:
         for puts in in_groups(items):
             if given_up is not None and given_up.is_set():
                 break
             under_way.append(committer.submit(Transaction(then=puts), seconds))
-            while len(under_way) >= _AT_ONCE:
-                settle_one()
-                if progress is not None:
-                    progress(count, size)
-        while under_way:
-            settle_one()
-            if progress is not None:
-                progress(count, size)
+            settle_down_to(_AT_ONCE - 1)
+        settle_down_to(0)
     except CollectiveError as error:
         see_through()
         raise type(error)(f"{error.message}; {count} keys were loaded", error.hint) from error

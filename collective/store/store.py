@@ -158,7 +158,7 @@ class Store:
 
         Arguments and errors are those of ``get``.
         """
-        if self.is_behind(at_least, linearizable):
+        if at_least or linearizable or self._seen.get()[0] > self._cache.revision:
             self._catch_up(at_least, linearizable, seconds)
         return self.range_now(prefix)
 
@@ -499,12 +499,6 @@ class Store:
         check_prefix(prefix)
         self.check_ready()
         return Range(*self._cache.snapshot(prefix))
-
-    def is_behind(self, at_least: int, linearizable: bool) -> bool:
-        """Tell whether what is held here does not do."""
-        return linearizable or self.timeline.lacks(
-            self.timeline.wanted(at_least, self._seen.get()[1])
-        )
 
     def note(self, moment: Moment) -> None:
         """Note that this thread or task has seen a moment."""

@@ -101,7 +101,7 @@ class Move:
             restart = plan.votes and not covers(listen, address)
             with self._server.gate.sponsoring(node.name), self._turn(node, restart):
                 self._switch(node, address, restart, emit)
-        if not node.wait_until(lambda status: bool(status.leader), _CATCH_UP_SECONDS):
+        if not node.wait_for_leader(_CATCH_UP_SECONDS):
             # Its connections may hang on an address that is gone; it takes no part, so this
             # restart costs the others nothing.
             node.restart_etcd()

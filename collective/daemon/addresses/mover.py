@@ -33,7 +33,6 @@ from collective.errors import (
     RefusedError,
     UnreachableError,
 )
-from collective.etcd.gateway import Status
 from collective.model.plan import Mode, Plan
 from collective.policy.addressing import OwnAddresses, new_address
 from collective.protocol.interfaces import is_local, local_addresses, source_towards
@@ -206,7 +205,7 @@ class Mover:
             here = address or self._server.plan.address
             if self._is_lost(node, patience=0.0 if address is not None else _LOST_SECONDS):
                 return self._seek(node, here)
-            if not other_voters(node) and not node.wait_until(_leads, _LOST_SECONDS):
+            if not other_voters(node) and not node.wait_for_leader(_LOST_SECONDS):
                 return ""  # its own etcd is not ready yet, and there is nobody to look for
             if self._server.gate.is_joining:
                 return ""  # it gets the address that it is to have from the join
@@ -290,10 +289,6 @@ class Mover:
             renewal.gencert(node)
         except CollectiveError as error:
             log.warning("no certificate for the further addresses of this server: %s", error)
-
-
-def _leads(status: Status) -> bool:
-    return bool(status.leader)
 
 
 def _recorded(node: Node, ours: str) -> str:

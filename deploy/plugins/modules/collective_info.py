@@ -151,14 +151,24 @@ _DNF_VERSION = ("--queryformat", "%{version}\\n")
 _VERSION = "import platform; print(platform.python_version())"
 
 
+def _told(module, words):
+    """Return what a command printed; nothing where it failed, or is not there."""
+    path = module.get_bin_path(words[0])
+    if path is None:
+        return ""
+    code, out, _said = module.run_command([path, *words[1:]], environ_update={"LC_ALL": "C"})
+    return out if code == 0 else ""
+
+
+def _property(module, unit, name):
+    """Return what systemd says of a unit; nothing where there is no systemd."""
+    return _told(module, ["systemctl", "show", unit, f"--property={name}", "--value"]).strip()
+
+
 def _began(module):
     """Return when the daemon was started, in seconds since the epoch, or None."""
-    systemctl = module.get_bin_path("systemctl")
-    if systemctl is None:
-        return None
-    words = [systemctl, "show", _UNIT, "--property=ExecMainStartTimestampMonotonic", "--value"]
-    code, out, _said = module.run_command(words)
-    return host.began_at(int(out)) if code == 0 and out.strip().isdigit() else None
+    began = _property(module, _UNIT, "ExecMainStartTimestampMonotonic")
+    return host.began_at(int(began)) if began.isdigit() else None
 
 
 def _etcd(module):
@@ -178,15 +188,6 @@ def _etcd(module):
         return "", ""
     code, out, said = module.run_command([daemon, "--check"], environ_update=path)
     return host.etcd_version(out), "" if code == 0 else " ".join(said.split())
-
-
-def _told(module, words):
-    """Return what a command printed; nothing where it failed, or is not there."""
-    path = module.get_bin_path(words[0])
-    if path is None:
-        return ""
-    code, out, _said = module.run_command([path, *words[1:]], environ_update={"LC_ALL": "C"})
-    return out if code == 0 else ""
 
 
 def _offered(module):
@@ -215,11 +216,7 @@ def _offered(module):
 
 def _is_active(module, unit):
     """Whether a service runs, or is about to: etcd's waits so for its quorum."""
-    systemctl = module.get_bin_path("systemctl")
-    if systemctl is None:
-        return False
-    words = [systemctl, "show", unit, "--property=ActiveState", "--value"]
-    return module.run_command(words)[1].strip() not in ("", "inactive", "failed")
+    return _property(module, unit, "ActiveState") not in ("", "inactive", "failed")
 
 
 def _python(module, path):
