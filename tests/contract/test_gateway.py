@@ -15,6 +15,7 @@ from collective.errors import EtcdError, EtcdUnavailableError
 from collective.etcd.gateway import DEFAULT_SECONDS, Gateway, Put, encode, seconds_allowed, within
 from tests.contract.conftest import Member
 from tests.harness import wait_until
+from tests.harness.processes import stopped
 
 pytestmark = pytest.mark.contract
 
@@ -239,15 +240,12 @@ def test_watch_leaves_the_deadline_of_its_reader_alone(member: Member) -> None:
 
 def test_deadline_holds_while_etcd_is_stopped(member: Member) -> None:
     """A process that takes connections and says nothing costs no more than the deadline."""
-    os.kill(member.pid, signal.SIGSTOP)
-    try:
+    with stopped(member.pid):
         for fresh in (member.gateway, Gateway(Path(member.layout.etcd_socket))):
             begun = time.monotonic()
             with pytest.raises(EtcdUnavailableError, match="in time"), within(0.5):
                 fresh.range("k/")
             assert 0.4 < time.monotonic() - begun < 2
-    finally:
-        os.kill(member.pid, signal.SIGCONT)
     assert member.gateway.range("k/")[1] == []
 
 

@@ -23,7 +23,7 @@ from collective.etcd.process import EtcdProcess
 from collective.files import FolderLock
 from tests.contract.conftest import START_SECONDS, Member, enrolled
 from tests.harness import temporary_folder, wait_until
-from tests.harness.processes import processes_in
+from tests.harness.processes import processes_in, send
 
 pytestmark = pytest.mark.contract
 
@@ -157,7 +157,7 @@ def test_etcd_starts_again_after_a_stop_with_its_data(member: Member) -> None:
 def test_stop_of_a_stopped_process_ends_it_too(member: Member) -> None:
     """One that does not react to SIGTERM is killed when the time is over."""
     pid = member.pid
-    os.kill(pid, signal.SIGSTOP)
+    send([pid], signal.SIGSTOP)
     begun = time.monotonic()
     member.process.stop(0.5)
     wait_until(lambda: not alive(pid), 5.0, "end of the stopped etcd")

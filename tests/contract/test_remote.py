@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from collective.protocol.peer import Peer, authority_context
 from collective.protocol.web import Request, Response
 from tests.contract.conftest import ADDRESS, Member
 from tests.harness import wait_until
+from tests.harness.processes import stopped
 
 pytestmark = pytest.mark.contract
 
@@ -277,23 +276,19 @@ def test_watch_ends_when_the_voter_s_etcd_hangs(voter: Voter) -> None:
     stream = voter.remote.watch("k/", 1, 60.0)
     next(stream)
     pid = voter.node._backend._frame.etcd.pid  # type: ignore[attr-defined]
-    os.kill(pid, signal.SIGSTOP)
-    begun = time.monotonic()
-    try:
+    with stopped(pid):
+        begun = time.monotonic()
         with pytest.raises(EtcdError):
             list(stream)
         assert time.monotonic() - begun < 10.0
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_write_without_an_answer_is_in_doubt_and_sent_once(voter: Voter) -> None:
     """It may have happened; only reads are asked again."""
     put(voter.remote, "k/a", "1")
     pid = voter.node._backend._frame.etcd.pid  # type: ignore[attr-defined]
-    os.kill(pid, signal.SIGSTOP)
-    voter.requests.clear()
-    try:
+    with stopped(pid):
+        voter.requests.clear()
         with pytest.raises(EtcdUnavailableError), within(2.0):
             put(voter.remote, "k/a", "2")
         assert voter.requests == ["/v1/etcd/kv/txn"]
@@ -301,8 +296,6 @@ def test_write_without_an_answer_is_in_doubt_and_sent_once(voter: Voter) -> None
         with pytest.raises(EtcdUnavailableError), within(2.5):
             voter.remote.range("k/")
         assert len(voter.requests) > 1
-    finally:
-        os.kill(pid, signal.SIGCONT)
     wait_until(lambda: voter.remote.range("k/")[1] != [], SECONDS, "etcd answers again")
 
 

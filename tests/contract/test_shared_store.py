@@ -6,7 +6,6 @@ So what is tried on the fake, which is quick and misbehaves on command, is true 
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -44,7 +43,7 @@ from collective.store.wire import from_wire, to_wire
 from tests.contract.conftest import ADDRESS, Member, new_member
 from tests.harness import temporary_folder, wait_until
 from tests.harness.fake_etcd import FakeEtcd, nowhere
-from tests.harness.processes import send
+from tests.harness.processes import stopped
 from tools.etcd_versions import etcds_in_use
 
 pytestmark = pytest.mark.contract
@@ -211,12 +210,8 @@ def test_direct_gateway_says_what_became_of_a_call(member: Member) -> None:
         gateway.newest()
     member.start()
     gateway.newest()
-    send([member.pid], signal.SIGSTOP)
-    try:
-        with within(0.2), pytest.raises(EtcdUnavailableError, match="in time"):
-            gateway.newest()
-    finally:
-        send([member.pid], signal.SIGCONT)
+    with stopped(member.pid), within(0.2), pytest.raises(EtcdUnavailableError, match="in time"):
+        gateway.newest()
     with pytest.raises(EtcdError) as caught:
         gateway.call("/kv/range", {"key": "?"})
     assert not isinstance(caught.value, EtcdUnavailableError)

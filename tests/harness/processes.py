@@ -18,9 +18,9 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.harness.waiting import wait_until
@@ -99,6 +99,16 @@ def send(pids: Sequence[int], number: signal.Signals) -> None:
             os.kill(pid, number)
     if number is signal.SIGSTOP:
         wait_until(lambda: all(map(_stands_still, pids)), _STOP_SECONDS, f"{pids} stand still")
+
+
+@contextmanager
+def stopped(*pids: int) -> Iterator[None]:
+    """Have processes stand still in a ``with`` block: they keep all they have, and say nothing."""
+    try:
+        send(pids, signal.SIGSTOP)
+        yield
+    finally:
+        send(pids, signal.SIGCONT)
 
 
 def _stands_still(pid: int) -> bool:

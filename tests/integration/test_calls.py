@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import ssl
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from tests.harness import Cluster, Server, wait_until
 from tests.harness.doors import connect_tls
 from tests.harness.embedder import say
 from tests.harness.impostor import Kept
-from tests.harness.processes import send
+from tests.harness.processes import stopped
 from tests.integration.test_nonvoting import join_nonvoting
 
 pytestmark = pytest.mark.integration
@@ -206,11 +205,12 @@ def test_who_hangs_or_dies_is_found_out(make_cluster: MakeCluster, connect: Conn
         assert handle.ask("mgt2", "echo", b"a") == b"A"
         with handle.call("mgt2", "sleep", seconds=60.0) as call:
             begun = monotonic()
-            send([process.pid], signal.SIGSTOP)
-            with pytest.raises(InDoubtError, match="fell silent for 10 s"):
+            with (
+                stopped(process.pid),
+                pytest.raises(InDoubtError, match="fell silent for 10 s"),
+            ):
                 call.receive()
             assert monotonic() - begun < 15.0
-            send([process.pid], signal.SIGCONT)
         with handle.call("mgt2", "sleep", seconds=60.0) as call:
             begun = monotonic()
             process.kill()

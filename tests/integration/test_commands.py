@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 from collective.errors import InputError, PendingError, RefusedError, RemovedError
 from tests.harness import Cluster, wait_until
 from tests.harness.cluster import states
+from tests.harness.processes import stopped
 from tests.harness.rekeyed import wait_until_rekeyed
 from tests.harness.trouble import assert_refused
 from tools.etcd_versions import Etcd
@@ -250,11 +249,8 @@ def test_delete_that_a_member_has_not_heard_of_is_not_done(make_cluster: MakeClu
     mgt1, mgt2, mgt3, mgt4, mgt5 = cluster.servers.values()
     mgt5.kill()
     assert mgt2.etcd_pid is not None
-    os.kill(mgt2.etcd_pid, signal.SIGSTOP)
-    try:
+    with stopped(mgt2.etcd_pid):
         deleted = mgt1.run("delete", "mgt5", "--force", "--no-rekey", timeout=90)
-    finally:
-        os.kill(mgt2.etcd_pid, signal.SIGCONT)
     assert_refused(deleted, PendingError, "mgt5 is deleted", "not cut off yet by mgt2 (")
     cluster.wait_until_all_active(mgt1, [mgt1, mgt2, mgt3, mgt4])
     again = mgt1.run("delete", "mgt5", "--no-rekey", check=True)
