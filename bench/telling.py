@@ -15,8 +15,8 @@ from bench.report import Row
 from bench.sample import Sample, Unit
 from bench.store import nodes
 from collective.errors import EtcdError
+from collective.etcd.calls import Lines
 from collective.etcd.direct import DirectGateway
-from collective.etcd.gateway import Lines
 from collective.model.keyspace import STORE
 from collective.store.values import Event
 from tests.harness import Cluster, Server, wait_until

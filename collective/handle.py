@@ -36,8 +36,9 @@ from collective.errors import (
     DegradedCollective,
     from_wire,
 )
+from collective.etcd.calls import EtcdCalls
+from collective.etcd.deadline import within
 from collective.etcd.direct import DirectGateway
-from collective.etcd.gateway import EtcdCalls, within
 from collective.membership import Member, MemberChange, Membership
 from collective.model.closing import Closing
 from collective.model.forks import tell_after_fork

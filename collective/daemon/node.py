@@ -26,7 +26,8 @@ from collective.daemon.nonvoting.backend import Backend, Frame, OwnEtcd, VotersE
 from collective.daemon.peers.prober import Prober
 from collective.daemon.peers.replica import Replica
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
-from collective.etcd.gateway import Status, within
+from collective.etcd.calls import Status
+from collective.etcd.deadline import within
 from collective.etcd.store import Store
 from collective.model.plan import Plan
 from collective.model.promise import Promise

@@ -22,7 +22,7 @@ from tenacity import (
 
 from collective.daemon.clock import pause
 from collective.errors import RefusedError
-from collective.etcd.gateway import is_leaderless
+from collective.etcd.refusals import is_leaderless
 
 T = TypeVar("T")
 

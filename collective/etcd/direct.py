@@ -24,8 +24,10 @@ from time import monotonic
 from typing import Any
 
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
-from collective.etcd.gateway import EtcdCalls, Lines, refusal
-from collective.etcd.session import is_readable, seconds_allowed
+from collective.etcd.calls import EtcdCalls, Lines
+from collective.etcd.deadline import seconds_allowed
+from collective.etcd.refusals import refusal
+from collective.etcd.session import is_readable
 from collective.model.forks import tell_after_fork
 
 _HEADERS = {"Content-Type": "application/json"}

@@ -9,11 +9,10 @@ Invariants:
 
 from __future__ import annotations
 
-import contextvars
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import requests
@@ -22,26 +21,10 @@ import urllib3.connection
 import urllib3.connectionpool
 
 from collective.errors import EtcdUnavailableError
+from collective.etcd.deadline import DEFAULT_SECONDS, seconds_allowed
 
-DEFAULT_SECONDS = 5.0
 # Of a stream, handed on as it comes: a message that is shorter is not waited for.
 _PART_BYTES = 1 << 16
-_deadline: contextvars.ContextVar[float] = contextvars.ContextVar("deadline")
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Give every call of the block this deadline, in seconds."""
-    token = _deadline.set(max(seconds, 0.001))
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
-
-
-def seconds_allowed() -> float:
-    """Return the deadline of a call that is made now, in seconds."""
-    return _deadline.get(DEFAULT_SECONDS)
 
 
 def is_readable(sock: socket.socket) -> bool:

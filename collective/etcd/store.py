@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from collective.errors import EtcdError
-from collective.etcd.gateway import EtcdCalls, Put, key_value, within
+from collective.etcd.calls import EtcdCalls, Put, key_value
+from collective.etcd.deadline import within
 from collective.model.records import (
     Change,
     ChangeKind,

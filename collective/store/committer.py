@@ -33,7 +33,9 @@ from collective.errors import (
     LeaseExpiredError,
     NotReachedError,
 )
-from collective.etcd.gateway import EtcdCalls, is_dropped, within
+from collective.etcd.calls import EtcdCalls
+from collective.etcd.deadline import within
+from collective.etcd.refusals import is_dropped
 from collective.store.batching import Footprint, choose
 from collective.store.deadline import deadline_in
 from collective.store.slot import Slot

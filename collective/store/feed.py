@@ -25,7 +25,8 @@ from collective.errors import (
     EtcdUnavailableError,
     NotReachedError,
 )
-from collective.etcd.gateway import EtcdCalls, Lines, Page, prefix_end, within
+from collective.etcd.calls import EtcdCalls, Lines, Page, prefix_end
+from collective.etcd.deadline import within
 from collective.model.keyspace import EVERYTHING
 from collective.store.cache import Cache
 from collective.store.values import Entry

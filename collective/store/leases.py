@@ -19,7 +19,8 @@ from collective.errors import (
     InputError,
     LeaseExpiredError,
 )
-from collective.etcd.gateway import EtcdCalls, within
+from collective.etcd.calls import EtcdCalls
+from collective.etcd.deadline import within
 from collective.model.closing import Closing
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ import threading
 from time import monotonic
 
 from collective.errors import ClosedError, CollectiveError, DegradedCollective
-from collective.etcd.gateway import EtcdCalls, within
+from collective.etcd.calls import EtcdCalls
+from collective.etcd.deadline import within
 from collective.store.deadline import deadline_in
 from collective.store.slot import Slot
 from collective.store.values import Moment

@@ -25,7 +25,7 @@ from collective.errors import (
     DeadlineError,
     NotReadyError,
 )
-from collective.etcd.gateway import EtcdCalls
+from collective.etcd.calls import EtcdCalls
 from collective.model.keyspace import STORE, check_key, check_prefix
 from collective.store import requests
 from collective.store.cache import Cache

@@ -18,7 +18,8 @@ from collective.daemon.certificates.credentials import Credentials
 from collective.errors import EtcdError
 from collective.etcd.arguments import Files, Timing, etcd_arguments
 from collective.etcd.binary import Etcd
-from collective.etcd.gateway import Gateway, within
+from collective.etcd.deadline import within
+from collective.etcd.gateway import Gateway
 from collective.etcd.process import EtcdProcess
 from collective.etcd.store import Store
 from collective.model.layout import Layout

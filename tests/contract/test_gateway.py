@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from collective.errors import EtcdError, EtcdUnavailableError
-from collective.etcd.gateway import DEFAULT_SECONDS, Gateway, Put, encode, seconds_allowed, within
+from collective.etcd.calls import Put, encode
+from collective.etcd.deadline import DEFAULT_SECONDS, seconds_allowed, within
+from collective.etcd.gateway import Gateway
 from tests.contract.conftest import Member
 from tests.harness import wait_until
 from tests.harness.processes import stopped

@@ -18,7 +18,7 @@ import pytest
 
 from collective.errors import EtcdError
 from collective.etcd.binary import Etcd
-from collective.etcd.gateway import Put
+from collective.etcd.calls import Put
 from collective.etcd.process import EtcdProcess
 from collective.files import FolderLock
 from tests.contract.conftest import START_SECONDS, Member, enrolled

@@ -17,7 +17,8 @@ from collective.daemon.nonvoting.relay import BEAT_SECONDS, relay
 from collective.daemon.nonvoting.remote import SILENCE_SECONDS, RemoteGateway
 from collective.errors import EtcdError, EtcdUnavailableError
 from collective.etcd.arguments import Timing
-from collective.etcd.gateway import EtcdCalls, Put, prefix_end, within
+from collective.etcd.calls import EtcdCalls, Put, prefix_end
+from collective.etcd.deadline import within
 from collective.etcd.store import Store
 from collective.model.names import certified_addresses
 from collective.model.records import Invitation, MemberRecord, Role

@@ -22,8 +22,9 @@ from collective.errors import (
     NotReachedError,
 )
 from collective.etcd.binary import Etcd
+from collective.etcd.calls import EtcdCalls, Lines, encode, prefix_end
+from collective.etcd.deadline import within
 from collective.etcd.direct import DirectGateway
-from collective.etcd.gateway import EtcdCalls, Lines, encode, prefix_end, within
 from collective.handle import Collective
 from collective.model.keyspace import EVERYTHING, STORE
 from collective.store.values import (

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from collective.errors import EtcdError
-from collective.etcd.gateway import Put
+from collective.etcd.calls import Put
 from collective.model.records import (
     Change,
     ChangeKind,

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from collective.errors import EtcdError
-from collective.etcd.gateway import Gateway, Put, within
+from collective.etcd.calls import Put
+from collective.etcd.deadline import within
+from collective.etcd.gateway import Gateway
 from tests.harness import Server, wait_until
 
 _PREFIX = "test/power-cut/"

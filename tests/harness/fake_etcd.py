@@ -24,7 +24,9 @@ from typing import Any
 
 from collective.calls.exchange import Exchange
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
-from collective.etcd.gateway import EtcdCalls, Lines, refusal, seconds_allowed
+from collective.etcd.calls import EtcdCalls, Lines
+from collective.etcd.deadline import seconds_allowed
+from collective.etcd.refusals import refusal
 from collective.model.layout import Layout
 
 _MOST_OPERATIONS = 128

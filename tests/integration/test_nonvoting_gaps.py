@@ -19,7 +19,8 @@ import pytest
 from collective.daemon.certificates.credentials import Credentials
 from collective.daemon.nonvoting.remote import RemoteGateway
 from collective.errors import CollectiveError
-from collective.etcd.gateway import Put, within
+from collective.etcd.calls import Put
+from collective.etcd.deadline import within
 from collective.model.records import MemberRecord, Role
 from collective.protocol.peer import Peer
 from tests.harness import Cluster, Server, wait_until

@@ -16,7 +16,7 @@ from collective.daemon.membership import changes, duties, removal
 from collective.daemon.membership.duties import Duties
 from collective.errors import InvitationError
 from collective.etcd import store
-from collective.etcd.gateway import EtcdMember
+from collective.etcd.calls import EtcdMember
 from collective.etcd.store import Store
 from collective.model.records import Change, Invitation, Role
 from collective.model.view import CHANGE_KEY, View, invitation_key, member_key

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from collective.errors import EtcdError
-from collective.etcd.gateway import EtcdMember, Put
+from collective.etcd.calls import EtcdMember, Put
 from collective.model.view import Item, View
 
 

@@ -28,7 +28,8 @@ from collective.errors import (
     UnreachableError,
     from_wire,
 )
-from collective.etcd.gateway import EtcdMember, Gateway, KeyValue, Put, Status
+from collective.etcd.calls import EtcdMember, KeyValue, Put, Status
+from collective.etcd.gateway import Gateway
 from collective.etcd.store import Store
 from collective.model.records import MemberRecord
 from collective.model.view import View

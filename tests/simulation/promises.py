@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from collective.daemon.doors.access import member_of
 from collective.daemon.node import hex_id
 from collective.errors import CollectiveError
-from collective.etcd.gateway import EtcdMember
+from collective.etcd.calls import EtcdMember
 from collective.model.plan import Mode
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View

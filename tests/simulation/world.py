@@ -24,7 +24,7 @@ from collective.daemon.membership.duties import Duties
 from collective.daemon.node import hex_id
 from collective.daemon.server import CollectiveServer
 from collective.errors import EtcdError, UnreachableError
-from collective.etcd.gateway import EtcdMember, Put
+from collective.etcd.calls import EtcdMember, Put
 from collective.model.names import peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role, to_json

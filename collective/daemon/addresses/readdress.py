@@ -29,7 +29,7 @@ from collective.daemon.node import Node, hex_id
 from collective.daemon.peers.quorum import needs_quorum
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, ProtocolError, UnreachableError
-from collective.etcd.gateway import within
+from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.names import MOST_ADDRESSES, certified_addresses, is_ip_address
 from collective.model.records import MemberRecord, Role

@@ -37,7 +37,7 @@ from collective.errors import (
     RefusedError,
     UnreachableError,
 )
-from collective.etcd.gateway import Status
+from collective.etcd.calls import Status
 from collective.failpoints import Step, reached
 from collective.model.plan import Mode
 from collective.model.records import Role

@@ -17,7 +17,8 @@ from collective.daemon.membership.changes import CHANGE_SECONDS
 from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written, until_written_whoever_leads
 from collective.errors import EtcdError, EtcdUnavailableError, InvitationError, RefusedError
-from collective.etcd.gateway import EtcdMember, within
+from collective.etcd.calls import EtcdMember
+from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View

@@ -17,7 +17,7 @@ from collective.daemon.joining.candidate import Candidate
 from collective.daemon.joining.learner import members_of, write_record
 from collective.daemon.node import Node
 from collective.errors import CollectiveError
-from collective.etcd.gateway import within
+from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View, member_key

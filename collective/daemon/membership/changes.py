@@ -15,7 +15,7 @@ from collective.daemon.clock import epoch
 from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError
-from collective.etcd.gateway import within
+from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import Change, ChangeKind
 from collective.model.view import member_key

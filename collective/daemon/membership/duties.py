@@ -20,7 +20,8 @@ from collective.daemon.membership.changes import CHANGE_SECONDS, finish
 from collective.daemon.node import Node, hex_id
 from collective.daemon.worker import Worker
 from collective.errors import CollectiveError, EtcdError
-from collective.etcd.gateway import EtcdMember, Status, within
+from collective.etcd.calls import EtcdMember, Status
+from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import Change, MemberRecord, Role
 from collective.model.view import View

@@ -14,7 +14,8 @@ from typing import Protocol
 from collective.daemon.certificates.credentials import Credentials
 from collective.daemon.nonvoting.remote import RemoteGateway
 from collective.etcd.arguments import Files, Timing, etcd_arguments
-from collective.etcd.gateway import EtcdCalls, Gateway
+from collective.etcd.calls import EtcdCalls
+from collective.etcd.gateway import Gateway
 from collective.etcd.process import EtcdProcess
 from collective.model.layout import Layout
 from collective.model.plan import Plan

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from collective.errors import EtcdError, EtcdUnavailableError, InputError
-from collective.etcd.gateway import EtcdCalls, Lines, within
+from collective.etcd.calls import EtcdCalls, Lines
+from collective.etcd.deadline import within
 from collective.files import make_private_folder
 from collective.model.layout import Layout
 from collective.protocol.door import Door, DoorServer, Limits

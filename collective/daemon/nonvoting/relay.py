@@ -22,7 +22,8 @@ from collective.daemon.doors.access import member_of
 from collective.daemon.doors.entry import let_in
 from collective.daemon.node import Node
 from collective.errors import CollectiveError, EtcdUnavailableError, ProtocolError
-from collective.etcd.gateway import Lines, within
+from collective.etcd.calls import Lines
+from collective.etcd.deadline import within
 from collective.model.view import member_key
 from collective.policy.relaying import (
     GUARDED,

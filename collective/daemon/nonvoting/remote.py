@@ -30,7 +30,9 @@ from collective.errors import (
     RemovedError,
     UnreachableError,
 )
-from collective.etcd.gateway import NOBODY, EtcdCalls, Lines, Status, seconds_allowed
+from collective.etcd.calls import EtcdCalls, Lines, Status
+from collective.etcd.deadline import seconds_allowed
+from collective.etcd.refusals import NOBODY
 from collective.model.records import MemberRecord
 from collective.policy.relaying import REPEATABLE
 from collective.protocol import messages

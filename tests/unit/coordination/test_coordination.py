@@ -18,7 +18,7 @@ from collective.errors import (
     LeaseExpiredError,
     RefusedError,
 )
-from collective.etcd.gateway import encode
+from collective.etcd.calls import encode
 from collective.handle import Collective
 from collective.model.keyspace import COORDINATION
 from tests.harness import wait_until

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.etcd.gateway import encode
+from collective.etcd.calls import encode
 from collective.etcd.store import _apply
 from collective.model.view import Item, View
 

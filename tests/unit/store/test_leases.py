@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from collective.errors import EtcdUnavailableError, InputError
-from collective.etcd.gateway import seconds_allowed
+from collective.etcd.deadline import seconds_allowed
 from collective.store.leases import Lease
 from tests.harness import wait_until
 from tests.harness.fake_etcd import FakeEtcd

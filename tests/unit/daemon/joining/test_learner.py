@@ -9,7 +9,7 @@ import pytest
 from collective.daemon.joining.candidate import Candidate
 from collective.daemon.joining.learner import check_namesake
 from collective.errors import RefusedError
-from collective.etcd.gateway import EtcdMember
+from collective.etcd.calls import EtcdMember
 from collective.model.records import MemberRecord, Role, to_json
 from collective.model.view import Item, View, member_key
 
