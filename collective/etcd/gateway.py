@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import requests
@@ -21,14 +22,15 @@ import urllib3
 from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import ConnectionFailedError, ConnectionTimeoutError, Etcd3Exception
 
-from collective.errors import EtcdUnavailableError, NotReachedError
+from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
 from collective.etcd.calls import RANGE, STATUS, EtcdCalls, Lines
 from collective.etcd.deadline import seconds_allowed, within
 from collective.etcd.refusals import LEADER_CHANGED, refusal
 from collective.etcd.session import ResponseLines, UnixSession
 
-# What is under way takes milliseconds; without a quorum it would not end.
-_END_SECONDS = 0.3
+# What is under way takes milliseconds, or some flushes of a busy disk. Without a leader it would
+# not end.
+_END_SECONDS, _END_WITH_LEADER_SECONDS = 0.3, 3.0
 _UNAVAILABLE = 503
 
 
@@ -55,21 +57,41 @@ class Gateway(EtcdCalls):
         """
         with self._passage:
             self._held = True
-            self._passage.wait_for(lambda: self._under_way == 0, _END_SECONDS)
         try:
+            if not self._has_ended(_END_SECONDS) and self._has_leader():
+                self._has_ended(_END_WITH_LEADER_SECONDS)
             yield
         finally:
             with self._passage:
                 self._held = False
                 self._passage.notify_all()
 
-    @contextmanager
-    def _passing(self) -> Iterator[None]:
+    def _has_ended(self, seconds: float) -> bool:
+        """Wait until no call is under way; tell whether that is so."""
         with self._passage:
-            self._passage.wait_for(lambda: not self._held, seconds_allowed())
+            return self._passage.wait_for(lambda: self._under_way == 0, seconds)
+
+    def _has_leader(self) -> bool:
+        try:
+            with within(_END_SECONDS):
+                return self.status().leader != 0
+        except EtcdError:
+            return False
+
+    @contextmanager
+    def _passing(self, deadline: float) -> Iterator[None]:
+        """Wait until calls may pass, and be counted as one that is under way.
+
+        Raises:
+            NotReachedError: they may not before the deadline; nothing was sent.
+        """
+        with self._passage:
+            if not self._passage.wait_for(lambda: not self._held, deadline - monotonic()):
+                raise NotReachedError("etcd is being restarted")
             self._under_way += 1
         try:
-            yield
+            with within(deadline - monotonic()):
+                yield
         finally:
             with self._passage:
                 self._under_way -= 1
@@ -79,14 +101,15 @@ class Gateway(EtcdCalls):
         """Make one call, see ``EtcdCalls``."""
         if path == STATUS:
             return self._call(path, body)
+        deadline = monotonic() + seconds_allowed()
         try:
-            with self._passing():
+            with self._passing(deadline):
                 return self._call(path, body)
         except EtcdUnavailableError as error:
             if path != RANGE or not (self._held or LEADER_CHANGED in error.message):
                 raise
         # A read that was broken off can be made again; a write may have happened.
-        with self._passing():
+        with self._passing(deadline):
             return self._call(path, body)
 
     def _call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,19 @@ class Ended:
         return f"etcd {how} after {self.seconds:.1f} s{words}"
 
 
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    """What is to run; each ``start`` makes one, which is like no other.
+
+    Attributes:
+        arguments, data, variables: see ``EtcdProcess.start``.
+    """
+
+    arguments: tuple[str, ...]
+    data: Path | None
+    variables: Mapping[str, str]
+
+
 class EtcdProcess:
     """The one etcd of this server."""
 
@@ -91,12 +104,10 @@ class EtcdProcess:
         self._lock_path = lock_path
         self._on_removed = on_removed
         self._change = threading.Condition()
-        self._wanted: tuple[str, ...] | None = None
-        self._variables: Mapping[str, str] = {}
+        self._wanted: _Wanted | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._failure: str | None = None
-        self._data: Path | None = None
         self._used = False
         self._thread = threading.Thread(target=self._supervise, name="etcd", daemon=True)
         self._thread.start()
@@ -133,9 +144,8 @@ class EtcdProcess:
             variables: of the environment, besides the few that it gets always.
         """
         with self._change:
-            self._wanted = tuple(arguments)
-            self._data, self._used = data, used
-            self._variables = dict(variables or {})
+            self._wanted = _Wanted(tuple(arguments), data, dict(variables or {}))
+            self._used = used
             self._failure = None
             self._change.notify_all()
 
@@ -168,45 +178,47 @@ class EtcdProcess:
 
     def _supervise(self) -> None:
         failures = 0
-        while (arguments := self._next_arguments()) is not None:
+        while (wanted := self._next_wanted()) is not None:
             try:
-                ended = self._run_once(arguments)
+                ended = self._run_once(wanted)
             except (OSError, CollectiveError) as error:
                 ended = Ended(127, 0.0, f"it cannot be started: {error}")
-            if self._wanted is not arguments:
-                failures = 0
-                continue
-            if ended.code == 0:
-                # What failed before is of a membership that is over; the next one starts afresh.
-                failures = 0
-                self._rest()
-                continue
             failures = 1 if ended.seconds > _HEALTHY_SECONDS else failures + 1
-            self._report(ended, failures)
+            # What failed before is of a membership that is over, or was of other arguments.
+            if ended.code == 0:
+                failures = 0
+                self._rest(wanted)
+            elif not self._failed(wanted, ended, failures):
+                failures = 0
 
-    def _next_arguments(self) -> tuple[str, ...] | None:
+    def _next_wanted(self) -> _Wanted | None:
         with self._change:
             self._change.wait_for(lambda: self._closed or self._wanted is not None)
             return None if self._closed else self._wanted
 
-    def _rest(self) -> None:
-        log.warning("etcd ended by itself: was this member removed?")
+    def _rest(self, wanted: _Wanted) -> None:
         with self._change:
+            if self._wanted is not wanted:
+                return
             self._wanted = None
+        log.warning("etcd ended by itself: was this member removed?")
         threading.Thread(target=self._on_removed, name="removed", daemon=True).start()
 
-    def _report(self, ended: Ended, failures: int) -> None:
+    def _failed(self, wanted: _Wanted, ended: Ended, failures: int) -> bool:
+        """Say so and wait before the next start; tell whether the same is wanted still."""
         pause = pause_before_restart(failures)
-        self._failure = ended.sentence()
-        log.error("%s; next start in %.1f s failures=%d", ended.sentence(), pause, failures)
         with self._change:
-            self._change.wait_for(lambda: self._closed or self._wanted is None, timeout=pause)
+            if self._wanted is not wanted:
+                return False
+            self._failure = ended.sentence()
+            log.error("%s; next start in %.1f s failures=%d", ended.sentence(), pause, failures)
+            return not self._change.wait_for(lambda: self._wanted is not wanted, timeout=pause)
 
-    def _run_once(self, arguments: tuple[str, ...]) -> Ended:
+    def _run_once(self, wanted: _Wanted) -> Ended:
         begun = time.monotonic()
         lock = _lock(self._lock_path)
         try:
-            child = self._fork(arguments, lock)
+            child = self._fork(wanted, lock)
         finally:
             lock.release()
         words: deque[str] = deque(maxlen=_WORDS_KEPT)
@@ -219,18 +231,18 @@ class EtcdProcess:
             self._change.notify_all()
         return Ended(code, time.monotonic() - begun, words[-1] if words else "")
 
-    def _fork(self, arguments: tuple[str, ...], lock: FolderLock) -> subprocess.Popen[bytes]:
+    def _fork(self, wanted: _Wanted, lock: FolderLock) -> subprocess.Popen[bytes]:
         make_private_folder(self._folder)
         (self._folder / "etcd:1").unlink(missing_ok=True)
         with self._change:
-            if self._wanted is not arguments:
+            if self._wanted is not wanted:
                 raise EtcdError("etcd was stopped before it started")
-            if self._used and self._data is not None and not self._data.exists():
-                raise EtcdError(f"its data is gone from {self._data}")
+            if self._used and wanted.data is not None and not wanted.data.exists():
+                raise EtcdError(f"its data is gone from {wanted.data}")
             self._child = subprocess.Popen(
-                [*_death_signal(), str(self.binary.path), *arguments],
+                [*_death_signal(), str(self.binary.path), *wanted.arguments],
                 cwd=self._folder,
-                env={**_environment(os.environ), **self._variables},
+                env={**_environment(os.environ), **wanted.variables},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

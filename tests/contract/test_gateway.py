@@ -129,15 +129,15 @@ def test_many_keys_are_read_in_one_answer(member: Member) -> None:
 
 
 def test_lease_takes_its_keys_with_it(member: Member) -> None:
-    """etcd's shortest lease is its election timeout, rounded up: one or two seconds."""
-    lease = member.gateway.grant_lease(1)
-    put(member, "k/leased", "1", lease)
+    """Keys of no lease stay."""
+    lease = member.gateway.grant_lease(3)
+    revision = put(member, "k/leased", "1", lease)
     put(member, "k/kept", "1")
     assert {kv.key: kv.lease for kv in member.gateway.range("k/")[1]} == {
         "k/leased": lease,
         "k/kept": 0,
     }
-    events = member.gateway.watch("k/leased", member.gateway.status().revision + 1, 20.0)
+    events = member.gateway.watch("k/leased", revision + 1, 20.0)
     deleted = next(r["events"] for r in events if r.get("events"))
     assert [event["type"] for event in deleted] == ["DELETE"]
     assert keys(member) == {"k/kept": b"1"}
@@ -182,17 +182,18 @@ def test_learner_that_does_not_run_is_added_listed_and_not_promoted(member: Memb
     assert {m.id for m in gateway.members()} == {m.id for m in listed}
     with pytest.raises(EtcdError, match=r"in sync with leader"):
         gateway.promote(learner)
-    with pytest.raises(EtcdError, match=r"(?i)peer ?urls already exist|member id already exist"):
-        gateway.add_learner(url)
     # Raft drops a change of members while it has not noted that the last one was applied, and
     # etcd then waits in vain; an entry after that one shows that it has.
     put(member, "k/after", "")
+    with pytest.raises(EtcdError, match=r"(?i)peer ?urls already exist|member id already exist"):
+        gateway.add_learner(url)
     with pytest.raises(EtcdError, match=r"too many learner"):
         gateway.add_learner("https://127.0.0.4:1")
     with pytest.raises(EtcdError, match=r"learner|transferee"):
         gateway.move_leader(learner)
     assert put(member, "k/a", "1")  # a learner that is dead costs nothing (P2)
     gateway.remove(learner)
+    put(member, "k/after", "")
     assert len(gateway.members()) == 1
     with pytest.raises(EtcdError, match=r"member not found|already removed|permanently removed"):
         gateway.remove(learner)
@@ -247,7 +248,7 @@ def test_deadline_holds_while_etcd_is_stopped(member: Member) -> None:
             begun = time.monotonic()
             with pytest.raises(EtcdUnavailableError, match="in time"), within(0.5):
                 fresh.range("k/")
-            assert 0.4 < time.monotonic() - begun < 2
+            assert 0.4 < time.monotonic() - begun < 4
     assert member.gateway.range("k/")[1] == []
 
 
@@ -305,7 +306,8 @@ def test_write_under_way_ends_before_etcd_is_restarted_on_purpose(member: Member
     def write() -> None:
         while not done.is_set():
             try:
-                put(member, "k/a", "1")
+                with within(20.0):
+                    put(member, "k/a", "1")
             except EtcdError as error:
                 failed.append(error)
 

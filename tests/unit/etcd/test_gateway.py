@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,11 @@ from etcd3gw.exceptions import (
     PreconditionFailedError,
 )
 
-from collective.errors import EtcdError, EtcdUnavailableError
+from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
 from collective.etcd.calls import Put
+from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
+from tests.harness import wait_until
 
 
 class Wire:
@@ -29,6 +34,7 @@ class Wire:
     def __init__(self, outcome: object) -> None:
         self.outcome = outcome
         self.sent: list[Any] = []
+        self.hold: Callable[[str], object] = lambda path: None
 
     def get_url(self, path: str) -> str:
         """Return the path."""
@@ -37,6 +43,7 @@ class Wire:
     def post(self, url: str, json: object) -> object:
         """Answer."""
         self.sent.append((url, json))
+        self.hold(url)
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
@@ -117,6 +124,38 @@ def test_transaction_is_sent_as_compare_and_success() -> None:
             {"request_delete_range": {"key": "Yg=="}},
         ],
     }
+
+
+def test_call_that_may_not_pass_in_time_was_not_sent() -> None:
+    """etcd is restarted, and that takes longer than the caller has."""
+    gateway, wire = gateway_over({"leader": "1", "header": {"member_id": "1", "revision": "1"}})
+    with gateway.held():
+        begun = time.monotonic()
+        for call in (lambda: gateway.transact({}, ()), lambda: gateway.range("a")):
+            with pytest.raises(NotReachedError, match="being restarted"), within(0.1):
+                call()
+        assert 0.15 < time.monotonic() - begun < 5.0
+    assert wire.sent == []
+    assert gateway.transact({}, ()) == (False, 1)
+
+
+@pytest.mark.parametrize("leader", ["1", "0"])
+def test_call_under_way_may_end_before_a_restart_where_somebody_leads(leader: str) -> None:
+    """A busy disk makes it slow; without a leader it would not end at all."""
+    gateway, wire = gateway_over({"leader": leader, "header": {"member_id": "1", "revision": "1"}})
+    answered = threading.Event()
+    wire.hold = lambda path: path == "/kv/txn" and answered.wait(20.0)
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(gateway.transact, {}, ())
+        wait_until(lambda: wire.sent, 5.0, "a call under way")
+        release = threading.Timer(1.0, answered.set)
+        release.start()
+        with gateway.held():
+            ended = answered.is_set()
+        assert ended is (leader == "1")
+        release.cancel()
+        answered.set()
+        assert call.result(5.0) == (False, 1)
 
 
 def test_text_of_an_error_is_never_endless() -> None:
