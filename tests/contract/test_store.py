@@ -105,7 +105,7 @@ def test_invitation_ends_with_its_lease_claimed_or_not(member: Member) -> None:
     store = member.store
     store.put_member(store.read(), MGT1, 5.0)
     for name in ("mgt2", "mgt3"):
-        assert store.invite(store.read(), invitation(name), 1)
+        assert store.invite(store.read(), invitation(name), 4)
     view = store.read()
     assert store.claim(view, replace(invitation("mgt2"), claimed_by="c1"))
     wait_until(lambda: not store.read().invitations, 15.0, "the end of the invitations")

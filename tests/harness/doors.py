@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -152,3 +153,9 @@ def ask(sock: socket.socket, raw: bytes) -> bytes:
         with suppress(ConnectionResetError, BrokenPipeError):  # turned down before the last byte
             sock.sendall(raw)
         return read_to_end(sock)
+
+
+def said_by_the_door(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the door has logged; a daemon's thread that an earlier test left logs, too."""
+    of_the_door = ("collective.protocol", "asyncio")
+    return [each.getMessage() for each in caplog.records if each.name.startswith(of_the_door)]

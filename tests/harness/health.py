@@ -120,7 +120,10 @@ def _state(server: Server) -> Iterator[str]:
         yield f"the state file of {server.name} says {state['mode']}, started {state['started']}"
     if Path(server.layout.state, "join.key").exists():
         yield f"{server.name} still keeps the key of a join"
-    partial = [str(p) for p in Path(server.layout.data).rglob(".*.tmp")]
+    try:
+        partial = [str(p) for p in Path(server.layout.data).rglob(".*.tmp")]
+    except FileNotFoundError as error:  # a folder was moved while it was looked into
+        partial = [str(error)]
     if partial:
         yield f"{server.name} has half-written files: {partial}"
 

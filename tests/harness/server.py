@@ -38,6 +38,7 @@ _STOP_SECONDS = 30.0
 _DEATH_SECONDS = 5.0
 _COMMAND_SECONDS = 60.0
 _ASK_SECONDS = 5.0
+_LOOK_SECONDS = 5.0
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
@@ -215,9 +216,9 @@ class Server:
 
     def kill_etcd(self) -> int:
         """Kill etcd alone; return the process id that it had."""
-        pid = self.etcd_pid
-        if pid is None:
-            raise HarnessError(f"{self.name} has no etcd to kill")
+        # One that is just being started has no name for a moment, between fork and exec.
+        pid = wait_until(lambda: self.etcd_pid, _LOOK_SECONDS, f"an etcd of {self.name} to kill")
+        assert pid is not None
         send([pid], signal.SIGKILL)
         wait_until(lambda: self.etcd_pid != pid, _DEATH_SECONDS, f"end of {self.name}'s etcd")
         return pid

@@ -62,7 +62,14 @@ def settle(server: Server) -> None:
     def settled() -> bool:
         document = server.ask_show()
         names = [member["name"] for member in document["members"]] if document else []
-        return server.name in names and '"started": true' in state_file(server).read_text()
+        started = '"started": true' in state_file(server).read_text()
+        remembered = Path(server.layout.state, "view.json")
+        return (
+            server.name in names
+            and started
+            and remembered.exists()
+            and f'members/{server.name}"' in remembered.read_text()
+        )
 
     wait_until(settled, _SETTLE_SECONDS, f"{server.name} has settled")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from collective.errors import RefusedError, RemovedError
+from collective.failpoints import Step
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.trouble import assert_refused, facts, one_etcd, settle, state_file
 from tests.integration.test_trouble_join import (
@@ -39,7 +40,7 @@ def half_joined(cluster: Cluster, tmp_path: Path) -> tuple[Server, Server]:
     """Return a member, and a learner that cannot catch up: its etcd ends at once."""
     mgt1, mgt2 = cluster.add_running(2)
     token = mgt1.run("invite", "mgt2", check=True).out
-    join_until("adopt", mgt2, mgt1.door_name, token)
+    join_until(Step.JOIN_ADOPT, cluster, mgt2, mgt1.door_name, token)
     mgt2.configure(etcd=crashing_etcd(tmp_path))
     mgt2.start()
     assert any(listed(mgt1).values())
@@ -53,7 +54,7 @@ def test_join_that_had_changed_nothing_is_given_up(cluster: Cluster) -> None:
     settle(mgt2)
     token = mgt1.run("invite", "mgt2", check=True).out
     before = facts(mgt2)
-    join_until("prove", mgt2, mgt1.door_name, token)
+    join_until(Step.JOIN_PROVE, cluster, mgt2, mgt1.door_name, token)
     mgt2.start()
     mgt2.wait_for_quorum()
 

@@ -156,7 +156,7 @@ def test_what_goes_wrong_is_told_apart(make_cluster: MakeCluster, connect: Conne
         began.set()
         with pytest.raises(ClosedError):
             say(call)
-        threading.Event().wait(2.0)
+        threading.Event().wait(6.0)
 
     for handler in (refuse, fail, hang):
         mgt2.serve(handler.__name__, handler, most=1)
@@ -167,12 +167,12 @@ def test_what_goes_wrong_is_told_apart(make_cluster: MakeCluster, connect: Conne
         mgt1.ask("mgt2", "fail")
     assert caught.value.error is None
     assert "secret" not in str(caught.value)
-    with pytest.raises(InDoubtError, match=r"did not end within 0\.5 s"):
-        mgt1.ask("mgt2", "hang", seconds=0.5)
+    with pytest.raises(InDoubtError, match="did not end within 2 s"):
+        mgt1.ask("mgt2", "hang", seconds=2.0)
     assert began.is_set()
     began.clear()
     with pytest.raises(InDoubtError):
-        mgt1.ask("mgt2", "hang", seconds=0.3)
+        mgt1.ask("mgt2", "hang", seconds=2.0)
     assert not began.is_set(), "one at a time, and this one's caller is gone"
     for member, service, error in (
         ("mgt2", "nothing", NoServiceError),

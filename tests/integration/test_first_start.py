@@ -19,4 +19,4 @@ def test_server_killed_while_its_etcd_makes_its_log_comes_up(cluster: Cluster) -
     wait_until((data / "member" / "wal").exists, 10.0, "etcd's first log")
     server.kill()
     server.start()
-    server.wait_for_quorum(8.0)
+    server.wait_for_quorum()

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from collective.errors import InvitationError, RefusedError, UnreachableError
+from collective.failpoints import Step
 from tests.harness import Cluster, Result, Server, temporary_folder, wait_until
+from tests.harness.failpoints import FailPoints
+from tests.harness.running import Running
 from tests.harness.trouble import assert_explained, assert_refused, facts, one_etcd, settle
 from tools.etcd_versions import Etcd
 
@@ -274,24 +276,17 @@ def peek(command: subprocess.Popen[str]) -> str:
 # Cut off --------------------------------------------------------------------------------------
 
 
-def join_until(step: str, server: Server, where: str, token: str) -> None:
-    """Run a join, and kill -9 the daemon of its server as soon as a step is printed."""
-    command = begin_join(server, where, token)
-    assert command.stderr is not None
-    guard = threading.Timer(SECONDS, command.kill)
-    guard.start()
-    try:
-        seen = []
-        for line in command.stderr:
-            seen.append(line)
-            if line.startswith(f"collective: {step}"):
-                break
-        else:
-            raise AssertionError(f"the join never said {step}: {seen}")
-        server.kill()
-        finish(command)
-    finally:
-        guard.cancel()
+def join_until(step: Step, cluster: Cluster, server: Server, where: str, token: str) -> None:
+    """Run a join, and kill -9 the daemon of its server when it stands at a step."""
+    with FailPoints(cluster) as points:
+        server.environment.update(cluster.environment)
+        server.restart()
+        server.wait_for_quorum()
+        command = ("join", where, "-i", "-")
+        with points.at(step, server) as held, Running(server, command, token) as joining:
+            held.wait(SECONDS)
+            server.kill()
+            joining.end()
 
 
 @pytest.mark.peers(5)
@@ -299,7 +294,7 @@ def test_join_cut_off_is_finished_by_the_daemon_itself(cluster: Cluster) -> None
     """Without the command: once the server has become a learner a restart is enough."""
     mgt1, mgt2 = cluster.add_running(2)
     token = mgt1.run("invite", "mgt2", check=True).out
-    join_until("adopt", mgt2, mgt1.door_name, token)
+    join_until(Step.JOIN_ADOPT, cluster, mgt2, mgt1.door_name, token)
     mgt2.start()
     cluster.wait_until_all_active(mgt1, [mgt1, mgt2])
     assert_collective_is(mgt1, mgt2)
@@ -309,7 +304,7 @@ def test_same_command_after_the_join_is_done_succeeds(cluster: Cluster) -> None:
     """Who repeats a join that was finished behind his back is told that all is well."""
     mgt1, mgt2 = cluster.add_running(2)
     token = mgt1.run("invite", "mgt2", check=True).out
-    join_until("promote", mgt2, mgt1.door_name, token)
+    join_until(Step.JOIN_PROMOTE, cluster, mgt2, mgt1.door_name, token)
     mgt2.start()
     cluster.wait_until_all_active(mgt2, [mgt1, mgt2])
     mode = Path(mgt2.layout.state, "server.json")
@@ -322,14 +317,14 @@ def test_same_command_after_the_join_is_done_succeeds(cluster: Cluster) -> None:
 
 
 @pytest.mark.peers(1)
-@pytest.mark.parametrize("step", ["add", "adopt"])
-def test_learner_that_never_comes_up_is_evicted(make_cluster: MakeCluster, step: str) -> None:
+@pytest.mark.parametrize("step", [Step.JOIN_ADMITTED, Step.JOIN_ADOPT])
+def test_learner_that_never_comes_up_is_evicted(make_cluster: MakeCluster, step: Step) -> None:
     """After learner_timeout it is out; others join, and so does it when it is back."""
     cluster = make_cluster(1, learner_timeout="2s")
     (mgt1,) = cluster.servers.values()
     mgt2, mgt3 = cluster.add_running(2)
     token = mgt1.run("invite", "mgt2", check=True).out
-    join_until(step, mgt2, mgt1.door_name, token)
+    join_until(step, cluster, mgt2, mgt1.door_name, token)
     wait_until(lambda: listed(mgt1) == voters(mgt1), SECONDS, "the learner is evicted")
 
     assert cluster.join(mgt3, mgt1).out == "Success\n"
@@ -337,7 +332,8 @@ def test_learner_that_never_comes_up_is_evicted(make_cluster: MakeCluster, step:
 
     mgt2.start()
     shown = mgt2.run("show")
-    assert shown.code == 0 if step == "add" else "error: " in shown.err or "warning: " in shown.err
+    admitted = step is Step.JOIN_ADMITTED
+    assert shown.code == 0 if admitted else "error: " in shown.err or "warning: " in shown.err
     assert cluster.join(mgt2, mgt3).out == "Success\n"
     assert_collective_is(mgt1, mgt2, mgt3)
 
@@ -348,7 +344,7 @@ def test_join_waits_for_a_learner_that_is_lost(make_cluster: MakeCluster) -> Non
     (mgt1,) = cluster.servers.values()
     mgt2, mgt3, mgt4 = cluster.add_running(3)
     token = mgt1.run("invite", "mgt2", check=True).out
-    join_until("adopt", mgt2, mgt1.door_name, token)
+    join_until(Step.JOIN_ADOPT, cluster, mgt2, mgt1.door_name, token)
     tokens = {joiner: mgt1.run("invite", joiner.name, check=True).out for joiner in (mgt3, mgt4)}
     waiting = [begin_join(joiner, mgt1.door_name, token) for joiner, token in tokens.items()]
     for result in [finish(command) for command in waiting]:

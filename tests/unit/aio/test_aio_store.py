@@ -51,8 +51,9 @@ def test_lease_that_nobody_waits_for_is_ended(etcd: FakeEtcd, handle: aio.Collec
         etcd.release()
 
     asyncio.run(work())
-    wait_until(lambda: "/lease/revoke" in etcd.requests, SECONDS, "it is ended")
-    assert not etcd._leases
+    wait_until(
+        lambda: "/lease/revoke" in etcd.requests and not etcd._leases, SECONDS, "it is ended"
+    )
 
 
 def test_load_that_nobody_waits_for_sends_nothing_more(

@@ -82,7 +82,7 @@ def test_lock_that_is_held_is_not_to_be_had_in_time(connect: Connect) -> None:
     mgt1, mgt2 = connect("mgt1"), connect("mgt2")
     with mgt1.lock("config"):
         with pytest.raises(DeadlineError, match="mgt1 holds lock config"):
-            mgt2.lock("config").acquire(0.2)
+            mgt2.lock("config").acquire(1.0)
         assert mgt2.lock("config").try_acquire() is None
         holder = mgt2.lock("config").holder()
         assert holder is not None
@@ -265,9 +265,9 @@ def test_barrier_says_how_many_were_there(connect: Connect) -> None:
     """And who gave up counts no more."""
     mgt1, mgt2 = connect("mgt1"), connect("mgt2")
     with pytest.raises(DeadlineError, match="1 of 2 parties were at barrier start"):
-        mgt1.barrier("start", 2).enter(0.3)
+        mgt1.barrier("start", 2).enter(1.0)
     with pytest.raises(DeadlineError, match="1 of 2 parties"):
-        mgt2.barrier("start", 2).enter(0.3)
+        mgt2.barrier("start", 2).enter(1.0)
     with pytest.raises(InputError, match="0 parties"):
         mgt1.barrier("start", 0)
     with pytest.raises(RefusedError, match="is not at barrier"):

@@ -150,7 +150,7 @@ def test_time_that_is_up_before_sending_writes_nothing(
 ) -> None:
     """Told apart from one that was sent."""
     etcd.hold()
-    sent = committer.submit(put("a"), 0.5)
+    sent = committer.submit(put("a"), 2.0)
     wait_until(lambda: sent.sent, SECONDS, "the write is sent")
     with pytest.raises(DeadlineError, match="nothing was written"):
         committer.commit(put("a", b"behind the other one"), 0.05)
@@ -164,7 +164,7 @@ def test_nobody_there_until_the_deadline_says_so(etcd: FakeEtcd, committer: Comm
     """Nothing was written, and why."""
     etcd.alive = False
     with pytest.raises(NotReachedError, match="nothing was written: etcd does not run"):
-        committer.commit(put("a"), 0.2)
+        committer.commit(put("a"), 1.0)
     etcd.alive = True
     assert read(committer, "a") is None
 
@@ -173,7 +173,7 @@ def test_no_leader_until_the_deadline_says_so(etcd: FakeEtcd, committer: Committ
     """It is a QuorumError, as for the commands."""
     etcd.plan(*[Trouble.DROPPED] * 100)
     with pytest.raises(DegradedCollective, match="nothing was written: there is no quorum"):
-        committer.commit(put("a"), 0.2)
+        committer.commit(put("a"), 1.0)
 
 
 def test_close_sees_through_what_was_sent_and_refuses_the_rest(etcd: FakeEtcd) -> None:
