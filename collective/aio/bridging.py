@@ -128,7 +128,9 @@ async def in_thread(
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
-    given_up = threading.Event()
+    given_up, lock = threading.Event(), threading.Lock()
+    # What was on its way to us when we gave it up: the loop may be closed before it arrives.
+    sent: list[T] = []
 
     def settle(made: T | None, error: BaseException | None) -> None:
         if future.done():
@@ -144,26 +146,23 @@ async def in_thread(
         except BaseException as error:
             call_in(loop, partial(settle, None, error))
             return
-        if given_up.is_set():
-            _undo(undo, made)
-        else:
+        with lock:
+            if not given_up.is_set():
+                sent.append(made)
+        if sent:
             call_in(loop, partial(settle, made, None))
+        else:
+            _undo(undo, made)
 
     threading.Thread(target=run, name="aio", daemon=True).start()
     try:
-        return await asyncio.shield(future)
+        return await future
     except asyncio.CancelledError:
-        given_up.set()
-        # It may be on its way to us already.
-        future.add_done_callback(lambda done: _undo_late(done, undo))
+        with lock:
+            given_up.set()
+        for made in sent:
+            threading.Thread(target=_undo, args=(undo, made), name="aio", daemon=True).start()
         raise
-
-
-def _undo_late(done: asyncio.Future[T], undo: Callable[[T], object]) -> None:
-    """Undo what came although nobody waited any more."""
-    if not done.cancelled() and done.exception() is None:
-        work = partial(_undo, undo, done.result())
-        threading.Thread(target=work, name="aio", daemon=True).start()
 
 
 def _undo(undo: Callable[[T], object], made: T) -> None:

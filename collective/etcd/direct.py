@@ -157,6 +157,8 @@ class DirectGateway(EtcdCalls):
         connection = _Connection(self._path, deadline)
         try:
             connection.connect()
+        except TimeoutError as error:
+            raise NotReachedError("etcd takes no connection in time") from error
         except OSError as error:
             raise NotReachedError("etcd does not run here") from error
         return connection
