@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -256,17 +257,28 @@ def test_member_that_was_deleted_gets_nothing_though_the_view_be_old(voter: Vote
     assert "k/b" not in {kv.key for kv in gateway.range("k/")[1]}
 
 
+def lines_of_a_watch(voter: Voter, most: int) -> list[tuple[float, bytes]]:
+    """Return the first lines of a watch in which nothing happens, and when each came."""
+    body = {"create_request": {"key": "ay8=", "range_end": "azA="}}
+    lines = voter.remote.lines("/watch", body, 5.0)
+    seen = []
+    with suppress(EtcdUnavailableError):
+        for line in lines:
+            seen.append((time.monotonic(), line))
+            if len(seen) == most:
+                break
+    lines.close()
+    return seen
+
+
 def test_silent_watch_has_a_beat(voter: Voter) -> None:
     """An empty line at least every so often; etcd3gw's lines are between them."""
-    lines = voter.remote.lines(
-        "/watch", {"create_request": {"key": "ay8=", "range_end": "azA="}}, 5.0
-    )
     seen: list[tuple[float, bytes]] = []
-    for line in lines:
-        seen.append((time.monotonic(), line))
-        if len(seen) > 8:
+    for _ in range(3):
+        seen = lines_of_a_watch(voter, 9)
+        # The voter ends it where its etcd does not answer at once, as on a busy machine.
+        if len(seen) == 9:
             break
-    lines.close()
     assert b"created" in b"".join(line for _, line in seen)
     assert sum(not line for _, line in seen) >= 7
     assert seen[-1][0] - seen[0][0] < 8 * (2 * BEAT_SECONDS + SILENCE_SECONDS)

@@ -44,7 +44,7 @@ from collective.store.wire import from_wire, to_wire
 from tests.contract.conftest import ADDRESS, Member, new_member
 from tests.harness import temporary_folder, wait_until
 from tests.harness.fake_etcd import FakeEtcd, nowhere
-from tests.harness.processes import stopped
+from tests.harness.processes import reap, stopped
 from tools.etcd_versions import etcds_in_use
 
 pytestmark = pytest.mark.contract
@@ -266,7 +266,7 @@ def in_child(work: Callable[[], object]) -> str:
         finally:
             os._exit(0)
     os.close(writing)
-    os.waitpid(process, 0)
+    reap(process, SECONDS)
     with open(reading, "rb") as told:
         return told.read().decode()
 

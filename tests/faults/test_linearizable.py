@@ -46,7 +46,12 @@ class Client(threading.Thread):
             self._stopped.wait(self._chance.random() * 0.02)
 
     def _do(self, key: str, kind: Kind) -> None:
-        expected = self._store.get(key) if kind is Kind.COMPARE_AND_SET else None
+        expected = None
+        if kind is Kind.COMPARE_AND_SET:
+            try:
+                expected = self._store.get(key)
+            except CollectiveError:  # what it wrote itself was not heard of in time
+                return
         self._written += 1
         value = f"{self._number}.{self._written}".encode()
         done = Done(key, kind, time.monotonic(), FOREVER, value, expected)

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import HarnessError, wait_until
 
 _END_SECONDS = 10.0
 _STOP_SECONDS = 10.0
@@ -77,6 +77,20 @@ def processes_in(folder: Path, *, below: bool = True) -> list[int]:
                 if cwd == root or (below and cwd.startswith(root + "/")):
                     found.append(int(entry))
     return [pid for pid in found if _is_program(pid)]
+
+
+def reap(pid: int, seconds: float) -> None:
+    """Wait for the end of a child of ours that was forked.
+
+    Raises:
+        HarnessError: it did not end; it is killed.
+    """
+    try:
+        wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], seconds, f"end of the child {pid}")
+    except HarnessError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _is_program(pid: int) -> bool:

@@ -25,6 +25,7 @@ from collective.errors import (
     RemovedError,
 )
 from tests.harness import Cluster, Server, wait_until
+from tests.harness.processes import reap
 from tests.integration.test_nonvoting import join_nonvoting, wait_for_role
 
 pytestmark = pytest.mark.integration
@@ -265,10 +266,12 @@ def test_embedded_server_is_a_server(make_cluster: MakeCluster) -> None:
         child = os.fork()
         if not child:
             # As a child that leaves the blocks of its parent.
-            handle.close()
-            server.stop()
-            os._exit(0)
-        os.waitpid(child, 0)
+            try:
+                handle.close()
+                server.stop()
+            finally:
+                os._exit(0)
+        reap(child, SECONDS)
         handle.check_quorum()
         handle.store.put("b", b"2")
     with pytest.raises(ClosedError):
