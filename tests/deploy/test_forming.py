@@ -110,6 +110,10 @@ def test_nothing_changes_the_second_time(controller: Controller) -> None:
     """Not for real, and not in check mode."""
     assert controller.play("second run", "site").changed == 0
     assert controller.play("check mode, formed", "site", "--check").changed == 0
+    settings = {"collective_settings": {"log_level": "debug"}}
+    told = controller.play("check mode, new settings", "site", "--check", variables=settings)
+    assert told.out.count("collectived would be restarted, for its settings") == 3
+    assert controller.play("second run again", "site").changed == 0
 
 
 def test_what_an_administrator_looks_for_is_there(hosts: Hosts) -> None:
