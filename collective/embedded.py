@@ -1,6 +1,7 @@
 """This server's daemon inside another Python server, in place of ``collectived`` beside it.
 
-It sets up no log and catches no signals: the process is the other server's.
+It sets up no log and catches no signals: the process is the other server's. One thing it does to
+all of it: asyncio's TLS takes pieces of 16 KiB, not 256, for connections that come after.
 
 Invariants:
   * It is the daemon that ``collectived`` runs, on the same folders: so either of them may be
@@ -10,12 +11,13 @@ Invariants:
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from types import TracebackType
 
 from collective.daemon.settings import load_settings
 from collective.daemon.whole import Daemon
-from collective.errors import ClosedError
+from collective.errors import ClosedError, RefusedError
 from collective.handle import CONNECT_SECONDS, Collective, connect
 from collective.model.layout import ROOT_VARIABLE, Layout
 
@@ -47,7 +49,8 @@ class Server:
         path = Path(settings or layout.settings_file)
         self._root = root
         self._daemon = Daemon(load_settings(path), layout, lambda: load_settings(path))
-        self._stopped = False
+        self._lock = threading.Lock()
+        self._started = self._stopped = False
         self._process = os.getpid()
 
     def __enter__(self) -> Server:
@@ -67,11 +70,18 @@ class Server:
         self.stop()
 
     def start(self) -> None:
-        """Begin; returns when commands and members are answered. After an error, ``stop`` it.
+        """Begin, once; returns when commands and members are answered. After an error, stop it.
 
         Raises:
+            RefusedError, ClosedError: it was started already, or was stopped.
             CollectiveError: the state cannot be used, or a door cannot be opened.
         """
+        with self._lock:
+            if self._stopped:
+                raise ClosedError("this server was stopped; make another one")
+            if self._started:
+                raise RefusedError("this server was started already")
+            self._started = True
         self._daemon.start()
 
     def connect(self, *, seconds: float = CONNECT_SECONDS) -> Collective:
@@ -89,6 +99,9 @@ class Server:
 
         In a child process that was forked it does nothing: the server is its parent's.
         """
-        if not self._stopped and self._process == os.getpid():
-            self._stopped = True
-            self._daemon.stop()
+        if self._process != os.getpid():
+            return
+        with self._lock:
+            if not self._stopped:
+                self._daemon.stop()
+                self._stopped = True

@@ -15,13 +15,14 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
 from collective.calls import talk
-from collective.calls.call import Call, Handler
+from collective.calls.call import Call, Handler, told_apart
 from collective.calls.exchange import Exchange
 from collective.calls.service import MOST, Service
 from collective.client import ask
@@ -32,6 +33,7 @@ from collective.coordination.locks import Election, Lock
 from collective.coordination.session import Session
 from collective.errors import (
     ClosedError,
+    CollectiveError,
     DaemonError,
     DegradedCollective,
     from_wire,
@@ -62,6 +64,7 @@ CONNECT_SECONDS = 10.0
 PROOF_SECONDS = 2.0
 
 _ASK_SECONDS = 2.0
+_WHY_SECONDS = 0.5
 _PAUSE_SECONDS = 0.05
 _STATUS_SECONDS = 1.0
 _SESSION_SECONDS = 5.0
@@ -75,14 +78,22 @@ class Collective(Closing):
         store: what the members share.
     """
 
-    def __init__(self, name: str, calls: EtcdCalls, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        name: str,
+        calls: EtcdCalls,
+        exchange: Exchange,
+        at_rest: Callable[[], CollectiveError | None] = lambda: None,
+    ) -> None:
         """Begin to follow the store; ``connect`` is what callers use.
 
         Args:
             name: of this server.
             calls: the way to etcd, closed with the handle.
             exchange: the way to software on other servers, closed with the handle.
+            at_rest: says why this server is in no collective any more, None where it is in one.
         """
+        self._at_rest = at_rest
         self.name = name
         self._exchange = exchange
         self._calls = calls
@@ -136,9 +147,9 @@ class Collective(Closing):
 
         Where etcd hangs that takes as long as what was sent may last: 10 s at most.
         """
-        if self._closed.is_set():
-            return
         with self._session_lock:
+            if self._closed.is_set():
+                return
             self._closed.set()
             session, self._session = self._session, None
             groups = list(self._groups)
@@ -206,7 +217,10 @@ class Collective(Closing):
 
     @property
     def in_collective(self) -> bool:
-        """Whether there are other members than this server."""
+        """Whether there are other members than this server, as it has last heard.
+
+        One that was deleted hears no more: ``check_quorum`` says so.
+        """
         return len(self.members()) > 1
 
     @property
@@ -222,11 +236,18 @@ class Collective(Closing):
         """Raise unless a quorum answers now.
 
         Raises:
-            DegradedCollective: none answered in so many seconds.
+            DegradedCollective: none answered in so many seconds; where this server was deleted,
+                or has lost its data, it says that.
             ClosedError: the handle was closed.
         """
         self._check_open()
-        self._proofs.newest(seconds)
+        try:
+            self._proofs.newest(seconds)
+        except DegradedCollective as error:
+            rests = self._at_rest()
+            if rests is None:
+                raise
+            raise DegradedCollective(rests.message, rests.hint) from error
 
     def on_member_change(
         self, callback: Callable[[MemberChange], object], *, initial: bool = False
@@ -336,7 +357,9 @@ class Collective(Closing):
             InputError: there is no such member, or that is no name for a service.
             NoServiceError: nobody there serves it.
             UnreachableError, DeadlineError, RefusedError, DaemonError, AccessError, RemovedError,
-            LostError: there is no way to it. With all of these nothing has happened.
+            LostError, ProtocolError: there is no way to it.
+            ClosedError: the handle was closed. With all of these nothing has happened.
+            InDoubtError: it broke off when its handler was to begin.
         """
         return self._exchange.call(member, service, seconds)
 
@@ -351,12 +374,17 @@ class Collective(Closing):
             CollectiveError: as ``call``.
         """
         check_message(message)
-        with self.call(member, service, seconds=seconds) as call:
+        with (
+            self.call(member, service, seconds=seconds) as call,
+            told_apart(f"the call to {service} on {member}"),
+        ):
             # A handler may answer without reading, and be done before we are.
             with suppress(ClosedError):
                 call.send(message)
             call.finish()
-            return b"".join(call)
+            answer = b"".join(call)
+            call.wait_done()
+            return answer
 
     def _in_session(self, given: Session | None) -> Callable[[], Session]:
         return self._own_session if given is None else lambda: given
@@ -394,7 +422,8 @@ def connect(root: str | Path | None = None, *, seconds: float = CONNECT_SECONDS)
     layout = Layout.from_environment(environment)
     deadline = monotonic() + seconds
     name = _ask_name(layout, deadline)
-    handle = Collective(name, DirectGateway(Path(layout.etcd_socket)), Exchange(layout))
+    gateway, exchange = DirectGateway(Path(layout.etcd_socket)), Exchange(layout)
+    handle = Collective(name, gateway, exchange, partial(_why_at_rest, layout))
     if seconds:
         try:
             handle.wait_until_ready(max(0.0, deadline - monotonic()))
@@ -408,12 +437,23 @@ def _cache_for(hub: Hub) -> Cache:
     return Cache(hub.publish, hub.move)
 
 
+def _ask_self(layout: Layout, seconds: float) -> dict[str, Any]:
+    told: dict[str, Any] = ask(layout.control_socket, "GET", "/v1/self", None, seconds)
+    return told
+
+
+def _why_at_rest(layout: Layout) -> CollectiveError | None:
+    try:
+        idle = _ask_self(layout, _WHY_SECONDS).get("idle")
+    except CollectiveError:
+        return None
+    return None if idle is None else from_wire(idle)
+
+
 def _ask_name(layout: Layout, deadline: float) -> str:
     while True:
         try:
-            told: dict[str, Any] = ask(
-                layout.control_socket, "GET", "/v1/self", None, _ASK_SECONDS
-            )
+            told = _ask_self(layout, _ASK_SECONDS)
             if told.get("idle") is not None:
                 raise from_wire(told["idle"])
             return str(told["name"])

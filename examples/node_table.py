@@ -18,7 +18,8 @@ from collections.abc import Sequence
 import collective
 from collective.errors import CollectiveError
 
-# Short, so that there is something to see soon: a session ends 3 s after its process.
+# Short, so that there is something to see soon: a session ends 3 s after its process. Outside of
+# an example leave the grace time at 10 s: below 5 s "lost" may come after another's "gained".
 SESSION_SECONDS = 3
 GRACE_SECONDS = 1.0
 _LOOK_SECONDS = 0.2

@@ -17,6 +17,7 @@ from collective.aio.bridging import Closing, called_in_this_loop, in_thread
 from collective.aio.calls import Call, Handler, ServedCall
 from collective.aio.coordination import Assignments, Barrier, Election, Holding, Lock, Manager
 from collective.aio.store import Store, Watching
+from collective.calls.call import told_apart
 from collective.calls.service import MOST, Service
 from collective.calls.talk import SECONDS
 from collective.coordination import session as sessions
@@ -166,8 +167,11 @@ class Collective(Closing):
         """Call a service with one message, and return all that it answers, joined."""
         check_message(message)
         async with await self.call(member, service, seconds=seconds) as call:
-            # A handler may answer without reading, and be done before we are.
-            with suppress(ClosedError):
-                await call.send(message)
-            await call.finish()
-            return b"".join([part async for part in call])
+            with told_apart(f"the call to {service} on {member}"):
+                # A handler may answer without reading, and be done before we are.
+                with suppress(ClosedError):
+                    await call.send(message)
+                await call.finish()
+                answer = b"".join([part async for part in call])
+                await call.wait_done()
+                return answer

@@ -67,6 +67,15 @@ class Call(Closing):
         while (found := await self.receive()) is not None:
             yield found
 
+    async def wait_done(self) -> None:
+        """Wait until the handler is done, see ``collective.calls.call.Call.wait_done``."""
+        async with self._receiving:
+            with self._line.receiving():
+                while not self._line.is_done():
+                    while self._line.take() is not None:
+                        pass
+                    await self._ready(partial(self._line.patience, None))
+
     async def close(self) -> None:
         """End the call; what did not come, or did not arrive there yet, is dropped."""
         self.sync.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -27,7 +27,7 @@ from collective.errors import (
 )
 from collective.model.closing import Closing
 from collective.protocol import messages
-from collective.protocol.frames import Caller, Kind, frame, message, told
+from collective.protocol.frames import Caller, Failed, Kind, failure, frame, message
 from collective.protocol.upgrade import Upgrade
 
 _READ = 65536
@@ -68,6 +68,15 @@ class Call(Closing):
         """How long the call may last still."""
         return self.line.seconds_left
 
+    def start(self) -> None:
+        """Have the handler begin, once: before that nothing has happened.
+
+        Raises:
+            ClosedError: we have ended it; nothing has happened.
+            InDoubtError: the call broke off.
+        """
+        self._write(frame(Kind.START))
+
     def send(self, data: bytes) -> None:
         """Send a message, of 1 MiB at most; waits while the other end is behind in reading.
 
@@ -106,6 +115,22 @@ class Call(Closing):
     def __iter__(self) -> Iterator[bytes]:
         while (found := self.receive()) is not None:
             yield found
+
+    def wait_done(self) -> None:
+        """Wait until the handler is done with the call; what it still sends is dropped.
+
+        An end of the messages is no proof that it did all it was to do: it may say that early.
+
+        Raises:
+            HandlerError: it has failed.
+            InDoubtError: the call broke off, or its time is up.
+            ClosedError: we have ended it.
+        """
+        with self.line.receiving():
+            while not self.line.is_done():
+                while self.line.take() is not None:
+                    pass
+                _wait(self.line, select.POLLIN, partial(self.line.patience, None))
 
     def close(self) -> None:
         """End the call; what did not come, or did not arrive there yet, is dropped."""
@@ -167,10 +192,15 @@ class ServedCall(Call):
         super().__init__(Line(sock, what, until - now, now, broken, serves=True))
         self.caller = caller
 
-    def end(self, error: CollectiveError | None = None) -> None:
-        """Say that it is done, or what failed, and wait until the caller has heard so."""
+    def end(self, error: CollectiveError | None = None, why: Failed = Failed.RAISED) -> None:
+        """Say that it is done, or what failed, and wait until the caller has heard so.
+
+        Args:
+            error: what failed, None for nothing.
+            why: what that error is.
+        """
         with suppress(CollectiveError):
-            self._write(frame(Kind.DONE) if error is None else told(Kind.ERROR, error.to_wire()))
+            self._write(frame(Kind.DONE) if error is None else failure(error, why))
             with self.line.in_use():
                 # To close before, or on what was not read, could destroy what was said.
                 while self.line.discard():
@@ -192,7 +222,7 @@ def _wait(line: Line, wanted: int, patience: Callable[[], Patience]) -> None:
 
 
 def dial(door: Path, server: str, service: str, seconds: float) -> Call:
-    """Call a service on another server, through the daemon here.
+    """Open the way to a service on another server; its handler begins with ``Call.start``.
 
     Args:
         door: the daemon's socket for calls.
@@ -221,15 +251,24 @@ def dial(door: Path, server: str, service: str, seconds: float) -> Call:
         sock.settimeout(left())
         while not asking.hear(sock.recv(_READ)):
             sock.settimeout(left())
-        call = Call.over(sock, what, seconds, began)
-        call._write(frame(Kind.START))
-        return call
+        return Call.over(sock, what, seconds, began)
     except OSError as error:
         sock.close()
         raise _not_reached(error, what, seconds) from error
     except BaseException:
         sock.close()
         raise
+
+
+@contextmanager
+def told_apart(what: str) -> Iterator[None]:
+    """Tell who has sent something, and whose handle is closed then, that it may have happened."""
+    try:
+        yield
+    except ClosedError as error:
+        raise InDoubtError(
+            f"{what} was ended here, with its handle", "it may have been carried out, or in part"
+        ) from error
 
 
 def _target(server: str, service: str, seconds: float) -> str:

@@ -48,12 +48,15 @@ class Exchange(Closing):
         check_seconds(seconds)
         self._keep()
         made = dial(Path(self._layout.calls_door), wanted, service, seconds)
-        with self._lock:
-            if not self._ended.is_set():
+        try:
+            with self._lock:
+                self._check_open()
                 self._calls.add(made)
-                return made
-        made.close()
-        raise ClosedError("this handle was closed")
+            made.start()
+        except BaseException:
+            made.close()
+            raise
+        return made
 
     def serve(self, service: str, handler: Handler, most: int = MOST) -> Service:
         """See ``Collective.serve``."""
@@ -62,8 +65,7 @@ class Exchange(Closing):
             raise InputError(f"{most} calls of {service} at a time are none, expected 1 or more")
         self._keep()
         with self._lock:
-            if self._ended.is_set():
-                raise ClosedError("this handle was closed")
+            self._check_open()
             made = Service(Path(self._layout.calls), service, handler, most)
             self._services.add(made)
         return made
@@ -86,11 +88,22 @@ class Exchange(Closing):
         for service in self._services:
             service.after_fork()
 
+    def _check_open(self) -> None:
+        if self._ended.is_set():
+            raise ClosedError("this handle was closed")
+
     def _keep(self) -> None:
+        """Have a thread that keeps calls alive.
+
+        Raises:
+            ClosedError: the handle was closed.
+        """
         with self._lock:
-            if self._keeper is None and not self._ended.is_set():
-                self._keeper = threading.Thread(target=self._beat, name="calls", daemon=True)
-                self._keeper.start()
+            self._check_open()
+            if self._keeper is None:
+                keeper = threading.Thread(target=self._beat, name="calls", daemon=True)
+                keeper.start()
+                self._keeper = keeper
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):

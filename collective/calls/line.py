@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from collective.calls.talk import SILENCE_SECONDS, Talk
-from collective.errors import ClosedError, CollectiveError, DeadlineError
+from collective.errors import ClosedError, CollectiveError, DeadlineError, ProtocolError
 from collective.protocol.frames import Kind, frame
 
 _READ = 65536
@@ -191,6 +191,24 @@ class Line:
                 raise self._broken("broke off")
         return self._is_settled()
 
+    def is_done(self) -> bool:
+        """Take what has come, and return whether who serves the call has ended it well.
+
+        Raises:
+            HandlerError: it has failed.
+            InDoubtError, ClosedError: the call broke off, or we have ended it.
+        """
+        self.check_open()
+        if not self._talk.is_over:
+            self._hear()
+        if not self._talk.is_over and self.is_gone:
+            self._hear_all()
+            if not self._talk.is_over:
+                raise self._broken("broke off")
+        if self._talk.error is not None:
+            raise self._talk.error
+        return self._talk.is_done
+
     def take(self) -> bytes | None:
         """Return the next message, None where there is none."""
         return self._talk.take()
@@ -202,11 +220,10 @@ class Line:
             HandlerError: what serves the call has failed.
             InDoubtError, ClosedError: the call broke off, or an end has ended it.
         """
-        if not self._serves:
+        self._overhear()
+        if not self._serves and self._talk.is_over:
             # Who serves it may have failed, and takes what is sent for nothing.
-            self._overhear()
-            if self._talk.is_over:
-                raise self._why_not_sent()
+            raise self._why_not_sent()
         try:
             return data[self._sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) :]
         except BlockingIOError:
@@ -230,7 +247,7 @@ class Line:
 
     def patience_to_send(self) -> Patience:
         """Return how long may be waited for room now, and what is raised after that."""
-        return self.patience(None, hears=not self._serves and self._overhear())
+        return self.patience(None, hears=self._overhear())
 
     def patience(self, until: float | None, *, hears: bool = True) -> Patience:
         """Return how long may be waited now, and what is raised after that.
@@ -303,7 +320,12 @@ class Line:
                 return False
             raise self._broken("broke off")
         self._heard = monotonic()
-        self._talk.hear(data)
+        try:
+            self._talk.hear(data)
+        except ProtocolError as error:
+            # What follows cannot be understood; what came before it is given first.
+            self._talk.error = self._broken(f"does not speak as it should: {error.message}")
+            self._shut()
         if self._talk.is_over and not self._serves:
             # Who serves it waits for this, so that nothing it said is lost.
             self._shut()

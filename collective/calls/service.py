@@ -4,6 +4,7 @@ The socket is the registration: the daemon connects to it, and to nothing where 
 
 Invariants:
   * A handler begins only when its caller has been let in and knows so.
+  * No server takes all places: half of them are left to the others.
   * What a handler raises, or that it never returns, disturbs no other call.
 """
 
@@ -13,6 +14,7 @@ import logging
 import os
 import socket
 import threading
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -27,8 +29,8 @@ from collective.errors import (
 )
 from collective.model.closing import Closing
 from collective.model.layout import SOCKET_PATH_LIMIT
-from collective.protocol.frames import HEAD_BYTES, Kind, read_greeting, read_head
-from collective.protocol.listening import bind_unix, identity, remove_socket
+from collective.protocol.frames import HEAD_BYTES, Failed, Kind, read_greeting, read_head
+from collective.protocol.listening import alone_in, bind_unix, identity, remove_socket
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +67,12 @@ class Service(Closing):
         self.name = name
         self._path = folder / name
         self._handler = handler
-        self._places = threading.BoundedSemaphore(most)
+        self._places = _Places(most)
         self._lock = threading.Lock()
         self._calls: set[ServedCall] = set()
         self._ended = threading.Event()
         self._socket: socket.socket | None = None
+        self._told = False
         if len(os.fsencode(self._path)) > SOCKET_PATH_LIMIT:
             raise InputError(f"{name!r} is too long a name for a service in {folder}")
         try:
@@ -104,15 +107,20 @@ class Service(Closing):
                 self._unlisten()
                 try:
                     self._listen()
+                    self._told = False
                 except CollectiveError as error:
-                    log.debug("cannot serve calls for now: %s service=%s", error, self.name)
+                    # A daemon that is just restarted makes the folder anew; else it is in vain.
+                    level = logging.DEBUG if self._told else logging.WARNING
+                    log.log(level, "cannot serve calls for now: %s service=%s", error, self.name)
+                    self._told = True
         for call in calls:
             call.line.beat()
 
     # -- listening -------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        listener = bind_unix(self._path, _MODE)
+        with alone_in(self._path.parent):
+            listener = bind_unix(self._path, _MODE)
         listener.setblocking(True)
         self._identity = identity(self._path)
         self._socket = listener
@@ -185,12 +193,14 @@ class Service(Closing):
         try:
             if self._get_place(call):
                 try:
-                    failure = self._run(call)
+                    failure, why = self._run(call)
                 finally:
-                    self._places.release()
-                call.end(failure)
+                    self._places.leave(call.caller.name)
+                call.end(failure, why)
             else:
-                call.end(ClosedError("nobody waits for it, or no place was free in time"))
+                call.end(
+                    ClosedError("no place was free while its caller waited"), Failed.NOT_BEGUN
+                )
         finally:
             call.close()
             with self._lock:
@@ -199,7 +209,7 @@ class Service(Closing):
     def _get_place(self, call: ServedCall) -> bool:
         """Wait until a handler may run, for as long as the caller does."""
         while call.seconds_left and not call.line.is_gone:
-            if self._places.acquire(timeout=min(call.seconds_left, _LOOK_SECONDS)):
+            if self._places.enter(call.caller.name, min(call.seconds_left, _LOOK_SECONDS)):
                 return True
         return False
 
@@ -214,10 +224,10 @@ class Service(Closing):
         _read_frame(sock, Kind.START, deadline)
         return ServedCall(sock, self.name, until, caller)
 
-    def _run(self, call: ServedCall) -> CollectiveError | None:
+    def _run(self, call: ServedCall) -> tuple[CollectiveError | None, Failed]:
         """Have a call handled; return what failed, as its caller is to be told."""
         if call.line.is_gone or not call.seconds_left:
-            return ClosedError("nobody waits for it")
+            return ClosedError("nobody waits for it"), Failed.NOT_BEGUN
         where = (self.name, call.caller.name)
         try:
             reply = self._handler(call)
@@ -225,11 +235,38 @@ class Service(Closing):
                 call.send(reply)
         except CollectiveError as error:
             log.debug("a call failed: %s service=%s from=%s", error, *where)
-            return error
-        except Exception:
+            return error, Failed.RAISED
+        except BaseException:  # not even SystemExit ends a call without a word
             log.exception("a handler failed service=%s from=%s", *where)
-            return HandlerError("the handler raised an error", "its server's log has it")
-        return None
+            hidden = HandlerError("the handler raised an error", "its server's log has it")
+            return hidden, Failed.HIDDEN
+        return None, Failed.RAISED
+
+
+class _Places:
+    """Places for calls, of which each server may have half."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._share = most, max(1, most // 2)
+        self._changed = threading.Condition()
+        self._taken: Counter[str] = Counter()
+
+    def enter(self, name: str, seconds: float) -> bool:
+        """Take a place for a call of a server; return whether there was one in time."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._is_free(name), seconds):
+                return False
+            self._taken[name] += 1
+            return True
+
+    def leave(self, name: str) -> None:
+        """Give it back."""
+        with self._changed:
+            self._taken[name] -= 1
+            self._changed.notify_all()
+
+    def _is_free(self, name: str) -> bool:
+        return self._taken[name] < self._share and self._taken.total() < self._most
 
 
 def _read_frame(sock: socket.socket, wanted: Kind, deadline: float) -> bytes:

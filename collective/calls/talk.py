@@ -9,8 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 
-from collective.errors import CollectiveError, HandlerError, ProtocolError, from_wire
-from collective.protocol.frames import Frames, Kind, read_told
+from collective.errors import (
+    CollectiveError,
+    DeadlineError,
+    HandlerError,
+    ProtocolError,
+    from_wire,
+)
+from collective.protocol.frames import Failed, Frames, Kind, read_told
 
 #: An end that lives says so this often, in seconds, and is taken for lost when it is silent for
 #: that long.
@@ -85,7 +91,9 @@ class Talk:
 
     def _read_error(self, payload: bytes) -> CollectiveError:
         raw = read_told(payload)
-        told = from_wire(raw)
-        if raw.get("code") == HandlerError.code:
+        told, failed = from_wire(raw), raw.get("failed")
+        if failed == Failed.NOT_BEGUN.value:
+            return DeadlineError(f"{self._what} never began: {told.message}", told.hint)
+        if failed == Failed.HIDDEN.value:
             return HandlerError(f"{self._what} failed there: {told.message}", told.hint)
         return HandlerError(f"{self._what} failed: {told.message}", told.hint, told)

@@ -5,7 +5,7 @@ Pure: it looks at nothing but the plan.
 
 from __future__ import annotations
 
-from collective.errors import CollectiveError, LostError, RefusedError, RemovedError
+from collective.errors import CollectiveError, DaemonError, LostError, RefusedError, RemovedError
 from collective.model.plan import Mode, Plan
 
 
@@ -16,6 +16,10 @@ def idle_error(plan: Plan, trouble: CollectiveError | None = None) -> Collective
         plan: what it is.
         trouble: what keeps it between two lives, None for nothing.
     """
+    if trouble is None and plan.mode in (Mode.MEMBER, Mode.LEAVING, Mode.NONVOTING):
+        return DaemonError(
+            f"{plan.name} is between two lives for a moment", "try again when it is over"
+        )
     told = f": {trouble.message}" if trouble is not None else ""
     mend = f"{trouble.hint}; then" if trouble is not None and trouble.hint else "mend that and"
     if plan.mode in (Mode.MEMBER, Mode.LEAVING):

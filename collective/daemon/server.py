@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,7 @@ from collective.etcd.arguments import Timing
 from collective.etcd.binary import fit_etcd
 from collective.etcd.process import EtcdProcess
 from collective.files import FolderLock, make_private_folder, sweep_temporary
+from collective.model.forks import tell_after_fork
 from collective.model.layout import Layout
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
@@ -80,6 +82,15 @@ class CollectiveServer:
         make_private_folder(Path(layout.data))
         make_private_folder(Path(layout.run), 0o755)
         self._lock = FolderLock.acquire(Path(layout.daemon_lock))
+        try:
+            self._prepare()
+        except BaseException:
+            self._lock.release()
+            raise
+        tell_after_fork(self)
+
+    def _prepare(self) -> None:
+        settings, layout = self.settings, self.layout
         self.state = State(Path(layout.state))
         self.whereabouts = Whereabouts(Path(layout.state))
         self.stopped = threading.Event()
@@ -138,11 +149,18 @@ class CollectiveServer:
     def stop(self) -> None:
         """Hand leadership over, end etcd, close the doors, release the lock."""
         self.stopped.set()
-        with self.life:
-            self.end_life(hand_over=True)
-        self._etcd.close(5.0)
-        self.doors.stop(2.0)
+        # Each is done, whatever becomes of those before; the last one first.
+        with ExitStack() as steps:
+            steps.callback(self._lock.release)
+            steps.callback(self.doors.stop, 2.0)
+            steps.callback(self._etcd.close, 5.0)
+            with self.life:
+                self.end_life(hand_over=True)
+
+    def after_fork(self) -> None:
+        """Let go, in a child process, of what would keep the parent's place after its end."""
         self._lock.release()
+        self.doors.after_fork()
 
     def live(self, plan: Plan, trouble: CollectiveError | None = None) -> None:
         """Begin a life. A server that was removed, or is lost, has none: it only answers.
@@ -407,8 +425,12 @@ class CollectiveServer:
             # Between two lives there is none for a moment; what is said after it is true.
             self.settle()
         node = self.node
-        if node is None and self.stopped.is_set():
-            raise DaemonError(f"collectived on {self.plan.name} is ending", "start it again")
         if node is None:
-            raise idle_error(self.plan, self.trouble)
+            raise self.why_idle()
         return node
+
+    def why_idle(self) -> CollectiveError:
+        """Return why this server is a member of nothing, be it for a moment."""
+        if self.stopped.is_set():
+            return DaemonError(f"collectived on {self.plan.name} is ending", "start it again")
+        return idle_error(self.plan, self.trouble)

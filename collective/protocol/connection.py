@@ -29,7 +29,7 @@ from collective.errors import CollectiveError, InputError, ProtocolError, Refuse
 from collective.protocol import upgrade
 from collective.protocol.limits import Door, origin_of
 from collective.protocol.passage import Ends, Passage, through
-from collective.protocol.streams import certificate_of, wait_for_the_kernel
+from collective.protocol.streams import certificate_of, let_it_read, wait_for_the_kernel
 from collective.protocol.web import (
     Peer,
     Request,
@@ -112,6 +112,10 @@ class Connection:
             # The handshake owns the transport; to it this looks like a peer that went away.
             with suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
+
+    def after_fork(self) -> None:
+        """Close the socket in a child process, where it would outlive its end in the parent."""
+        self._sock.close()
 
     def finish(self) -> None:
         """Close after the answer that is under way, or at once if there is none, or a passage."""
@@ -354,6 +358,7 @@ class Connection:
                 await self._send("POST", error_response(error), workers)
                 return
             await self._emit(upgrade.AGREED)
+            let_it_read(self._sock)
             self._far.writer.write(self._http.trailing_data[0])
             await through(Ends(self._reader, self._open_writer()), self._far, passage.seconds)
             await self._linger()

@@ -201,6 +201,13 @@ class DoorServer:
         for workers in self._workers.values():
             workers.dismiss()
 
+    def after_fork(self) -> None:
+        """Close all sockets in a child process; the loop, which it shares, is left alone."""
+        for listener in self._listeners:
+            listener.sock.close()
+        for connection in list(self._connections):
+            connection.after_fork()
+
     # -- in the loop's thread --------------------------------------------------------------
 
     def _run(self) -> None:

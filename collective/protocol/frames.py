@@ -16,10 +16,10 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any
 
-from collective.errors import InputError, ProtocolError
+from collective.errors import CollectiveError, InputError, ProtocolError
 from collective.protocol.messages import FORMAT, check_format, text
 
 #: The most bytes of one message.
@@ -41,6 +41,18 @@ class Kind(IntEnum):
     END = 4
     ERROR = 5
     DONE = 6
+
+
+class Failed(str, Enum):
+    """What the error of a call is.
+
+    RAISED is what the handler has raised, HIDDEN stands for something that is told to nobody, and
+    with NOT_BEGUN it never ran.
+    """
+
+    RAISED = "raised"
+    HIDDEN = "hidden"
+    NOT_BEGUN = "not-begun"
 
 
 Frame = tuple[Kind, bytes]
@@ -119,6 +131,11 @@ def message(payload: bytes) -> bytes:
 def told(kind: Kind, value: Mapping[str, Any]) -> bytes:
     """Return a frame that holds a JSON object, as it is sent."""
     return frame(kind, json.dumps(value).encode())
+
+
+def failure(error: CollectiveError, why: Failed) -> bytes:
+    """Return the frame that tells what failed, as it is sent."""
+    return told(Kind.ERROR, {**error.to_wire(), "failed": why.value})
 
 
 def read_told(payload: bytes) -> dict[str, Any]:

@@ -10,12 +10,16 @@ Invariants:
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import socket
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event
+from time import monotonic
 
 from collective.errors import AccessError, CollectiveError, InputError
 from collective.model.names import bracketed
@@ -24,6 +28,8 @@ _BACKLOG = 512
 # Requests are small: what a stranger may leave in the kernel should be so too.
 _RECEIVE_BUFFER = 65536
 _PROBE_SECONDS = 1.0
+# For one who probes, and more.
+_ALONE_SECONDS, _POLL_SECONDS = 3.0, 0.01
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:
@@ -96,6 +102,36 @@ def remove_socket(path: Path, wanted: tuple[int, int]) -> None:
     with suppress(OSError):
         if identity(path) == wanted:
             path.unlink()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Let nobody else make a socket in a folder that several processes make some in.
+
+    Raises:
+        InputError: another process does not come to an end with it.
+        AccessError: no right to the folder.
+    """
+    # Root and the daemon's user may both have made it; to lock it takes no right to write.
+    try:
+        fd = os.open(folder / ".lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise _cannot_listen(str(folder), error) from error
+    try:
+        deadline = monotonic() + _ALONE_SECONDS
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if monotonic() > deadline:
+                    raise InputError(
+                        f"cannot listen in {folder}: another process is about to, and hangs"
+                    ) from None
+            Event().wait(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _check_free(path: Path) -> None:

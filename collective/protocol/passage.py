@@ -21,7 +21,7 @@ from pathlib import Path
 
 from collective.errors import CollectiveError, UnreachableError
 from collective.protocol.peer import Check, unreachable, where
-from collective.protocol.streams import certificate_of, tune, wait_for_the_kernel
+from collective.protocol.streams import certificate_of, let_it_read, tune, wait_for_the_kernel
 from collective.protocol.upgrade import Upgrade
 from collective.protocol.web import Peer
 
@@ -193,6 +193,7 @@ class ToDoor(Passage):
             wait_for_the_kernel(writer.transport)
             tune(writer.get_extra_info("socket"))
             await self._be_let_in(ends)
+            let_it_read(writer.get_extra_info("socket"))
         except BaseException:
             ends.abort()
             raise

@@ -41,3 +41,20 @@ def tune(sock: socket.socket, seconds: float = VANISHED_SECONDS) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # A quiet stream to a dead host would otherwise last a quarter of an hour: tcp(7).
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
+def let_it_read(sock: socket.socket) -> None:
+    """Let a peer that lives take its time to read, which TCP_USER_TIMEOUT takes for one that died.
+
+    For what has ends that tell each other that they live; a quiet one is probed by the kernel.
+
+    Raises:
+        OSError: it is gone already.
+    """
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+    probes = int(VANISHED_SECONDS) // 2
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, probes)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)

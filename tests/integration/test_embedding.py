@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import socket
 import threading
 from collections.abc import Callable
 
@@ -11,12 +13,14 @@ import pytest
 
 import collective
 from collective import aio
+from collective.daemon.server import CollectiveServer
 from collective.errors import (
     ClosedError,
     CollectiveError,
     ConflictError,
     DaemonError,
     DegradedCollective,
+    EtcdError,
     InDoubtError,
     InputError,
     LeaseExpiredError,
@@ -246,8 +250,12 @@ def test_deleted_server_says_so(make_cluster: MakeCluster) -> None:
     """To whoever connects, as to whoever types ``show``."""
     cluster = make_cluster(2)
     mgt1, mgt2 = cluster.servers.values()
-    mgt1.run("delete", "--force", "mgt2", check=True)
-    wait_until(lambda: mgt2.is_removed, SECONDS, "mgt2 rests")
+    with collective.connect(mgt2.root, seconds=SECONDS) as handle:
+        mgt1.run("delete", "--force", "mgt2", check=True)
+        wait_until(lambda: mgt2.is_removed, SECONDS, "mgt2 rests")
+        with pytest.raises(DegradedCollective, match="mgt2 was deleted from its collective"):
+            handle.check_quorum()
+        assert not handle.quorum
     with pytest.raises(RemovedError, match="was deleted"):
         collective.connect(mgt2.root)
 
@@ -279,6 +287,47 @@ def test_embedded_server_is_a_server(make_cluster: MakeCluster) -> None:
     mgt2.start()
     with collective.connect(mgt2.root, seconds=SECONDS) as handle:
         assert handle.store.get("a", linearizable=True, seconds=SECONDS) == b"1"
+
+
+def test_embedded_server_is_started_once_and_stopped_wholly(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a failed start nor an early end nor a child keeps the folders from the next one."""
+    mgt1 = cluster.add()
+    etcd = cluster.etcd
+    mgt1.configure(etcd="/nonexistent/etcd")
+    for _ in range(2):
+        with pytest.raises(EtcdError, match="/nonexistent/etcd"):
+            collective.Server(mgt1.root)
+    mgt1.configure(etcd=str(etcd))
+    server = collective.Server(mgt1.root)
+    server.start()
+    with pytest.raises(RefusedError, match="started already"):
+        server.start()
+    parent, child = os.getpid(), os.fork()
+    if not child:
+        while os.getppid() == parent:
+            threading.Event().wait(0.2)
+        os._exit(0)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(CollectiveServer, "end_life", _impatient)
+            with pytest.raises(KeyboardInterrupt):
+                server.stop()
+        server.stop()
+        with pytest.raises(ConnectionRefusedError), socket.socket() as dialling:
+            dialling.connect((mgt1.address, mgt1.port))
+        with pytest.raises(ClosedError, match="make another one"):
+            server.start()
+        with collective.Server(mgt1.root) as again, again.connect(seconds=SECONDS) as handle:
+            assert handle.store.put("a", b"1", seconds=SECONDS)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _impatient(server: CollectiveServer, hand_over: bool) -> None:
+    raise KeyboardInterrupt
 
 
 def test_tasks_write_watch_and_ask_side_by_side(cluster: Cluster) -> None:

@@ -6,6 +6,7 @@ Invariants:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -95,6 +96,7 @@ class Machine:
         index: how far its log is.
         dialled: id of the key that a dial-back is answered with, "" outside of a join.
         holds_key: whether it has the CA's key.
+        stopped: whether its daemon is ending; here it ends at once, with the power.
         attempts: counts its joins, each with a key of its own.
     """
 
@@ -116,6 +118,7 @@ class Machine:
         self.dialled = ""
         self.attempts = 0
         self.holds_key = False
+        self.stopped = threading.Event()
 
     def __repr__(self) -> str:
         return f"machine{self.number}"

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from collective.daemon.clock import elapsed
 from collective.daemon.doors.entry import let_in
-from collective.daemon.idle import idle_error
 from collective.daemon.node import Node
 from collective.daemon.server import CollectiveServer
 from collective.errors import InputError, NoServiceError, ProtocolError, RefusedError
@@ -79,12 +78,12 @@ class Calls:
 
         Raises:
             InputError, ProtocolError, RefusedError: it cannot be let through.
-            RemovedError, LostError: this server is in no collective.
+            RemovedError, LostError, DaemonError: this server is in no collective, or not now.
         """
         (name, service), seconds = _names(request, 2), _seconds(request)
         node = self._server.node
         if node is None:
-            raise idle_error(self._server.plan, self._server.trouble)
+            raise self._server.why_idle()
         wanted = parse_server_name(name)
         if wanted == node.name:
             caller = Caller(node.name, node.plan.address, node.credentials.leaf.fingerprint)

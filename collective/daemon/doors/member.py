@@ -63,7 +63,9 @@ def handler(
         route = None if asks_command or is_call else _route(request)
         node = server.node
         if node is None:
-            raise RefusedError(f"{server.plan.name} is in no collective")
+            ending = server.stopped.is_set()
+            what = "is about to end" if ending else "is in no collective, or not in this moment"
+            raise RefusedError(f"{server.plan.name} {what}")
         _refuse_revoked(node, request)
         if is_call:
             return calls.incoming(node, request)

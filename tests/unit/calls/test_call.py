@@ -20,7 +20,6 @@ from collective.errors import (
     HandlerError,
     InDoubtError,
     InputError,
-    ProtocolError,
     RefusedError,
 )
 from collective.protocol.frames import Caller, Kind, frame
@@ -320,9 +319,51 @@ def test_bad_messages_are_refused_and_nothing_is_sent(ends: Ends) -> None:
 
 
 def test_end_that_speaks_nonsense_breaks_nothing_else() -> None:
-    """It is an error of the protocol."""
+    """What is understood is given; what comes then is in doubt, and nothing more is said."""
     near, far = socket.socketpair()
     with far, Call.over(near, "the call", SECONDS, monotonic()) as call:
         far.sendall(frame(Kind.MESSAGE, b"a") + frame(Kind.START))
-        with pytest.raises(ProtocolError, match="the call holds a START"):
-            list(call)
+        assert call.receive() == b"a"
+        for use in (call.receive, lambda: call.send(b"b")):
+            with pytest.raises(InDoubtError):
+                use()
+    near, far = socket.socketpair()
+    with far, Call.over(near, "the call", SECONDS, monotonic()) as call:
+        far.sendall(frame(Kind.START))
+        with pytest.raises(InDoubtError, match="does not speak as it should: the call holds a ST"):
+            call.receive()
+
+
+def test_end_of_messages_is_no_end_of_the_call(ends: Ends) -> None:
+    """The handler may fail, or its process die, after it has said that no more comes."""
+    call, served = ends
+    served.send(b"a")
+    served.finish()
+    assert list(call) == [b"a"]
+    late = threading.Timer(0.2, served.end, [RefusedError("no, after all")])
+    late.start()
+    with pytest.raises(HandlerError, match="no, after all"):
+        call.wait_done()
+    with pair() as (call, served):
+        served.finish()
+        assert list(call) == []
+        late = threading.Timer(0.2, served.close)
+        late.start()
+        with pytest.raises(InDoubtError, match="broke off"):
+            call.wait_done()
+    with pair() as (call, served):
+        served.send(b"not read")
+        served.finish()
+        ending = in_thread(served.end)
+        call.wait_done()
+        ending.join(SECONDS)
+
+
+def test_handler_that_sends_finds_out_that_its_caller_hangs(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a caller that sends does; or it would hold its place for as long as the call may last."""
+    monkeypatch.setattr(line, "SILENCE_SECONDS", 0.5)
+    _, served = ends
+    with pytest.raises(ClosedError, match="fell silent"):
+        flood(served)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
 
@@ -15,7 +16,14 @@ import pytest
 from collective.calls.call import Call, ServedCall
 from collective.calls.exchange import Exchange
 from collective.calls.service import Service
-from collective.errors import ClosedError, HandlerError, InputError
+from collective.errors import (
+    ClosedError,
+    CollectiveError,
+    DeadlineError,
+    HandlerError,
+    InputError,
+    RefusedError,
+)
 from collective.model.layout import Layout
 from collective.protocol.frames import MOST_SECONDS, Caller, Kind, frame, greeting
 from tests.harness import temporary_folder, wait_until
@@ -33,13 +41,17 @@ def folder() -> Iterator[Path]:
 
 
 def call(
-    folder: Path, service: str = "work", seconds: float = SECONDS, left: float | None = None
+    folder: Path,
+    service: str = "work",
+    seconds: float = SECONDS,
+    left: float | None = None,
+    caller: Caller = CALLER,
 ) -> Call:
     """Connect, greet as the daemon does, and begin as a caller does."""
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(str(folder / service))
     sock.sendall(
-        greeting(CALLER, monotonic() + (seconds if left is None else left)) + frame(Kind.START)
+        greeting(caller, monotonic() + (seconds if left is None else left)) + frame(Kind.START)
     )
     return Call.over(sock, "the call", seconds, monotonic())
 
@@ -98,7 +110,7 @@ def test_call_that_waited_in_the_kernel_has_no_fresh_deadline(folder: Path) -> N
     with (
         Service(folder, "work", lambda served: heard.append(served.receive())),
         call(folder, seconds=SECONDS, left=-1.0) as late,
-        pytest.raises(HandlerError, match="nobody waits"),
+        pytest.raises(DeadlineError, match="never began"),
     ):
         late.receive()
     assert heard == []
@@ -213,3 +225,86 @@ def test_service_survives_a_shortage_and_a_fork(folder: Path) -> None:
         check=False,
     )
     assert done.stdout == "passed\n", done.stderr
+
+
+def test_one_server_leaves_half_of_the_places_to_the_others(folder: Path) -> None:
+    """Though it leaks its calls; and who gets none in time is told that nothing has happened."""
+    begun, go_on = list[str](), threading.Event()
+
+    def work(served: ServedCall) -> None:
+        begun.append(served.caller.name)
+        go_on.wait(SECONDS)
+
+    other = Caller("mgt2", "127.0.0.2", "cd")
+    with Service(folder, "work", work, most=4), ExitStack() as leaked:
+        for _ in range(4):
+            leaked.enter_context(call(folder))
+        wait_until(lambda: len(begun) == 2, SECONDS, "half of them run")
+        with call(folder, caller=other), call(folder, caller=other):
+            wait_until(lambda: begun.count("mgt2") == 2, SECONDS, "the other one has places")
+        with call(folder, seconds=SECONDS, left=0.3) as late, pytest.raises(DeadlineError):
+            late.receive()
+        go_on.set()
+    assert begun.count("mgt1") >= 2
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [
+        (RefusedError("locked"), RefusedError),
+        (HandlerError("of a further call"), HandlerError),
+        (SystemExit(), type(None)),
+        (ZeroDivisionError(), type(None)),
+    ],
+)
+def test_what_a_handler_raises_is_told_where_it_may_be(
+    folder: Path, raised: BaseException, error: type[CollectiveError | None]
+) -> None:
+    """Errors of ours with what they are; of others, and of an exit, the log has the text."""
+
+    def work(served: ServedCall) -> None:
+        raise raised
+
+    with Service(folder, "work", work), call(folder) as caller:
+        with pytest.raises(HandlerError, match="failed") as caught:
+            caller.receive()
+        assert type(caught.value.error) is error
+
+
+def test_two_who_begin_to_serve_a_name_at_one_moment_are_not_both_let(folder: Path) -> None:
+    """The one that is not would serve nobody, and never know."""
+    for _ in range(20):
+        start, made = threading.Barrier(2), list[Service]()
+
+        def begin(start: threading.Barrier = start, made: list[Service] = made) -> None:
+            start.wait(SECONDS)
+            with suppress(InputError):
+                made.append(Service(folder, "work", lambda served: None))
+
+        threads = [threading.Thread(target=begin) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SECONDS)
+        assert len(made) == 1
+        made[0].close()
+
+
+def test_keeper_that_could_not_be_started_is_started_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or calls and services would show no sign of life from then on."""
+    layout = Layout.from_environment({"COLLECTIVE_ROOT": str(folder)})
+    Path(layout.calls).mkdir(parents=True)
+    with Exchange(layout) as exchange:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", _no_thread)
+            with pytest.raises(RuntimeError):
+                exchange.serve("work", lambda served: None)
+        exchange.serve("work", lambda served: None)
+        assert exchange._keeper is not None
+        assert exchange._keeper.is_alive()
+
+
+def _no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

@@ -21,7 +21,7 @@ def run(context: Context, _raw: Mapping[str, Any]) -> Any:
         server.settle(_SETTLE_SECONDS)
     node = server.node
     if node is None:
-        return show.idle(server.plan, idle_error(server.plan, server.trouble))
+        return show.idle(server.plan, server.why_idle())
     return show.document(node)
 
 
