@@ -8,7 +8,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from concurrent.futures import wait
+from concurrent.futures import CancelledError, wait
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -45,10 +45,13 @@ class Closing(ABC):
         await self.close()
 
 
-def call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
-    """Have something called in a loop; one that is closed has nobody who waits."""
-    with suppress(RuntimeError):
+def call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> bool:
+    """Have something called in a loop; return False where that is closed: nobody waits then."""
+    try:
         loop.call_soon_threadsafe(call)
+    except RuntimeError:
+        return False
+    return True
 
 
 async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
@@ -77,26 +80,30 @@ def run_in(loop: asyncio.AbstractEventLoop, work: Coroutine[object, object, T]) 
         raise ClosedError("the loop that this is to run in was closed") from None
     while not wait([future], _LOOK_SECONDS).done:
         if loop.is_closed():
-            future.cancel()
             raise ClosedError("the loop that this was to run in was closed")
-    return future.result()
+    try:
+        return future.result()
+    except CancelledError:
+        raise ClosedError("the loop that this ran in has ended it") from None
 
 
 def called_in_this_loop(callback: Callable[[T], object]) -> Callable[[T], object]:
     """Return what another thread calls, to have a callback called in this loop.
 
     Args:
-        callback: a function, which is not waited for; or a coroutine function, which is.
+        callback: a function; what it returns is awaited, where that can be.
     """
     loop = asyncio.get_running_loop()
 
+    async def told(what: T) -> None:
+        answer = callback(what)
+        if inspect.isawaitable(answer):
+            await answer
+
     def call(what: T) -> None:
-        if not inspect.iscoroutinefunction(callback):
-            call_in(loop, lambda: callback(what))
-            return
         # Where the loop is closed nobody is there to be told.
         with suppress(ClosedError):
-            run_in(loop, callback(what))
+            run_in(loop, told(what))
 
     return call
 
@@ -143,25 +150,32 @@ async def in_thread(
     def run() -> None:
         try:
             made = call(given_up)
+        except StopIteration as error:  # which no future takes
+            call_in(loop, partial(settle, None, RuntimeError(f"StopIteration: {error}")))
+            return
         except BaseException as error:
             call_in(loop, partial(settle, None, error))
             return
         with lock:
-            if not given_up.is_set():
-                sent.append(made)
-        if sent:
-            call_in(loop, partial(settle, made, None))
-        else:
+            sent.append(made)
+            wanted = not given_up.is_set()
+        if not wanted or not call_in(loop, partial(settle, made, None)):
+            take_back()
+
+    def take_back() -> None:
+        with lock:
+            late, sent[:] = list(sent), []
+        for made in late:
             _undo(undo, made)
 
     threading.Thread(target=run, name="aio", daemon=True).start()
     try:
         return await future
-    except asyncio.CancelledError:
+    except BaseException:  # cancelled, or dropped with its loop
         with lock:
             given_up.set()
-        for made in sent:
-            threading.Thread(target=_undo, args=(undo, made), name="aio", daemon=True).start()
+        if sent:
+            threading.Thread(target=take_back, name="aio", daemon=True).start()
         raise
 
 

@@ -30,7 +30,7 @@ _MOST_PLACED = 64
 #: cache: it must be quick, and must not read.
 Listener = Callable[[Sequence[Event]], None]
 
-_Waiting = tuple[Moment, Callable[[], None]]
+_Waiting = tuple[Moment, Callable[[], object]]
 
 
 class Cache:
@@ -162,7 +162,7 @@ class Cache:
             )
             return not self._closed and not self._at.lacks(moment)
 
-    def when_reached(self, moment: Moment, call: Callable[[], None]) -> Callable[[], None]:
+    def when_reached(self, moment: Moment, call: Callable[[], object]) -> Callable[[], None]:
         """Have something called, once, when a moment is reached, or this is closed.
 
         Returns:
@@ -204,7 +204,7 @@ class Cache:
             _call_all(ready)
 
 
-def _call_all(calls: Iterable[Callable[[], None]]) -> None:
+def _call_all(calls: Iterable[Callable[[], object]]) -> None:
     for call in calls:
         try:
             call()

@@ -510,7 +510,7 @@ class Store:
         """Why nothing is heard from etcd now, None where something is."""
         return self._feed.failure
 
-    def when_reached(self, moment: Moment, call: Callable[[], None]) -> Callable[[], None]:
+    def when_reached(self, moment: Moment, call: Callable[[], object]) -> Callable[[], None]:
         """Have something called once, when a moment is reached; returns what forgets it."""
         self._check_open()
         return self._cache.when_reached(moment, call)

@@ -59,7 +59,7 @@ class Watch(Closing):
         self._batches: deque[int] = deque()
         self._room = MOST_BYTES
         self._error: CollectiveError | None = None
-        self._wake: Callable[[], None] = lambda: None
+        self._wake: Callable[[], object] = lambda: None
 
     def __iter__(self) -> Iterator[Event]:
         """Yield events as they come, until the watch is closed.
@@ -147,7 +147,7 @@ class Watch(Closing):
     def _pop_batch(self) -> list[Event]:
         return [self._pop() for _ in range(self._batches[0] if self._batches else 0)]
 
-    def when_woken(self, wake: Callable[[], None]) -> None:
+    def when_woken(self, wake: Callable[[], object]) -> None:
         """Have something called, quickly, whenever there may be something to take."""
         with self._changed:
             self._wake = wake
