@@ -19,6 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -110,6 +111,9 @@ def step(
             stdout=subprocess.DEVNULL if quiet else None,
             stderr=subprocess.PIPE if quiet else None,
             text=True,
+            # A group of its own, so that whoever is in it can be reached: make and unshare pass
+            # no signal on.
+            start_new_session=True,
         )
     except OSError as error:
         print(f"cannot run {command[0]}: {error.strerror}")
@@ -125,19 +129,21 @@ def wait(child: subprocess.Popen[str], seconds: float) -> str:
         return child.communicate(timeout=seconds)[1] or ""
     except subprocess.TimeoutExpired:
         interrupt(child)
-    except SystemExit:  # a Ctrl-C, the child has heard itself
+    except (SystemExit, KeyboardInterrupt):
         interrupt(child)
         raise
     return f"stopped: not done after {seconds:.0f} s\n"
 
 
 def interrupt(child: subprocess.Popen[str]) -> None:
-    """End a child as Ctrl-C does, so that pytest can clean up and say where it was."""
-    child.send_signal(signal.SIGINT)
+    """End a child, and its own, as Ctrl-C does: pytest can clean up and say where it was."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGINT)
     try:
         child.communicate(timeout=_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        child.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
 
 

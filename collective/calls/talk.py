@@ -11,9 +11,9 @@ from collections import deque
 
 from collective.errors import (
     CollectiveError,
-    DeadlineError,
     HandlerError,
     ProtocolError,
+    RefusedError,
     from_wire,
 )
 from collective.protocol.frames import Failed, Frames, Kind, read_told
@@ -93,7 +93,7 @@ class Talk:
         raw = read_told(payload)
         told, failed = from_wire(raw), raw.get("failed")
         if failed == Failed.NOT_BEGUN.value:
-            return DeadlineError(f"{self._what} never began: {told.message}", told.hint)
+            return RefusedError(f"{self._what} never began: {told.message}", told.hint)
         if failed == Failed.HIDDEN.value:
             return HandlerError(f"{self._what} failed there: {told.message}", told.hint)
         return HandlerError(f"{self._what} failed: {told.message}", told.hint, told)

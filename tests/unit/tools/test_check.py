@@ -33,6 +33,27 @@ def test_step_past_its_deadline_fails(capfd: pytest.CaptureFixture[str]) -> None
     assert "stopped: not done after" in capfd.readouterr().out
 
 
+def test_step_that_is_stopped_reaches_what_runs_below_it(tmp_path: Path) -> None:
+    """Through a command that passes no signal on, as unshare does not: or hosts would stay up."""
+    told = tmp_path / "told"
+    below = f"""
+import pathlib, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    pathlib.Path({str(told)!r}).write_text("begun")
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path({str(told)!r}).write_text("cleaned up")
+"""
+    deaf = f"""
+import signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+subprocess.run([sys.executable, "-c", {below!r}])
+"""
+    assert not check.step("a step", python(deaf), 2.0).passed
+    assert told.read_text() == "cleaned up"
+
+
 def test_quiet_step_with_a_warning_fails(capfd: pytest.CaptureFixture[str]) -> None:
     """man exits with 0 after a warning, so whatever it says on standard error counts."""
     code = "import sys; print('page'); print('a warning', file=sys.stderr)"
