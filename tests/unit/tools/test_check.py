@@ -50,7 +50,7 @@ import signal, subprocess, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 subprocess.run([sys.executable, "-c", {below!r}])
 """
-    assert not check.step("a step", python(deaf), 2.0).passed
+    assert not check.step("a step", python(deaf), 5.0).passed
     assert told.read_text() == "cleaned up"
 
 
