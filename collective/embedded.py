@@ -49,13 +49,15 @@ class Server:
         path = Path(settings or layout.settings_file)
         self._root = root
         self._daemon = Daemon(load_settings(path), layout, lambda: load_settings(path))
-        self._lock = threading.Lock()
+        # A signal may come while it is stopped, and its handler stop it, too.
+        self._lock = threading.RLock()
         self._started = self._stopped = False
         self._process = os.getpid()
 
     def __enter__(self) -> Server:
+        self._begin()
         try:
-            self.start()
+            self._daemon.start()
         except BaseException:
             self.stop()
             raise
@@ -76,13 +78,16 @@ class Server:
             RefusedError, ClosedError: it was started already, or was stopped.
             CollectiveError: the state cannot be used, or a door cannot be opened.
         """
+        self._begin()
+        self._daemon.start()
+
+    def _begin(self) -> None:
         with self._lock:
             if self._stopped:
                 raise ClosedError("this server was stopped; make another one")
             if self._started:
                 raise RefusedError("this server was started already")
             self._started = True
-        self._daemon.start()
 
     def connect(self, *, seconds: float = CONNECT_SECONDS) -> Collective:
         """Return a handle, see ``collective.connect``; close it before the server is stopped.

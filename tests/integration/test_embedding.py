@@ -304,6 +304,9 @@ def test_embedded_server_is_started_once_and_stopped_wholly(
     server.start()
     with pytest.raises(RefusedError, match="started already"):
         server.start()
+    with pytest.raises(RefusedError, match="started already"), server:
+        pass
+    server.connect(seconds=SECONDS).close()
     parent, child = os.getpid(), os.fork()
     if not child:
         while os.getppid() == parent:
