@@ -244,10 +244,18 @@ class Collective(Closing):
         try:
             self._proofs.newest(seconds)
         except DegradedCollective as error:
-            rests = self._at_rest()
-            if rests is None:
+            why = self.why_at_rest()
+            if why is None:
                 raise
-            raise DegradedCollective(rests.message, rests.hint) from error
+            raise why from error
+
+    def why_at_rest(self) -> DegradedCollective | None:
+        """Ask the daemon, where there is no quorum, whether this server is in no collective.
+
+        It has half a second to answer.
+        """
+        rests = self._at_rest()
+        return None if rests is None else DegradedCollective(rests.message, rests.hint)
 
     def on_member_change(
         self, callback: Callable[[MemberChange], object], *, initial: bool = False

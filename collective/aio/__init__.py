@@ -104,7 +104,13 @@ class Collective(Closing):
 
     async def check_quorum(self, seconds: float = PROOF_SECONDS) -> None:
         """Raise unless a quorum answers now, see ``collective.handle.Collective``."""
-        await self.store.newest(seconds)
+        try:
+            await self.store.newest(seconds)
+        except DegradedCollective as error:
+            why = await in_thread(lambda _: self.sync.why_at_rest())
+            if why is None:
+                raise
+            raise why from error
 
     def on_member_change(
         self, callback: Callable[[MemberChange], object], *, initial: bool = False

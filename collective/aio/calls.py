@@ -72,8 +72,6 @@ class Call(Closing):
         async with self._receiving:
             with self._line.receiving():
                 while not self._line.is_done():
-                    while self._line.take() is not None:
-                        pass
                     await self._ready(partial(self._line.patience, None))
 
     async def close(self) -> None:

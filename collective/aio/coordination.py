@@ -8,19 +8,17 @@ given back, a place in the queue is left within half a second.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from types import TracebackType
 
-from collective.aio.bridging import Closing, called_in_this_loop, in_thread, run_in
+from collective.aio.bridging import Closing, called_in_this_loop, in_thread
 from collective.coordination import assignments as threaded
 from collective.coordination import barriers, locks
 from collective.coordination.assignments import SESSION_SECONDS
 from collective.coordination.locks import SECONDS
 from collective.coordination.places import Contender, Hold
-from collective.errors import ClosedError, DeadlineError, RefusedError
+from collective.errors import DeadlineError, RefusedError
 from collective.store.store import SECONDS as WRITE_SECONDS
 from collective.store.values import Condition
 from collective.store.watching import Watch
@@ -190,8 +188,7 @@ class Assignments(Closing):
                 before anything else is told, or a node goes to somebody else.
             session_seconds: how long our session outlives this process.
         """
-        loop = asyncio.get_running_loop()
-        told = (_told_in(loop, gained), _told_in(loop, lost))
+        told = (called_in_this_loop(_inside(each)) for each in (gained, lost))
         return Manager(self.sync.manage(*told, session_seconds=session_seconds))
 
     async def close(self) -> None:
@@ -225,18 +222,11 @@ class Manager(Closing):
             await in_thread(lambda _: self.sync.close())
 
 
-def _told_in(loop: asyncio.AbstractEventLoop, callback: Callback) -> threaded.Callback:
-    """Return what calls it in a loop, and waits for its end."""
+def _inside(callback: Callback) -> Callback:
+    """Return what calls it, and lets a manager know that it is closed from within."""
 
-    async def call(nodes: list[str]) -> None:
+    def call(nodes: list[str]) -> object:
         _INSIDE.set(asyncio.current_task())
-        done = callback(nodes)
-        if inspect.isawaitable(done):
-            await done
+        return callback(nodes)
 
-    def told(nodes: list[str]) -> None:
-        # Where the loop is closed nobody is there to be told.
-        with suppress(ClosedError):
-            run_in(loop, call(nodes))
-
-    return told
+    return call

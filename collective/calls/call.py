@@ -128,8 +128,6 @@ class Call(Closing):
         """
         with self.line.receiving():
             while not self.line.is_done():
-                while self.line.take() is not None:
-                    pass
                 _wait(self.line, select.POLLIN, partial(self.line.patience, None))
 
     def close(self) -> None:

@@ -192,7 +192,7 @@ class Line:
         return self._is_settled()
 
     def is_done(self) -> bool:
-        """Take what has come, and return whether who serves the call has ended it well.
+        """Drop what has come, and return whether who serves the call has ended it well.
 
         Raises:
             HandlerError: it has failed.
@@ -207,6 +207,8 @@ class Line:
                 raise self._broken("broke off")
         if self._talk.error is not None:
             raise self._talk.error
+        while not self._talk.is_done and self._talk.take() is not None:
+            pass
         return self._talk.is_done
 
     def take(self) -> bytes | None:

@@ -256,6 +256,8 @@ def test_deleted_server_says_so(make_cluster: MakeCluster) -> None:
         with pytest.raises(DegradedCollective, match="mgt2 was deleted from its collective"):
             handle.check_quorum()
         assert not handle.quorum
+        with pytest.raises(DegradedCollective, match="mgt2 was deleted from its collective"):
+            asyncio.run(aio.Collective(handle).check_quorum())
     with pytest.raises(RemovedError, match="was deleted"):
         collective.connect(mgt2.root)
 

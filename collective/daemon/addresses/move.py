@@ -27,7 +27,6 @@ from collective.daemon import lives
 from collective.daemon.addresses.readdress import Wish, grant
 from collective.daemon.certificates import renewal
 from collective.daemon.certificates.turn import turn
-from collective.daemon.idle import idle_error
 from collective.daemon.node import Node
 from collective.daemon.peers.quorum import needs_quorum
 from collective.daemon.server import CollectiveServer
@@ -177,7 +176,7 @@ class Move:
     def _save(self, node: Node, plan: Plan) -> None:
         with self._server.life:
             if self._server.node is not node:
-                raise idle_error(self._server.plan, self._server.trouble)
+                raise self._server.why_idle()
             self._server.save(plan)
             node.plan = plan
 

@@ -371,7 +371,7 @@ class Enlister:
     def _become(self, node: Node, mode: Mode) -> None:
         with self._server.life:
             if self._server.node is not node:
-                raise idle_error(self._server.plan, self._server.trouble)
+                raise self._server.why_idle()
             votes = mode is Mode.MEMBER
             plan = replace(self._server.plan, mode=mode, started=votes, fallback=None)
             self._server.save(plan)

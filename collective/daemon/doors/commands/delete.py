@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from collective.daemon.doors.commands.context import Context
-from collective.daemon.idle import idle_error
 from collective.daemon.membership import removal
 from collective.daemon.membership.confirming import Deleted
 from collective.daemon.node import Node
@@ -84,4 +83,4 @@ def _leave(server: CollectiveServer, node: Node, rekey: bool) -> str:
         if not server.ends_soon(node, _NOTICE_SECONDS):
             raise
         server.settle()
-        raise idle_error(server.plan) from error
+        raise server.why_idle() from error

@@ -7,7 +7,6 @@ from typing import Any
 
 from collective.daemon.certificates import renewal
 from collective.daemon.doors.commands.context import Context
-from collective.daemon.idle import idle_error
 
 
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
@@ -16,7 +15,7 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
     if server.may_begin_again():
         server.begin_again()
     elif server.node is None:
-        raise idle_error(server.plan, server.trouble)
+        raise server.why_idle()
     else:
         renewal.gencert(server.node)
     return {"certificate_ends": server.credentials.leaf.not_after.isoformat()}
