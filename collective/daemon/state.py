@@ -17,7 +17,6 @@ from collective.model.view import View
 _NAME = "server.json"
 _VIEW = "view.json"
 _PROMISES = "promises.json"
-_JOIN_KEY = "join.key"
 
 
 class State:
@@ -67,18 +66,3 @@ class State:
         """Remember what members have on their disks."""
         text = promise.to_json(promises, collective)
         write_atomically(self._folder / _PROMISES, text.encode())
-
-    def join_key(self) -> bytes | None:
-        """Return the key that an unfinished join is claimed with, or None."""
-        try:
-            return read_private(self._folder / _JOIN_KEY)
-        except FileNotFoundError:
-            return None
-
-    def save_join_key(self, key_pem: bytes) -> None:
-        """Keep the key, so that the same join can go on after a crash."""
-        write_atomically(self._folder / _JOIN_KEY, key_pem)
-
-    def drop_join_key(self) -> None:
-        """Forget the key; the join is done, and the key lives on in the leaf."""
-        (self._folder / _JOIN_KEY).unlink(missing_ok=True)

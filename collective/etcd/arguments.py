@@ -4,7 +4,7 @@ Pure: it looks at nothing and starts nothing.
 
 Invariants:
   * The client API listens on a unix socket in the working directory and nowhere else.
-  * The peer door demands a certificate of the collective's CA that the CRL does not name.
+  * The peer door demands a certificate that is in the trust file and that the revocation list does not name.
   * No argument is secret: every local user can read them.
 """
 
@@ -29,7 +29,7 @@ class Files:
 
     data: str
     leaf: str
-    ca: str
+    trusted: str
     crl: str
 
 
@@ -68,7 +68,7 @@ def etcd_arguments(plan: Plan, files: Files, timing: Timing, listen: Sequence[st
         "initial-cluster-token": plan.cluster_token,
         "peer-cert-file": files.leaf,
         "peer-key-file": files.leaf,
-        "peer-trusted-ca-file": files.ca,
+        "peer-trusted-ca-file": files.trusted,
         "peer-crl-file": files.crl,
         "peer-client-cert-auth": "true",
         "heartbeat-interval": str(timing.heartbeat_ms),

@@ -204,17 +204,31 @@ def _check_strength(observed: Observed, name: str, doing: str = "delete") -> Non
     )
 
 
-def check_restart(observed: Observed, doing: str) -> None:
+def can_be_spared(observed: Observed) -> bool:
+    """Tell whether the other voters go on while etcd here is restarted."""
+    others = observed.strength(without=observed.here)
+    return others.answering >= quorum(len(observed.voters))
+
+
+def check_restart(observed: Observed, doing: str, spare: bool = True) -> None:
     """Refuse to restart etcd here when the others could not go on, or nobody could come back.
 
     Two voters cannot do without one of them: there the restart itself is the gap.
+
+    Args:
+        observed: records and who answers.
+        doing: for the text.
+        spare: whether it is to be refused where the others could not go on meanwhile, but could
+            with this one when it is back.
 
     Raises:
         QuorumError: too few others answer.
     """
     others = observed.strength(without=observed.here)
     voters = len(observed.voters)
-    if others.answering >= quorum(voters) or others.answering == voters - 1:
+    if can_be_spared(observed) or others.answering == voters - 1:
+        return
+    if not spare and observed.strength().holds:
         return
     absent = sorted(observed.voters - observed.answering - {observed.here})
     raise QuorumError(

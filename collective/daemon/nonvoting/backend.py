@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.certificates.etcd_trust import EtcdTrust
 from collective.daemon.nonvoting.remote import RemoteGateway
 from collective.etcd.arguments import Files, Timing, etcd_arguments
 from collective.etcd.calls import EtcdCalls
@@ -80,8 +81,9 @@ class Backend(Protocol):
 class OwnEtcd:
     """The etcd in this server's process."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, trust: EtcdTrust) -> None:
         self._frame = frame
+        self._trust = trust
         self._variables: Mapping[str, str] = {}
         self._leaf_file: Path | None = None
         self._own = Gateway(Path(frame.layout.etcd_socket))
@@ -101,9 +103,9 @@ class OwnEtcd:
         """Start the process with what the files and the plan say now."""
         paths = Files(
             self._frame.layout.etcd_data,
-            str(self._leaf_file or credentials.leaf_file),
-            str(credentials.ca_file),
-            str(credentials.crl_file),
+            str(self._leaf_file or credentials.identity_file),
+            str(self._trust.trust_file),
+            str(self._trust.crl_file),
         )
         arguments = etcd_arguments(plan, paths, self._frame.timing, self._frame.listen)
         data = Path(self._frame.layout.etcd_log)

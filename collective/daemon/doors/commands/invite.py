@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from collective.daemon.clock import epoch
@@ -38,7 +37,7 @@ def replace(context: Context, raw: Mapping[str, Any]) -> Any:
     if not node.votes:
         return voters.run(node, "replace", raw, context.emit, (name,))
     deleted, invited = invitations.replace(node, name, seconds, _role(raw), context.emit)
-    return {**_document(invited), "replaced": asdict(deleted)}
+    return {**_document(invited), "replaced": deleted.to_document()}
 
 
 def revoke(context: Context, raw: Mapping[str, Any]) -> Any:
@@ -81,7 +80,6 @@ def _document(invited: Invited) -> dict[str, Any]:
     return {
         **_listed(invited.invitation, invited.invitation.issued),
         "token": invited.token.to_text(),
-        "ends_with_rekey": invited.ends_early,
         "forecast": invited.forecast.to_document(),
     }
 
