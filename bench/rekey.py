@@ -59,7 +59,7 @@ def _row(gaps: Sequence[Gap]) -> Row:
 def _round(place: Place, cluster: Cluster, runner: Server, asked: Server) -> Gap:
     settle(cluster)
     place.quiet.wait()
-    return gap_while(asked, lambda: _rotate(runner))
+    return gap_while(asked.layout.etcd_socket, lambda: _rotate(runner))
 
 
 def _rotate(server: Server) -> float:
