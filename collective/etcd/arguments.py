@@ -4,7 +4,7 @@ Pure: it looks at nothing and starts nothing.
 
 Invariants:
   * The client API listens on a unix socket in the working directory and nowhere else.
-  * The peer door demands a certificate that is in the trust file and that the revocation list does not name.
+  * The peer door demands a certificate that is in the trust file and not in the revocation list.
   * No argument is secret: every local user can read them.
 """
 
