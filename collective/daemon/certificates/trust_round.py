@@ -106,6 +106,8 @@ class TrustRound(Worker):
     def _round(self) -> bool:
         """Take up who is to be let in; return whether that is still to be done."""
         node = self._node
+        if not node.etcd_trust.loaded:
+            return False  # etcd has not been started: then it takes all of it up
         end_leftover(node)
         wanted = self._not_loaded()
         if not wanted:
