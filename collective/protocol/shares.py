@@ -88,7 +88,9 @@ class Shares:
                 self._queue.remove(turn)
                 self._serve()
         if not turn.given.done():
-            raise RefusedError(f"{turn.origin} asks too much at once", "try again in a few seconds")
+            raise RefusedError(
+                f"{turn.origin} asks too much at once", "try again in a few seconds"
+            )
 
     def _serve(self) -> None:
         """Give what there is to those whose turn it is."""

@@ -171,7 +171,7 @@ def test_watches_of_one_member_leave_the_others_served(hostile: Hostile) -> None
         assert hostile.peak() - before < GROWTH
 
 
-def test_member_that_asks_for_hand_overs_in_a_loop_is_refused_all_but_a_few(hostile: Hostile) -> None:
+def test_member_that_asks_for_many_hand_overs_is_refused_most(hostile: Hostile) -> None:
     """Two at once, then one in five seconds; a refusal is a sentence."""
     peer = {"format": messages.FORMAT}
     before, began = term(hostile.server), time.monotonic()
