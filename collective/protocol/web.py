@@ -4,7 +4,7 @@ It does not read or write a socket and does not know how HTTP looks on the wire:
 ``connection.py``. It imports nothing heavy, so a client may share it.
 
 Invariants:
-  * A peer has a certificate only if the TLS library verified it against the collective's CA.
+  * A peer has a certificate only if the TLS library found it among those that the door trusts.
   * An error crosses the door as ``{"error": {"code": ..., "message": ...}}``, and only a
     CollectiveError shows its text: anything else is "internal error" outside, a traceback inside.
   * Bodies and connection memories are kept out of reprs: they may hold secrets.
@@ -58,12 +58,10 @@ class PeerCertificate:
 
     Attributes:
         name: the subject's common name.
-        serial: lower-case hex without leading zeros.
         fingerprint: SHA-256 of the DER form, lower-case hex.
     """
 
     name: str
-    serial: str
     fingerprint: str
 
 
