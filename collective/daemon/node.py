@@ -113,9 +113,8 @@ class Node:
         #: Held by whoever starts etcd, or has it stopped for good.
         self._starting = threading.RLock()
         self._etcd_wanted = False
-        self._current = threading.Event()
         self._trusting = threading.RLock()
-        self._remembered = self._trusted_view = remembered
+        self._trusted_view = remembered
         self._recognised: dict[str, str] = {}
         self._detours: Mapping[str, Certificate] = {}
         self._cutting = threading.Condition()
@@ -172,20 +171,10 @@ class Node:
         self.replica.start()
         threading.Thread(target=self._begin, args=(may_start,), name="begin", daemon=True).start()
 
-    @property
-    def is_current(self) -> bool:
-        """Whether the records here were told by others, or by etcd, since this life began.
-
-        Before that they are those of the last run: servers that were deleted since are in them.
-        """
-        return self._current.is_set()
-
     def _begin(self, may_start: Callable[[], bool]) -> None:
         try:
             if not may_start():
                 return
-            if self.votes:
-                self._current.set()
         except Exception:
             log.exception("etcd is not started")
             self.waits_for = "etcd was not started: see the log of collectived on this server"
@@ -474,8 +463,6 @@ class Node:
         must not say that it refuses somebody whom its etcd still lets in.
         """
         with self._trusting:
-            if view is not self._remembered:
-                self._current.set()
             self._trusted_view = view
             members = certificates_of(view.members.values(), view.revoked)
             self.credentials.trust({f: c.pem for f, c in members.items()})

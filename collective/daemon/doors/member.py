@@ -103,15 +103,12 @@ class Route:
         callers: who may.
         fresh: whether who asks is looked up in records that were read linearizably.
         takes_part: whether only a voter that has finished to join answers.
-        early: whether a server that was off answers before it has heard what has changed: those
-            who ask may have been deleted since.
     """
 
     run: Callable[[Asked], Response]
     callers: frozenset[Caller]
     fresh: bool = False
     takes_part: bool = False
-    early: bool = False
 
 
 def handler(
@@ -128,10 +125,6 @@ def handler(
             raise RefusedError(f"{server.plan.name} {what}")
         member = _who_asks(node, request, route)
         check_caller(member, route.callers, f"{request.method} {request.path[:60]}")
-        if member is not None and not route.early and not node.is_current:
-            raise RefusedError(
-                f"{node.name} has not heard yet what has changed while it was off", "try again"
-            )
         if route.takes_part:
             _only_full_member(server, node)
         return route.run(Asked(server, enlister, calls, node, request, member))
@@ -366,12 +359,12 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("POST", messages.ADMIT): Route(_admit, ANYBODY),
     ("GET", messages.SUCCESSION): Route(_succession, ANYBODY),
     ("POST", messages.DELETED): Route(_deleted, ANYBODY),
-    ("GET", messages.STATUS): Route(_status, MEMBERS, early=True),
+    ("GET", messages.STATUS): Route(_status, MEMBERS),
     ("POST", messages.SYNC): Route(_sync, _VOTER),
     ("POST", messages.LEAVE): Route(_leave, _VOTER | _NONVOTING, fresh=True, takes_part=True),
     ("POST", messages.GIVE_UP): Route(_give_up, _LEARNER | _VOTER, fresh=True),
     ("POST", messages.HAND_OVER): Route(_hand_over, _VOTER),
-    ("GET", messages.RETURN): Route(_return, _VOTER | _LEARNER, early=True),
+    ("GET", messages.RETURN): Route(_return, _VOTER | _LEARNER),
     ("GET", messages.SELF): Route(_self, MEMBERS, fresh=True, takes_part=True),
     ("POST", messages.CERTIFICATE): Route(_certificate, _NONVOTING, fresh=True, takes_part=True),
     ("POST", messages.LEARNER): Route(
@@ -380,7 +373,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("POST", messages.READDRESS): Route(
         _readdress, _VOTER | _NONVOTING, fresh=True, takes_part=True
     ),
-    ("POST", messages.WHEREABOUTS): Route(_whereabouts, _VOTER | _NONVOTING, early=True),
+    ("POST", messages.WHEREABOUTS): Route(_whereabouts, _VOTER | _NONVOTING),
     ("POST", messages.COMMAND): Route(_command, _VOTER | _NONVOTING, fresh=True, takes_part=True),
 }
 #: What stands behind these in the path is the route's own.
