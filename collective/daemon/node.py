@@ -23,6 +23,7 @@ from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.doors.access import objection
 from collective.daemon.joining.proving import Doubts
 from collective.daemon.nonvoting.backend import Backend, Frame, OwnEtcd, VotersEtcd
+from collective.daemon.nonvoting.places import MemberPlaces
 from collective.daemon.peers.prober import Prober
 from collective.daemon.peers.replica import Replica
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
@@ -112,6 +113,8 @@ class Node:
         self._cut: frozenset[str] | None = None
         self._trusted_by_etcd = frozenset[str]()
         self.doubts = Doubts()
+        #: What each member without a vote takes of this server at a time, see ``relay``.
+        self.places = MemberPlaces()
 
     @property
     def name(self) -> str:

@@ -59,7 +59,7 @@ class Invited:
     ends_early: bool = False
 
 
-def invite(node: Node, name: str, seconds: int, role: Role = Role.VOTER) -> Invited:
+def invite(node: Node, name: str, seconds: int, role: Role, issuer: str) -> Invited:
     """Make an invitation.
 
     Args:
@@ -67,6 +67,7 @@ def invite(node: Node, name: str, seconds: int, role: Role = Role.VOTER) -> Invi
         name: the server to invite.
         seconds: how long it is good for.
         role: what it is to be, voter or nonvoting.
+        issuer: the member that gave the command.
 
     Raises:
         RefusedError: the name is a member's.
@@ -87,9 +88,7 @@ def invite(node: Node, name: str, seconds: int, role: Role = Role.VOTER) -> Invi
         now = epoch()
         public_key = public_key_of(seed).hex()
         pin = node.credentials.pin
-        invitation = Invitation(
-            name, role, public_key, node.name, now, now + seconds, pin=pin.hex()
-        )
+        invitation = Invitation(name, role, public_key, issuer, now, now + seconds, pin=pin.hex())
         if not node.store.invite(view, invitation, seconds):
             return None
         early = _names_old_ca(node)
@@ -208,7 +207,7 @@ def _pending_for(view: View, name: str) -> Invitation:
 
 
 def replace(
-    node: Node, name: str, seconds: int, role: Role, emit: Emit
+    node: Node, name: str, seconds: int, role: Role, emit: Emit, issuer: str
 ) -> tuple[Deleted, Invited]:
     """Delete a member that was lost, and invite the server that was installed in its place.
 
@@ -225,9 +224,9 @@ def replace(
         # Asked anew: a moment ago it may have been well.
         if name in node.prober.answering(_ASK_SECONDS, since=elapsed()):
             raise _not_lost(name)
-        deleted = removal.delete(node, name, False, node.name, rekey=False)
+        deleted = removal.delete(node, name, False, issuer, rekey=False)
         emit("delete", f"the former {name} is deleted")
-    return deleted, invite(node, name, seconds, role)
+    return deleted, invite(node, name, seconds, role, issuer)
 
 
 def _not_lost(name: str) -> RefusedError:
