@@ -19,8 +19,9 @@ from typing import Any
 
 from collective.errors import EtcdError
 
-#: A value has 1.5 MiB at most, so the first slice has 6 MiB, and any has 192 MiB, at the worst.
-_FIRST_KEYS, _GROWTH, _MOST_KEYS = 4, 8, 128
+# A value has 1.5 MiB at most. Few keys at first; a later slice is as large as the keys before it
+# let expect, and a call takes etcd longer than 100 small keys do.
+_FIRST_KEYS, _GROWTH, _MOST_KEYS = 4, 8, 512
 _SLICE_BYTES = 1 << 20
 #: Of the keys and values of one answer, in base64.
 ANSWER_BYTES = 4 << 20

@@ -36,6 +36,7 @@ from collective.policy.relaying import (
     is_guarded,
     is_long,
     is_serializable,
+    reads_of,
     relayed,
     unguarded,
     veiled,
@@ -55,10 +56,12 @@ _TRIES = 5
 _WAITING_BYTES = 1 << 20
 #: A request of more bytes than this needs a place.
 _LARGE_BYTES = 1 << 16
+#: A transaction that reads more keys than this is a reading.
+_FEW_READS = 4
 # Not long: who gave up meanwhile would not know whether it was done.
 _LARGE_SECONDS = 0.3
 # Less than a member waits before it asks another voter, see ``remote``.
-_SLICING_SECONDS = 0.2
+_SLICING_SECONDS = 0.3
 
 
 def relay(node: Node, request: Request) -> Response:
@@ -91,13 +94,17 @@ def relay(node: Node, request: Request) -> Response:
 def _answer(
     node: Node, peer: Peer, path: str, body: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
+    if not is_guarded(path):
+        let_in(node, peer)
+        return node.gateway.call(path, body)
     if is_long(path, body):
         with node.places.readings.taken(_name(peer), seconds):
             return _sliced(node, peer, path, body)
-    if is_guarded(path):
+    place: AbstractContextManager[None] = nullcontext()
+    if reads_of(body) > _FEW_READS:
+        place = node.places.readings.taken(_name(peer), seconds)
+    with place:
         return _guarded(node, peer, path, body)
-    let_in(node, peer)
-    return node.gateway.call(path, body)
 
 
 def _watch(node: Node, peer: Peer, body: Mapping[str, Any]) -> Response:

@@ -1,5 +1,7 @@
 """Ask a voter to do what this server cannot: sign a certificate, carry out a command.
 
+Whether it does, the voter decides (``policy.roles``), on the certificate of this server.
+
 Invariants:
   * A command that was sent and got no answer is not sent again: who gave it looks, and repeats.
 """
@@ -89,13 +91,14 @@ def run(
             log.debug("a voter cannot be reached: %s name=%s", error, voter.name)
             continue
         try:
-            return _run_at(peer, voter.name, command, arguments, emit)
+            return run_at(peer, voter.name, command, arguments, emit)
         finally:
             peer.close()
     raise _nobody(node)
 
 
-def _run_at(peer: Peer, voter: str, command: str, arguments: Mapping[str, Any], emit: Emit) -> Any:
+def run_at(peer: Peer, voter: str, command: str, arguments: Mapping[str, Any], emit: Emit) -> Any:
+    """Have one voter carry a command out, see ``run``."""
     body = {"format": messages.FORMAT, "command": command, "arguments": dict(arguments)}
     for raw in peer.stream("POST", messages.COMMAND, body, _SILENCE_SECONDS, _SILENCE_SECONDS):
         if not raw.strip():

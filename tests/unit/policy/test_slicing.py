@@ -70,10 +70,10 @@ def test_large_values_are_read_one_by_one_and_no_more_than_one_answer_holds() ->
 
 def test_number_grows_where_keys_are_small_and_shrinks_where_they_are_not() -> None:
     """By a bounded factor, to a bounded number."""
-    _, limits = read(filled([10] * 600 + [20_000] * 300), BODY)
-    assert limits[:3] == [4, 32, 128]
-    assert max(limits) == 128
-    assert limits[-1] < 64
+    _, limits = read(filled([10] * 1200 + [20_000] * 300), BODY)
+    assert limits[:4] == [4, 32, 256, 512]
+    assert max(limits) == 512
+    assert limits[-1] < 512
 
 
 def test_all_slices_are_of_one_revision() -> None:
