@@ -73,7 +73,8 @@ class Slices:
             raise EtcdError("etcd: an answer came without what was asked for") from error
         if self._first is None:
             self._first = answer
-            self._body.setdefault("revision", str(revision))
+            if not int(self._body.get("revision", 0)):
+                self._body["revision"] = str(revision)
         self._found += kvs
         self._bytes += size
         self._more = bool(answer.get("more", False)) and bool(kvs)

@@ -255,6 +255,10 @@ class _RemoteLines:
                     # Whatever it is: another voter may be better off.
                     self._gateway._choose_after(self._voter.name)
                 yield line.strip()
+        except RefusedError as error:
+            # It is well, and has no room: what else is under way there goes on.
+            self._gateway._choose_after(self._voter.name)
+            raise EtcdUnavailableError(f"the watch was refused: {error}") from error
         except CollectiveError as error:
             self._gateway._leave(self._voter, error)
             raise EtcdUnavailableError(f"the watch broke off: {error}") from error

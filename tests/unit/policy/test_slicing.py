@@ -78,10 +78,11 @@ def test_number_grows_where_keys_are_small_and_shrinks_where_they_are_not() -> N
 
 def test_all_slices_are_of_one_revision() -> None:
     """That of the first, or the one that was asked for."""
-    slices = Slices(BODY)
     etcd = filled([10] * 10)
-    slices.take(etcd.call("/kv/range", slices.request()))
-    assert slices.request()["revision"] == "11"
+    for body in (BODY, {**BODY, "revision": "0"}):
+        slices = Slices(body)
+        slices.take(etcd.call("/kv/range", slices.request()))
+        assert slices.request()["revision"] == "11"
     assert Slices({**BODY, "revision": "7"}).request()["revision"] == "7"
 
 
