@@ -354,6 +354,11 @@ def test_feed_reads_large_values_and_many_keys_through_a_voter(voter: Voter) -> 
         handle.wait_until_ready(60.0)
         assert len(handle.store.range("n/").entries) == MANY
         assert len(handle.store.range("k/").entries) == 12
+        # More large requests at a time than there is room for: those that must, wait.
+        loaded = handle.store.load((f"l/{n:02}", b"x" * 200_000) for n in range(40))
+        assert loaded == 40
+        handle.store.put("l/end", b"")
+        assert len(handle.store.range("l/").entries) == 41
         with handle.store.lease(60) as lease:
             assert is_of("mgt4", lease.id)
             handle.store.put("k/small", b"1", lease=lease)
