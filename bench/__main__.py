@@ -9,10 +9,13 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench import (
     commands,
+    deletion,
     failover,
+    gencert,
     handover,
     join,
     machine,
@@ -21,7 +24,6 @@ from bench import (
     offline,
     readdress,
     rejoin,
-    rekey,
     report,
     store,
     survivor,
@@ -53,14 +55,14 @@ class Measurement:
 MEASUREMENTS = (
     Measurement("1", "show against etcdctl", commands.show),
     Measurement("2", "invite against etcdctl", commands.invite),
-    Measurement("3", "joins", join.measure),
+    Measurement("3", "joins, and writes meanwhile", join.measure),
     Measurement("4", "leader killed", failover.killed),
     Measurement("5", "leader stopped", failover.stopped),
     Measurement("6", "leader cut off", failover.cut_off),
     Measurement("7", "leader stopped cleanly", handover.measure),
     Measurement("8", "show with all others dead", survivor.measure),
     Measurement("9", "memory", memory.measure),
-    Measurement("10", "CA replaced", rekey.measure),
+    Measurement("10", "certificate replaced", gencert.measure),
     Measurement("11", "voter lost to one that does not vote", nonvoting.measure),
     Measurement("12", "member moved", readdress.measure),
     Measurement("13", "join run again", rejoin.measure),
@@ -73,6 +75,7 @@ MEASUREMENTS = (
     Measurement("22", "a new member of a large collective", telling.newcomer),
     Measurement("24", "nodes of a lost manager", telling.takeover),
     Measurement("25", "a thousand watchers", telling.watchers),
+    Measurement("26", "voter deleted", deletion.measure),
 )
 
 
@@ -114,6 +117,12 @@ def _parser() -> argparse.ArgumentParser:
         help="how long to wait, in all rounds of a row, for others to leave the machine "
         "alone (default: %(default)s)",
     )
+    parser.add_argument(
+        "--former",
+        type=_checkout,
+        metavar="FOLDER",
+        help="a checkout of the former release with its own .venv, to compare row 26 with",
+    )
     parser.add_argument("--dry", action="store_true", help="do not write to bench/results")
     return parser
 
@@ -125,11 +134,18 @@ def _count(text: str) -> int:
     return count
 
 
+def _checkout(text: str) -> Path:
+    folder = Path(text).resolve()
+    if not (folder / ".venv" / "bin" / "collective").exists():
+        raise argparse.ArgumentTypeError(f"no .venv with collective in {text}")
+    return folder
+
+
 def _bench(etcd: Etcd, chosen: Sequence[Measurement], options: argparse.Namespace) -> bool:
     """Measure with one etcd, print and write; return whether a row is missing."""
     rows: list[Row] = []
     for measurement in chosen:
-        place = Place(etcd, options.rounds, machine.Quiet(options.patience))
+        place = Place(etcd, options.rounds, machine.Quiet(options.patience), options.former)
         rows += _rows(place, measurement)
     where = machine.describe(etcd)
     print(f"\netcd {etcd.version_text}\n{where}\n\n{report.table(rows)}\n")

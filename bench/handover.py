@@ -43,7 +43,7 @@ def _round(place: Place, cluster: Cluster) -> Gap:
     leader = settle(cluster)
     follower = next(server for server in cluster.servers.values() if server is not leader)
     place.quiet.wait()
-    gap = gap_while(follower, lambda: _stop(leader))
+    gap = gap_while(follower.layout.etcd_socket, lambda: _stop(leader))
     leader.start()
     return gap
 

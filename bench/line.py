@@ -57,6 +57,14 @@ class Line:
         """
         return int(self._call("maintenance/status", {}).get("leader", 0))
 
+    def member(self) -> int:
+        """Return the id of the member that this etcd is.
+
+        Raises:
+            LineError: no answer.
+        """
+        return int(self._call("maintenance/status", {})["header"]["member_id"])
+
     def is_learner(self) -> bool:
         """Tell whether this member does not vote yet.
 
@@ -81,7 +89,32 @@ class Line:
         """
         self._call("kv/put", {"key": _KEY, "value": _KEY})
 
-    def _call(self, route: str, body: dict[str, str]) -> dict[str, Any]:
+    def add_learner(self, url: str) -> int:
+        """Add a learner with this peer URL, and return its id.
+
+        Raises:
+            LineError: no answer; it may be added or not.
+        """
+        answer = self._call("cluster/member/add", {"peerURLs": [url], "isLearner": True})
+        return int(answer["member"]["ID"])
+
+    def promote(self, number: int) -> None:
+        """Make a voter of the learner with this id.
+
+        Raises:
+            LineError: it has not caught up, or there was no answer.
+        """
+        self._call("cluster/member/promote", {"ID": str(number)})
+
+    def hand_over(self, number: int) -> None:
+        """Have the member with this id lead; only the leader takes this.
+
+        Raises:
+            LineError: no answer, or it does not lead.
+        """
+        self._call("maintenance/transfer-leadership", {"targetID": str(number)})
+
+    def _call(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
             self._connection.request("POST", f"/v3/{route}", json.dumps(body).encode())
             response = self._connection.getresponse()

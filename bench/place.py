@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.machine import Quiet
 from tests.harness import Cluster, Server, temporary_folder
@@ -31,11 +32,13 @@ class Place:
         etcd: the version to use.
         rounds: how often; None for what is usual for the measurement.
         quiet: to wait for before each round.
+        former: a checkout of a former release, to compare with; None where there is none.
     """
 
     etcd: Etcd
     rounds: int | None
     quiet: Quiet
+    former: Path | None = None
 
     def count(self, usual: int) -> int:
         """Return how often to measure."""

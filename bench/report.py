@@ -93,7 +93,7 @@ def write(version: str, machine: str, rows: Sequence[Row]) -> None:
 
 def _others(old: Iterable[str], rows: Sequence[Row]) -> list[str]:
     """Return the lines of rows, and of notes, whose numbers are not those of these rows."""
-    numbers = {row.key.rstrip("abc") for row in rows}
+    numbers = {row.key.rstrip("abcdef") for row in rows}
     return [line for line in old if (m := _KEY.match(line)) and m[1] not in numbers]
 
 

@@ -145,7 +145,7 @@ def joined(cluster: Cluster, prefix: str, count: int) -> float:
             "it knows all keys",
         )
         seconds = time.perf_counter() - begun
-    cluster["mgt1"].run("delete", "--force", "--no-rekey", server.name, check=True)
+    cluster["mgt1"].run("delete", "--force", server.name, check=True)
     server.stop()
     return seconds
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from collective.model.layout import ROOT_VARIABLE
 from tests.harness import HarnessError, Server
+from tests.harness.server import CHECKOUT
 from tools.etcd_versions import Etcd
 
 _SCRIPT = Path(sys.executable).with_name("collective")
@@ -53,7 +54,9 @@ def collective(server: Server, *arguments: str, input: str = "") -> Timed:
     command = [str(_SCRIPT)]
     if not _SCRIPT.exists():  # not installed, which is a little slower to start
         command = [sys.executable, "-m", "collective.cli.main"]
-    return _run([*command, *arguments], {ROOT_VARIABLE: str(server.root)}, None, input)
+    # The code of this checkout, wherever what is installed lies.
+    variables = {ROOT_VARIABLE: str(server.root), "PYTHONPATH": str(CHECKOUT)}
+    return _run([*command, *arguments], variables, None, input)
 
 
 def checked(server: Server, *arguments: str, input: str = "") -> Timed:

@@ -21,7 +21,6 @@ from itertools import pairwise
 from bench.line import Line, LineError
 from bench.place import rest
 from bench.sample import Sample
-from tests.harness import Server
 
 _DEADLINE_SECONDS = 0.05
 _AGAIN_SECONDS = 0.001
@@ -53,14 +52,14 @@ class Writer(threading.Thread):
         given_up: how many writes were not answered.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, etcd: str) -> None:
         """Prepare.
 
         Args:
-            server: at whose etcd it writes.
+            etcd: the path of the socket of the etcd at which it writes.
         """
         super().__init__(name="writer", daemon=True)
-        self._line = Line(server.layout.etcd_socket, _DEADLINE_SECONDS)
+        self._line = Line(etcd, _DEADLINE_SECONDS)
         self._stopped = threading.Event()
         self._marks: list[float] = []
         self.given_up = 0
@@ -90,9 +89,9 @@ class Writer(threading.Thread):
 
 
 @contextmanager
-def _writing(server: Server) -> Iterator[Writer]:
-    """Write at the etcd of a server until the block ends."""
-    writer = Writer(server)
+def _writing(etcd: str) -> Iterator[Writer]:
+    """Write at an etcd until the block ends."""
+    writer = Writer(etcd)
     writer.start()
     try:
         yield writer
@@ -100,11 +99,11 @@ def _writing(server: Server) -> Iterator[Writer]:
         writer.stop()
 
 
-def gap_while(asked: Server, act: Callable[[], float]) -> Gap:
+def gap_while(asked: str, act: Callable[[], float]) -> Gap:
     """Do something under a stream of writes.
 
     Args:
-        asked: the server at whose etcd is written.
+        asked: the path of the socket of the etcd at which is written.
         act: does it, and returns how many seconds it took.
     """
     with _writing(asked) as writer:

@@ -11,6 +11,7 @@ daemon) turns an error into lines, once.
     |-- DaemonError             5   collectived does not run here, or does not answer
     |-- RemovedError            6   this server was deleted from its collective
     |-- UnreachableError        7   another server does not resolve, answer or answer in time
+    |   |-- IdentityError           another server answers than the one that is recorded
     |   `-- NoServiceError          it answers, and nobody there serves such calls
     |-- InvitationError         8   the token or its invitation is not good
     |-- EtcdError               9   etcd is missing, unsafe, does not start or answers an error
@@ -115,6 +116,12 @@ class UnreachableError(CollectiveError):
 
     exit_code = 7
     code = "unreachable"
+
+
+class IdentityError(UnreachableError):
+    """Another server answers at that place than the one that was asked for: nothing was sent."""
+
+    code = "identity"
 
 
 class NoServiceError(UnreachableError):
@@ -277,6 +284,7 @@ _BY_CODE: dict[str, type[CollectiveError]] = {
         DaemonError,
         RemovedError,
         UnreachableError,
+        IdentityError,
         NoServiceError,
         InvitationError,
         EtcdError,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import pwd
 import re
 import secrets
 import stat
@@ -118,7 +119,7 @@ def make_private_folder(path: Path, mode: int = 0o700) -> None:
 
     Raises:
         AccessError: it cannot be made or changed, or it belongs to somebody who is neither root
-            nor this user.
+            nor this user: they could replace whatever is in it, also what root puts there.
         CollectiveError: it is no folder, or the disk is full.
     """
     try:
@@ -289,17 +290,32 @@ def _restrict(path: Path, mode: int, *, exactly: bool) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)
-        if os.geteuid() != 0 and found.st_uid not in (0, os.geteuid()):
-            raise AccessError(
-                f"cannot use folder {path}: it belongs to user {found.st_uid}, "
-                f"not to user {os.geteuid()}"
-            )
+        _refuse_foreign(path, found.st_uid, os.geteuid())
         granted = stat.S_IMODE(found.st_mode)
         wanted = mode if exactly else granted & ~(0o777 & ~mode)
         if granted != wanted:
             os.fchmod(fd, wanted)
     finally:
         os.close(fd)
+
+
+def _refuse_foreign(path: Path, owner: int, user: int) -> None:
+    if owner in (0, user):
+        return
+    expected = _user(user) if user == 0 else f"{_user(user)} or {_user(0)}"
+    raise AccessError(
+        f"cannot use folder {path}: it belongs to {_user(owner)}, expected {expected}",
+        f"run this as {_user(owner)} if the folder is rightly theirs; if not, move it away, and a "
+        f"new one is made, or, if you trust what is in it, 'chown -R {user} {path}'",
+    )
+
+
+def _user(number: int) -> str:
+    """Return a user with name and number, for people."""
+    try:
+        return f"user {pwd.getpwuid(number).pw_name} ({number})"
+    except KeyError:
+        return f"user {number}"
 
 
 def _aside_name(reason: str, now: datetime) -> str:

@@ -100,9 +100,12 @@ def _flat(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def gencert(_result: Document) -> Rendered:
+def gencert(result: Document) -> Rendered:
     """Render the result of ``gencert``."""
-    return Rendered(("Certificate generated successfully",))
+    notes = [f"its SHA-256 is {result['fingerprint']}"]
+    if result["replaced"]:
+        notes.append(f"the former one, {result['replaced']}, opens no door any more")
+    return Rendered(("Certificate generated successfully",), tuple(notes))
 
 
 def _forecast(result: Document) -> tuple[str, ...]:
@@ -114,21 +117,9 @@ def _forecast(result: Document) -> tuple[str, ...]:
 def invite(result: Document) -> Rendered:
     """Render the result of ``invite``: the token, and nothing beside it."""
     token = (str(result["token"]),) if result.get("token") else ()
-    early = ("warning: a re-keying is under way; when it goes on, this token ends",)
-    notes = early if result.get("ends_with_rekey") else ()
-    return Rendered(token, (*notes, *_replaced(result.get("replaced")), *_forecast(result)))
-
-
-def _replaced(result: Document | None) -> tuple[str, ...]:
-    """Return what is to be told of the server whose place is taken."""
-    if result is None:
-        return ()
-    return (
-        *_confirmations(result),
-        f"warning: the former {result['name']} may have kept the key of the collective's CA, "
-        "which is not replaced",
-        "hint: if that server is not in good hands, run 'collective rotate-ca'",
-    )
+    replaced = result.get("replaced")
+    notes = _confirmations(replaced) if replaced else ()
+    return Rendered(token, (*notes, *_forecast(result)))
 
 
 def invitations(result: Document) -> Rendered:
@@ -224,27 +215,14 @@ def _confirmations(result: Document) -> list[str]:
     if result["unconfirmed"]:
         unsure = ", ".join(result["unconfirmed"])
         notes.append(f"warning: not confirmed by {unsure}: who is offline learns it on return")
-    if result.get("rekey"):
-        notes.append(
-            "a re-keying has begun: until it ends (see 'collective show') the CA's key that "
-            f"{name} may have kept is still good"
-        )
-        notes += _ended_invitations(result)
+    if result["remaining"]:
+        notes.append("members now, with the SHA-256 of their certificates:")
+        notes += [_remaining(member) for member in result["remaining"]]
     return notes
 
 
-def rotate_ca(result: Document) -> Rendered:
-    """Render the result of ``rotate-ca``."""
-    return Rendered(("Success",), _ended_invitations(result))
-
-
-def _ended_invitations(result: Document) -> tuple[str, ...]:
-    """Say which invitations end with the old CA, which their tokens name."""
-    names = result["invitations_end"]
-    if not names:
-        return ()
-    again = "'collective invite' makes new ones when the re-keying is done"
-    return (f"invitations that end with the old CA: {', '.join(names)}; {again}",)
+def _remaining(member: Document) -> str:
+    return f"  {member['name']} ({member['role']}) {' '.join(member['fingerprints'])}"
 
 
 def promote(result: Document) -> Rendered:
@@ -299,18 +277,7 @@ def _state_lines(document: Document) -> tuple[str, ...]:
             f"{document['answering']} of {document['voters']} voters answer, "
             f"{document['needed']} are needed."
         )
-    rekey = document.get("rekey")
-    if rekey:
-        lines.append(_rekey_line(rekey))
     return tuple(lines)
-
-
-def _rekey_line(rekey: Document) -> str:
-    if rekey["began"] is None:
-        return f"Re-keying is to begin ({rekey['reason']})."
-    since, waits = rekey["began"][:16].replace("T", " "), rekey["waiting_for"]
-    tail = f", waits for {', '.join(waits)}" if waits else ""
-    return f"Re-keying is under way since {since} UTC ({rekey['reason']}): {rekey['phase']}{tail}."
 
 
 def _section(title: str, members: Iterable[Document], states: tuple[str, ...]) -> list[str]:

@@ -9,14 +9,17 @@ unit, the settings and the rest are the role's own.
         wheels/         the package, and what it needs
         etcd/           etcd's packages, if any
         VERSION         one line
+        SHA256SUMS      of all of these, in the form of sha256sum(1)
 
 Invariants:
   * A bundle has its name only when it is whole.
+  * Every file in it but the list itself is in SHA256SUMS; the role refuses one that differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import platform
 import re
@@ -35,6 +38,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
+MANIFEST = "SHA256SUMS"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 _SECONDS = 600
@@ -61,10 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         parser.error(f"no such file: {', '.join(missing)}")
     try:
-        print(make(ROOT, given.output, given.python or PYTHONS, given.machine, given.etcd))
+        path = make(ROOT, given.output, given.python or PYTHONS, given.machine, given.etcd)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         print(f"error: pip {error.cmd[3]} failed, or took too long: see above", file=sys.stderr)
         return 1
+    print(f"{path}\nSHA-256 {sha256(path)}")
     return 0
 
 
@@ -103,6 +108,7 @@ def make(
         (folder / "etcd").mkdir()
         for etcd in etcds:
             shutil.copy(etcd, folder / "etcd")
+        pin(folder)
         return _pack(folder, output / f"confluent-collective-bundle-{version}.tar.gz")
 
 
@@ -142,6 +148,22 @@ def missing(metadata: Iterable[Message], python: str) -> list[str]:
             if applies and canonicalize_name(need.name) not in there:
                 found.add(f"{need.name}{need.specifier}")
     return sorted(found)
+
+
+def pin(folder: Path) -> None:
+    """Write down what every file of a folder is to be."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{sha256(path)}  {path.relative_to(folder)}\n" for path in files]
+    (folder / MANIFEST).write_text("".join(lines), encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while chunk := content.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _metadata(wheel: Path) -> Message:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _SHOW_SECONDS = 10.0
 _CHANGE_SECONDS = 60.0
 _JOIN_SECONDS = 600.0
-_ROTATE_SECONDS = 120.0
 _INTERRUPTED = 130
 _LONGEST_TOKEN = 4096
 
@@ -91,8 +90,8 @@ def _json(values: dict[str, Any]) -> bytes:
     return json.dumps({"format": 1, **values}).encode()
 
 
-def _gencert(_options: Any, socket: str) -> int:
-    return _ask(socket, "POST", "/v1/gencert", _CHANGE_SECONDS)
+def _gencert(options: Any, socket: str) -> int:
+    return _ask(socket, "POST", "/v1/gencert", _CHANGE_SECONDS, _json(_flags(options)))
 
 
 def _invite(options: Any, socket: str) -> int:
@@ -172,13 +171,9 @@ def _show(options: Any, socket: str) -> int:
 
 
 def _delete(options: Any, socket: str) -> int:
-    values = {"server": options.server, "force": options.force, "rekey": options.rekey}
+    values = {"server": options.server, "force": options.force}
     body = _json({**values, **_flags(options)})
     return _ask(socket, "POST", "/v1/delete", _CHANGE_SECONDS, body)
-
-
-def _rotate_ca(_options: Any, socket: str) -> int:
-    return _ask(socket, "POST", "/v1/rotate-ca", _ROTATE_SECONDS)
 
 
 def _promote(options: Any, socket: str) -> int:
@@ -209,7 +204,6 @@ _COMMANDS = {
     "join": _join,
     "show": _show,
     "delete": _delete,
-    "rotate-ca": _rotate_ca,
     "promote": _promote,
     "demote": _demote,
     "readdress": _readdress,

@@ -34,15 +34,13 @@ def make_parser() -> argparse.ArgumentParser:
 
     What it parses has ``command``, and with it:
 
-        gencert   nothing more
+        gencert   json (bool)
         invite    server (or None), nonvoting (bool), ttl (text or None), action (make, list,
                   revoke or replace), dry_run (bool), json (bool)
         join      server (or None), token (text, ``-``, ``@FILE`` or None), action (join, check,
                   dry-run or abort), force (bool), json (bool)
         show      json (bool)
-        delete    server (or None: this one), force (bool), rekey (bool), dry_run (bool), json
-                  (bool)
-        rotate-ca nothing more
+        delete    server (or None: this one), force (bool), dry_run (bool), json (bool)
         promote   server, dry_run (bool), json (bool)
         demote    server, dry_run (bool), json (bool)
     """
@@ -66,7 +64,6 @@ def make_parser() -> argparse.ArgumentParser:
         _delete,
         _promote,
         _demote,
-        _rotate_ca,
         _readdress,
     ):
         add(commands)
@@ -108,14 +105,16 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _gencert(commands: Commands) -> None:
-    _command(
+    parser = _command(
         commands,
         "gencert",
         "make a new certificate for this server",
-        "Make a new key and certificate for this server, and the certificate authority too where "
-        "there is none yet. An authority that is in use is never replaced. Running servers take "
-        "up the new certificate without a restart.",
+        "Make a new key and certificate for this server, as after a theft of the key. The members "
+        "record it, every voter takes it up with a restart of its etcd in its turn, this server "
+        "shows it, and the former one opens no door any more. No certificate ends by itself. On "
+        "a server that rests after it was deleted it makes a collective of one, with new data.",
     )
+    _add_json(parser)
 
 
 def _invite(commands: Commands) -> None:
@@ -247,10 +246,9 @@ def _delete(commands: Commands) -> None:
         "delete",
         "put a server out of the collective",
         "Put SERVER out of the collective and lock it out. Without SERVER, this server leaves "
-        "its collective. A change that would cost the quorum is refused. A server that voted "
-        "holds the key of the certificate authority: so a new authority takes the place of the "
-        "old one afterwards, in the background, as rotate-ca does it. Deleting a server that has "
-        "left without that does it, too.",
+        "its collective. A change that would cost the quorum is refused. Nobody can vouch "
+        "for anybody else, so whatever the server has kept opens no door any more when this "
+        "returns; who remains is listed, with the SHA-256 of their certificates.",
         "%(prog)s [OPTION]... [SERVER]",
     )
     parser.add_argument(
@@ -259,26 +257,8 @@ def _delete(commands: Commands) -> None:
     parser.add_argument(
         "--force", action="store_true", help="also if that server is running and answers"
     )
-    parser.add_argument(
-        "--no-rekey",
-        dest="rekey",
-        action="store_false",
-        help="keep the certificate authority, whose key that server may have kept",
-    )
     _add_dry_run(parser)
     _add_json(parser)
-
-
-def _rotate_ca(commands: Commands) -> None:
-    _command(
-        commands,
-        "rotate-ca",
-        "change to a new certificate authority",
-        "Make a new certificate authority, have every server change to it, one after the other, "
-        "and forget the old one. Members go on serving meanwhile. It waits for servers that are "
-        "off, and goes on by itself when they are back. Where a change is under way already, it "
-        "waits for that one. Invitations that are pending end with it.",
-    )
 
 
 def _promote(commands: Commands) -> None:

@@ -17,12 +17,13 @@ from datetime import datetime
 from pathlib import Path
 
 from collective.daemon.certificates import credentials
-from collective.daemon.peers.doubt import doubt
+from collective.daemon.certificates.etcd_trust import TRUSTED
+from collective.daemon.peers.old_data import objection_to
 from collective.daemon.settings import Settings
-from collective.daemon.state import State
+from collective.daemon.state import VIEW, State
 from collective.errors import RefusedError, UnreachableError
 from collective.failpoints import Step, reached
-from collective.files import set_aside
+from collective.files import read_private, set_aside
 from collective.model.layout import Layout
 from collective.model.listen import together
 from collective.model.names import (
@@ -116,14 +117,14 @@ def all_listen_addresses(settings: Settings, plan: Plan) -> tuple[str, ...]:
 
 
 def begin_alone(layout: Layout, state: State, settings: Settings, now: datetime) -> Plan:
-    """Make this server a collective of one: a CA, a leaf, and a plan for a new etcd.
+    """Make this server a collective of one: a certificate, and a plan for a new etcd.
 
     Data that is in the way is moved aside: it belongs to no state file, so nobody knows whose
     it is.
     """
     address = own_address(settings) or guessed_address()
     pki = Path(layout.pki)
-    credentials.prepare_fresh(pki, settings.name, certified_here(address), now)
+    credentials.prepare_fresh(pki, settings.name, certified_here(address))
     _clear(Path(layout.etcd_data), layout, "unknown-data", now)
     _clear(pki, layout, "replaced", now)
     credentials.install(pki)
@@ -144,17 +145,21 @@ def begin_alone(layout: Layout, state: State, settings: Settings, now: datetime)
 
 
 def adopt(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
-    """Move the data of the former life aside and put the new certificates in place.
+    """Move the data of the former life aside; the certificate stays what it was.
 
     Args:
         layout: where things are.
         state: the state file, which says ADOPTING already.
-        plan: what it says; the new certificates were prepared before.
+        plan: what it says.
         now: the time, for the names of what is moved aside.
 
     Returns:
         The plan of the learner, saved.
     """
+    pki = Path(layout.pki)
+    if not credentials.is_there(pki):
+        # A lost server was taken in with the certificate that it had got for that.
+        credentials.copy(_makeshift(layout), pki)
     _replace_all(layout, "before-join", now)
     learner = replace(plan, mode=Mode.JOINING, aside=places_aside(layout))
     state.save(learner)
@@ -180,10 +185,17 @@ def go_on(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
         return shed_vote(layout, state, plan, now)
     if plan.mode is Mode.REMOVED:
         return plan
-    why = data_is_lost(layout, plan) or doubt(layout, state, plan)
+    why = data_is_lost(layout, plan) or _own_objection(layout, state, plan)
     if why is not None:
         return lose(state, plan, why)
     return find(layout, state, plan) if plan.mode is Mode.LOST else plan
+
+
+def _own_objection(layout: Layout, state: State, plan: Plan) -> str | None:
+    """Return what this server itself remembers against the data; others are asked later."""
+    own = state.load_promises(plan.cluster_token).get(plan.name)
+    view = state.load_view(plan.cluster_token)
+    return objection_to(layout, plan, view, {} if own is None else {plan.name: own})
 
 
 def lose(state: State, plan: Plan, why: str) -> Plan:
@@ -204,36 +216,40 @@ def find(layout: Layout, state: State, plan: Plan) -> Plan:
 
     A server that was lost before it was a voter goes on joining.
     """
-    voted = (Path(layout.pki) / "ca.key").exists()
+    voted = plan.name in state.load_view(plan.cluster_token).voters
     found = replace(plan, mode=Mode.MEMBER if voted else Mode.JOINING, reason="")
     state.save(found)
     log.warning("the data of this server is back")
     return found
 
 
-def usable_pki(layout: Layout, plan: Plan, now: datetime) -> Path:
+def usable_pki(layout: Layout, plan: Plan) -> Path:
     """Return the folder of certificates to open the door with.
 
     A lost server may have lost those too. It gets some to be invited with, beside the place of
     the real ones, which may be put back.
     """
     pki = Path(layout.pki)
-    if (pki / "leaf.pem").exists() or plan.mode is not Mode.LOST:
+    if credentials.is_there(pki) or plan.mode is not Mode.LOST:
         return pki
-    makeshift = Path(layout.run) / "pki"
+    makeshift = _makeshift(layout)
     if not makeshift.exists():
-        credentials.prepare_fresh(makeshift, plan.name, certified_addresses([plan.address]), now)
+        credentials.prepare_fresh(makeshift, plan.name, certified_here(plan.address))
         credentials.install(makeshift)
     return makeshift
 
 
-def begin_rest(layout: Layout, state: State, plan: Plan, reason: str, now: datetime) -> Plan:
+def _makeshift(layout: Layout) -> Path:
+    return Path(layout.run) / "pki"
+
+
+def begin_rest(layout: Layout, state: State, plan: Plan, reason: str) -> Plan:
     """Write down that this server was removed, with the certificates of its rest prepared.
 
     Returns:
         The plan of a server that leaves, saved; ``rest`` goes on from it.
     """
-    credentials.prepare_fresh(Path(layout.pki), plan.name, certified_here(plan.address), now)
+    credentials.prepare_fresh(Path(layout.pki), plan.name, certified_here(plan.address))
     leaving = replace(plan, mode=Mode.LEAVING, reason=reason)
     state.save(leaving)
     reached(Step.REMOVED_LEAVING)
@@ -250,12 +266,11 @@ def rest(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
     reached(Step.REMOVED_ASIDE)
     rested = replace(plan, mode=Mode.REMOVED, aside=places_aside(layout))
     state.save(rested)
-    state.drop_join_key()
     return rested
 
 
 def shed_vote(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
-    """Move the data of an etcd that is no member any more aside, and forget the CA's key.
+    """Move the data of an etcd that is no member any more aside.
 
     Args:
         layout: where things are.
@@ -267,7 +282,6 @@ def shed_vote(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
         The plan, saved with where the data has gone.
     """
     _clear(Path(layout.etcd_data), layout, "demoted", now)
-    credentials.drop_ca_key(Path(layout.pki))
     shed = replace(plan, aside=places_aside(layout))
     if shed != plan:
         state.save(shed)
@@ -320,14 +334,22 @@ def data_is_lost(layout: Layout, plan: Plan) -> str | None:
     """Return what of a member's data is gone that was there, None when all is there."""
     if not plan.started or plan.mode not in (Mode.MEMBER, Mode.JOINING, Mode.LOST):
         return None
-    missing = [
-        str(path)
-        for path in (Path(layout.etcd_log), Path(layout.pki) / "leaf.pem")
-        if not path.exists()
-    ]
+    needed = [Path(layout.etcd_log), Path(layout.pki) / "server.pem"]
+    if _knew_others(layout):
+        # Without it nobody can be told from anybody else, nor who was deleted.
+        needed.append(Path(layout.state) / VIEW)
+    missing = [str(path) for path in needed if not path.exists()]
     if not missing:
         return None
     return f"the data of {plan.name} is gone: there is no {' and no '.join(missing)}"
+
+
+def _knew_others(layout: Layout) -> bool:
+    """Tell whether etcd was last started with others that it lets in."""
+    try:
+        return read_private(Path(layout.pki) / TRUSTED).count(b"BEGIN CERTIFICATE") > 1
+    except FileNotFoundError:
+        return False
 
 
 def _clear(path: Path, layout: Layout, reason: str, now: datetime) -> None:

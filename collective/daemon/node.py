@@ -13,18 +13,20 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from collective import __version__
 from collective.daemon.certificates.credentials import Credentials
-from collective.daemon.certificates.revocation import is_revoked
-from collective.daemon.clock import elapsed, utc_now
+from collective.daemon.certificates.etcd_trust import EtcdTrust
+from collective.daemon.certificates.recorded import certificates_of
+from collective.daemon.clock import elapsed
 from collective.daemon.doors.access import objection
 from collective.daemon.joining.proving import Doubts
 from collective.daemon.nonvoting.backend import Backend, Frame, OwnEtcd, VotersEtcd
 from collective.daemon.nonvoting.places import MemberPlaces
+from collective.daemon.peers import recognition
 from collective.daemon.peers.prober import Prober
+from collective.daemon.peers.recognition import Found
 from collective.daemon.peers.replica import Replica
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
 from collective.etcd.calls import Status
@@ -34,13 +36,11 @@ from collective.model.plan import Plan
 from collective.model.promise import Promise
 from collective.model.records import MemberRecord
 from collective.model.view import View
-from collective.pki import LeafInfo, read_leaf
+from collective.pki import Certificate, read_certificate
 from collective.policy.membership import Observed
-from collective.policy.rekeying import Keys
 from collective.protocol.messages import ServerStatus
 from collective.protocol.passage import Way
-from collective.protocol.peer import Check, Peer, served_chain
-from collective.protocol.web import PeerCertificate
+from collective.protocol.peer import Check, Peer, served_certificate
 
 log = logging.getLogger(__name__)
 
@@ -85,33 +85,43 @@ class Node:
         self._frame = frame
         self.plan = plan
         self.trouble = ""
+        #: Whom etcd waits for before it is started, for people, "" for nobody.
+        self.waits_for = ""
         self.credentials = credentials
+        self.etcd_trust = EtcdTrust(credentials)
         self._votes = plan.votes
         self._backend: Backend = (
-            OwnEtcd(frame) if plan.votes else VotersEtcd(self._voters, self._relay_peer)
+            OwnEtcd(frame, self.etcd_trust)
+            if plan.votes
+            else VotersEtcd(self._voters, self._relay_peer)
         )
         self.gateway = self._backend.gateway
         self.store = Store(self.gateway)
-        listeners = [self._revoke, lambda view: on_view(self, view)]
+        # Trust first: who acts on a view finds that it holds at both doors.
+        listeners = [self._trust, lambda view: on_view(self, view)]
         self.replica = Replica(self.store, listeners, remembered)
-        disowned = partial(is_revoked, credentials, self._serials)
-        self.prober = Prober(plan.name, credentials.client_context, self._check, disowned)
+        self.prober = Prober(
+            plan.name, credentials.client_context, self.check_of, self._ask_as_stranger
+        )
         #: What our etcd has on its disk for sure; ``recollection`` finds it out.
         self.durable: Promise | None = None
-        #: The certificate that our door was last seen to show, None while that is not known.
-        self.served: LeafInfo | None = None
+        #: Fingerprint of the certificate that our door was last seen to show, "" while unknown.
+        self.served = ""
         self._served_wrongly: tuple[str, ...] = ()
-        #: Held by whoever changes the certificate in use, see ``renewal``.
-        self.renewing = threading.RLock()
+        #: Held by whoever changes the certificate in use, see ``replacement``.
+        self.replacing = threading.RLock()
         self._stopping = threading.Event()
-        self._revoked: frozenset[str] | None = None
-        self._listed: View | None = None
-        self._revoking = threading.Lock()
+        #: Held by whoever starts etcd, or has it stopped for good.
+        self._starting = threading.RLock()
+        self._etcd_wanted = False
+        self._trusting = threading.RLock()
+        self._trusted_view = remembered
+        self._recognised: dict[str, str] = {}
+        self._detours: Mapping[str, Certificate] = {}
         self._cutting = threading.Condition()
         #: Set while this server has its turn to restart etcd, or tries to get it.
         self.in_turn = threading.Event()
-        self._cut: frozenset[str] | None = None
-        self._trusted_by_etcd = frozenset[str]()
+        self._cut = frozenset[str]()
         self.doubts = Doubts()
         #: What each member without a vote takes of this server at a time, see ``relay``.
         self.places = MemberPlaces()
@@ -140,7 +150,7 @@ class Node:
     @property
     def failure(self) -> str | None:
         """Why etcd does not run, or None."""
-        return self._backend.failure
+        return self.waits_for or self._backend.failure
 
     @property
     def votes(self) -> bool:
@@ -152,16 +162,30 @@ class Node:
         """Whether etcd is well, or is at least there, so that its port is its own."""
         return self._backend.runs
 
-    def start(self, before_etcd: Callable[[], None] = lambda: None) -> None:
-        """Start etcd and follow the store; returns at once.
+    def start(self, may_start: Callable[[], bool] = lambda: True) -> None:
+        """Follow the store, and start etcd; returns at once.
 
         Args:
-            before_etcd: is called when calls can be made, and nothing is served yet.
+            may_start: waits until etcd may start, and returns whether it may; calls can be made
+                by then, and nothing is served yet.
         """
-        before_etcd()
-        self._start_backend()
+        self._trust(self.replica.view)
         self.prober.follow(self.replica.view.members.values())
         self.replica.start()
+        threading.Thread(target=self._begin, args=(may_start,), name="begin", daemon=True).start()
+
+    def _begin(self, may_start: Callable[[], bool]) -> None:
+        try:
+            if not may_start():
+                return
+        except Exception:
+            log.exception("etcd is not started")
+            self.waits_for = "etcd was not started: see the log of collectived on this server"
+            return
+        with self._starting:
+            if not self._stopping.is_set():
+                self._etcd_wanted = True
+                self._start_backend()
 
     def restart_etcd(self, seconds: float = RESTART_SECONDS) -> None:
         """End etcd and start it again with what the files and the plan say now.
@@ -178,10 +202,12 @@ class Node:
             # Raft needs no farewell from a follower, and etcd takes up to a second for its own,
             # in which writers here would wait.
             self._backend.kill()
-            if self._stopping.is_set():
-                return
-            self._start_backend()
+            with self._starting:
+                if self._stopping.is_set():
+                    return
+                self._start_backend()
             back = self.wait_for_leader(seconds)
+        self.replica.wake()
         if not back:
             raise EtcdError(
                 self.failure or f"etcd does not take part again after {seconds:.0f} s",
@@ -189,8 +215,11 @@ class Node:
             )
 
     def _start_backend(self) -> None:
-        self._trusted_by_etcd = self.credentials.trusts
-        self._backend.start(self.plan, self.credentials)
+        with self._trusting:
+            if self.votes:
+                self.etcd_trust.write(self.wanted_peers())
+            alone = not self._trusted_view.voters.keys() - {self.name}
+        self._backend.start(self.plan, self.credentials, alone)
 
     def take_detour(
         self, variables: Mapping[str, str], leaf_file: Path | None, wait: bool = False
@@ -206,9 +235,11 @@ class Node:
         if wait:
             self.restart_etcd()
             return
-        self._backend.stop()
-        if not self._stopping.is_set():
-            self._start_backend()
+        with self._starting:
+            # Before etcd was started for the first time, it is not ours to decide that it may.
+            if self._etcd_wanted and not self._stopping.is_set():
+                self._backend.stop()
+                self._start_backend()
 
     def stop(self, hand_over: bool = True) -> None:
         """Hand leadership over if this server leads, and end etcd."""
@@ -217,7 +248,8 @@ class Node:
             self.hand_over()
         self.replica.stop()
         self.prober.stop()
-        self._backend.stop()
+        with self._starting:
+            self._backend.stop()
         self._backend.close()
 
     def hand_over(self) -> None:
@@ -306,30 +338,18 @@ class Node:
     def peer(self, member: MemberRecord) -> Peer:
         """Return a new connection to a member's door."""
         context = self.credentials.client_context
-        return Peer(member.address, member.door_port, context, self._check(member.name))
+        return Peer(member.address, member.door_port, context, self.check_of(member.name))
 
     def way_to(self, member: MemberRecord) -> Way:
         """Return how a member's door is reached, for a call to software there."""
-        context, check = self.credentials.client_context, self._check(member.name)
-
-        def objection(served: PeerCertificate) -> str | None:
-            # As at our own door: what the others have told may be newer than the records here.
-            if served.serial in self.credentials.revoked:
-                return f"{member.name} was deleted from this collective"
-            return check(served)
-
-        return Way(member.address, member.door_port, context, objection)
-
-    def _serials(self) -> Sequence[str]:
-        """Return the certificates in our own record, as far as it is known here."""
-        own = self.replica.view.members.get(self.name)
-        return own.serials if own is not None else ()
+        context, check = self.credentials.client_context, self.check_of(member.name)
+        return Way(member.name, member.address, member.door_port, context, check)
 
     def _voters(self) -> list[MemberRecord]:
         return [m for n, m in self.replica.view.voters.items() if n != self.name]
 
     def _relay_peer(self, member: MemberRecord) -> Peer:
-        context, check = self.credentials.client_context, self._check(member.name)
+        context, check = self.credentials.client_context, self.check_of(member.name)
         return Peer(member.address, member.door_port, context, check, _RELAYED_BYTES)
 
     def own_status(self) -> ServerStatus:
@@ -341,8 +361,6 @@ class Node:
             errors += status.errors
         except CollectiveError as error:
             errors.append(error.message)
-        keys = self.keys
-        served = self.served or self.credentials.leaf
         errors += self._served_wrongly
         errors += [self.trouble] if self.trouble else []
         return ServerStatus(
@@ -356,12 +374,9 @@ class Node:
             applied=status.applied if status else 0,
             db_size=status.db_size if status else 0,
             learner=status.learner if status else False,
-            certificate_ends=served.not_after.isoformat(),
+            certificate=self.served,
             errors=tuple(errors),
-            trusts=tuple(sorted(keys.trusts)),
-            issuer=keys.issuer,
-            holds=tuple(sorted(keys.holds)),
-            addresses=self.credentials.leaf.addresses,
+            addresses=self.credentials.identity.addresses,
             durable_term=self.durable.term if self.durable else 0,
             durable_index=self.durable.index if self.durable else 0,
             nonvoting=not self.votes,
@@ -370,33 +385,92 @@ class Node:
     def look_at_door(self) -> None:
         """Connect to our own door: what counts is the certificate that others are shown.
 
-        A renewed one that is on the disk alone is renewed for nobody (kubernetes issue 102556).
+        A new one that is on the disk alone is new for nobody (kubernetes issue 102556).
         """
         self._served_wrongly = ()
         try:
-            chain = served_chain(self.plan.address, self.plan.door_port, _DOOR_SECONDS)
-            self.served = read_leaf(chain[0])
-            wanted = self.credentials.leaf_on_disk()
+            der = served_certificate(self.plan.address, self.plan.door_port, _DOOR_SECONDS)
+            self.served = read_certificate(der).fingerprint
         except (CollectiveError, OSError) as error:
             log.debug("our own door cannot be looked at: %s", error)
-            self.served = None
+            self.served = ""
             return
-        if self.served.fingerprint != wanted.fingerprint:
+        if self.served != self.credentials.identity.fingerprint:
             self._served_wrongly = (
-                f"the door shows a certificate that ends {self.served.not_after:%Y-%m-%d}, and "
-                f"not the one in {self.credentials.leaf_file}: restart collectived",
+                f"at {self.plan.address} another certificate is shown than the one in "
+                f"{self.credentials.identity_file}: does another server answer there?",
             )
 
-    @property
-    def keys(self) -> Keys:
-        """What a re-keying needs to know of this server."""
-        trusts = self._trusted_by_etcd if self.votes else self.credentials.trusts
-        return Keys(trusts, self.credentials.issuer, self.credentials.holds)
-
-    def use_leaf(self, leaf_file: bytes) -> None:
-        """Show another certificate from now on, in our own calls too."""
-        self.credentials.use_leaf(leaf_file)
+    def use_next(self) -> None:
+        """Show the next certificate from now on, in our own calls too."""
+        self.credentials.use_next()
         self.prober.use(self.credentials.client_context)
+
+    # Whom we know, and whom we let in -----------------------------------------------------------
+
+    def take_view(self, view: View) -> None:
+        """Take records over that a majority of the voters has told, while etcd does not run."""
+        if view.revision > self.replica.view.revision:
+            self.replica.take(view)
+
+    def check_of(self, wanted: str) -> Check:
+        """Return the check of the certificate that a member serves."""
+
+        def check(served: str) -> str | None:
+            view = self.replica.view
+            recognised = wanted in view.members and served == self._recognised.get(wanted)
+            if recognised and served not in view.revoked:
+                return None
+            return objection(view, wanted, served)
+
+        return check
+
+    def _ask_as_stranger(self, member: MemberRecord) -> Found:
+        """Find out why a member and we do not know each other, and recognise it if that is why."""
+        record = self.replica.view.members.get(member.name, member)
+        known = frozenset((*record.fingerprints, self._recognised.get(member.name, ""))) - {""}
+        found = recognition.ask(member, known, self.credentials.identity.fingerprint)
+        if found.recognised:
+            log.warning("a member has another certificate than it had name=%s", member.name)
+            self._recognised[member.name] = found.recognised
+        return found
+
+    def is_deleted_by(self, member: MemberRecord) -> bool:
+        """Ask a member that does not let us in whether we were deleted."""
+        return self._ask_as_stranger(member).deleted
+
+    def wanted_peers(self) -> dict[str, Certificate]:
+        """Return whom our etcd is to let in, by fingerprint: the recorded voters and learners."""
+        view = self._trusted_view
+        peers = (member for member in view.members.values() if member.is_peer)
+        own = self.credentials.identity
+        return {
+            own.fingerprint: own,
+            **certificates_of(peers, view.revoked),
+            **{f: c for f, c in self._detours.items() if c.name in view.voters},
+        }
+
+    def let_in_by_detour(self, certificates: Mapping[str, Certificate]) -> None:
+        """Let voters in at etcd's door, from its next start on, by certificates not recorded yet.
+
+        Args:
+            certificates: that these have shown to us over the door, by fingerprint.
+        """
+        with self._trusting:
+            self._detours = dict(certificates)
+
+    def _trust(self, view: View) -> None:
+        """Let in at both doors those whose certificates a view of the records lists.
+
+        If the disk is full this raises, the view is not taken, and it is tried again: a member
+        must not say that it refuses somebody whom its etcd still lets in.
+        """
+        with self._trusting:
+            self._trusted_view = view
+            members = certificates_of(view.members.values(), view.revoked)
+            self.credentials.trust({f: c.pem for f, c in members.items()})
+            if self.votes and self._etcd_wanted:
+                self.etcd_trust.refuse_others(self.wanted_peers())
 
     def lock_out(self, revision: int, seconds: float) -> str | None:
         """Wait until all that is revoked at a revision of the store opens nothing here.
@@ -410,10 +484,6 @@ class Node:
             return "its etcd has not heard of it"
         if not self.votes:
             return None  # the rest is about etcd's peer port
-        while self._revoked != frozenset(self.replica.view.revoked):
-            # The list is just being signed, or cannot be written.
-            if elapsed() > deadline or self.stopping.wait(_POLL_SECONDS):
-                return "its revocation list is not written"
         with self._cutting:
             if self._cutting.wait_for(self._nothing_to_cut, max(0.0, deadline - elapsed())):
                 return None
@@ -423,56 +493,18 @@ class Node:
         return not self.to_cut()
 
     def to_cut(self) -> frozenset[str]:
-        """Return the serial numbers of removed servers that may have something open to our etcd.
+        """Return the certificates of former peers that may have something open to our etcd.
 
-        What was revoked before the first view has nothing: etcd has just been started.
+        What is not in the trust file of the running etcd has nothing.
         """
-        view = self.replica.view
+        refused = self.etcd_trust.refused
         with self._cutting:
-            known = self._cut
-        if known is None:
-            return frozenset()
-        # Also those of a server that was taken in again: what it had open before is not its any
-        # more. One that is a member has an address that is known, so that nothing is cut of it.
-        return frozenset(view.revoked) - known
+            # One that is let in again, and put out once more, is cut once more.
+            self._cut &= refused
+            return refused - self._cut
 
-    def has_cut(self, serials: frozenset[str]) -> None:
-        """Note that certificates of removed servers hold nothing open any more."""
+    def has_cut(self, fingerprints: frozenset[str]) -> None:
+        """Note that certificates of former peers hold nothing open any more."""
         with self._cutting:
-            self._cut = (self._cut or frozenset()) | serials
+            self._cut |= fingerprints
             self._cutting.notify_all()
-
-    def take_ca_key(self, key_pem: bytes) -> None:
-        """Keep the CA's key, and write the revocation list with it."""
-        with self._revoking:
-            self.credentials.store_ca_key(key_pem)
-        self._revoke(self.replica.view)
-
-    def issue_with_next(self, pin: str) -> bool:
-        """Issue with the new CA of a re-keying, and sign the revocation list with it."""
-        with self._revoking:
-            self._revoked = None
-            done = self.credentials.issue_with_next(pin)
-        self._revoke(self.replica.view)
-        return done
-
-    def _check(self, wanted: str) -> Check:
-        return lambda served: objection(self.replica.view, wanted, served)
-
-    def _revoke(self, view: View) -> None:
-        """Rewrite the revocation list when the records revoke more than it does."""
-        if self._cut is None:
-            self._cut = frozenset(view.revoked)
-        with self._revoking:
-            # Whoever signs anew may come with a view from before the newest list.
-            if self._listed is None or view.revision >= self._listed.revision:
-                self._listed = view
-            revoked = frozenset(self._listed.revoked)
-            # Before anybody is cut off: who comes after that is refused on it, list or no list.
-            self.credentials.revoked = revoked
-            if revoked == self._revoked or not self.credentials.holds_ca_key:
-                return
-            # If the disk is full this raises, the view is not taken, and it is tried again: a
-            # member must not say that it refuses somebody whom its etcd still lets in.
-            self.credentials.revoke(revoked, utc_now())
-            self._revoked = revoked

@@ -16,16 +16,14 @@ import os
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from collective.daemon import lives
 from collective.daemon.addresses.whereabouts import Whereabouts
 from collective.daemon.certificates import credentials
 from collective.daemon.certificates.credentials import Credentials
-from collective.daemon.certificates.rekeyer import Rekeyer
-from collective.daemon.certificates.renewal import reissue_invalid
-from collective.daemon.certificates.upkeep import Upkeep
+from collective.daemon.certificates.replacement import Replacement
+from collective.daemon.certificates.trust_round import TrustRound
 from collective.daemon.clock import elapsed, epoch, utc_now
 from collective.daemon.doors.front import Front
 from collective.daemon.idle import idle_error
@@ -38,7 +36,7 @@ from collective.daemon.nonvoting.outlet import Outlet
 from collective.daemon.peers.cutter import Cutter
 from collective.daemon.peers.hearing import Hearing
 from collective.daemon.peers.recollection import Recollection
-from collective.daemon.peers.returning import learn_revocations
+from collective.daemon.peers.returning import Return
 from collective.daemon.settings import Settings
 from collective.daemon.state import State
 from collective.daemon.worker import Worker
@@ -56,10 +54,14 @@ from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.protocol.door import DoorServer
+from collective.protocol.limits import RateLimit
 
 log = logging.getLogger(__name__)
 
 FIRST_ANSWER_SECONDS = 30.0
+#: Each is a term without a leader for a moment: a member that asks for many stops the writes.
+HAND_OVERS_PER_SECOND = 0.2
+HAND_OVERS_AT_ONCE = 2
 _WATCH_SECONDS = 0.5
 _LEAVE_SECONDS = 10.0
 _LEAVE_POLL_SECONDS = 0.05
@@ -96,6 +98,8 @@ class CollectiveServer:
         self.stopped = threading.Event()
         self.life = threading.RLock()
         self.gate = Gate()
+        #: How often each member may have this server hand leadership over.
+        self.hand_overs = RateLimit(HAND_OVERS_PER_SECOND, HAND_OVERS_AT_ONCE)
         self.node: Node | None = None
         #: What keeps this server between two lives, None for nothing.
         self.trouble: CollectiveError | None = None
@@ -129,7 +133,7 @@ class CollectiveServer:
         """
         pki = Path(self.layout.pki)
         credentials.repair(pki)
-        for folder in (pki, pki / "former", Path(self.layout.state)):
+        for folder in (pki, Path(self.layout.state)):
             sweep_temporary(folder)
         plan = self.state.load()
         if plan is None:
@@ -171,13 +175,9 @@ class CollectiveServer:
         """
         self.trouble = trouble
         self._plan = plan
-        self._credentials = Credentials(lives.usable_pki(self.layout, plan, utc_now()))
+        self._credentials = Credentials(lives.usable_pki(self.layout, plan))
         if trouble is not None or plan.mode in (Mode.REMOVED, Mode.LOST):
             return
-        try:
-            reissue_invalid(self._credentials, plan.address, utc_now())
-        except CollectiveError as error:
-            log.error("the certificate is not valid, and cannot be replaced yet: %s", error)
         listen = lives.all_listen_addresses(self.settings, plan)
         timing = Timing(
             self.settings.heartbeat_ms, self.settings.election_ms, self.settings.corruption_check
@@ -188,13 +188,14 @@ class CollectiveServer:
         # Before the node: whoever watches takes one for the other's.
         self._hearing = Hearing(node)
         self.node = node
-        self._workers = (Rekeyer(node),)
+        self._workers = (Replacement(node),)
         if node.votes:
             duties = Duties(node, self.settings.learner_timeout)
-            self._workers = (duties, Rekeyer(node), Cutter(node))
+            self._workers = (duties, TrustRound(node), Cutter(node), Replacement(node))
         self.recollection = Recollection(node, self.state)
         node.replica.when_taken(self._wake_workers)
-        node.start(partial(learn_revocations, node))
+        returning = Return(node, self.layout, self.whereabouts.at, self._become_lost)
+        node.start(returning.may_start)
         for worker in (*self._workers, self.recollection):
             worker.start()
         if node.votes:
@@ -244,7 +245,7 @@ class CollectiveServer:
             if view.members:
                 return
             status = node.status()
-            plan, leaf = node.plan, self._credentials.leaf
+            plan, own = node.plan, self._credentials.identity
             record = MemberRecord(
                 plan.name,
                 hex_id(status.member_id),
@@ -252,10 +253,8 @@ class CollectiveServer:
                 plan.address,
                 plan.door_port,
                 plan.peer_port,
-                (leaf.serial,),
-                (leaf.fingerprint,),
+                (own.pem,),
                 epoch(),
-                held_key=True,
             )
             node.store.put_member(view, record, epoch())
         except CollectiveError as error:
@@ -269,12 +268,14 @@ class CollectiveServer:
             self.node.plan = plan
 
     def _on_view(self, node: Node, view: View) -> None:
-        """Act on changed records: ask the right members, cut off revoked ones."""
+        """Act on changed records: ask the right members, cut off those that are none."""
         node.prober.follow(view.members.values())
-        revoked = view.revoked
-        if revoked:
+        if view.certificates.keys() != node.replica.view.certificates.keys():
             self.doors.close_where(
-                lambda peer: peer.certificate is not None and peer.certificate.serial in revoked
+                lambda peer: (
+                    peer.certificate is not None
+                    and peer.certificate.fingerprint not in view.certificates
+                )
             )
         self._remember(node, view)
 
@@ -295,24 +296,21 @@ class CollectiveServer:
                     log.error("the records cannot be remembered: %s", error)
 
     def _watch(self) -> None:
-        """Find out that this server was removed or is lost, and look after its certificate."""
-        upkeep = Upkeep()
+        """Find out that this server was removed or is lost."""
         while not self.stopped.wait(_WATCH_SECONDS):
             node = self.node
             if node is None:
                 continue
             try:
-                self._look_after(node, upkeep)
+                self._look_after(node)
             except Exception:
                 log.exception("this server could not be looked after")
 
-    def _look_after(self, node: Node, upkeep: Upkeep) -> None:
+    def _look_after(self, node: Node) -> None:
         if self._hearing.is_deleted():
             self._try_to_rest(node, "the other members say so")
-        elif lives.data_is_lost(self.layout, self.plan) is not None:
-            self._become_lost(node)
-        else:
-            upkeep.tend(node, self.plan.mode)
+        elif (why := lives.data_is_lost(self.layout, self.plan)) is not None:
+            self._become_lost(node, why)
 
     def _try_to_rest(self, node: Node, why: str) -> None:
         try:
@@ -374,7 +372,7 @@ class CollectiveServer:
     def _come_to_rest(self, reason: str) -> None:
         self.end_life(hand_over=False)
         try:
-            leaving = lives.begin_rest(self.layout, self.state, self.plan, reason, utc_now())
+            leaving = lives.begin_rest(self.layout, self.state, self.plan, reason)
             self._plan = leaving
             rested = lives.rest(self.layout, self.state, leaving, utc_now())
         except CollectiveError as error:
@@ -382,11 +380,10 @@ class CollectiveServer:
             raise
         self.live(rested)
 
-    def _become_lost(self, node: Node) -> None:
-        """End the life of a member whose data went away under it; etcd must not make it anew."""
+    def _become_lost(self, node: Node, why: str) -> None:
+        """End the life of a member whose data is gone or old; etcd must not go on with it."""
         with self.life:
-            why = lives.data_is_lost(self.layout, self.plan)
-            if self.node is not node or self.stopped.is_set() or why is None:
+            if self.node is not node or self.stopped.is_set():
                 return
             self.end_life(hand_over=True)
             try:

@@ -9,23 +9,22 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timezone
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from collective.daemon.certificates.rekey import new_pin
-from collective.daemon.certificates.rekeyer import keys_of
-from collective.daemon.clock import elapsed, utc_now
+from collective.daemon.certificates.recorded import is_broken
+from collective.daemon.certificates.trust_round import lacking
+from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
 from collective.daemon.peers.prober import Answer
-from collective.daemon.warnings import alarm_sentence, alarms_in, authority_ends_soon
+from collective.daemon.warnings import alarm_sentence, alarms_in
 from collective.errors import CollectiveError, EtcdError
 from collective.model.names import natural_key
 from collective.model.plan import Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.policy.membership import Strength, tolerance_sentence
-from collective.policy.rekeying import is_under_way, waiting_for, wanted_because
 from collective.protocol.messages import ServerStatus
 
 FORMAT = 1
@@ -35,7 +34,6 @@ _RENEW_SECONDS = 0.1
 _PATIENT_SECONDS = 2.0
 _PROBE_SECONDS = 0.3
 _LEAST_SECONDS = 0.02
-_WANTED = {"number": None, "phase": "wanted", "began": None, "waiting_for": ()}
 
 
 def document(node: Node) -> dict[str, Any]:
@@ -77,41 +75,39 @@ def document(node: Node) -> dict[str, Any]:
         "spare": strength.spare,
         "tolerance": tolerance_sentence(strength),
         "set_aside": list(node.plan.aside),
-        "rekey": rekeying(view, answers, own),
+        "restarting": None if view.turn is None else asdict(view.turn),
         "alarms": [{"member": name, "alarm": kind} for name, kind in alarms],
         "errors": [
             *(text for text in (error, node.trouble) if text),
             *(alarm_sentence(name, kind) for name, kind in alarms),
             *_reinstalled(answers),
-            *authority_ends_soon(node.credentials.authority_ends, utc_now()),
+            *_left_out(view),
+            *_not_taken_up(view, active),
         ],
     }
 
 
-def rekeying(
-    view: View, answers: Mapping[str, Answer], own: ServerStatus
-) -> dict[str, Any] | None:
-    """Return what is to be said of a re-keying that is under way or wanted, else None.
+def _left_out(view: View) -> list[str]:
+    """Return a line for each member whose record, or certificate, is of no use to anybody."""
+    told = dict(view.unreadable)
+    told |= {n: "its certificate cannot be read" for n, m in view.members.items() if is_broken(m)}
+    return [
+        f"{name} is left out, and not let in: {told[name]}; delete and invite it again"
+        for name in sorted(told, key=natural_key)
+    ]
 
-    Until it is done, a deleted server's copy of the CA's key is still of use to it.
-    """
-    rekey = view.rekey
-    if rekey is None or not is_under_way(rekey):
-        reason = wanted_because(view.change, rekey)
-        return None if reason is None else {**_WANTED, "reason": reason}
-    said = {name: keys_of(answer.status) for name, answer in answers.items()}
-    waiting = waiting_for(
-        rekey.phase, new_pin(rekey), view.members, {**said, own.name: keys_of(own)}
-    )
-    # While one is away the others may not restart, so they are waited for because of that one.
-    away = [name for name in waiting if name != own.name and said.get(name) is None]
-    return {
-        "number": rekey.number,
-        "phase": rekey.phase.value,
-        "reason": rekey.reason,
-        "began": datetime.fromtimestamp(rekey.began, timezone.utc).isoformat(timespec="seconds"),
-        "waiting_for": sorted(away or waiting, key=natural_key),
-    }
+
+def _not_taken_up(view: View, active: Collection[str]) -> list[str]:
+    """Return a line for each voter that does not know another voter's certificate yet."""
+    if view.turn is not None:
+        return [
+            f"{view.turn.name} restarts its etcd ({view.turn.doing}); writes may wait a moment"
+        ]
+    wanted = [f for m in view.members.values() if m.is_peer for f in m.fingerprints]
+    return [
+        f"etcd on {name} has not taken up the certificate of every voter yet"
+        for name in lacking(view, active, wanted)
+    ]
 
 
 def idle(plan: Plan, why: CollectiveError) -> dict[str, Any]:
@@ -125,7 +121,7 @@ def idle(plan: Plan, why: CollectiveError) -> dict[str, Any]:
         "members": [],
         "idle": why.to_wire(),
         "former_data": plan.former_data,
-        "rekey": None,
+        "restarting": None,
         "set_aside": list(plan.aside),
         "errors": [],
     }
@@ -140,7 +136,10 @@ def _prove(node: Node) -> tuple[View, bool, str]:
             return node.store.read(_READ_SECONDS), True, ""
         except EtcdError as refused:
             error = refused.message
-        if elapsed() > deadline or node.failure is not None or not _enough_answer(node):
+        if elapsed() > deadline or node.failure is not None:
+            break
+        # An etcd that is restarted on purpose is back in a moment, and others need it so long.
+        if _held(node).turn is None and not _enough_answer(node):
             break
     return _held(node), False, node.failure or error
 
@@ -228,6 +227,6 @@ def _member(
         "release": status.release if status else None,
         "etcd_version": etcd.etcd_version if etcd else None,
         "database_bytes": etcd.db_size if etcd else None,
-        "certificate_ends": status.certificate_ends if status else None,
+        "certificate_fingerprint": (status.certificate or None) if status else None,
         "errors": [*(status.errors if status else ()), *([error] if error else ())],
     }

@@ -15,9 +15,9 @@ from collective.model.promise import Promise
 from collective.model.view import View
 
 _NAME = "server.json"
-_VIEW = "view.json"
+#: The records as last seen.
+VIEW = "view.json"
 _PROMISES = "promises.json"
-_JOIN_KEY = "join.key"
 
 
 class State:
@@ -46,14 +46,14 @@ class State:
     def load_view(self, collective: str) -> View:
         """Return the records as this server last saw them; empty if it never did."""
         try:
-            text = read_private(self._folder / _VIEW).decode("utf-8", "replace")
+            text = read_private(self._folder / VIEW).decode("utf-8", "replace")
             return View.from_json(text, collective)
         except FileNotFoundError:
             return View(0)
 
     def save_view(self, view: View, collective: str) -> None:
         """Remember the records: etcd tells nothing before it has found a quorum."""
-        write_atomically(self._folder / _VIEW, view.to_json(collective).encode())
+        write_atomically(self._folder / VIEW, view.to_json(collective).encode())
 
     def load_promises(self, collective: str) -> dict[str, Promise]:
         """Return what members are known to have on their disks, by name."""
@@ -67,18 +67,3 @@ class State:
         """Remember what members have on their disks."""
         text = promise.to_json(promises, collective)
         write_atomically(self._folder / _PROMISES, text.encode())
-
-    def join_key(self) -> bytes | None:
-        """Return the key that an unfinished join is claimed with, or None."""
-        try:
-            return read_private(self._folder / _JOIN_KEY)
-        except FileNotFoundError:
-            return None
-
-    def save_join_key(self, key_pem: bytes) -> None:
-        """Keep the key, so that the same join can go on after a crash."""
-        write_atomically(self._folder / _JOIN_KEY, key_pem)
-
-    def drop_join_key(self) -> None:
-        """Forget the key; the join is done, and the key lives on in the leaf."""
-        (self._folder / _JOIN_KEY).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What ``show`` warns of, in words: alarms of etcd, and a CA that ends.
+"""What ``show`` says of the alarms of etcd, in words.
 
 Pure: what was observed comes in.
 """
@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 
 from collective.model.view import View
 
-_AUTHORITY_NOTICE = timedelta(days=90)
 # etcd puts its alarms among the errors of its status, in the text form of protobuf. Of a divergent
 # member it does not know the number (3.4.23 and 3.5.1, tried), and 0 is left out.
 _ALARM = re.compile(r"(?:memberID:(\d+)\s+)?alarm:(\w+)")
@@ -43,13 +41,3 @@ def alarm_sentence(name: str | None, kind: str) -> str:
     """Return what an alarm means and what to do about it."""
     sentence = _SENTENCES.get(kind, "etcd raised the alarm {kind} for {who}")
     return sentence.format(who=name or "a member", kind=kind)
-
-
-def authority_ends_soon(ends: datetime, now: datetime) -> list[str]:
-    """Return a line when the CA ends within 90 days, none otherwise."""
-    if ends - now > _AUTHORITY_NOTICE:
-        return []
-    return [
-        f"the certificate authority of this collective ends on {ends:%Y-%m-%d}, and with it all "
-        "certificates: make a new one before that"
-    ]

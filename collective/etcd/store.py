@@ -16,11 +16,10 @@ from collective.etcd.calls import EtcdCalls, Put, key_value
 from collective.etcd.deadline import within
 from collective.model.records import (
     Change,
-    ChangeKind,
     Invitation,
+    LoadedTrust,
     MemberRecord,
     Record,
-    Rekey,
     Revocation,
     Turn,
     to_json,
@@ -28,19 +27,17 @@ from collective.model.records import (
 from collective.model.view import (
     CHANGE_KEY,
     PREFIX,
-    REKEY_KEY,
     TURN_KEY,
     Item,
     View,
     invitation_key,
+    loaded_key,
     member_key,
     revoked_key,
 )
 
 READ_SECONDS = 3.0
 WRITE_SECONDS = 5.0
-# A certificate lives a year; revoking it longer than that serves nobody.
-_REVOKED_SECONDS = 400 * 86400
 _WATCH_SILENCE_SECONDS = 300.0
 
 
@@ -65,14 +62,17 @@ class Store:
         """Read what this server's etcd holds, however old; works without a quorum."""
         return self._range(seconds, serializable=True)
 
-    def prove(self, seconds: float) -> None:
+    def prove(self, seconds: float) -> int:
         """Ask for a linearizable answer, and for as little as there is.
+
+        Returns:
+            The revision of the store, other software's keys included.
 
         Raises:
             EtcdError: there was none in time.
         """
         with within(seconds):
-            self._gateway.range(CHANGE_KEY)
+            return self._gateway.range(CHANGE_KEY)[0]
 
     def _range(self, seconds: float, serializable: bool) -> View:
         with within(seconds):
@@ -101,7 +101,7 @@ class Store:
         return self._write(view, (key, member_key(name)), {}, deletes=(key,))
 
     def claim(self, view: View, invitation: Invitation) -> bool:
-        """Claim an invitation for the CSR key that it now names; False if it changed."""
+        """Claim an invitation for the certificate that it now names; False if it changed."""
         key = invitation_key(invitation.name)
         return self._write(view, (key,), {key: invitation}, lease=view.lease(key))
 
@@ -138,9 +138,7 @@ class Store:
         unchanged = (key, invitation_key(member.name), CHANGE_KEY)
         return self._write(view, unchanged, {key: member} | _revoked(member.name, revoke, when))
 
-    def readdress_member(
-        self, view: View, member: MemberRecord, when: float, revoke: Sequence[str]
-    ) -> bool:
+    def readdress_member(self, view: View, member: MemberRecord, when: float) -> bool:
         """Write a member's record with another address.
 
         Returns:
@@ -148,7 +146,9 @@ class Store:
             says any more.
         """
         unchanged = (CHANGE_KEY, *(member_key(name) for name in view.members))
-        puts = {member_key(member.name): member} | _revoked(member.name, revoke, when)
+        former = view.members[member.name].fingerprints if member.name in view.members else ()
+        gone = [f for f in former if f not in member.fingerprints]
+        puts = {member_key(member.name): member} | _revoked(member.name, gone, when)
         return self._write(view, unchanged, puts)
 
     def begin_change(self, view: View, change: Change, member: MemberRecord | None = None) -> bool:
@@ -185,37 +185,9 @@ class Store:
         puts: dict[str, Record] = {CHANGE_KEY: replace(change, done=True)}
         deletes: tuple[str, ...] = ()
         if member is not None and member.member_id == change.member_id:
-            puts |= _revoked(member.name, member.serials, when)
-            deletes = (member_key(change.name), invitation_key(change.name))
+            puts |= _revoked(member.name, member.fingerprints, when)
+            deletes = _all_keys_of(change.name)
         return self._write(view, keys, puts, deletes=deletes)
-
-    def begin_rekey(self, view: View, rekey: Rekey) -> bool:
-        """Begin a re-keying, in place of one that is done or lost, or ask for another one.
-
-        A removal that wanted it has got it with this, and what was kept is worthless soon.
-
-        Returns:
-            False when the last re-keying or the last removal changed meanwhile.
-        """
-        puts: dict[str, Record] = {REKEY_KEY: rekey}
-        if view.change is not None and view.change.done:
-            puts[CHANGE_KEY] = replace(view.change, rekey=False, kept_key=False)
-        return self._write(view, (REKEY_KEY, CHANGE_KEY), puts)
-
-    def advance_rekey(self, view: View, rekey: Rekey, ended: Sequence[str]) -> bool:
-        """Begin the next phase, and end invitations that name the old CA.
-
-        Args:
-            view: on which everybody was found to have done the phase before.
-            rekey: the re-keying in its new phase.
-            ended: names of the invitations.
-
-        Returns:
-            False when the re-keying or a member changed meanwhile.
-        """
-        unchanged = (REKEY_KEY, *(member_key(name) for name in view.members))
-        deletes = tuple(invitation_key(name) for name in ended)
-        return self._write(view, unchanged, {REKEY_KEY: rekey}, deletes=deletes)
 
     def finish_demotion(self, view: View, change: Change) -> bool:
         """End a demotion: its record done, and that of a member that does not vote.
@@ -228,30 +200,24 @@ class Store:
         puts: dict[str, Record] = {CHANGE_KEY: replace(change, done=True)}
         if member is not None and member.member_id == change.member_id:
             puts[member_key(change.name)] = member.as_nonvoting()
-        return self._write(view, (CHANGE_KEY, member_key(change.name)), puts)
+        unchanged = (CHANGE_KEY, member_key(change.name))
+        return self._write(view, unchanged, puts, deletes=(loaded_key(change.name),))
 
-    def put_out(
-        self, view: View, member: MemberRecord, when: float, change: Change | None
-    ) -> bool:
+    def put_out(self, view: View, member: MemberRecord, when: float) -> bool:
         """Drop the record of a member that etcd has none of, its invitation and certificates.
 
         Args:
             view: what the decision was made on.
             member: whom to drop.
             when: seconds since the epoch.
-            change: what to write down as the last change of the voters, None to leave that.
 
         Returns:
-            False when the record, or the last change, is not what the view says any more.
+            False when the record is not what the view says any more.
         """
-        key = member_key(member.name)
-        puts = _revoked(member.name, member.serials, when)
-        unchanged: tuple[str, ...] = (key,)
-        if change is not None:
-            puts[CHANGE_KEY] = change
-            unchanged = (key, CHANGE_KEY)
-        deletes = (key, invitation_key(member.name))
-        return self._write(view, unchanged, puts, deletes=deletes)
+        puts = _revoked(member.name, member.fingerprints, when)
+        return self._write(
+            view, (member_key(member.name),), puts, deletes=_all_keys_of(member.name)
+        )
 
     def take_turn(self, view: View, turn: Turn, seconds: int) -> bool:
         """Take the turn to restart etcd, for so many seconds at most; False if another has it."""
@@ -261,9 +227,22 @@ class Store:
             lease = self._gateway.grant_lease(seconds)
         return self._write(view, (TURN_KEY,), {TURN_KEY: turn}, lease=lease)
 
-    def end_turn(self, view: View) -> bool:
-        """End the turn that the view has; False when it changed meanwhile."""
-        return self._write(view, (TURN_KEY,), {}, deletes=(TURN_KEY,))
+    def end_turn(self, view: View, loaded: LoadedTrust | None = None) -> bool:
+        """End the turn that the view has, and say whom the etcd that was restarted lets in.
+
+        Returns:
+            False when the turn, or the member, changed meanwhile.
+        """
+        unchanged: tuple[str, ...] = (TURN_KEY,)
+        puts: dict[str, Record] = {}
+        if loaded is not None and loaded.name in view.members:
+            unchanged = (TURN_KEY, member_key(loaded.name))
+            puts = {loaded_key(loaded.name): loaded}
+        return self._write(view, unchanged, puts, deletes=(TURN_KEY,))
+
+    def put_loaded(self, view: View, loaded: LoadedTrust) -> bool:
+        """Write down whom this server's etcd lets in; False when its record changed meanwhile."""
+        return self._write(view, (member_key(loaded.name),), {loaded_key(loaded.name): loaded})
 
     def drop_member(self, view: View, member: MemberRecord, when: float) -> bool:
         """Drop the record of a learner that was given up, and revoke its certificates.
@@ -272,21 +251,8 @@ class Store:
             False when the record changed meanwhile; then nothing was written.
         """
         key = member_key(member.name)
-        unchanged, puts = _kept(view, member)
-        puts |= _revoked(member.name, member.serials, when)
-        return self._write(view, (key, *unchanged), puts, deletes=(key,))
-
-    def give_up_member(self, view: View, member: MemberRecord, when: float) -> bool:
-        """Drop a learner that gave up its join: its record and its invitation.
-
-        Returns:
-            False when the record changed meanwhile; then nothing was written.
-        """
-        key = member_key(member.name)
-        unchanged, puts = _kept(view, member)
-        puts |= _revoked(member.name, member.serials, when)
-        deletes = (key, invitation_key(member.name))
-        return self._write(view, (key, *unchanged), puts, deletes=deletes)
+        puts = _revoked(member.name, member.fingerprints, when)
+        return self._write(view, (key,), puts, deletes=(key, loaded_key(member.name)))
 
     def _write(
         self,
@@ -297,13 +263,8 @@ class Store:
         lease: int = 0,
     ) -> bool:
         compare = {key: view.mod_revision(key) for key in unchanged}
-        revokes = any(isinstance(record, Revocation) for record in puts.values())
+        wire = [Put(key, to_json(record), lease) for key, record in puts.items()]
         with within(WRITE_SECONDS):
-            until_expiry = self._gateway.grant_lease(_REVOKED_SECONDS) if revokes else 0
-            wire = [
-                Put(key, to_json(r), until_expiry if isinstance(r, Revocation) else lease)
-                for key, r in puts.items()
-            ]
             return self._gateway.transact(compare, wire, deletes)[0]
 
     def follow(self, view: View) -> Iterator[View]:
@@ -321,18 +282,13 @@ class Store:
         raise EtcdError("the watch ended")
 
 
-def _kept(view: View, member: MemberRecord) -> tuple[tuple[str, ...], dict[str, Record]]:
-    """Return the key that must not change, and the record to write, if it kept the CA's key."""
-    if not member.held_key:
-        return (), {}
-    last = view.change
-    if last is None:
-        last = Change(ChangeKind.REMOVE, member.name, member.member_id, member.name, done=True)
-    return (CHANGE_KEY,), {CHANGE_KEY: replace(last, kept_key=True)}
+def _revoked(name: str, fingerprints: Sequence[str], when: float) -> dict[str, Record]:
+    return {revoked_key(f): Revocation(f, name, when) for f in fingerprints if f}
 
 
-def _revoked(name: str, serials: Sequence[str], when: float) -> dict[str, Record]:
-    return {revoked_key(s): Revocation(s, name, when) for s in serials}
+def _all_keys_of(name: str) -> tuple[str, ...]:
+    """Return the keys that go with a member."""
+    return member_key(name), invitation_key(name), loaded_key(name)
 
 
 def _apply(view: View, events: list[dict[str, Any]]) -> View:

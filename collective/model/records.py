@@ -17,11 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from collective.errors import ProtocolError
+from collective.model.fingerprint import fingerprint_of
 from collective.model.names import peer_url
 from collective.model.typed import fields_of
 
 FORMAT = 1
-MOST_CERTIFICATES = 16
+#: The one in use and, during a change, the next one.
+MOST_CERTIFICATES = 2
 
 
 class Role(enum.Enum):
@@ -39,20 +41,6 @@ class ChangeKind(enum.Enum):
     DEMOTE = "demote"
 
 
-class Phase(enum.Enum):
-    """How far a re-keying is; each phase begins when every member has done the one before.
-
-    TRUST: every member trusts the old and the new CA, every voter holds the key of the new one.
-    ISSUE: every member shows a certificate of the new CA.
-    DROP: no member trusts the old CA any more, and its key is gone.
-    """
-
-    TRUST = "trust"
-    ISSUE = "issue"
-    DROP = "drop"
-    DONE = "done"
-
-
 @dataclass(frozen=True)
 class MemberRecord:
     """One server of the collective, as the store knows it.
@@ -64,14 +52,11 @@ class MemberRecord:
         address: where it is reached, an IP address.
         door_port: TCP port of its daemon's door.
         peer_port: TCP port of its etcd's peer door.
-        serials: serial numbers (hex) of the certificates issued to it, newest last.
-        fingerprints: SHA-256 (hex) of the same certificates: who holds a copy of the CA's key
-            can make a certificate with any name and serial number, but not with this.
+        certificates: PEM; the one in use and, during a change, the next one.
         joined: seconds since the epoch.
         target: what it is to become; that differs from the role of a learner, and of a server
             that is being promoted.
         fallback: what a learner becomes again when it is given up; None: it is put out.
-        held_key: whether it was ever given the CA's key, so that deleting it wants a re-keying.
     """
 
     name: str
@@ -80,12 +65,10 @@ class MemberRecord:
     address: str
     door_port: int
     peer_port: int
-    serials: tuple[str, ...]
-    fingerprints: tuple[str, ...]
+    certificates: tuple[str, ...]
     joined: float
     target: Role = Role.VOTER
     fallback: Role | None = None
-    held_key: bool = False
 
     @property
     def url(self) -> str:
@@ -98,29 +81,30 @@ class MemberRecord:
             self, role=Role.NONVOTING, target=Role.NONVOTING, fallback=None, member_id=""
         )
 
-    def certified(
-        self, serial: str, fingerprint: str, in_use: str = ""
-    ) -> tuple[MemberRecord, tuple[str, ...]]:
-        """Add a certificate.
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """SHA-256 (hex) of its certificates, "" for one that cannot be read."""
+        return tuple(fingerprint_of(pem) for pem in self.certificates)
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether its etcd is let in by the others': it votes, or is taken in to vote."""
+        return self.role is Role.VOTER or (self.role is Role.LEARNER and self.target is Role.VOTER)
+
+    def with_next(self, pem: str, in_use: str) -> MemberRecord:
+        """Return the record with a next certificate, in place of one that was to be it before.
 
         Args:
-            serial, fingerprint: of the new one.
-            in_use: serial number of the one that the server shows now: it stays, whatever number
-                of others was written down and never heard of.
-
-        Returns:
-            The record with it, and the serial numbers of those that are too many now and are to
-            be revoked: a transaction of etcd has 128 operations at most, and a deletion must
-            revoke all in one.
+            pem: the next one.
+            in_use: fingerprint of the one that the server shows now.
         """
-        known = list(zip(self.serials, self.fingerprints, strict=False))
-        extra = max(0, len(known) + 1 - MOST_CERTIFICATES)
-        out = tuple([s for s, _ in known if s != in_use][:extra])
-        kept = [*(pair for pair in known if pair[0] not in out), (serial, fingerprint)]
-        record = replace(
-            self, serials=tuple(s for s, _ in kept), fingerprints=tuple(f for _, f in kept)
-        )
-        return record, out
+        kept = tuple(c for c in self.certificates if fingerprint_of(c) == in_use)
+        return replace(self, certificates=(*kept[:1], pem))
+
+    def with_only(self, fingerprint: str) -> MemberRecord:
+        """Return the record with one of its certificates alone."""
+        kept = tuple(c for c in self.certificates if fingerprint_of(c) == fingerprint)
+        return replace(self, certificates=kept)
 
 
 @dataclass(frozen=True)
@@ -133,8 +117,8 @@ class Invitation:
         public_key: Ed25519 public key, hex.
         issuer: the member that issued it.
         issued, expires: seconds since the epoch.
-        claimed_by: SHA-256 (hex) of the public key of the CSR that claimed it, or None.
-        pin: SHA-256 (hex) of the CA's public key that the token pins; it ends with that CA.
+        claimed_by: fingerprint of the certificate that claimed it, or None.
+        guests: fingerprints of the guest list, whose hash is in the token.
     """
 
     name: str
@@ -144,7 +128,7 @@ class Invitation:
     issued: float
     expires: float
     claimed_by: str | None = None
-    pin: str = ""
+    guests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,9 +143,6 @@ class Change:
         kind, name, member_id: what is to be done, and to whom.
         by: who began it.
         done: whether it is made.
-        rekey: whether a re-keying is to be begun when it is made.
-        kept_key: whether a server that was removed may have kept the CA's key, and no re-keying
-            has begun since.
     """
 
     kind: ChangeKind
@@ -169,8 +150,6 @@ class Change:
     member_id: str
     by: str
     done: bool
-    rekey: bool = False
-    kept_key: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,42 +157,14 @@ class Revocation:
     """A certificate that opens no door any more.
 
     Attributes:
-        serial: hex.
-        name: the server that it was issued to.
+        fingerprint: its SHA-256, hex.
+        name: the server whose it was.
         when: seconds since the epoch.
     """
 
-    serial: str
+    fingerprint: str
     name: str
     when: float
-
-
-@dataclass(frozen=True)
-class Rekey:
-    """The re-keying that is under way, or the last one: from one CA to the next.
-
-    Attributes:
-        number: counts them, from 1.
-        phase: how far it is.
-        certificate: the new CA's certificate, PEM; its key is never in the store.
-        by: the member that made the new CA.
-        reason: for people, such as "mgt3 was deleted".
-        began: seconds since the epoch.
-        again: whether another one is to follow, since another key holder was deleted meanwhile.
-    """
-
-    number: int
-    phase: Phase
-    certificate: str
-    by: str
-    reason: str
-    began: float
-    again: bool = False
-
-    @property
-    def over(self) -> bool:
-        """Whether it is done, and no other one is to follow."""
-        return self.phase is Phase.DONE and not self.again
 
 
 @dataclass(frozen=True)
@@ -229,8 +180,21 @@ class Turn:
     doing: str
 
 
-Record = MemberRecord | Invitation | Change | Revocation | Rekey | Turn
-R = TypeVar("R", MemberRecord, Invitation, Change, Revocation, Rekey, Turn)
+@dataclass(frozen=True)
+class LoadedTrust:
+    """Whom the etcd of a voter lets in: what its trust file had when it was last started.
+
+    Attributes:
+        name: the member.
+        fingerprints: of the certificates.
+    """
+
+    name: str
+    fingerprints: tuple[str, ...]
+
+
+Record = MemberRecord | Invitation | Change | Revocation | LoadedTrust | Turn
+R = TypeVar("R", MemberRecord, Invitation, Change, Revocation, LoadedTrust, Turn)
 
 
 def to_json(record: Record) -> str:
@@ -275,7 +239,6 @@ _ENUMS: Mapping[str, Callable[[Any], Any]] = {
     "target": Role,
     "fallback": Role,
     "kind": ChangeKind,
-    "phase": Phase,
 }
 
 

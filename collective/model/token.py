@@ -4,8 +4,8 @@ It does not sign or verify; ``collective.pki`` does that. It does not know wheth
 exists; the store does.
 
 The text is base64 (RFC 4648, section 4) of ``name@``, a 32 byte Ed25519 private seed, the 32
-bytes of the SHA-256 of the collective CA's SubjectPublicKeyInfo, and 0 to 2 random bytes, so
-that the base64 needs no ``=`` at its end.
+bytes of the SHA-256 of the guest list (``guest_list``), and 0 to 2 random bytes, so that the
+base64 needs no ``=`` at its end.
 
 Invariants:
   * The seed is in no representation, message or log.
@@ -22,7 +22,7 @@ from collective.errors import InputError, InvitationError
 from collective.model.names import parse_server_name
 
 SEED_BYTES = 32
-PIN_BYTES = 32
+HASH_BYTES = 32
 _LONGEST = 1024
 _MOST_PADDING = 2
 _HINT = "copy the whole line that 'collective invite' printed"
@@ -35,16 +35,16 @@ class Token:
     Attributes:
         name: the server that the invitation is for.
         seed: 32 bytes, the Ed25519 private seed.
-        pin: 32 bytes, SHA-256 of the CA's SubjectPublicKeyInfo.
+        guests: 32 bytes, the hash of the guest list.
     """
 
     name: str
     seed: bytes = field(repr=False)
-    pin: bytes
+    guests: bytes
 
     def to_text(self) -> str:
         """Return the token as one line of base64 without padding."""
-        raw = self.name.encode("ascii") + b"@" + self.seed + self.pin
+        raw = self.name.encode("ascii") + b"@" + self.seed + self.guests
         return base64.b64encode(raw + os.urandom(-len(raw) % 3)).decode("ascii")
 
     @classmethod
@@ -66,15 +66,15 @@ class Token:
             server = parse_server_name(name.decode("ascii"))
         except (UnicodeDecodeError, InputError):
             raise InvitationError("the token is garbled: it names no server", _HINT) from None
-        if len(rest) < SEED_BYTES + PIN_BYTES:
+        if len(rest) < SEED_BYTES + HASH_BYTES:
             raise InvitationError(
                 f"the token for {server} is cut short: {len(rest)} bytes of "
-                f"{SEED_BYTES + PIN_BYTES} after the name",
+                f"{SEED_BYTES + HASH_BYTES} after the name",
                 _HINT,
             )
-        if len(rest) > SEED_BYTES + PIN_BYTES + _MOST_PADDING:
+        if len(rest) > SEED_BYTES + HASH_BYTES + _MOST_PADDING:
             raise InvitationError(f"the token for {server} is garbled: it is too long", _HINT)
-        return cls(server, rest[:SEED_BYTES], rest[SEED_BYTES : SEED_BYTES + PIN_BYTES])
+        return cls(server, rest[:SEED_BYTES], rest[SEED_BYTES : SEED_BYTES + HASH_BYTES])
 
 
 def _decode(text: str) -> bytes:

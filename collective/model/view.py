@@ -18,9 +18,9 @@ from collective.model.records import (
     FORMAT,
     Change,
     Invitation,
+    LoadedTrust,
     MemberRecord,
     R,
-    Rekey,
     Revocation,
     Role,
     Turn,
@@ -41,7 +41,7 @@ MEMBERS = PREFIX + "members/"
 INVITATIONS = PREFIX + "invitations/"
 _REVOKED = PREFIX + "revoked/"
 CHANGE_KEY = PREFIX + "change"
-REKEY_KEY = PREFIX + "rekey"
+_LOADED = PREFIX + "trust/"
 TURN_KEY = PREFIX + "turn"
 
 
@@ -55,9 +55,14 @@ def invitation_key(name: str) -> str:
     return INVITATIONS + name
 
 
-def revoked_key(serial: str) -> str:
+def revoked_key(fingerprint: str) -> str:
     """Return the key of a revoked certificate."""
-    return _REVOKED + serial
+    return _REVOKED + fingerprint
+
+
+def loaded_key(name: str) -> str:
+    """Return the key that says whom a voter's etcd lets in."""
+    return _LOADED + name
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,31 @@ class View:
 
     @cached_property
     def members(self) -> Mapping[str, MemberRecord]:
-        """Members by name."""
-        return self._all(MemberRecord, MEMBERS)
+        """Members by name, but for those whose record cannot be read."""
+        return self._members[0]
+
+    @cached_property
+    def unreadable(self) -> Mapping[str, str]:
+        """Why a member is left out, by its name: its record is broken, or of a newer release."""
+        return self._members[1]
+
+    @cached_property
+    def _members(self) -> tuple[Mapping[str, MemberRecord], Mapping[str, str]]:
+        good: dict[str, MemberRecord] = {}
+        bad: dict[str, str] = {}
+        for key, item in self.items.items():
+            if key.startswith(MEMBERS):
+                name = key[len(MEMBERS) :]
+                try:
+                    record = from_json(MemberRecord, item.value)
+                except ProtocolError as error:
+                    bad[name] = error.message
+                    continue
+                if record.name == name:
+                    good[name] = record
+                else:
+                    bad[name] = f"its record is for {record.name[:80]!r}"
+        return good, bad
 
     @cached_property
     def invitations(self) -> Mapping[str, Invitation]:
@@ -109,7 +137,7 @@ class View:
 
     @cached_property
     def revoked(self) -> Mapping[str, Revocation]:
-        """Revoked certificates by serial number."""
+        """Revoked certificates by fingerprint."""
         return self._all(Revocation, _REVOKED)
 
     @cached_property
@@ -118,9 +146,9 @@ class View:
         return self._one(Change, CHANGE_KEY)
 
     @cached_property
-    def rekey(self) -> Rekey | None:
-        """The last re-keying, made or under way."""
-        return self._one(Rekey, REKEY_KEY)
+    def loaded(self) -> Mapping[str, LoadedTrust]:
+        """Whom each voter's etcd lets in, by the voter's name."""
+        return self._all(LoadedTrust, _LOADED)
 
     @cached_property
     def turn(self) -> Turn | None:
@@ -131,6 +159,16 @@ class View:
     def voters(self) -> Mapping[str, MemberRecord]:
         """Members that count in the quorum."""
         return {n: m for n, m in self.members.items() if m.role is Role.VOTER}
+
+    @cached_property
+    def certificates(self) -> Mapping[str, str]:
+        """The name of the member whose each recorded certificate is, by its fingerprint."""
+        return {
+            fingerprint: member.name
+            for member in self.members.values()
+            for fingerprint in member.fingerprints
+            if fingerprint and fingerprint not in self.revoked
+        }
 
     def by_member_id(self, member_id: str) -> MemberRecord | None:
         """Return the member with an etcd id."""

@@ -1,7 +1,6 @@
-"""Certificates and signatures of a collective: its CA, its servers' leaves, its invitations.
+"""Certificates and signatures: those that servers make for themselves, and what they sign.
 
-The only importer of ``cryptography``. It does no input or output and reads no clock: octets and
-``now`` come in, octets and values go out.
+The only importer of ``cryptography``. It does no input or output and reads no clock.
 
 Invariants:
   * No type of ``cryptography`` crosses its public functions, and neither does one of its errors.
@@ -10,59 +9,40 @@ Invariants:
 
 from __future__ import annotations
 
-from collective.pki.authority import (
-    AUTHORITY_LIFETIME,
-    BACKDATED,
-    LEAF_LIFETIME,
-    Authority,
+from collective.pki.certificate import (
+    MOST_BYTES,
+    Certificate,
+    judge_certificate,
+    make_certificate,
+    new_key,
+    read_certificate,
 )
-from collective.pki.bundle import issuer_of, read_bundle, with_key, write_bundle
-from collective.pki.invitation import (
-    DialBackStatement,
+from collective.pki.revocation_list import make_revocation_list
+from collective.pki.statements import (
     EnrollmentStatement,
+    ReplacementStatement,
     new_seed,
     public_key_of,
-    sign_dial_back,
     sign_enrollment,
-    verify_dial_back,
+    sign_replacement,
     verify_enrollment,
+    verify_replacement,
 )
-from collective.pki.leaf import (
-    LeafInfo,
-    authority_in_chain,
-    issued_by,
-    key_id_of_private,
-    make_request,
-    new_key,
-    read_leaf,
-    request_key_id,
-)
-from collective.pki.lists import revoked_by
 
 __all__ = [
-    "AUTHORITY_LIFETIME",
-    "BACKDATED",
-    "LEAF_LIFETIME",
-    "Authority",
-    "DialBackStatement",
+    "MOST_BYTES",
+    "Certificate",
     "EnrollmentStatement",
-    "LeafInfo",
-    "authority_in_chain",
-    "issued_by",
-    "issuer_of",
-    "key_id_of_private",
-    "make_request",
+    "ReplacementStatement",
+    "judge_certificate",
+    "make_certificate",
+    "make_revocation_list",
     "new_key",
     "new_seed",
     "public_key_of",
-    "read_bundle",
-    "read_leaf",
-    "request_key_id",
-    "revoked_by",
-    "sign_dial_back",
+    "read_certificate",
     "sign_enrollment",
-    "verify_dial_back",
+    "sign_replacement",
     "verify_enrollment",
-    "with_key",
-    "write_bundle",
+    "verify_replacement",
 ]

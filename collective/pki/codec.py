@@ -1,17 +1,13 @@
-"""Read certificates, requests and keys, measure them, and say in our own errors what is wrong.
+"""Read certificates and keys, and say in our own errors what is wrong.
 
 It does not decide whom to trust: a certificate that is read here is well formed, no more.
 
 Invariants:
   * What ``load_…`` returns was parsed whole, so that no later look at it can fail.
-  * A request that was read carries an EC key of P-256 or P-384 and a good signature by it.
   * No message holds a part of a key.
 """
 
 from __future__ import annotations
-
-import hashlib
-from datetime import datetime, timezone
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -32,23 +28,11 @@ UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 
-_CURVES = (ec.SECP256R1, ec.SECP384R1)
 _DER_MARK = b"\x30"  # a SEQUENCE, as which every certificate starts (X.690)
 
 
-def whole_seconds(now: datetime) -> datetime:
-    """Return ``now`` in UTC without its fraction, the only form that X.509 can hold.
-
-    Raises:
-        InputError: ``now`` has no time zone.
-    """
-    if now.utcoffset() is None:
-        raise InputError(f"time {now.isoformat()} has no time zone, expected UTC")
-    return now.astimezone(timezone.utc).replace(microsecond=0)
-
-
-def subject(common_name: str) -> x509.Name:
-    """Return the X.509 name that holds ``common_name`` and nothing else.
+def subject(common_name: str, serial: str = "") -> x509.Name:
+    """Return the X.509 name that holds ``common_name``, and a serial number if there is one.
 
     Raises:
         InputError: it is empty or longer than 64 characters (RFC 5280, appendix A.1).
@@ -57,7 +41,10 @@ def subject(common_name: str) -> x509.Name:
     if not 1 <= size <= 64:
         raise InputError(f"name {common_name!r} has {size} characters, expected 1 to 64")
     try:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        parts = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+        if serial:
+            parts.append(x509.NameAttribute(NameOID.SERIAL_NUMBER, serial))
+        return x509.Name(parts)
     except ValueError as error:
         raise InputError(f"name {common_name!r} cannot stand in a certificate") from error
 
@@ -86,38 +73,18 @@ def load_certificate(data: bytes) -> x509.Certificate:
     return certificate
 
 
-def load_request_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
-    """Read a certificate request, check that its sender holds its key, and return that key.
-
-    Raises:
-        ProtocolError: it is not a request, its key is not EC P-256 or P-384, or its signature
-            is not by that key.
-    """
-    try:
-        request = x509.load_pem_x509_csr(csr_pem)
-        key = request.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _CURVES):
-            raise ProtocolError("certificate request has a key that is not EC P-256 or P-384")
-        genuine = request.is_signature_valid
-    except UNREADABLE as error:
-        raise ProtocolError("certificate request is not readable") from error
-    if not genuine:
-        raise ProtocolError("certificate request is not signed by its own key")
-    return key
-
-
 def load_key(key_pem: bytes) -> ec.EllipticCurvePrivateKey:
     """Read a private key without a passphrase.
 
     Raises:
-        InputError: it is not a private key, or not EC P-256 or P-384.
+        InputError: it is not a private key, or not EC P-256.
     """
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
     except UNREADABLE as error:
         raise InputError("private key is not readable") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, _CURVES):
-        raise InputError("private key is not EC P-256 or P-384")
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise InputError("private key is not EC P-256")
     return key
 
 
@@ -130,15 +97,3 @@ def new_private_key(curve: ec.EllipticCurve) -> tuple[ec.EllipticCurvePrivateKey
         serialization.NoEncryption(),
     )
     return key, pem
-
-
-def spki_sha256(certificate_or_key: x509.Certificate | ec.EllipticCurvePublicKey) -> bytes:
-    """Return the SHA-256 (32 bytes) of the DER SubjectPublicKeyInfo (RFC 5280, 4.1.2.7)."""
-    if isinstance(certificate_or_key, x509.Certificate):
-        key = certificate_or_key.public_key()
-    else:
-        key = certificate_or_key
-    der = key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return hashlib.sha256(der).digest()

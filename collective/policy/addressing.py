@@ -72,6 +72,105 @@ def new_address(found: OwnAddresses) -> str | None:
     )
 
 
+def plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address such that two that lead to one place are equal.
+
+    The IPv4 address within an IPv6 one (``::ffff:10.0.0.1``, RFC 4291, 2.5.5.2) is that address.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return mapped or parsed
+
+
+def certifiable(view: View, name: str, claimed: Sequence[str]) -> list[str]:
+    """Return which addresses the certificate of a server may name: none that is another member's.
+
+    etcd compares a certificate with where a connection comes from. From a loopback address the
+    kernel sends as 127.0.0.1 or ::1, whichever server it is.
+
+    Args:
+        view: the records.
+        name: of the server.
+        claimed: what it says it has, the advertised one first.
+    """
+    others = _others_addresses(view, name)
+    shared = _LOOPBACK if plain(claimed[0]).is_loopback else ()
+    return [a for a in claimed if a in shared or plain(a) not in others]
+
+
+def check_certified(view: View, name: str, address: str, named: Sequence[str]) -> None:
+    """Refuse a certificate that names what is not its server's.
+
+    Args:
+        view: the records.
+        name: of the server.
+        address: that it advertises.
+        named: what its certificate names besides the name.
+
+    Raises:
+        RefusedError: it does not name the advertised address, or names another member's, or a
+            host.
+    """
+    try:
+        addresses = [plain(a) for a in named]
+    except ValueError:
+        raise RefusedError(
+            f"the certificate of {name} names a host, expected IP addresses and {name} alone",
+            f"run 'collective gencert' on {name}",
+        ) from None
+    if plain(address) not in addresses:
+        raise RefusedError(
+            f"the certificate of {name} does not name its address {address}",
+            f"run 'collective gencert' on {name}",
+        )
+    allowed = {plain(a) for a in certifiable(view, name, [address, *named])}
+    for found in addresses:
+        if found not in allowed:
+            owner = _others_addresses(view, name)[found]
+            raise RefusedError(
+                f"the certificate of {name} names {found}, which is the address of {owner}",
+                f"run 'collective gencert' on {name}, which must not have that address",
+            )
+
+
+def check_advertised(view: View, name: str, here: str, address: str) -> None:
+    """Refuse an address at which a server that wants in cannot be, before it is dialled.
+
+    Args:
+        view: the records.
+        name: of the server.
+        here: the address of the member that would dial.
+        address: that the server advertises.
+
+    Raises:
+        RefusedError: it is another member's, leads to the dialling member itself, or nowhere.
+    """
+    parsed = plain(address)
+    owner = _others_addresses(view, name).get(parsed)
+    if owner is not None:
+        raise RefusedError(f"cannot take in {name}: {address} is the address of {owner}")
+    if parsed.is_loopback and not plain(here).is_loopback:
+        raise RefusedError(
+            f"cannot take in {name}: the loopback address {address} is reached from its own "
+            "server only",
+            f"set 'address' in the settings file of {name}",
+        )
+    if parsed.is_multicast or parsed.is_unspecified or parsed.is_link_local:
+        raise RefusedError(f"cannot take in {name}: {address} is no address of one server")
+
+
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
+def _others_addresses(
+    view: View, name: str
+) -> dict[ipaddress.IPv4Address | ipaddress.IPv6Address, str]:
+    return {plain(m.address): n for n, m in view.members.items() if n != name}
+
+
 def _is_usable(address: str, family: int) -> bool:
     parsed = ipaddress.ip_address(address)
     return parsed.version == family and not parsed.is_loopback and not parsed.is_link_local
@@ -96,7 +195,7 @@ def check_readdress(view: View, name: str, address: str) -> MemberRecord:
         )
     check_no_change_under_way(view)
     others = {n: m.address for n, m in view.members.items() if n != name}
-    owner = next((n for n, a in others.items() if a == address), None)
+    owner = next((n for n, a in others.items() if plain(a) == plain(address)), None)
     if owner is not None:
         raise RefusedError(f"cannot {doing}: that is the address of {owner}")
     _check_loopback(doing, address, others)

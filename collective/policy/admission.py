@@ -1,8 +1,9 @@
 """Is this invitation good for this server? Promise P3, as one pure function.
 
-Safety property: an invitation is accepted for one name, for one CSR key, before it expires, and
-only with a signature by the seed that the token holds.
+Safety property: an invitation is accepted for one name, for one certificate, and only with a
+signature by the seed that the token holds.
 
+When it expires, the store lets it go (its lease ends): no clock of any server has a part in that.
 The signature itself is verified by ``collective.pki``; its outcome comes in as a fact.
 """
 
@@ -25,30 +26,29 @@ class Proof:
     Attributes:
         name: the name it wants to be known by.
         role: the role that it asks for, as text; ``AS_INVITED`` leaves it to the invitation.
-        csr_key_id: SHA-256 (hex) of the public key in its CSR.
+        certificate: fingerprint of the certificate that it wants to have recorded.
         signed_by: tells whether the statement about this very connection was signed by the
             private half of a public key (hex).
     """
 
     name: str
     role: str
-    csr_key_id: str
+    certificate: str
     signed_by: Callable[[str], bool]
 
 
-def judge(invitation: Invitation | None, proof: Proof, now: float) -> Invitation:
+def judge(invitation: Invitation | None, proof: Proof) -> Invitation:
     """Decide on an invitation.
 
     Args:
         invitation: the record for the proof's name, None when there is none.
         proof: what the joiner showed.
-        now: seconds since the epoch.
 
     Returns:
-        The invitation, claimed by the proof's CSR key.
+        The invitation, claimed by the proof's certificate.
 
     Raises:
-        InvitationError: there is none, it expired, another server claimed it, the proof is not
+        InvitationError: there is none, another server claimed it, the proof is not
             by its token, or the role differs.
     """
     name = proof.name
@@ -57,18 +57,16 @@ def judge(invitation: Invitation | None, proof: Proof, now: float) -> Invitation
         raise InvitationError(
             f"there is no invitation for {name}: it was used, revoked, or has expired", again
         )
-    if now >= invitation.expires:
-        raise InvitationError(f"the invitation for {name} has expired", again)
     if invitation.name != name or not proof.signed_by(invitation.public_key):
         raise InvitationError(
             f"the token does not fit the invitation for {name}: it was altered, or replaced by "
             "a newer one",
             again,
         )
-    if invitation.claimed_by not in (None, proof.csr_key_id):
+    if invitation.claimed_by not in (None, proof.certificate):
         raise InvitationError(f"the invitation for {name} was claimed by another server", again)
     if proof.role not in (AS_INVITED, invitation.role.value):
         raise InvitationError(
             f"the invitation for {name} is for a {invitation.role.value}, not a {proof.role}"
         )
-    return replace(invitation, claimed_by=proof.csr_key_id)
+    return replace(invitation, claimed_by=proof.certificate)

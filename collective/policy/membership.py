@@ -204,17 +204,31 @@ def _check_strength(observed: Observed, name: str, doing: str = "delete") -> Non
     )
 
 
-def check_restart(observed: Observed, doing: str) -> None:
+def can_be_spared(observed: Observed) -> bool:
+    """Tell whether the other voters go on while etcd here is restarted."""
+    others = observed.strength(without=observed.here)
+    return others.answering >= quorum(len(observed.voters))
+
+
+def check_restart(observed: Observed, doing: str, spare: bool = True) -> None:
     """Refuse to restart etcd here when the others could not go on, or nobody could come back.
 
     Two voters cannot do without one of them: there the restart itself is the gap.
+
+    Args:
+        observed: records and who answers.
+        doing: for the text.
+        spare: whether it is to be refused where the others could not go on meanwhile, but could
+            with this one when it is back.
 
     Raises:
         QuorumError: too few others answer.
     """
     others = observed.strength(without=observed.here)
     voters = len(observed.voters)
-    if others.answering >= quorum(voters) or others.answering == voters - 1:
+    if can_be_spared(observed) or others.answering == voters - 1:
+        return
+    if not spare and observed.strength().holds:
         return
     absent = sorted(observed.voters - observed.answering - {observed.here})
     raise QuorumError(
@@ -276,6 +290,19 @@ def check_addresses(view: View, name: str, addresses: Sequence[str]) -> None:
     raise RefusedError(
         f"cannot take in {name}: a loopback address is reached from its own server only: {told}",
         "set 'address' in the settings file of the server with the loopback address",
+    )
+
+
+def pause_sentence(restarts: int) -> str:
+    """Return what is said before voters' etcds are restarted that cannot be spared.
+
+    Args:
+        restarts: how many there will be.
+    """
+    times = "once" if restarts == 1 else f"{restarts} times"
+    return (
+        f"writes in the collective will wait {times} for less than a second, while a voter's etcd "
+        "is restarted that cannot be spared"
     )
 
 

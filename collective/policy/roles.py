@@ -26,7 +26,6 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "delete": ("delete",),
     "promote": ("promote",),
     "demote": ("demote",),
-    "rotate-ca": ("rotate-ca",),
 }
 
 _TYPED = {"revoke": "invite --revoke", "replace": "invite --replace"}

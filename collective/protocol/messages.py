@@ -20,28 +20,27 @@ DEFAULT_PORT = 13002
 # A step that means: not your turn yet, ask again.
 BUSY = "busy"
 
-# What a stranger may ask.
+# The joiner's side of a join; it is a stranger.
 CHALLENGE = "/v1/enroll/challenge"
 CLAIM = "/v1/enroll/claim"
+CONFIRM = "/v1/enroll/confirm"
 ADMIT = "/v1/enroll/admit"
-DIAL_BACK = "/v1/dial-back"
-REVOCATION_LISTS = "/v1/revocation-lists"
 
-# What a member may ask.
+# For who does not know us, or whom we do not know.
+SUCCESSION = "/v1/succession"
+DELETED = "/v1/deleted"
+
+# Between members; who may ask which stands beside the routes.
 STATUS = "/v1/status"
 SYNC = "/v1/sync"
 LEAVE = "/v1/leave"
 GIVE_UP = "/v1/give-up"
 HAND_OVER = "/v1/hand-over"
-CA_KEY = "/v1/ca-key"
-REVOKED = "/v1/revoked"
-WITNESS = "/v1/witness"
+RETURN = "/v1/return"
 SELF = "/v1/self"
 WHEREABOUTS = "/v1/whereabouts"
 CALL = "/v1/call"
-
-# What a member may ask of one that votes.
-CERTIFY = "/v1/certify"
+CERTIFICATE = "/v1/certificate"
 COMMAND = "/v1/command"
 LEARNER = "/v1/learner"
 ETCD = "/v1/etcd"
@@ -145,11 +144,8 @@ class ServerStatus:
         term, index, applied: raft numbers.
         db_size: bytes.
         learner: whether its etcd still catches up.
-        certificate_ends: ISO 8601, UTC.
+        certificate: fingerprint of the one that its door shows, "" where that is not known.
         errors: what it complains of.
-        trusts: pins (hex) of the CAs that its etcd trusts.
-        issuer: pin of the CA that its certificate is from.
-        holds: pins of the CAs whose key it has.
         durable_term, durable_index: raft numbers that are on its disk for sure.
         nonvoting: whether it lives without an etcd of its own.
         addresses: what it may send from: the IP addresses that its certificate names.
@@ -165,11 +161,8 @@ class ServerStatus:
     applied: int
     db_size: int
     learner: bool
-    certificate_ends: str
+    certificate: str
     errors: tuple[str, ...]
-    trusts: tuple[str, ...] = ()
-    issuer: str = ""
-    holds: tuple[str, ...] = ()
     durable_term: int = 0
     durable_index: int = 0
     nonvoting: bool = False

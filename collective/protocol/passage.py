@@ -19,11 +19,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from collective.errors import CollectiveError, UnreachableError
+from collective.errors import CollectiveError, IdentityError, UnreachableError
 from collective.protocol.peer import Check, unreachable, where
-from collective.protocol.streams import certificate_of, let_it_read, tune, wait_for_the_kernel
+from collective.protocol.streams import let_it_read, served_by, tune, wait_for_the_kernel
 from collective.protocol.upgrade import Upgrade
-from collective.protocol.web import Peer
+from collective.protocol.web import Peer, PeerCertificate
 
 _SLICE = 65536
 _READ = 16384
@@ -132,11 +132,13 @@ class Way:
     """How another server's door is reached.
 
     Attributes:
+        name: of the server.
         host, port: where it is.
-        context: whom to trust, with our own certificate.
+        context: with our own certificate.
         check: see ``collective.protocol.peer.Peer``.
     """
 
+    name: str
     host: str
     port: int
     context: ssl.SSLContext
@@ -201,10 +203,11 @@ class ToDoor(Passage):
 
     def _verify(self, writer: asyncio.StreamWriter) -> None:
         here = where(self._way.host, self._way.port)
-        certificate = certificate_of(writer.transport)
-        objection = "it has no name" if certificate is None else self._way.check(certificate)
+        fingerprint = served_by(writer.transport)
+        objection = self._way.check(fingerprint)
         if objection is not None:
-            raise UnreachableError(f"will not talk to {here}: {objection}")
+            raise IdentityError(f"will not talk to {here}: {objection}")
+        certificate = PeerCertificate(self._way.name, fingerprint)
         self._leads_to = Peer("tls", self._way.host, certificate)
 
     async def _be_let_in(self, ends: Ends) -> None:

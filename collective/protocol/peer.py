@@ -1,10 +1,12 @@
 """Calls to another server's door: JSON over HTTP over TLS, with deadlines.
 
-It decides nothing about trust beyond what its caller asks for: a CA to verify against, and the
-name that the certificate must carry.
+Servers are known by the fingerprints of their certificates: TLS proves that the other side has the
+key of the one that it shows, and the caller's check says whether that is the one wanted.
+
+It decides nothing about trust beyond that check.
 
 Invariants:
-  * Nothing is sent before the certificate was verified.
+  * Nothing is sent before the check was passed.
   * No proxy is used (``http.client`` knows none).
   * A call ends by its deadline, however slowly the other side answers.
 """
@@ -18,47 +20,40 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collective.errors import CollectiveError, ProtocolError, UnreachableError, from_wire
+from collective.errors import (
+    CollectiveError,
+    IdentityError,
+    ProtocolError,
+    UnreachableError,
+    from_wire,
+)
 from collective.model.names import bracketed
-from collective.protocol.web import PeerCertificate
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MOST_BYTES = 1 << 20
 _LINE_BYTES = 1 << 18
-# X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl-verification-options(1)).
-_NOT_NOW = (9, 10)
 
 
-def authority_context(ca_pem: bytes) -> ssl.SSLContext:
-    """Return a client context that trusts one CA and checks no host name.
+def client_context(identity: Path | None = None) -> ssl.SSLContext:
+    """Return a context that takes whatever certificate is shown: who uses it checks which it is.
 
-    Members are told apart by the name in their certificate, not by how they were reached.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.sslsocket_class = _Socket
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata=ca_pem.decode("ascii"))
-    return context
-
-
-def stranger_context() -> ssl.SSLContext:
-    """Return a client context for a server of which nothing is known yet: it verifies nothing.
-
-    Whoever uses it sends no secret, and checks what comes back by other means.
+    Args:
+        identity: key and certificate that we show, PEM; None for none.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.sslsocket_class = _Socket
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    if identity is not None:
+        context.load_cert_chain(identity)
     return context
 
 
@@ -74,22 +69,11 @@ def unreachable(host: str, port: int, error: Exception, seconds: float) -> Unrea
         reason = f"no answer within {seconds:.0f} s" if seconds >= 1 else "no answer in time"
     elif isinstance(error, ConnectionRefusedError):
         reason = "connection refused"
-    elif isinstance(error, ssl.SSLCertVerificationError):
-        reason = f"its certificate is not good here: {error.verify_message}"
-        hint = "it belongs to another collective, or was deleted from this one"
-        if error.verify_code in _NOT_NOW:
-            hint = "compare the clocks of both servers, and restart collectived there"
     elif isinstance(error, ssl.SSLError):
         reason = f"TLS failed: {error.reason or error}"
     else:
         reason = getattr(error, "strerror", None) or type(error).__name__
     return UnreachableError(f"cannot reach {where(host, port)}: {reason[:200]}", hint)
-
-
-def is_of_another_authority(error: BaseException) -> bool:
-    """Tell whether a call failed since the other side showed a certificate of another CA."""
-    cause = error.__cause__
-    return isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code not in _NOT_NOW
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -102,8 +86,8 @@ def is_refusal(error: BaseException) -> bool:
     return alert or isinstance(cause, ConnectionResetError | BrokenPipeError)
 
 
-def served_chain(host: str, port: int, seconds: float) -> list[bytes]:
-    """Return the certificates (DER, leaf first) that a door serves, and send it nothing.
+def served_certificate(host: str, port: int, seconds: float) -> bytes:
+    """Return the certificate (DER) that a door serves, whose key it has proven; send it nothing.
 
     Raises:
         UnreachableError: no TLS server answers there in time.
@@ -111,24 +95,26 @@ def served_chain(host: str, port: int, seconds: float) -> list[bytes]:
     try:
         with (
             socket.create_connection((host, port), timeout=seconds) as raw,
-            stranger_context().wrap_socket(raw) as tls,
+            client_context().wrap_socket(raw) as tls,
         ):
-            return _chain(tls)
+            return tls.getpeercert(True) or b""
     except OSError as error:
         raise unreachable(host, port, error, seconds) from error
 
 
-def _chain(tls: ssl.SSLSocket) -> list[bytes]:
-    public = getattr(tls, "get_unverified_chain", None)
-    if public is not None:
-        return [bytes(der) for der in public()]
-    # Python 3.10 to 3.12 have the call, but only on the inner object; 3.13 made it public.
-    inner = tls._sslobj  # type: ignore[attr-defined]
-    pem = (certificate.public_bytes() for certificate in inner.get_unverified_chain())
-    return [ssl.PEM_cert_to_DER_cert(text) for text in pem]
+#: Gets the fingerprint of the certificate that is served; returns why it is not wanted, or None.
+Check = Callable[[str], str | None]
 
 
-Check = Callable[[PeerCertificate], str | None]
+def anybody(_served: str) -> str | None:
+    """Object to nothing: for what is neither secret nor believed."""
+    return None
+
+
+def only(fingerprints: Iterable[str], otherwise: str) -> Check:
+    """Return a check that wants one of some certificates, and what it says to another one."""
+    wanted = frozenset(fingerprints)
+    return lambda served: None if served in wanted else otherwise
 
 
 class _Socket(ssl.SSLSocket):
@@ -176,7 +162,7 @@ class Peer:
         host: str,
         port: int,
         context: ssl.SSLContext,
-        check: Check = lambda served: None,
+        check: Check,
         most_bytes: int = MOST_BYTES,
     ) -> None:
         """Prepare; nothing is opened yet.
@@ -184,9 +170,8 @@ class Peer:
         Args:
             host: IP address.
             port: TCP port.
-            context: whom to trust, and our own certificate where we show one.
-            check: gets the certificate that the other side served, and returns why it is not
-                wanted, or None.
+            context: with our own certificate, where we show one.
+            check: says whether the certificate is the one wanted.
             most_bytes: of an answer, or of a line of one.
         """
         self.host = host
@@ -223,6 +208,20 @@ class Peer:
         self.close()
         self._context = context
 
+    def insist(self, check: Check) -> None:
+        """Want something else of the certificate from now on, on this connection too.
+
+        Raises:
+            IdentityError: the one that is open is not to one that is wanted, and was closed.
+        """
+        self._check = check
+        if self._connection is not None:
+            try:
+                self._verify_identity()
+            except UnreachableError:
+                self.close()
+                raise
+
     def abort(self) -> None:
         """Cut the connection, also under another thread that waits for an answer on it."""
         connection = self._connection
@@ -246,7 +245,8 @@ class Peer:
         """Connect and verify, if that has not been done.
 
         Raises:
-            UnreachableError: no answer in time, or a certificate that is not good.
+            UnreachableError: no answer in time.
+            IdentityError: the certificate is not the one wanted.
         """
         if self._connection is not None and self._connection.sock is not None:
             return
@@ -265,13 +265,9 @@ class Peer:
             raise
 
     def _verify_identity(self) -> None:
-        certificate: Mapping[str, Any] = self._tls().getpeercert() or {}
-        subject = {key: value for rdn in certificate.get("subject", ()) for key, value in rdn}
-        serial = str(certificate.get("serialNumber", "")).lower().lstrip("0")
-        name = str(subject.get("commonName", ""))
-        objection = self._check(PeerCertificate(name, serial, self.fingerprint))
+        objection = self._check(self.fingerprint)
         if objection is not None:
-            raise UnreachableError(f"will not talk to {where(self.host, self.port)}: {objection}")
+            raise IdentityError(f"will not talk to {where(self.host, self.port)}: {objection}")
 
     def call(
         self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float

@@ -22,7 +22,13 @@ def certificate_of(transport: asyncio.BaseTransport) -> PeerCertificate | None:
     if len(names) != 1 or not names[0]:
         return None
     fingerprint = hashlib.sha256(tls.getpeercert(True)).hexdigest()
-    return PeerCertificate(names[0], f"{int(facts['serialNumber'], 16):x}", fingerprint)
+    return PeerCertificate(names[0], fingerprint)
+
+
+def served_by(transport: asyncio.BaseTransport) -> str:
+    """Return the fingerprint of the certificate that the other side served, verified or not."""
+    tls = transport.get_extra_info("ssl_object")
+    return hashlib.sha256(tls.getpeercert(True) or b"").hexdigest()
 
 
 def wait_for_the_kernel(transport: asyncio.WriteTransport) -> None:

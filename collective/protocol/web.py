@@ -4,7 +4,7 @@ It does not read or write a socket and does not know how HTTP looks on the wire:
 ``connection.py``. It imports nothing heavy, so a client may share it.
 
 Invariants:
-  * A peer has a certificate only if the TLS library verified it against the collective's CA.
+  * A peer has a certificate only if the TLS library found it among those that the door trusts.
   * An error crosses the door as ``{"error": {"code": ..., "message": ...}}``, and only a
     CollectiveError shows its text: anything else is "internal error" outside, a traceback inside.
   * Bodies and connection memories are kept out of reprs: they may hold secrets.
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: Lists, objects and what is in them, in one request: a transaction of etcd's has 128 operations.
+#: Commas and brackets within texts count, too.
+MOST_VALUES = 65536
+
 _INTERNAL = {"code": CollectiveError.code, "message": "internal error"}
 _STATUSES: tuple[tuple[type[CollectiveError], int], ...] = (
     (InputError, 400),
@@ -54,12 +58,10 @@ class PeerCertificate:
 
     Attributes:
         name: the subject's common name.
-        serial: lower-case hex without leading zeros.
         fingerprint: SHA-256 of the DER form, lower-case hex.
     """
 
     name: str
-    serial: str
     fingerprint: str
 
 
@@ -109,8 +111,13 @@ class Request:
         """Return the body as a JSON object.
 
         Raises:
-            ProtocolError: the body is not JSON, or not an object.
+            ProtocolError: the body is not JSON, or not an object, or has too many values: each
+                takes far more memory than octets of the body.
         """
+        if len(self.body) - len(self.body.translate(None, b"[{,")) > MOST_VALUES:
+            raise ProtocolError(
+                f"the body of {self.method} {self.path} has more than {MOST_VALUES} values"
+            )
         try:
             value = json.loads(self.body)
         except (ValueError, RecursionError) as error:

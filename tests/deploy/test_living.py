@@ -73,7 +73,7 @@ def test_reset_wants_the_names_typed(
     controller.refused("reset, nothing typed", "reset", "nothing was changed")
     controller.play("reset", "reset", variables={"collective_confirm": "mgt4, mgt5"})
     hosts.wait_active("mgt4", "mgt4")
-    assert "ca.key" in hosts.ssh("mgt4", "find /var/lib/confluent/collective.2*").stdout
+    assert "server.pem" in hosts.ssh("mgt4", "find /var/lib/confluent/collective.2*").stdout
 
 
 def test_grow_to_five(hosts: Hosts, controller: Controller) -> None:
@@ -143,7 +143,7 @@ DOORS = ("13002/v1/status", "13003/members")
 
 def open_doors(hosts: Hosts, name: str) -> list[str]:
     """Return the doors of mgt1 that open to the keys that were copied on a host."""
-    use = f"curl -sfk --http1.1 --max-time 5 -o /dev/null --cert {STOLEN}/leaf.pem https://mgt1"
+    use = f"curl -sfk --http1.1 --max-time 5 -o /dev/null --cert {STOLEN}/server.pem https://mgt1"
     return [door for door in DOORS if not hosts.ssh(name, f"{use}:{door}", check=False).returncode]
 
 
@@ -154,27 +154,22 @@ def locked_out(hosts: Hosts, name: str) -> None:
     assert name not in hosts.states("mgt1")
 
 
-def test_new_certificates_without_an_outage(hosts: Hosts, controller: Controller) -> None:
-    """Of each server, and then of the authority."""
+def test_new_certificates_one_host_after_the_other(hosts: Hosts, controller: Controller) -> None:
+    """Of those that are named and no other; the keys that were used before open no door."""
+    controller.refused("certificates, nobody named", "new_certificate", "say which hosts")
     before = certificates(hosts)
-    controller.play("new certificates", "rotate_certs")
-    hosts.wait_active("mgt2", *THREE)
-    renewed = certificates(hosts)
-    assert before["leaf.pem"].isdisjoint(renewed["leaf.pem"])
-    assert before["ca.pem"] == renewed["ca.pem"]
-    controller.play("new authority", "rotate_certs", variables={"collective_rotate_ca": True})
+    hosts.ssh("mgt3", f"cp -r /var/lib/confluent/collective/pki {STOLEN}")
+    assert open_doors(hosts, "mgt3") == list(DOORS)
+    two = {"collective_hosts": "mgt2,mgt3"}
+    assert controller.play("check mode", "new_certificate", "--check", variables=two).changed == 2
+    assert certificates(hosts) == before
+    assert controller.play("new certificates", "new_certificate", variables=two).changed == 2
     hosts.wait_active("mgt2", *THREE)
     after = certificates(hosts)
-    assert renewed["leaf.pem"].isdisjoint(after["leaf.pem"])
-    assert renewed["ca.pem"].isdisjoint(after["ca.pem"])
-    assert len(after["ca.pem"]) == 1
+    assert {name for name in THREE if before[name] != after[name]} == {"mgt2", "mgt3"}
+    assert open_doors(hosts, "mgt3") == []
 
 
-def certificates(hosts: Hosts) -> dict[str, set[str]]:
-    """Return the sums of the files of all hosts that hold certificates."""
-    found: dict[str, set[str]] = {"leaf.pem": set(), "ca.pem": set()}
-    for name in THREE:
-        for file, sums in found.items():
-            told = hosts.ssh(name, f"sha256sum /var/lib/confluent/collective/pki/{file}").stdout
-            sums.add(told.split()[0])
-    return found
+def certificates(hosts: Hosts) -> dict[str, str]:
+    """Return the fingerprint of each member's certificate."""
+    return {m["name"]: m["certificate_fingerprint"] for m in hosts.show("mgt1")["members"]}

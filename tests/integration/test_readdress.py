@@ -48,7 +48,7 @@ def test_member_moves_under_a_writer(make_cluster: MakeCluster, who: str) -> Non
     leader = cluster.wait_for_leader()
     others = [s for s in cluster.servers.values() if s is not leader]
     moved = leader if who == "leader" else others[0]
-    writer = Writer(others[1])
+    writer = Writer(others[1].layout.etcd_socket)
     writer.start()
     try:
         threading.Event().wait(0.5)

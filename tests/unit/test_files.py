@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import resource
 import stat
 import subprocess
@@ -268,16 +269,42 @@ def test_folder_without_the_right_to_make_it_is_an_access_error(tmp_path: Path) 
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a folder to somebody else")
-def test_folder_of_somebody_else_is_refused() -> None:
-    """A stranger who owns the folder could replace whatever is in it."""
+@pytest.mark.parametrize("user", [0, NOBODY])
+def test_folder_of_somebody_else_is_refused(user: int) -> None:
+    """A stranger who owns the folder could replace whatever is in it, also under root."""
     # Not under tmp_path, which only its owner can pass.
     folder = Path(tempfile.mkdtemp(prefix="collective-test-"))
     folder.chmod(0o755)
     os.chown(folder, 12345, -1)
+    os.seteuid(user)
     try:
-        with as_ordinary_user(), pytest.raises(AccessError, match="belongs to user 12345"):
-            make_private_folder(folder)
+        with pytest.raises(AccessError) as caught:
+            make_private_folder(folder, 0o700)
+    finally:
+        os.seteuid(0)
+    try:
         assert mode_of(folder) == 0o755
+        assert folder.stat().st_uid == 12345
+        name = pwd.getpwuid(NOBODY).pw_name
+        expected = "user root (0)" if user == 0 else f"user {name} ({NOBODY}) or user root (0)"
+        assert caught.value.message == (
+            f"cannot use folder {folder}: it belongs to user 12345, expected {expected}"
+        )
+        assert "run this as user 12345" in (caught.value.hint or "")
+        assert f"chown -R {user} {folder}" in (caught.value.hint or "")
+    finally:
+        folder.rmdir()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a folder as root")
+def test_folder_of_root_serves_others() -> None:
+    """Root could do all that its owner could, anyway."""
+    folder = Path(tempfile.mkdtemp(prefix="collective-test-"))
+    folder.chmod(0o755)
+    try:
+        with as_ordinary_user():
+            make_private_folder(folder, 0o755)
     finally:
         folder.rmdir()
 

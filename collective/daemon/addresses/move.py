@@ -4,7 +4,7 @@ What a voter does for it is in ``readdress``; a server that is alone does that i
 
     step         what the state file says meanwhile    a crash then means
     journal      moving_to: the new address            it goes on at the next start
-    leaf         the same                              the others know the new address already
+    granted      the same                              the others know the new address already
     restart      the same                              etcd listens on both at its next start
     saved        address and moving_to: the new one    only old certificates are left to revoke
     retired      address: the new one                  done
@@ -25,7 +25,8 @@ from functools import partial
 
 from collective.daemon import lives
 from collective.daemon.addresses.readdress import Wish, grant
-from collective.daemon.certificates import renewal
+from collective.daemon.addresses.roundabout import names_for
+from collective.daemon.certificates.replacement import replace_certificate, retire_others
 from collective.daemon.certificates.turn import turn
 from collective.daemon.node import Node
 from collective.daemon.peers.quorum import needs_quorum
@@ -35,20 +36,17 @@ from collective.errors import (
     CollectiveError,
     EtcdError,
     InputError,
-    ProtocolError,
     RefusedError,
     UnreachableError,
 )
 from collective.failpoints import Step, reached
 from collective.model.listen import covers
-from collective.model.names import claimed_addresses, peer_url
+from collective.model.names import peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
-from collective.pki import issuer_of, make_request, new_key, read_bundle
 from collective.policy.addressing import check_readdress
 from collective.protocol import messages
-from collective.protocol.interfaces import local_addresses
 from collective.protocol.listening import bind_tcp
 
 log = logging.getLogger(__name__)
@@ -57,10 +55,15 @@ Emit = Callable[[str, str], None]
 
 _TURN_SECONDS = 10.0
 _DIAL_SECONDS = 3.0
-_ASK_SECONDS = 15.0
+# The voters restart their etcds in turn meanwhile.
+_ASK_SECONDS = 90.0
 _CALL_SECONDS = 2.0
 _CATCH_UP_SECONDS = 6.0
 _TAKEN_IN_SECONDS = 3.0
+
+
+def _log_step(step: str, said: str) -> None:
+    log.info("certificate: %s step=%s", said, step)
 
 
 class Move:
@@ -124,14 +127,14 @@ class Move:
         reached(Step.READDRESS_JOURNAL)
         emit("begin", f"from {before.address} to {address}")
         try:
-            with node.renewing:
+            with node.replacing:
                 with _held_open(address, before.peer_port, restart):
-                    leaf_file, by = self._obtain(node, address)
-                node.use_leaf(leaf_file)
+                    by = self._obtain(node, address)
+                node.use_next()
         except CollectiveError as error:
             self._take_back(node, error)
             raise
-        reached(Step.READDRESS_LEAF)
+        reached(Step.READDRESS_GRANTED)
         emit("certificate", f"{by} has seen this server there and told the others")
         self._restart(node, address, restart, emit)
 
@@ -165,9 +168,10 @@ class Move:
         if not voters <= node.prober.answering(_CALL_SECONDS):
             return False
         try:
-            if set(node.credentials.leaf.addresses) - set(lives.certified_here(node.plan.address)):
-                renewal.gencert(node, keep=False)
-            renewal.retire_others(node)
+            wanted = lives.certified_here(node.plan.address)
+            if set(node.credentials.identity.addresses) - set(wanted):
+                replace_certificate(node, wanted, _log_step)
+            retire_others(node)
         except CollectiveError as error:
             log.info("the former certificates are not revoked yet: %s", error)
             return False
@@ -192,37 +196,31 @@ class Move:
             self._save(node, replace(plan, moving_to=""))
             self._server.front.only(lives.listen_addresses(self._server.settings, plan.address))
 
-    def _obtain(self, node: Node, address: str) -> tuple[bytes, str]:
-        """Have the new address proven, certified and recorded.
+    def _obtain(self, node: Node, address: str) -> str:
+        """Have the new address proven and recorded, with a certificate that names it.
 
         Returns:
-            The content of ``leaf.pem``, and who has done it.
+            Who has done it.
 
         Raises:
             CollectiveError: nobody has done it; it says why not.
         """
-        key = new_key()
-        csr = make_request(key, node.name)
-        sources = claimed_addresses(address, local_addresses())[1:]
+        names, following = names_for(node, address), node.credentials.identity
+        if not set(names) <= set(following.addresses):
+            following = node.credentials.prepare_next(names)
         others = other_voters(node)
         if others:
             body = {
                 "format": messages.FORMAT,
                 "address": address,
-                "csr": csr.decode(),
-                "sources": list(sources),
+                "certificate": following.pem,
             }
             places = [self._server.whereabouts.at(member) for member in others]
-            leaf, by = _ask_one(node, places, body)
-        else:
-            with needs_quorum(node, "change the address"):
-                in_use = node.credentials.leaf.serial
-                leaf = grant(node, Wish(node.name, address, csr, sources, in_use))
-            by = node.name
-        issuer = issuer_of(leaf, read_bundle(node.credentials.ca_pem))
-        if issuer is None:
-            raise ProtocolError(f"{by} signed with a CA that is not trusted here", "try again")
-        return key + leaf + issuer.certificate_pem, by
+            return _ask_one(node, places, body)
+        with needs_quorum(node, "change the address"):
+            in_use = node.credentials.identity.fingerprint
+            grant(node, Wish(node.name, address, following, in_use))
+        return node.name
 
 
 def other_voters(node: Node) -> list[MemberRecord]:
@@ -240,7 +238,7 @@ def _takes_part(node: Node) -> bool:
     return True
 
 
-def _ask_one(node: Node, others: list[MemberRecord], body: dict[str, object]) -> tuple[bytes, str]:
+def _ask_one(node: Node, others: list[MemberRecord], body: dict[str, object]) -> str:
     """Ask one voter after the other; a refusal counts, silence and a lack of quorum do not."""
     failure: CollectiveError | None = None
     for member in others:
@@ -249,7 +247,7 @@ def _ask_one(node: Node, others: list[MemberRecord], body: dict[str, object]) ->
             peer.open(_DIAL_SECONDS)
             raw = peer.call("POST", messages.READDRESS, body, _ASK_SECONDS)
             messages.check_format(raw)
-            return messages.text(raw, "leaf").encode(), member.name
+            return member.name
         except (RefusedError, InputError, AccessError):
             raise
         except CollectiveError as error:

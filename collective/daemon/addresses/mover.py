@@ -20,7 +20,7 @@ from pathlib import Path
 from collective.daemon import lives
 from collective.daemon.addresses.move import Emit, Move, other_voters
 from collective.daemon.addresses.roundabout import Roundabout
-from collective.daemon.certificates import renewal
+from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
 from collective.daemon.server import CollectiveServer
@@ -232,7 +232,7 @@ class Mover:
         try:
             leaderless = not node.status().leader
         except EtcdError:
-            leaderless = node.failure is None
+            leaderless = node.failure is None or bool(node.waits_for)
         if not leaderless:
             self._leaderless = None
             return False
@@ -281,12 +281,12 @@ class Mover:
 
     def _certify_more(self, node: Node) -> None:
         """Make a new certificate when this server has an address that its own does not name."""
-        named = node.credentials.leaf.addresses
-        if not node.plan.votes or set(lives.certified_here(node.plan.address)) <= set(named):
+        wanted = lives.certified_here(node.plan.address)
+        if set(wanted) <= set(node.credentials.identity.addresses):
             return
         self._next_renewal = elapsed() + _RENEW_SECONDS
         try:
-            renewal.gencert(node)
+            replace_certificate(node, wanted, _log_step)
         except CollectiveError as error:
             log.warning("no certificate for the further addresses of this server: %s", error)
 

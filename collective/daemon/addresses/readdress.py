@@ -2,7 +2,9 @@
 
 A server with a new address cannot do it alone: its certificate does not name that address yet, so
 the other etcds refuse it, and they dial the old one. Its daemon can still ask: a door believes a
-certificate by its fingerprint, wherever it comes from. Alone in its collective it does all itself.
+certificate by its fingerprint, wherever it comes from. So its next certificate, which names both
+addresses, is recorded with the new one, and taken up by the voters before etcd hears of the URL.
+Alone in its collective it does all itself.
 
 It does not restart anything; ``mover``, on the server that moves, does.
 
@@ -15,14 +17,14 @@ Invariants:
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 from dataclasses import dataclass, replace
 from typing import Any
 
-from collective.daemon.clock import epoch, utc_now
-from collective.daemon.doors.access import member_of
+from collective.daemon.certificates.recorded import check_recordable
+from collective.daemon.certificates.trust_round import wait_for_round
+from collective.daemon.clock import epoch
 from collective.daemon.joining.learner import members_of
 from collective.daemon.membership.changes import CHANGE_SECONDS
 from collective.daemon.node import Node, hex_id
@@ -31,13 +33,12 @@ from collective.daemon.retries import until_written
 from collective.errors import EtcdError, ProtocolError, UnreachableError
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
-from collective.model.names import MOST_ADDRESSES, certified_addresses, is_ip_address
+from collective.model.names import is_ip_address
 from collective.model.records import MemberRecord, Role
-from collective.pki import LeafInfo, read_leaf
-from collective.policy.addressing import check_readdress
+from collective.pki import Certificate, judge_certificate
+from collective.policy.addressing import check_advertised, check_readdress, plain
 from collective.protocol import messages
 from collective.protocol.peer import unreachable
-from collective.protocol.web import Request
 
 log = logging.getLogger(__name__)
 
@@ -52,50 +53,49 @@ class Wish:
     Attributes:
         name: of the server.
         address: its new one.
-        csr: PEM, of the key for a certificate that names it.
-        sources: other addresses that the server may send from.
-        in_use: serial number of the certificate that it shows.
+        certificate: its next one, which names it.
+        in_use: fingerprint of the certificate that it shows.
     """
 
     name: str
     address: str
-    csr: bytes
-    sources: tuple[str, ...]
+    certificate: Certificate
     in_use: str
 
 
-def answer(node: Node, request: Request) -> dict[str, Any]:
+def answer(node: Node, member: MemberRecord, shown: str, raw: dict[str, Any]) -> dict[str, Any]:
     """Serve a member that has a new address.
 
+    Args:
+        node: this server.
+        member: who asks.
+        shown: fingerprint of the certificate with which it asks.
+        raw: the message.
+
     Raises:
-        AccessError, RemovedError: it is no member.
         ProtocolError: the message is broken.
         RefusedError, UnreachableError: see ``policy.addressing``; it is not at that address.
         QuorumError, EtcdError: the store did not answer.
     """
     with needs_quorum(node, "change the address of a member"):
-        member = member_of(node.store.read(), request.peer)
-        wish = _wish(member.name, request)
-        check_readdress(node.store.read(), member.name, wish.address)
+        wish = _wish(member.name, shown, raw)
+        view = node.store.read()
+        check_readdress(view, member.name, wish.address)
+        check_advertised(view, member.name, node.plan.address, wish.address)
         _reach(node, replace(member, address=wish.address))
         reached(Step.READDRESS_DIAL_BACK)
-        return {"format": messages.FORMAT, "leaf": grant(node, wish).decode()}
+        grant(node, wish)
+        return {"format": messages.FORMAT}
 
 
-def _wish(name: str, request: Request) -> Wish:
-    raw = request.json()
-    messages.check_format(raw)
+def _wish(name: str, shown: str, raw: dict[str, Any]) -> Wish:
     address = messages.text(raw, "address", 64)
-    sources = raw.get("sources")
-    if not isinstance(sources, list) or len(sources) > MOST_ADDRESSES:
-        raise ProtocolError("a message has no good 'sources'")
-    if not all(isinstance(a, str) and is_ip_address(a) for a in (address, *sources)):
+    if not is_ip_address(address):
         raise ProtocolError("a message has an address that is no IP address")
-    if address != str(ipaddress.ip_address(address)):
+    if address != str(plain(address)):
         raise ProtocolError(f"the address {address} is not in its shortest form")
-    in_use = request.peer.certificate.serial if request.peer.certificate else ""
-    csr = messages.text(raw, "csr").encode()
-    return Wish(name, address, csr, (*sources, request.peer.address), in_use)
+    pem = messages.text(raw, "certificate", 1 << 14)
+    return Wish(name, address, judge_certificate(pem, name), shown)
 
 
 def _reach(node: Node, member: MemberRecord) -> None:
@@ -125,35 +125,35 @@ def _knock(here: str, member: MemberRecord, hint: str) -> None:
         raise UnreachableError(f"{here} {told.message} (the peer port)", hint) from error
 
 
-def grant(node: Node, wish: Wish) -> bytes:
-    """Certify, record and tell etcd a new address that was proven; return the leaf, PEM.
+def grant(node: Node, wish: Wish) -> None:
+    """Record a new address that was proven, have the voters take it up, and tell etcd.
 
     Raises:
         RefusedError: see ``policy.addressing``; nothing was changed.
         EtcdError: etcd did not do it, or did not say so: ask again.
     """
-    view = node.store.read()
-    member = check_readdress(view, wish.name, wish.address)
-    others = {m.address for n, m in view.members.items() if n != wish.name}
-    claimed = [a for a in wish.sources if a not in others]
-    names = certified_addresses([wish.address, member.address, *claimed])
-    leaf = node.credentials.authority().issue(wish.csr, wish.name, names, utc_now())
-    moved = _record(node, wish, read_leaf(leaf))
+    moved = _record(node, wish)
     reached(Step.READDRESS_RECORD)
     if moved.role is Role.VOTER:
+        wait_for_round(node, wish.certificate.fingerprint)
+        reached(Step.READDRESS_TRUST)
         _update(node, moved)
     reached(Step.READDRESS_UPDATE)
     log.info("a member has a new address name=%s address=%s", wish.name, wish.address)
-    return leaf
 
 
-def _record(node: Node, wish: Wish, leaf: LeafInfo) -> MemberRecord:
+def _record(node: Node, wish: Wish) -> MemberRecord:
     def attempt() -> MemberRecord | None:
         view = node.store.read()
         member = check_readdress(view, wish.name, wish.address)
         moved = replace(member, address=wish.address)
-        moved, too_many = moved.certified(leaf.serial, leaf.fingerprint, wish.in_use)
-        return moved if node.store.readdress_member(view, moved, epoch(), too_many) else None
+        certificate = wish.certificate
+        if certificate.fingerprint not in member.fingerprints:
+            check_recordable(view, wish.name, wish.address, certificate)
+            moved = moved.with_next(certificate.pem, wish.in_use)
+        if moved == member:
+            return moved
+        return moved if node.store.readdress_member(view, moved, epoch()) else None
 
     return until_written(f"change the address of {wish.name}", attempt)
 

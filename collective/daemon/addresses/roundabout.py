@@ -2,9 +2,9 @@
 
 Which addresses etcd dials can only be changed with a quorum, and the etcds cannot find each other
 to have one. So until then this server's etcd goes by a detour (``protocol.detour``) to where the
-others were found (``whereabouts``), with a certificate that names this server's addresses, the
-former one and those of now. That takes no right that this server does not have: it signs it with
-the CA's key that it holds, and its etcd believes nobody else than before.
+others were found (``whereabouts``), with the next certificate of this server, which names the
+former address and those of now. Servers show each other these over the door, where each is
+known by its recorded one; so etcd lets in the very voters that it let in before, and nobody else.
 
 Each server then changes its address in the usual way (``mover``), and goes back to the straight
 way when everybody is where etcd dials.
@@ -22,12 +22,11 @@ from pathlib import Path
 
 from collective.daemon.addresses.whereabouts import Whereabouts
 from collective.daemon.certificates.turn import turn
-from collective.daemon.clock import utc_now
 from collective.daemon.lives import certified_here
 from collective.daemon.node import Node
 from collective.errors import CollectiveError
 from collective.etcd.arguments import CLIENT_SOCKET
-from collective.files import write_atomically
+from collective.files import read_private, write_atomically
 from collective.model.names import MOST_ADDRESSES
 from collective.policy.membership import Strength
 from collective.protocol.detour import Detour, Place
@@ -57,6 +56,7 @@ class Roundabout:
         self._detour: Detour | None = None
         self._node: Node | None = None
         self._ways: Mapping[Place, Place] = {}
+        self._shown = frozenset[str]()
 
     @property
     def is_on(self) -> bool:
@@ -75,8 +75,9 @@ class Roundabout:
             Whether etcd goes by a detour now.
 
         Raises:
-            CollectiveError: this server does not hold the CA's key, or a file cannot be written.
+            CollectiveError: a file cannot be written.
         """
+        self._prepare(node, here)
         found = self._whereabouts.look(node, here, hosts)
         voters = node.replica.view.voters
         strength = Strength(len(voters), len(voters.keys() & (found.keys() | {node.name})))
@@ -84,7 +85,8 @@ class Roundabout:
         elsewhere = [n for n, a in found.items() if n in voters and a != voters[n].address]
         if not strength.holds or not (moved or elsewhere):
             return self.is_on
-        if self._detour is not None and self._node is node:
+        shown = self._whereabouts.shown
+        if self._detour is not None and self._node is node and shown.keys() == self._shown:
             self.renew(node)
             return True
         self._begin(node, here, _ways(node, found))
@@ -94,16 +96,25 @@ class Roundabout:
         )
         return True
 
+    def _prepare(self, node: Node, here: str) -> None:
+        """Have a certificate that names the address of now, for the others to hear of."""
+        names = names_for(node, here)
+        if set(names) <= set(node.credentials.identity.addresses):
+            self._whereabouts.ours = None
+            return
+        self._whereabouts.ours = node.credentials.prepare_next(names)
+        write_atomically(self._leaf, read_private(node.credentials.next_file))
+
     def _begin(self, node: Node, here: str, ways: Mapping[Place, Place]) -> None:
-        recorded = node.replica.view.members[node.name].address
-        names = [here, recorded, node.plan.address, *certified_here(here)]
-        leaf, _ = node.credentials.new_leaf(list(dict.fromkeys(names))[:MOST_ADDRESSES], utc_now())
-        write_atomically(self._leaf, leaf)
         self.stop()
         detour = Detour(ways)
         detour.start()
+        shown = self._whereabouts.shown
         self._detour, self._node, self._ways = detour, node, ways
-        node.take_detour({"HTTPS_PROXY": detour.url, "NO_PROXY": _STRAIGHT}, self._leaf)
+        self._shown = frozenset(shown)
+        node.let_in_by_detour(shown)
+        leaf = None if self._whereabouts.ours is None else self._leaf
+        node.take_detour({"HTTPS_PROXY": detour.url, "NO_PROXY": _STRAIGHT}, leaf)
 
     def renew(self, node: Node) -> None:
         """Lead to the addresses that are recorded meanwhile, too."""
@@ -117,6 +128,7 @@ class Roundabout:
         if self._detour is None or not _all_at_home(node, self._whereabouts.found):
             return
         try:
+            node.let_in_by_detour({})
             with turn(node, "the straight way to the others", _TURN_SECONDS):
                 node.take_detour({}, None, wait=True)
         except CollectiveError as error:
@@ -132,6 +144,13 @@ class Roundabout:
         detour, self._detour = self._detour, None
         if detour is not None:
             detour.stop()
+
+
+def names_for(node: Node, address: str) -> list[str]:
+    """Return what the certificate of a server names while its address changes: both of them."""
+    former = node.plan.address
+    named = [*certified_here(address), former, *node.credentials.identity.addresses]
+    return list(dict.fromkeys(named))[:MOST_ADDRESSES]
 
 
 def _ways(node: Node, found: Mapping[str, str]) -> dict[Place, Place]:

@@ -1,7 +1,8 @@
 """Find members that are not at their recorded address: by name, by hint, by what others found.
 
 An address is only a place to look at: that the member is there is shown by its certificate, at
-each connection.
+each connection. There servers also show each other the next certificates that they go by until the
+new addresses are recorded.
 
 Invariants:
   * What others, or a person, say of a member's address is never believed, only tried.
@@ -19,15 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from collective.daemon.certificates.recorded import certificates_of
 from collective.daemon.node import Node
 from collective.errors import CollectiveError, ProtocolError
 from collective.files import read_private, write_atomically
 from collective.model.names import is_ip_address
 from collective.model.records import MemberRecord
+from collective.pki import MOST_BYTES, Certificate, judge_certificate
 from collective.protocol import messages
-from collective.protocol.peer import Peer
 from collective.protocol.resolve import resolve
-from collective.protocol.web import PeerCertificate
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,14 @@ class Whereabouts:
         self._lock = threading.Lock()
         self._hints = _read(self._path)
         self._found: Mapping[str, str] = {}
+        self._shown: dict[str, Certificate] = {}
+        #: The certificate by which our etcd goes until it is recorded, None for the recorded one.
+        self.ours: Certificate | None = None
+
+    @property
+    def shown(self) -> Mapping[str, Certificate]:
+        """The certificates that other voters' etcds show meanwhile, by fingerprint."""
+        return {certificate.fingerprint: certificate for certificate in self._shown.values()}
 
     @property
     def found(self) -> Mapping[str, str]:
@@ -66,7 +75,7 @@ class Whereabouts:
     def forget(self) -> None:
         """Drop all hints: every member is where its record says."""
         with self._lock:
-            self._hints, self._found = {}, {}
+            self._hints, self._found, self._shown, self.ours = {}, {}, {}, None
             self._path.unlink(missing_ok=True)
 
     def at(self, member: MemberRecord) -> MemberRecord:
@@ -108,39 +117,51 @@ class Whereabouts:
         if member.name not in self._found:
             return
         peer = node.peer(self.at(member))
-        body = {"format": messages.FORMAT, "places": dict(places)}
+        body = {"format": messages.FORMAT, "places": dict(places), "certificate": self._own_pem()}
         try:
             answer = peer.call("POST", messages.WHEREABOUTS, body, _DIAL_SECONDS)
             self.hint(_places(answer, node))
+            self._take(node, member, answer)
         except CollectiveError as error:
             log.debug("a member was not told where the others are: %s", error)
         finally:
             peer.close()
 
-    def hear(self, node: Node, raw: dict[str, Any]) -> dict[str, Any]:
+    def hear(self, node: Node, member: MemberRecord, raw: dict[str, Any]) -> dict[str, Any]:
         """Take up what a member says, and answer with what is known here.
 
         Raises:
             ProtocolError: the message is broken.
         """
         self.hint(_places(raw, node))
-        return {"format": messages.FORMAT, "places": {**self._hints, **self._found}}
+        self._take(node, member, raw)
+        return {
+            "format": messages.FORMAT,
+            "places": {**self._hints, **self._found},
+            "certificate": self._own_pem(),
+        }
+
+    def _own_pem(self) -> str:
+        return "" if self.ours is None else self.ours.pem
+
+    def _take(self, node: Node, member: MemberRecord, raw: Mapping[str, Any]) -> None:
+        """Take up the certificate by which a voter goes, of which its recorded one has told."""
+        pem = messages.text({"certificate": "", **raw}, "certificate", MOST_BYTES)
+        if not pem or not member.is_peer:
+            self._shown.pop(member.name, None)
+            return
+        certificate = judge_certificate(pem, member.name)
+        others = certificates_of(
+            m for n, m in node.replica.view.members.items() if n != member.name
+        )
+        if certificate.serial in {other.serial for other in others.values()}:
+            raise ProtocolError(f"the certificate of {member.name} has another member's number")
+        self._shown[member.name] = certificate
 
 
 def _is_there(node: Node, member: MemberRecord) -> bool:
-    """Tell whether a member's door is at an address.
-
-    Its CA, its name and its serial number tell, since its certificate may be newer than our
-    records. That does for leading etcd there, which asks for no more; calls do.
-    """
-    revoked = node.replica.view.revoked
-
-    def check(served: PeerCertificate) -> str | None:
-        good = served.name == member.name and served.serial not in revoked
-        return None if good else "it is another server"
-
-    context = node.credentials.client_context
-    peer = Peer(member.address, member.door_port, context, check)
+    """Tell whether a member's door is at an address: it shows a certificate of the member's."""
+    peer = node.peer(member)
     try:
         peer.open(_DIAL_SECONDS)
         return True

@@ -3,7 +3,9 @@
 It does not restart anything itself.
 
 Invariants:
-  * A turn is taken only while the other voters are a quorum without this one, or all answer.
+  * A turn is taken only while the other voters are a quorum without this one, or all answer; where
+    no voter can be spared and it must be, only while there is a quorum, and the next one is taken
+    when the last is back: to end a turn is a write.
   * A server that dies in its turn holds nobody up for longer than the lease.
 """
 
@@ -17,34 +19,38 @@ from collective.daemon.clock import elapsed, pause
 from collective.daemon.node import Node
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, QuorumError, RefusedError
-from collective.model.records import Turn
+from collective.model.records import LoadedTrust, Turn
 from collective.policy.membership import check_restart
 
 log = logging.getLogger(__name__)
 
 _LEASE_SECONDS = 30
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.05
+# Who is missing may only be restarting: then a moment later nobody has to wait.
+_SPARE_SECONDS = 1.0
 
 
 @contextmanager
-def turn(node: Node, doing: str, patience: float) -> Iterator[None]:
+def turn(node: Node, doing: str, patience: float, spare: bool = True) -> Iterator[None]:
     """Hold this server's turn to restart its etcd.
 
     Args:
         node: this server.
-        doing: for people, such as "re-keying".
+        doing: for people, such as "taking up mgt3".
         patience: how long to wait for the turn, in seconds.
+        spare: whether to leave it where the others could not go on meanwhile; else those that are
+            missing are waited for a moment only, and the restart is a short pause for all.
 
     Raises:
         QuorumError: all that time, too few of the other voters answered.
         RefusedError: all that time, another server had the turn.
         EtcdError: the store did not answer.
     """
-    deadline = elapsed() + patience
-    while (refusal := _try_to_take(node, doing)) is not None:
-        if elapsed() > deadline:
+    begun = elapsed()
+    while (refusal := _try_to_take(node, doing, spare, elapsed() - begun)) is not None:
+        if elapsed() - begun > patience or node.stopping.is_set():
             raise refusal
-        pause(_POLL_SECONDS)
+        _wait_for_turn(node)
     try:
         yield
     finally:
@@ -63,18 +69,33 @@ def end_leftover(node: Node) -> None:
         _end(node)
 
 
-def _try_to_take(node: Node, doing: str) -> RefusedError | QuorumError | None:
+def _wait_for_turn(node: Node) -> None:
+    if node.replica.view.turn is None:
+        pause(_POLL_SECONDS)
+    else:
+        node.replica.wait_until(lambda view: view.turn is None, _POLL_SECONDS)
+
+
+def _try_to_take(
+    node: Node, doing: str, spare: bool, waited: float
+) -> RefusedError | QuorumError | None:
+    known = node.replica.view.turn
+    if known is not None and known.name != node.name:
+        return _others_turn(node, doing, known)
     observed = node.observe()
     node.in_turn.set()
     try:
-        check_restart(observed, doing)
+        check_restart(observed, doing, spare or waited < _SPARE_SECONDS)
     except QuorumError as refusal:
         node.in_turn.clear()
         return refusal
     if node.store.take_turn(observed.view, Turn(node.name, doing), _LEASE_SECONDS):
         return None
     node.in_turn.clear()
-    held = observed.view.turn
+    return _others_turn(node, doing, observed.view.turn)
+
+
+def _others_turn(node: Node, doing: str, held: Turn | None) -> RefusedError:
     told = f"{held.name} restarts its etcd, for {held.doing}" if held else "another was faster"
     return RefusedError(f"cannot restart etcd on {node.name} for {doing} now: {told}", "try again")
 
@@ -84,7 +105,8 @@ def _end(node: Node) -> None:
         view = node.store.read()
         if view.turn is None or view.turn.name != node.name:
             return True
-        return node.store.end_turn(view) or None
+        loaded = LoadedTrust(node.name, tuple(sorted(node.etcd_trust.loaded)))
+        return node.store.end_turn(view, loaded if node.votes else None) or None
 
     try:
         until_written("end a turn", attempt)

@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from collective.daemon.clock import elapsed
-from collective.daemon.doors.entry import let_in
 from collective.daemon.node import Node
 from collective.daemon.server import CollectiveServer
 from collective.errors import InputError, NoServiceError, ProtocolError, RefusedError
 from collective.files import make_private_folder
 from collective.model.names import check_service_name, parse_server_name
+from collective.model.records import MemberRecord
 from collective.protocol import messages
 from collective.protocol.door import Door
 from collective.protocol.frames import MOST_SECONDS, Caller, greeting
@@ -59,15 +59,13 @@ class Calls:
         door = Door("calls", self.outgoing)
         self._server.doors.listen_unix(door, Path(layout.calls_door), _MODE)
 
-    def incoming(self, node: Node, request: Request) -> Response:
+    def incoming(self, node: Node, member: MemberRecord, request: Request) -> Response:
         """Let a member through to whoever serves its call here.
 
         Raises:
-            AccessError, RemovedError: it is none.
             InputError, ProtocolError, RefusedError: it cannot be let through.
         """
         (service,), seconds = _names(request, 1), _seconds(request)
-        member, _ = let_in(node, request.peer)
         certificate = request.peer.certificate
         assert certificate is not None
         caller = Caller(member.name, member.address, certificate.fingerprint)
@@ -86,7 +84,7 @@ class Calls:
             raise self._server.why_idle()
         wanted = parse_server_name(name)
         if wanted == node.name:
-            caller = Caller(node.name, node.plan.address, node.credentials.leaf.fingerprint)
+            caller = Caller(node.name, node.plan.address, node.credentials.identity.fingerprint)
             return Response(101, self._to_service(node, service, caller, seconds, self._outgoing))
         member = node.replica.view.members.get(wanted)
         if member is None:

@@ -23,7 +23,6 @@ from collective.daemon.doors.commands import (
     join,
     promote,
     readdress,
-    rotate_ca,
     show,
 )
 from collective.daemon.doors.commands.context import Command, Context
@@ -110,5 +109,4 @@ _ROUTES: Mapping[tuple[str, str], _Route] = {
     ("POST", "/v1/demote"): _Route(demote.run, render.demote),
     ("POST", "/v1/readdress"): _Route(readdress.run, render.readdress),
     ("POST", "/v1/gencert"): _Route(gencert.run, render.gencert),
-    ("POST", "/v1/rotate-ca"): _Route(rotate_ca.run, render.rotate_ca),
 }

@@ -1,23 +1,22 @@
-"""The door that faces the network: what a stranger may ask, and what a member may.
+"""The door that faces the network: each route, and beside it who may call it.
 
 Invariants:
-  * Every route of a member checks the certificate against the records at every request, not
-    once a connection.
-  * The CA's key is given to voters only, on a view that was read linearizably.
+  * Who asks is looked up in the records at every request, not once a connection.
+  * A route without a set of callers does not import.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from collective.daemon.addresses import readdress
-from collective.daemon.certificates.revocation import tell_lists
-from collective.daemon.clock import later
+from collective.daemon.certificates import replacement
+from collective.daemon.clock import elapsed, later
 from collective.daemon.doors import services
-from collective.daemon.doors.access import member_of
+from collective.daemon.doors.access import ANYBODY, MEMBERS, Caller, check_caller, member_of
 from collective.daemon.doors.calls import Calls
 from collective.daemon.joining import learner, sponsor
 from collective.daemon.joining.enlist import Enlister
@@ -30,6 +29,7 @@ from collective.daemon.server import CollectiveServer
 from collective.errors import (
     AccessError,
     CollectiveError,
+    EtcdError,
     InputError,
     ProtocolError,
     RefusedError,
@@ -38,16 +38,77 @@ from collective.errors import (
 from collective.model.plan import Mode
 from collective.model.promise import Promise
 from collective.model.records import Change, MemberRecord, Role
-from collective.policy.membership import check_no_change_under_way
+from collective.pki import MOST_BYTES
 from collective.protocol import messages
 from collective.protocol.web import Request, Response, json_response, lines_response
 
 log = logging.getLogger(__name__)
 
 _SYNC_SECONDS = 2.0
+_PROOF_SECONDS = 1.0
 _LEAVE_PAUSE_SECONDS = 0.05
 
-Route = Callable[[CollectiveServer, Node, Request], Response]
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that was let in.
+
+    Attributes:
+        server, enlister, calls: this server.
+        node: its life.
+        request: what is asked.
+    """
+
+    server: CollectiveServer
+    enlister: Enlister
+    calls: Calls
+    node: Node
+    request: Request
+    asking: MemberRecord | None
+
+    @property
+    def member(self) -> MemberRecord:
+        """Who asks, on a route that strangers may not call.
+
+        Raises:
+            AccessError: nobody that is known.
+        """
+        if self.asking is None:
+            raise AccessError("this needs the certificate of a member")
+        return self.asking
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the certificate with which it asks, "" for none."""
+        certificate = self.request.peer.certificate
+        return "" if certificate is None else certificate.fingerprint
+
+    def json(self) -> dict[str, Any]:
+        """Return the message.
+
+        Raises:
+            ProtocolError: it is broken, or of a newer format.
+        """
+        raw = self.request.json()
+        messages.check_format(raw)
+        return raw
+
+
+@dataclass(frozen=True)
+class Route:
+    """What answers, and who may call it.
+
+    Attributes:
+        run: answers.
+        callers: who may.
+        fresh: whether who asks is looked up in records that were read linearizably.
+        takes_part: whether only a voter that has finished to join answers.
+    """
+
+    run: Callable[[Asked], Response]
+    callers: frozenset[Caller]
+    fresh: bool = False
+    takes_part: bool = False
 
 
 def handler(
@@ -56,72 +117,54 @@ def handler(
     """Return the handler of the network door."""
 
     def handle(request: Request) -> Response:
-        if (request.method, request.path) == ("POST", messages.DIAL_BACK):
-            return _dial_back(server.plan.name, enlister, request)
-        asks_command = (request.method, request.path) == ("POST", messages.COMMAND)
-        is_call = request.path.startswith(messages.CALL + "/")
-        route = None if asks_command or is_call else _route(request)
+        route = route_of(request.method, request.path)
         node = server.node
         if node is None:
             ending = server.stopped.is_set()
             what = "is about to end" if ending else "is in no collective, or not in this moment"
             raise RefusedError(f"{server.plan.name} {what}")
-        _refuse_revoked(node, request)
-        if is_call:
-            return calls.incoming(node, request)
-        if route is None:
+        member = _who_asks(node, request, route)
+        check_caller(member, route.callers, f"{request.method} {request.path[:60]}")
+        if route.takes_part:
             _only_full_member(server, node)
-            return services.command(server, enlister, node, request)
-        return route(server, node, request)
+        return route.run(Asked(server, enlister, calls, node, request, member))
 
     return handle
 
 
-def _refuse_revoked(node: Node, request: Request) -> None:
-    """Refuse a server whose deletion the others have told: the records here may be older.
+def _who_asks(node: Node, request: Request, route: Route) -> MemberRecord | None:
+    """Return the member that asks, None for a stranger.
 
     Raises:
-        RemovedError: its certificate is revoked.
+        RemovedError: it was deleted.
+        AccessError: its certificate is nobody's.
     """
-    certificate = request.peer.certificate
-    if certificate is not None and certificate.serial in node.credentials.revoked:
-        raise RemovedError(f"{certificate.name} was deleted from this collective")
+    if request.peer.certificate is None or route.callers == ANYBODY:
+        return None
+    view = node.replica.view
+    try:
+        member = member_of(view, request.peer)
+    except RemovedError:
+        raise
+    except AccessError:
+        if not route.fresh:
+            raise
+        return member_of(node.store.read(), request.peer)
+    return member_of(node.store.read(), request.peer) if route.fresh else member
 
 
-def _route(request: Request) -> Route:
-    route = _ROUTES.get((request.method, request.path))
-    if route is not None:
-        return route
-    if request.method == "POST" and request.path.startswith(messages.ETCD + "/"):
-        return _relay
-    raise InputError("there is nothing at this path")
+def route_of(method: str, path: str) -> Route:
+    """Return the route of a request.
 
-
-def _dial_back(name: str, enlister: Enlister, request: Request) -> Response:
-    dialled = enlister.dialled
-    if dialled is None:
-        raise RefusedError(f"{name} is not joining a collective now")
-    return json_response(200, dialled.answer(request.json()))
-
-
-def _challenge(server: CollectiveServer, node: Node, request: Request) -> Response:
-    _only_full_member(server, node)
-    return json_response(200, sponsor.challenge(node, request))
-
-
-def _claim(server: CollectiveServer, node: Node, request: Request) -> Response:
-    with server.gate.sponsoring(node.name):
-        _only_full_member(server, node)
-        return json_response(200, sponsor.claim(node, request))
-
-
-def _admit(server: CollectiveServer, node: Node, request: Request) -> Response:
-    def lines() -> Iterator[dict[str, Any] | None]:
-        with server.gate.sponsoring(node.name):
-            _only_full_member(server, node)
-            yield from sponsor.admit(node, request)
-
-    return lines_response(lines())
+    Raises:
+        InputError: there is none.
+    """
+    route = ROUTES.get((method, path))
+    if route is None and method == "POST":
+        route = next((r for start, r in PREFIXES.items() if path.startswith(f"{start}/")), None)
+    if route is None:
+        raise InputError("there is nothing at this path")
+    return route
 
 
 def _only_full_member(server: CollectiveServer, node: Node) -> None:
@@ -132,48 +175,86 @@ def _only_full_member(server: CollectiveServer, node: Node) -> None:
         )
 
 
-def _revocation_lists(server: CollectiveServer, node: Node, request: Request) -> Response:
-    return json_response(200, tell_lists(node.credentials, request.json()))
+# A join --------------------------------------------------------------------------------------
 
 
-def _status(server: CollectiveServer, node: Node, request: Request) -> Response:
-    # A server that is still catching up may not have the records yet; the TLS library has
-    # verified that a certificate of the collective's CA is at the other end.
-    certificate = request.peer.certificate
-    view = node.replica.view
-    known = certificate is not None and (
-        certificate.name in view.members or certificate.serial in view.revoked
-    )
-    if server.plan.mode is not Mode.JOINING or certificate is None or known:
-        member_of(node.replica.view, request.peer)
-    return json_response(200, node.own_status().to_wire())
+def _challenge(asked: Asked) -> Response:
+    return json_response(200, sponsor.challenge(asked.node, asked.request))
 
 
-def _sync(server: CollectiveServer, node: Node, request: Request) -> Response:
-    member_of(node.replica.view, request.peer)
-    raw = request.json()
-    messages.check_format(raw)
-    revision = raw.get("revision")
-    if not isinstance(revision, int):
+def _claim(asked: Asked) -> Response:
+    with asked.server.gate.sponsoring(asked.node.name):
+        _only_full_member(asked.server, asked.node)
+        return json_response(200, sponsor.claim(asked.node, asked.request))
+
+
+def _confirm(asked: Asked) -> Response:
+    return json_response(200, sponsor.confirm(asked.node, asked.json()))
+
+
+def _admit(asked: Asked) -> Response:
+    def lines() -> Iterator[dict[str, Any] | None]:
+        with asked.server.gate.sponsoring(asked.node.name):
+            _only_full_member(asked.server, asked.node)
+            yield from sponsor.admit(asked.node, asked.request)
+
+    return lines_response(lines())
+
+
+# Who does not know us, or whom we do not know -------------------------------------------------
+
+
+def _succession(asked: Asked) -> Response:
+    return json_response(200, asked.node.credentials.succession.to_wire())
+
+
+def _deleted(asked: Asked) -> Response:
+    """Tell whoever names a certificate whether it was revoked: it may have been its."""
+    fingerprint = messages.text(asked.json(), "fingerprint", 64)
+    deleted = fingerprint in asked.node.replica.view.revoked
+    return json_response(200, {"format": messages.FORMAT, "deleted": deleted})
+
+
+# Between members ------------------------------------------------------------------------------
+
+
+def _status(asked: Asked) -> Response:
+    return json_response(200, asked.node.own_status().to_wire())
+
+
+def _sync(asked: Asked) -> Response:
+    revision = asked.json().get("revision")
+    if not isinstance(revision, int) or isinstance(revision, bool):
         raise ProtocolError("a sync names no revision")
-    wants = node.lock_out(revision, _SYNC_SECONDS)
+    if revision > asked.node.replica.view.revision:
+        _check_exists(asked.node, revision)
+    wants = asked.node.lock_out(revision, _SYNC_SECONDS)
     return json_response(200, {"format": messages.FORMAT, "wants": wants or ""})
 
 
-def _leave(server: CollectiveServer, node: Node, request: Request) -> Response:
+def _check_exists(node: Node, revision: int) -> None:
+    """Refuse to wait for what will not come; where nobody can say so now, it is waited for.
+
+    Raises:
+        ProtocolError: the store has no such revision yet.
+    """
+    try:
+        newest = node.store.prove(_PROOF_SECONDS)
+    except EtcdError as error:
+        log.debug("the newest revision is not known: %s", error)
+        return
+    if revision > newest:
+        raise ProtocolError(f"a sync asks for revision {revision}, the newest is {newest}")
+
+
+def _leave(asked: Asked) -> Response:
     """Answer when the removal is written down: once it is made, that server hears no answer."""
-    _only_full_member(server, node)
-    member = member_of(node.store.read(), request.peer)
-    raw = request.json()
-    messages.check_format(raw)
-    rekey = raw.get("rekey") is not False
+    node, member = asked.node, asked.member
+    asked.json()
     if member.role is Role.NONVOTING:
-        if member.held_key:
-            # It is written down later, and who hears "yes" does not ask again.
-            check_no_change_under_way(node.store.read())
-        later(_LEAVE_PAUSE_SECONDS, lambda: _put_out(node, member.name, rekey))
+        later(_LEAVE_PAUSE_SECONDS, lambda: _put_out(node, member.name))
         return json_response(200, {"format": messages.FORMAT})
-    change = removal.begin_removal(node, member.name, force=True, by=member.name, rekey=rekey)
+    change = removal.begin_removal(node, member.name, force=True, by=member.name)
     later(_LEAVE_PAUSE_SECONDS, lambda: _finish_leave(node, change))
     return json_response(200, {"format": messages.FORMAT})
 
@@ -185,9 +266,9 @@ def _finish_leave(node: Node, change: Change) -> None:
         log.warning("whoever leads must finish a removal: %s name=%s", error, change.name)
 
 
-def _give_up(server: CollectiveServer, node: Node, request: Request) -> Response:
+def _give_up(asked: Asked) -> Response:
     """Put a learner out that gives up its join; its record goes when it has heard the answer."""
-    member = member_of(node.store.read(), request.peer)
+    node, member = asked.node, asked.member
     joins = member.role is Role.LEARNER and member.fallback is None
     removed = joins and learner.evict(node, member)
     if removed:
@@ -202,95 +283,101 @@ def _drop_learner(node: Node, member: MemberRecord) -> None:
         log.warning("whoever leads must drop a learner's record: %s name=%s", error, member.name)
 
 
-def _put_out(node: Node, name: str, rekey: bool) -> None:
+def _put_out(node: Node, name: str) -> None:
     try:
-        removal.put_out(node, name, force=True, by=name, rekey=rekey)
+        removal.put_out(node, name, force=True)
     except CollectiveError as error:
         log.warning("a server that leaves must ask again: %s name=%s", error, name)
 
 
-def _hand_over(server: CollectiveServer, node: Node, request: Request) -> Response:
-    member_of(node.replica.view, request.peer)
+def _hand_over(asked: Asked) -> Response:
+    node = asked.node
+    if not asked.server.hand_overs.allow(asked.member.name, elapsed()):
+        raise RefusedError(f"{node.name} handed over just now", "try again in a few seconds")
     node.hand_over()
     return json_response(200, {"format": messages.FORMAT})
 
 
-def _readdress(server: CollectiveServer, node: Node, request: Request) -> Response:
-    with server.gate.sponsoring(node.name):
-        _only_full_member(server, node)
-        return json_response(200, readdress.answer(node, request))
+def _readdress(asked: Asked) -> Response:
+    with asked.server.gate.sponsoring(asked.node.name):
+        told = readdress.answer(asked.node, asked.member, asked.fingerprint, asked.json())
+        return json_response(200, told)
 
 
-def _whereabouts(server: CollectiveServer, node: Node, request: Request) -> Response:
-    member_of(node.replica.view, request.peer)
-    return json_response(200, server.whereabouts.hear(node, request.json()))
+def _whereabouts(asked: Asked) -> Response:
+    told = asked.server.whereabouts.hear(asked.node, asked.member, asked.json())
+    return json_response(200, told)
 
 
-def _ca_key(server: CollectiveServer, node: Node, request: Request) -> Response:
-    member = member_of(node.store.read(), request.peer)
-    if member.role is not Role.VOTER:
-        raise AccessError(f"{member.name} is no voter: it does not get the CA's key")
-    key = node.credentials.authority().key_pem
-    if key is None:
-        raise RefusedError(f"{node.name} does not hold the CA's key")
-    following = node.credentials.next_authority()
-    after = following.key_pem if following is not None else None
-    answer = {"format": messages.FORMAT, "key": key.decode()}
-    return json_response(200, answer | ({"next": after.decode()} if after is not None else {}))
+def _return(asked: Asked) -> Response:
+    """Tell a member that returns the records, and what is remembered of its data."""
+    recollection, node = asked.server.recollection, asked.node
+    promise = recollection.of(asked.member.name) if recollection is not None else None
+    told = {
+        "format": messages.FORMAT,
+        "view": node.replica.view.to_json(node.plan.cluster_token),
+        **asdict(promise or Promise("", 0, 0)),
+    }
+    return json_response(200, told)
 
 
-def _revoked(server: CollectiveServer, node: Node, request: Request) -> Response:
-    member_of(node.replica.view, request.peer)
-    serials = sorted(node.replica.view.revoked)
-    return json_response(200, {"format": messages.FORMAT, "serials": serials})
+def _relay(asked: Asked) -> Response:
+    return relay(asked.node, asked.request)
 
 
-def _witness(server: CollectiveServer, node: Node, request: Request) -> Response:
-    """Tell a member what is remembered of it: its own memory may be as old as its data."""
-    member = member_of(node.replica.view, request.peer)
-    recollection = server.recollection
-    promise = recollection.of(member.name) if recollection is not None else None
-    told = promise or Promise("", 0, 0)
-    return json_response(200, {"format": messages.FORMAT, **asdict(told)})
+def _self(asked: Asked) -> Response:
+    return services.tell_self(asked.member, asked.node.store.read().change)
 
 
-def _relay(server: CollectiveServer, node: Node, request: Request) -> Response:
-    _only_full_member(server, node)
-    return relay(node, request)
+def _certificate(asked: Asked) -> Response:
+    pem = messages.text(asked.json(), "certificate", MOST_BYTES)
+    revision = replacement.take_request(asked.node, asked.member, asked.fingerprint, pem)
+    return json_response(200, {"format": messages.FORMAT, "revision": revision})
 
 
-def _self(server: CollectiveServer, node: Node, request: Request) -> Response:
-    _only_full_member(server, node)
-    return services.tell_self(node, request)
+def _learner(asked: Asked) -> Response:
+    with asked.server.gate.sponsoring(asked.node.name):
+        return json_response(200, make_learner(asked.node, asked.member))
 
 
-def _certify(server: CollectiveServer, node: Node, request: Request) -> Response:
-    _only_full_member(server, node)
-    return services.certify(node, request)
+def _command(asked: Asked) -> Response:
+    return services.command(asked.server, asked.enlister, asked.node, asked.member, asked.request)
 
 
-def _learner(server: CollectiveServer, node: Node, request: Request) -> Response:
-    with server.gate.sponsoring(node.name):
-        _only_full_member(server, node)
-        return json_response(200, make_learner(node, request))
+def _call(asked: Asked) -> Response:
+    return asked.calls.incoming(asked.node, asked.member, asked.request)
 
 
-_ROUTES: Mapping[tuple[str, str], Route] = {
-    ("GET", messages.CHALLENGE): _challenge,
-    ("POST", messages.CLAIM): _claim,
-    ("POST", messages.ADMIT): _admit,
-    ("POST", messages.REVOCATION_LISTS): _revocation_lists,
-    ("GET", messages.STATUS): _status,
-    ("POST", messages.SYNC): _sync,
-    ("POST", messages.LEAVE): _leave,
-    ("POST", messages.GIVE_UP): _give_up,
-    ("POST", messages.HAND_OVER): _hand_over,
-    ("GET", messages.CA_KEY): _ca_key,
-    ("GET", messages.REVOKED): _revoked,
-    ("GET", messages.WITNESS): _witness,
-    ("GET", messages.SELF): _self,
-    ("POST", messages.CERTIFY): _certify,
-    ("POST", messages.LEARNER): _learner,
-    ("POST", messages.READDRESS): _readdress,
-    ("POST", messages.WHEREABOUTS): _whereabouts,
+_VOTER = frozenset({Caller.VOTER})
+_NONVOTING = frozenset({Caller.NONVOTING})
+_LEARNER = frozenset({Caller.LEARNER})
+
+ROUTES: Mapping[tuple[str, str], Route] = {
+    ("GET", messages.CHALLENGE): Route(_challenge, ANYBODY, takes_part=True),
+    ("POST", messages.CLAIM): Route(_claim, ANYBODY),
+    ("POST", messages.CONFIRM): Route(_confirm, ANYBODY, takes_part=True),
+    ("POST", messages.ADMIT): Route(_admit, ANYBODY),
+    ("GET", messages.SUCCESSION): Route(_succession, ANYBODY),
+    ("POST", messages.DELETED): Route(_deleted, ANYBODY),
+    ("GET", messages.STATUS): Route(_status, MEMBERS),
+    ("POST", messages.SYNC): Route(_sync, _VOTER),
+    ("POST", messages.LEAVE): Route(_leave, _VOTER | _NONVOTING, fresh=True, takes_part=True),
+    ("POST", messages.GIVE_UP): Route(_give_up, _LEARNER | _VOTER, fresh=True),
+    ("POST", messages.HAND_OVER): Route(_hand_over, _VOTER),
+    ("GET", messages.RETURN): Route(_return, _VOTER | _LEARNER),
+    ("GET", messages.SELF): Route(_self, MEMBERS, fresh=True, takes_part=True),
+    ("POST", messages.CERTIFICATE): Route(_certificate, _NONVOTING, fresh=True, takes_part=True),
+    ("POST", messages.LEARNER): Route(
+        _learner, _NONVOTING | _LEARNER, fresh=True, takes_part=True
+    ),
+    ("POST", messages.READDRESS): Route(
+        _readdress, _VOTER | _NONVOTING, fresh=True, takes_part=True
+    ),
+    ("POST", messages.WHEREABOUTS): Route(_whereabouts, _VOTER | _NONVOTING),
+    ("POST", messages.COMMAND): Route(_command, _VOTER | _NONVOTING, fresh=True, takes_part=True),
+}
+#: What stands behind these in the path is the route's own.
+PREFIXES: Mapping[str, Route] = {
+    messages.CALL: Route(_call, MEMBERS),
+    messages.ETCD: Route(_relay, _NONVOTING | _LEARNER, takes_part=True),
 }

@@ -1,9 +1,8 @@
-"""What a member may ask of one that votes: who it is, a certificate, a command, to be a learner.
+"""What a member may ask of one that votes: who it is, and to carry a command out.
 
 Invariants:
   * Each is answered on a view that was read linearizably: a member that was deleted is refused,
     however old the view here is.
-  * A certificate is made out for the name of who asks, and for where it is.
   * Who gave a command, its certificate says, never the command.
 """
 
@@ -14,21 +13,15 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from collective.daemon.clock import epoch, utc_now
-from collective.daemon.doors.access import member_of
-from collective.daemon.doors.commands import delete, demote, invite, promote, rotate_ca
+from collective.daemon.doors.commands import delete, demote, invite, promote
 from collective.daemon.doors.commands.context import Command, Context
 from collective.daemon.doors.commands.running import lines_of
 from collective.daemon.joining.enlist import Enlister
 from collective.daemon.node import Node
-from collective.daemon.peers.quorum import needs_quorum
-from collective.daemon.retries import until_written
 from collective.daemon.server import CollectiveServer
 from collective.errors import InputError, RefusedError
-from collective.failpoints import Step, reached
-from collective.model.names import certified_addresses, parse_server_name
-from collective.model.records import to_json
-from collective.pki import read_leaf
+from collective.model.names import parse_server_name
+from collective.model.records import Change, MemberRecord, to_json
 from collective.policy.roles import check_command
 from collective.protocol import messages
 from collective.protocol.web import Request, Response, json_response
@@ -43,16 +36,12 @@ _COMMANDS: Mapping[str, Command] = {
     "delete": delete.run,
     "promote": promote.run,
     "demote": demote.run,
-    "rotate-ca": rotate_ca.run,
 }
 _ABOUT_A_MEMBER = frozenset(("delete", "promote", "demote", "replace"))
 
 
-def tell_self(node: Node, request: Request) -> Response:
+def tell_self(member: MemberRecord, change: Change | None) -> Response:
     """Tell a member its own record, and the change that is under way with it."""
-    view = node.store.read()
-    member = member_of(view, request.peer)
-    change = view.change
     pending = change is not None and not change.done and change.name == member.name
     kind = change.kind.value if change is not None and pending else ""
     return json_response(
@@ -60,41 +49,12 @@ def tell_self(node: Node, request: Request) -> Response:
     )
 
 
-def certify(node: Node, request: Request) -> Response:
-    """Sign a certificate for a member that has not the CA's key, and write it down.
-
-    Raises:
-        ProtocolError: the request is broken.
-        RefusedError: this server has not the CA's key either, or that of another CA.
-    """
-    raw = request.json()
-    messages.check_format(raw)
-    csr = messages.text(raw, "csr").encode()
-    member = member_of(node.store.read(), request.peer)
-    addresses = certified_addresses([member.address, request.peer.address])
-    authority, wanted = node.credentials.authority(), messages.text(raw, "issuer")
-    if wanted not in ("", authority.pin.hex()):
-        raise RefusedError(f"{node.name} does not issue with that CA", "try again in a second")
-    leaf = authority.issue(csr, member.name, addresses, utc_now())
-    info = read_leaf(leaf)
-
-    def attempt() -> int | None:
-        view = node.store.read()
-        record = member_of(view, request.peer)
-        in_use = request.peer.certificate.serial if request.peer.certificate else ""
-        certified, too_many = record.certified(info.serial, info.fingerprint, in_use)
-        written = node.store.put_member(view, certified, epoch(), too_many)
-        return view.revision + 1 if written else None
-
-    revision = until_written(f"certify {member.name}", attempt)
-    reached(Step.CERTIFY_RECORD)
-    log.info("a certificate was signed name=%s serial=%s", member.name, info.serial)
-    given = {"leaf": leaf.decode(), "ca": authority.certificate_pem.decode(), "revision": revision}
-    return json_response(200, {"format": messages.FORMAT, **given})
-
-
 def command(
-    server: CollectiveServer, enlister: Enlister, node: Node, request: Request
+    server: CollectiveServer,
+    enlister: Enlister,
+    node: Node,
+    member: MemberRecord,
+    request: Request,
 ) -> Response:
     """Carry a command out for a member; its steps and its result come line by line.
 
@@ -103,8 +63,6 @@ def command(
         RefusedError: it is about this server, or not for a member that does not vote.
         QuorumError: it cannot be known whether it is still a member.
     """
-    with needs_quorum(node, "carry a command out for another server"):
-        member = member_of(node.store.read(), request.peer)
     raw = request.json()
     messages.check_format(raw)
     name, arguments = messages.text(raw, "command", 64), raw.get("arguments")

@@ -1,4 +1,4 @@
-"""What a sponsor gives a joiner: its certificates, what it is to be, and whom it can ask.
+"""What a sponsor gives a joiner: what it is to be, and the members' records.
 
 It asks nobody; ``joiner`` does.
 """
@@ -8,27 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from collective.daemon.certificates.credentials import Bundle
-from collective.errors import ProtocolError
+from collective.daemon.joining.guests import Confirmed
+from collective.errors import InvitationError, ProtocolError
+from collective.model.guest_list import collective_id
 from collective.model.plan import Plan
 from collective.model.records import Role
 from collective.model.view import View
 from collective.protocol import messages
 
-_VIEW_BYTES = 1 << 17
+_VIEW_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Admitted:
-    """What the sponsor gave us: certificates, which member we are, and the voters' records.
+    """What the sponsor gave us: which member we are, and the members' records."""
 
-    The records are for a server that does not vote, which has nobody else to ask; to one that
-    does, its own etcd tells them.
-    """
-
-    bundle: Bundle
     plan: Plan
-    view: View | None = None
+    view: View
 
 
 def role_of(answer: dict[str, Any]) -> Role:
@@ -46,13 +42,23 @@ def role_of(answer: dict[str, Any]) -> Role:
     return role
 
 
-def voters_of(raw: dict[str, Any], cluster_token: str) -> View:
-    """Return the voters' records, for a server that has no etcd to tell it who they are.
+def members_in(raw: dict[str, Any], plan: Plan, confirmed: Confirmed, ours: str) -> View:
+    """Return the members' records, whose certificates this server will trust.
 
     Raises:
-        ProtocolError: they are not there.
+        ProtocolError: they are not there, or do not have this server.
+        InvitationError: they are of another collective than that of the guests, or have voters
+            that no other guest knows.
     """
-    view = View.from_json(messages.text(raw, "view", _VIEW_BYTES), cluster_token)
-    if not view.voters:
-        raise ProtocolError("the sponsor names no server that votes")
+    view = View.from_json(messages.text(raw, "view", _VIEW_BYTES), plan.cluster_token)
+    own = view.members.get(plan.name)
+    if not view.voters or own is None or ours not in own.fingerprints:
+        raise ProtocolError("the sponsor's list of members lacks this server, or has no voters")
+    found = {f for member in view.voters.values() for f in member.fingerprints}
+    other = confirmed.collective not in ("", collective_id(plan.cluster_token))
+    if other or (confirmed.voters and not found <= confirmed.voters):
+        raise InvitationError(
+            "the sponsor gave records that the others on the token's guest list do not know",
+            "ask another member to take this server in; the sponsor may have been tampered with",
+        )
     return view

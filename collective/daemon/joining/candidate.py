@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from collective.model.names import peer_url
 from collective.model.records import Role
+from collective.pki import Certificate
 
 
 @dataclass(frozen=True)
@@ -16,22 +17,18 @@ class Candidate:
         name: as invited.
         role: as invited; before the invitation was looked at, None.
         asked: the role that it asked for, as it signed it.
-        csr: PEM.
-        csr_key_id: SHA-256 (hex) of its public key, which claimed the invitation.
+        certificate: its own, judged; with it the invitation is claimed.
         addresses: the advertised one first, which is dialled back; then others that it sends from.
         door_port, peer_port: its TCP ports.
-        fingerprint: of our certificate, as it saw it.
     """
 
     name: str
     role: Role | None
     asked: str
-    csr: bytes
-    csr_key_id: str
+    certificate: Certificate
     addresses: tuple[str, ...]
     door_port: int
     peer_port: int
-    fingerprint: str
 
     @property
     def address(self) -> str:

@@ -1,65 +1,51 @@
 """Dial a candidate back: is it really where it says, and is it really that one (design section 4).
 
 A wrong peer URL costs a collective of one its quorum for good (etcd issue 6420), so this comes
-before any change.
+before any change. Its door shows its certificate, and TLS proves that it has the key.
 
 Invariants:
-  * Nothing that is sent is secret, and only a signature by the CSR's key is believed.
+  * Nothing is sent.
+  * What is told of a place that is not the candidate's is the same whatever is there: whoever
+    holds a token must not find out by it which ports of others are open.
 """
 
 from __future__ import annotations
 
-import secrets
+import hashlib
+import logging
 import socket
-from collections.abc import Mapping
-from typing import Any
 
 from collective.daemon.joining.candidate import Candidate
-from collective.errors import CollectiveError, UnreachableError
-from collective.pki import DialBackStatement, verify_dial_back
-from collective.protocol import messages
-from collective.protocol.peer import Peer, stranger_context, unreachable, where
+from collective.errors import UnreachableError
+from collective.protocol.peer import served_certificate, unreachable, where
+
+log = logging.getLogger(__name__)
 
 _DIAL_SECONDS = 5.0
 
 
-def dial_back(here: str, candidate: Candidate, host: str) -> None:
-    """Reach the candidate at one address, and make it prove its CSR's key there.
+def dial_back(here: str, candidate: Candidate) -> None:
+    """Reach the candidate at the address that it advertises, and see that it is that very server.
 
     Raises:
         UnreachableError: nothing answers there, or something else does.
     """
-    port = candidate.door_port
-    nonce = secrets.token_hex(32)
-    statement = DialBackStatement(
-        nonce=nonce,
-        name=candidate.name,
-        server_fingerprint=candidate.fingerprint,
-        address=host,
-        door_port=port,
+    host, port = candidate.address, candidate.door_port
+    found = ""
+    try:
+        found = hashlib.sha256(served_certificate(host, port, _DIAL_SECONDS)).hexdigest()
+    except UnreachableError as error:
+        log.info("a candidate does not answer: %s name=%s", error, candidate.name)
+    if found == candidate.certificate.fingerprint:
+        return
+    if found:
+        log.info("another server answers than a candidate name=%s found=%s", candidate.name, found)
+    raise UnreachableError(
+        f"{here} does not find {candidate.name} at {where(host, port)}: nothing answers there, or "
+        "another server does",
+        f"check the setting 'address' on {candidate.name}, and firewalls between the two; the log "
+        f"of collectived on {here} says more",
     )
-    body = {"format": messages.FORMAT, "address": host}
-    try:
-        answer = _ask_unverified(host, port, {**body, "nonce": nonce})
-        signature = messages.octets(answer, "signature")
-    except CollectiveError as error:
-        raise UnreachableError(
-            f"{here} cannot reach {candidate.name} at {where(host, port)}: {error.message}",
-            f"check the setting 'address' on {candidate.name}, and firewalls between the two",
-        ) from error
-    if not verify_dial_back(candidate.csr, statement, signature):
-        raise UnreachableError(
-            f"at {where(host, port)} another server answers than {candidate.name}",
-            f"check the setting 'address' on {candidate.name}",
-        )
-
-
-def _ask_unverified(host: str, port: int, body: Mapping[str, Any]) -> dict[str, Any]:
-    peer = Peer(host, port, stranger_context())
-    try:
-        return peer.call("POST", messages.DIAL_BACK, body, _DIAL_SECONDS)
-    finally:
-        peer.close()
 
 
 def knock(here: str, name: str, host: str, port: int) -> None:

@@ -13,18 +13,16 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from collective.daemon import lives
-from collective.daemon.certificates import credentials
+from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.idle import idle_error
 from collective.daemon.joining import giving_up
 from collective.daemon.joining.admitted import Admitted
-from collective.daemon.joining.dialled import Dialled
 from collective.daemon.joining.giving_up import Given
 from collective.daemon.joining.joiner import Emit, Join, Self, given_up_error
 from collective.daemon.joining.preflight import Checks, Ready, look_here
@@ -45,14 +43,11 @@ from collective.model.token import Token
 from collective.model.view import View
 from collective.pki import public_key_of
 from collective.policy.forecast import Forecast
-from collective.protocol import messages
 from collective.protocol.listening import bind_tcp
 
 log = logging.getLogger(__name__)
 
-_CALL_SECONDS = 5.0
 _READY_MARGIN_SECONDS = 30.0
-_POLL_SECONDS = 0.03
 _GLANCE_SECONDS = 0.5
 _BUSY_SECONDS = 0.1
 _GATE_SECONDS = 5.0
@@ -76,7 +71,6 @@ class Enlister:
         self._joining = threading.Lock()
         self._given_up = threading.Event()
         self._asked: tuple[str, str] | None = None
-        self._dialled: Dialled | None = None
         self._peer_port_holder: socket.socket | None = None
 
     def resume(self) -> None:
@@ -84,19 +78,22 @@ class Enlister:
         if self._server.plan.mode is Mode.JOINING:
             threading.Thread(target=self._finish_alone, name="join", daemon=True).start()
 
-    def expect_dial_back(self, dialled: Dialled | None) -> None:
-        """Answer dial-backs with this; while etcd does not run, also hold its port open."""
-        self._dialled = dialled
+    def hold_peer_port(self, address: str | None) -> None:
+        """Hold etcd's port open at an address where no etcd runs, or no longer."""
         holder, self._peer_port_holder = self._peer_port_holder, None
         if holder is not None:
             holder.close()
-        if dialled is not None and self._server.node is None:
-            self._peer_port_holder = bind_tcp(dialled.address, self._server.settings.peer_port)
+        if address is not None and self._server.node is None:
+            self._peer_port_holder = bind_tcp(address, self._server.settings.peer_port)
 
-    @property
-    def dialled(self) -> Dialled | None:
-        """What a dial-back is answered with now, None outside of a join."""
-        return self._dialled
+    def renew_certificate(self, addresses: Sequence[str]) -> None:
+        """Make this server, which nobody else trusts yet, another certificate."""
+        node, own = self._server.node, self._server.credentials
+        if node is not None:
+            replace_certificate(node, addresses, _log_step)
+            return
+        own.prepare_next(addresses)
+        own.use_next()
 
     def join(self, server: str, text: str, emit: Emit) -> Forecast | None:
         """Join the collective that a server is a member of, or go on with a join.
@@ -192,10 +189,11 @@ class Enlister:
         Raises:
             RefusedError: there is none, or this server is a voter already.
         """
+        begun = self._joining.locked()
         self._given_up.set()
         try:
             with self._alone(_ATTACH_SECONDS, "give up the join"):
-                return giving_up.give_up(self._server, force)
+                return giving_up.give_up(self._server, force, begun)
         finally:
             self._given_up.clear()
 
@@ -245,15 +243,11 @@ class Enlister:
 
     def _adopt(self, admitted: Admitted) -> None:
         """End the former life and begin that of a learner."""
-        pki = Path(self._server.layout.pki)
-        credentials.prepare(pki, admitted.bundle, None)
-        reached(Step.JOIN_PREPARED)
         with self._server.life:
             plan = replace(admitted.plan, aside=self._server.plan.aside)
             if self._given_up.is_set():
                 raise given_up_error(plan.name)
-            if admitted.view is not None:
-                self._server.state.save_view(admitted.view, plan.cluster_token)
+            self._server.state.save_view(admitted.view, plan.cluster_token)
             self._server.save(plan)
             reached(Step.JOIN_ADOPTING)
             self._server.end_life(hand_over=False)
@@ -351,21 +345,15 @@ class Enlister:
         emit("ready", "this server takes part; it does not vote")
 
     def _become_member(self, node: Node, limit: float) -> None:
+        """Wait until the records say that this server votes: then the invitation is gone, too."""
         deadline = elapsed() + limit
-        while True:
-            try:
-                if self._fetch_ca_key(node):
-                    break
-            except CollectiveError as error:
-                log.debug("not ready yet: %s", error)
+        while not node.replica.wait_until(lambda view: node.name in view.voters, _GLANCE_SECONDS):
             if self._given_up.is_set():
                 raise given_up_error(node.name)
-            if elapsed() > deadline or self._server.stopped.wait(_POLL_SECONDS):
+            if elapsed() > deadline or self._server.stopped.is_set():
                 raise UnreachableError(
-                    "no member gave this server the key of the collective's CA",
-                    "it keeps trying; see 'collective show'",
+                    "no member wrote down that this server votes", "see 'collective show'"
                 )
-        reached(Step.JOIN_CA_KEY)
         self._become(node, Mode.MEMBER)
 
     def _become(self, node: Node, mode: Mode) -> None:
@@ -375,27 +363,6 @@ class Enlister:
             votes = mode is Mode.MEMBER
             plan = replace(self._server.plan, mode=mode, started=votes, fallback=None)
             self._server.save(plan)
-            self._server.state.drop_join_key()
-
-    def _fetch_ca_key(self, node: Node) -> bool:
-        """Get the CA's key from another voter; False while our record does not say voter."""
-        view = node.store.read()
-        own = view.members.get(node.name)
-        if own is None or own.role is not Role.VOTER:
-            return False
-        for member in view.voters.values():
-            if member.name == node.name:
-                continue
-            peer = node.peer(member)
-            try:
-                raw = peer.call("GET", messages.CA_KEY, None, _CALL_SECONDS)
-                node.take_ca_key(messages.text(raw, "key").encode())
-                return True
-            except CollectiveError as error:
-                log.debug("no key from %s: %s", member.name, error)
-            finally:
-                peer.close()
-        return False
 
     def _raise_if_idle(self) -> None:
         self._server.settle()

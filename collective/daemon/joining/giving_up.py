@@ -4,7 +4,7 @@ It waits for nobody: ``enlist`` has ended the join, and keeps others off, when t
 member's side is ``learner.give_up``.
 
     how far the join is        what is done
-    before ``adopt``           the key of the request is forgotten; this server is what it was
+    before ``adopt``           nothing: this server is what it was
     a learner (JOINING)        a member removes the learner, then this server rests
     a voter                    refused: ``collective delete`` takes a member out
 
@@ -18,7 +18,6 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from collective.daemon import lives
@@ -27,10 +26,10 @@ from collective.daemon.node import Node
 from collective.daemon.server import CollectiveServer
 from collective.errors import AccessError, CollectiveError, RefusedError, RemovedError
 from collective.failpoints import Step, reached
-from collective.model.names import parse_host_port
 from collective.model.plan import Mode, Plan
+from collective.model.records import MemberRecord
 from collective.protocol import messages
-from collective.protocol.peer import Peer, where
+from collective.protocol.peer import where
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +54,13 @@ class Given:
     notes: tuple[str, ...]
 
 
-def give_up(server: CollectiveServer, force: bool) -> Given:
+def give_up(server: CollectiveServer, force: bool, begun: bool) -> Given:
     """Give up the join that is under way or half done on this server.
 
     Args:
         server: this server.
         force: also if no member can be asked, and this server may be a voter.
+        begun: whether a join was under way that has changed nothing yet.
 
     Raises:
         RefusedError: there is none, or this server is, or may be, a voter already.
@@ -79,9 +79,12 @@ def give_up(server: CollectiveServer, force: bool) -> Given:
     name = server.settings.name
     if server.node is not None and len(server.node.replica.view.members) > 1:
         raise _voter(name)
-    if server.state.join_key() is None:
-        raise RefusedError(f"no join is under way on {name}", "see 'collective show'")
-    server.state.drop_join_key()
+    if not begun:
+        raise RefusedError(
+            f"no join is under way on {name}",
+            "one that was cut off before this server changed has changed nothing; see 'collective "
+            "show'",
+        )
     log.warning("the join was given up before anything was changed here")
     notes = (
         f"nothing had changed on {name} yet",
@@ -151,34 +154,34 @@ def _ask_somebody(server: CollectiveServer) -> str:
         RefusedError: a member says that this server is a voter.
     """
     deadline = elapsed() + _ASK_SECONDS
-    for who, peer in _members(server):
+    node = server.node
+    for member in _voters(server):
         seconds = min(_CALL_SECONDS, deadline - elapsed())
-        if seconds <= 0:
+        if seconds <= 0 or node is None:
             break
+        peer = node.peer(member)
         try:
             body = {"format": messages.FORMAT}
             answer = peer.call("POST", messages.GIVE_UP, body, seconds)
         except (AccessError, RemovedError):
-            return who  # it knows no such learner any more
+            return member.name  # it knows no such learner any more
         except CollectiveError as error:
-            log.info("a member did not remove this learner: %s name=%s", error, who)
+            log.info("a member did not remove this learner: %s name=%s", error, member.name)
+            if node.is_deleted_by(member):
+                return member.name
             continue
         finally:
             peer.close()
         if answer.get("removed") is not True:
             raise _voter(server.plan.name)
-        return who
+        return member.name
     return ""
 
 
-def _members(server: CollectiveServer) -> Iterator[tuple[str, Peer]]:
-    """Yield whom to ask: the sponsor, then the other voters that are known."""
-    sponsor, node = server.plan.sponsor, server.node
-    if sponsor:
-        host, port = parse_host_port(sponsor, messages.DEFAULT_PORT)
-        yield sponsor, Peer(host, port, server.credentials.client_context)
-    if node is None:
-        return
-    for member in node.replica.view.voters.values():
-        if member.name != node.name and where(member.address, member.door_port) != sponsor:
-            yield member.name, node.peer(member)
+def _voters(server: CollectiveServer) -> list[MemberRecord]:
+    """Return whom to ask: the sponsor first, then the other voters that are known."""
+    if server.node is None:
+        return []
+    known = [m for n, m in server.node.replica.view.voters.items() if n != server.node.name]
+    sponsor = server.plan.sponsor
+    return sorted(known, key=lambda m: where(m.address, m.door_port) != sponsor)

@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from collective.daemon.certificates.rekey import new_pin
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.membership import removal
 from collective.daemon.membership.confirming import Deleted, confirm
@@ -21,23 +20,20 @@ from collective.daemon.node import Node
 from collective.daemon.peers.quorum import needs_quorum, strength_known
 from collective.daemon.retries import until_written
 from collective.errors import InputError, RefusedError
+from collective.model.guest_list import guest_list_hash
 from collective.model.names import natural_key
-from collective.model.records import Invitation, Phase, Role
+from collective.model.records import Invitation, Role
 from collective.model.token import Token
-from collective.model.view import View
+from collective.model.view import View, invitation_key
 from collective.pki import new_seed, public_key_of
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
 from collective.policy.membership import check_invite, removal_of
-from collective.policy.rekeying import is_wanted, issuers_differ
 
 log = logging.getLogger(__name__)
 
 _START_SECONDS = 3.0
-_REKEY_SECONDS = 10.0
 _ASK_SECONDS = 2.0
-_OFF_SECONDS = 2.0
-_POLL_SECONDS = 0.05
 
 Emit = Callable[[str, str], None]
 
@@ -50,13 +46,11 @@ class Invited:
         token: what lets the server in.
         invitation: what the store has of it.
         forecast: the collective now, and with that server.
-        ends_early: whether a re-keying that is under way will end it before its time.
     """
 
     token: Token = field(repr=False)
     invitation: Invitation
     forecast: Forecast
-    ends_early: bool = False
 
 
 def invite(node: Node, name: str, seconds: int, role: Role, issuer: str) -> Invited:
@@ -86,16 +80,22 @@ def invite(node: Node, name: str, seconds: int, role: Role, issuer: str) -> Invi
             view = node.store.read()
             check_invite(view, name, node.name)
         now = epoch()
-        public_key = public_key_of(seed).hex()
-        pin = node.credentials.pin
-        invitation = Invitation(name, role, public_key, issuer, now, now + seconds, pin=pin.hex())
+        guests = guests_of(view)
+        invitation = Invitation(
+            name,
+            role,
+            public_key_of(seed).hex(),
+            issuer,
+            now,
+            now + seconds,
+            guests=guests,
+        )
         if not node.store.invite(view, invitation, seconds):
             return None
-        early = _names_old_ca(node)
-        return Invited(Token(name, seed, pin), invitation, _with(node, name, role), early)
+        token = Token(name, seed, guest_list_hash(guests))
+        return Invited(token, invitation, _with(node, name, role))
 
     _wait_for_own_record(node)
-    _wait_for_new_ca(node)
     with needs_quorum(node, f"invite {name}"):
         invited = until_written(f"invite {name}", attempt)
     log.info("invited name=%s seconds=%d", name, seconds)
@@ -107,32 +107,9 @@ def _wait_for_own_record(node: Node) -> None:
     node.replica.wait_until(lambda view: node.name in view.members, _START_SECONDS)
 
 
-def _names_old_ca(node: Node) -> bool:
-    """Tell whether a token made now would name a CA that a re-keying is about to end."""
-    view = node.replica.view
-    if not is_wanted(view.change, view.rekey):
-        return False
-    rekey = view.rekey
-    if rekey is None or rekey.phase is Phase.DONE or rekey.again:
-        return True
-    return node.credentials.pin.hex() != new_pin(rekey)
-
-
-def _wait_for_new_ca(node: Node) -> None:
-    """Wait a little for a re-keying, unless it has to wait for a member that is off."""
-    begun = elapsed()
-    heard = begun
-    while elapsed() - begun < _REKEY_SECONDS:
-        view = node.replica.view
-        if not issuers_differ(view.change, view.rekey):
-            return
-        # One whose etcd is just being restarted is not off, and one that was deleted is no member.
-        answers = node.prober.answers(0.0).items()
-        if all(answer.status is not None for name, answer in answers if name in view.members):
-            heard = elapsed()
-        # One that has just been started, or let in, may not have been asked yet.
-        if elapsed() - heard > _OFF_SECONDS or node.stopping.wait(_POLL_SECONDS):
-            return
+def guests_of(view: View) -> tuple[str, ...]:
+    """Return the guest list of a token that is made now: who may take the server in."""
+    return tuple(sorted(m.fingerprints[0] for m in view.voters.values() if m.certificates))
 
 
 def _with(node: Node, name: str, role: Role) -> Forecast:
@@ -153,15 +130,18 @@ def foretell(node: Node, name: str, role: Role) -> Forecast:
     return _with(node, name, role)
 
 
-def pending(node: Node) -> list[Invitation]:
-    """Return the invitations that are good now.
+def pending(node: Node) -> list[tuple[Invitation, float]]:
+    """Return the invitations that are good now, and for how many seconds each still is.
+
+    It is etcd that counts: the clocks of servers may be apart.
 
     Raises:
         QuorumError: there is no quorum.
     """
     with needs_quorum(node, "list the invitations"):
         view = node.store.read()
-    return [i for i in view.invitations.values() if i.expires > epoch()]
+        found = view.invitations.values()
+        return [(i, node.gateway.lease_left(view.lease(invitation_key(i.name)))) for i in found]
 
 
 def revoke(node: Node, name: str, dry_run: bool = False) -> Invitation:
@@ -192,7 +172,7 @@ def revoke(node: Node, name: str, dry_run: bool = False) -> Invitation:
 
 def _pending_for(view: View, name: str) -> Invitation:
     found = view.invitations.get(name)
-    if found is None or found.expires <= epoch():
+    if found is None:
         known = ", ".join(sorted(view.invitations, key=natural_key))
         raise InputError(
             f"there is no invitation for {name}: it was used, revoked, or has expired",
@@ -219,12 +199,12 @@ def replace(
         QuorumError: there is no quorum, or the deletion would cost it.
     """
     if _was_removed(node, name):
-        deleted = confirm(node, name)
+        deleted = confirm(node, f"{name} is deleted", name)
     else:
         # Asked anew: a moment ago it may have been well.
         if name in node.prober.answering(_ASK_SECONDS, since=elapsed()):
             raise _not_lost(name)
-        deleted = removal.delete(node, name, False, issuer, rekey=False)
+        deleted = removal.delete(node, name, False, issuer)
         emit("delete", f"the former {name} is deleted")
     return deleted, invite(node, name, seconds, role, issuer)
 

@@ -9,71 +9,66 @@ at its next start, goes on where power went:
     step       what the state file says meanwhile     a crash then means
     preflight  what this server was before            nothing happened
     dial       the same                               nothing happened
-    prove      the same, and ``join.key`` is there    the same key claims again
-    dial-back, issue, add   the same                  the member finds its own learner again
+    prove, confirm     the same                       the same certificate claims again
+    dial-back, record, trust, add   the same          the member finds its own learner again
     adopt      mode ADOPTING                          moving aside is finished at the next start
     start, promote, ready   mode JOINING              etcd goes on catching up
     (done)     mode MEMBER
 
 Invariants:
-  * Nothing is sent to the other server before its CA was checked against the token; a check
-    without a token asks for a challenge, and sends nothing.
-  * Before ``adopt`` nothing on this server has changed, but for the key of the request.
+  * Nothing but a stranger's question is sent to a server that was not found on the token's guest
+    list, under the name or address that was asked for.
+  * Before ``adopt`` nothing on this server has changed, but for its own certificate, where that
+    would not do.
 """
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from collective.daemon.certificates.credentials import Bundle
 from collective.daemon.clock import elapsed
 from collective.daemon.joining import preflight
-from collective.daemon.joining.admitted import Admitted, role_of, voters_of
-from collective.daemon.joining.dialled import Dialled
-from collective.daemon.joining.preflight import DIAL_SECONDS, Checks, Ready
+from collective.daemon.joining.admitted import Admitted, members_in, role_of
+from collective.daemon.joining.guests import Confirmed, confirm
+from collective.daemon.joining.preflight import DIAL_SECONDS, Asked, Checks, Ready
 from collective.daemon.server import CollectiveServer
 from collective.errors import (
     CollectiveError,
     InputError,
+    InvitationError,
     ProtocolError,
     RefusedError,
     UnreachableError,
 )
 from collective.failpoints import Step, reached
-from collective.model.names import claimed_addresses, peer_url
+from collective.model.names import MOST_ADDRESSES, claimed_addresses, is_ip_address, peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import Role
 from collective.model.token import Token
-from collective.pki import (
-    EnrollmentStatement,
-    key_id_of_private,
-    make_request,
-    new_key,
-    public_key_of,
-    sign_enrollment,
-)
+from collective.pki import EnrollmentStatement, public_key_of, sign_enrollment
 from collective.policy.admission import AS_INVITED
 from collective.policy.forecast import Forecast
-from collective.policy.preflight import findings_from_wire, problem
+from collective.policy.membership import pause_sentence
+from collective.policy.preflight import findings_from_wire, good, problem
 from collective.protocol import messages
 from collective.protocol.interfaces import local_addresses
 from collective.protocol.peer import Peer, where
 
 log = logging.getLogger(__name__)
 
-_ADMIT_SECONDS = 40.0
+_ADMIT_SECONDS = 120.0
+_REHEARSAL_SECONDS = 40.0
 _TURN_SECONDS = 400.0
 _TURN_PAUSE_SECONDS = 0.5
 # The checks by those who make them, for when they cannot be made.
 _BY_THE_MEMBER = ("invitation", "loopback", "dial-back", "peers")
-_OF_THE_MEMBER = ("member", "release", "clock", "nat", *_BY_THE_MEMBER)
-_ELSEWHERE = ("reach", "ca", *_OF_THE_MEMBER)
+_OF_THE_MEMBER = ("release", "clock", "nat", *_BY_THE_MEMBER)
+_ELSEWHERE = ("reach", "member", "guest", *_OF_THE_MEMBER)
 
 Emit = Callable[[str, str], None]
 
@@ -97,8 +92,11 @@ class Self:
 class Host(Protocol):
     """What a join needs of the server that it runs on."""
 
-    def expect_dial_back(self, dialled: Dialled | None) -> None:
-        """Answer dial-backs with this from now on, or no longer."""
+    def hold_peer_port(self, address: str | None) -> None:
+        """Hold etcd's port open at an address where no etcd runs, or no longer."""
+
+    def renew_certificate(self, addresses: Sequence[str]) -> None:
+        """Make this server, which nobody else trusts yet, another certificate."""
 
 
 class Join:
@@ -112,17 +110,16 @@ class Join:
         Args:
             server: this server.
             here: what it is, as others are told.
-            host: answers dial-backs.
+            host: the server that joins.
             given_up: is set when somebody wants the join to end.
         """
         self._server = server
         self._here = here
-        self._state = server.state
         self._host = host
         self._given_up = given_up
         self._peer: Peer | None = None
-        self._key: bytes | None = None
         self._addresses: tuple[str, ...] = ()
+        self._renewed = False
         self._role = Role.VOTER
         #: What the join does to the quorum, once a member has said so.
         self.forecast: Forecast | None = None
@@ -140,11 +137,11 @@ class Join:
             CollectiveError: it did not work; nothing on this server has changed.
         """
         try:
-            peer = self._look(server, ready, checks, emit)
+            asked = self._look(server, ready, checks, emit)
             checks.raise_error()
-            if peer is None or ready.token is None:
+            if asked is None or ready.token is None:
                 raise InputError("cannot join without a token")
-            return self._enroll(peer, ready.token, emit)
+            return self._enroll(asked, ready.token, emit)
         finally:
             self.close()
 
@@ -158,53 +155,69 @@ class Join:
             What it would do to the quorum, where a member says so.
         """
         try:
-            self._look(server, ready, checks, lambda step, text: None)
+            self._look(server, ready, checks, None)
             return self.forecast
         finally:
             self.close()
 
     def close(self) -> None:
-        """Answer no more dial-backs, and close the connection."""
-        self._host.expect_dial_back(None)
+        """Let go of etcd's port, and close the connection."""
+        self._host.hold_peer_port(None)
         if self._peer is not None:
             self._peer.close()
 
-    def _look(self, server: str, ready: Ready, checks: Checks, emit: Emit) -> Peer | None:
-        """Make the checks that need the other server; what is found is in the findings alone."""
+    def _look(self, server: str, ready: Ready, checks: Checks, emit: Emit | None) -> Asked | None:
+        """Make the checks that need the other server; what is found is in the findings alone.
+
+        Without ``emit`` it is only looked, and nothing is changed.
+        """
+        say = emit or (lambda step, text: None)
         if checks.error is None:
-            emit("preflight", f"this server can join as {self._here.name}")
+            say("preflight", f"this server can join as {self._here.name}")
             reached(Step.JOIN_PREFLIGHT)
         if ready.place is None:
             checks.skip("there is no server to ask", *_ELSEWHERE)
             return None
         token = ready.token
-        self._peer = peer = preflight.reach(checks, self._server, server, ready.place, token)
-        if peer is None:
+        asked = preflight.reach(checks, self._server, server, ready.place, token)
+        if asked is None:
             checks.skip(f"{server} cannot be asked", *_OF_THE_MEMBER)
             return None
+        self._peer = peer = asked.peer
         if checks.error is None:
-            emit("dial", f"{server} at {where(peer.host, peer.port)} is of the collective")
+            say("dial", f"{server} at {where(peer.host, peer.port)} may take this server in")
             reached(Step.JOIN_DIAL)
-        asked = preflight.question(checks, peer)
-        if asked is None:
-            checks.skip(f"{server} cannot be asked", *_BY_THE_MEMBER)
-        elif token is None or not ready.fit:
+        preflight.question(checks, asked)
+        if token is None or not ready.fit:
             lacks = "a token" if token is None else "what is wrong above to be mended"
             checks.skip(f"it needs {lacks}", *_BY_THE_MEMBER)
         else:
-            self._rehearse(checks, peer, token, asked)
-        return peer
+            self._rehearse(checks, asked, token, emit)
+        return asked
 
-    def _rehearse(self, checks: Checks, peer: Peer, token: Token, asked: dict[str, Any]) -> None:
+    def _rehearse(self, checks: Checks, asked: Asked, token: Token, emit: Emit | None) -> None:
         """Have the member judge our proof, and dial back, without claiming the invitation."""
-        self._key = self._state.join_key() or new_key()
+        peer = asked.peer
         try:
-            answer = self._claim(peer, token, self._key, asked, dry_run=True)
+            answer = self._claim(peer, token, asked.said, dry_run=True)
+            named = _addresses_in(answer.get("certify"))
+            if named is not None and emit is not None and not self._renewed:
+                self._renewed = True
+                self._host.renew_certificate(named)
+                emit(
+                    "certificate", "this server has another certificate, for its addresses of now"
+                )
+                answer = self._claim(peer, token, preflight.challenge(peer), dry_run=True)
+            elif named is not None:
+                checks.add(good("certificate", "the join makes another one first"))
         except CollectiveError as error:
             checks.add(problem("invitation", error))
             return
         checks.findings += findings_from_wire(answer.get("findings"))
         self._foretell(answer)
+        pauses = messages.count({"pauses": 0, **answer}, "pauses")
+        if pauses and emit is not None:
+            emit("pause", pause_sentence(pauses))
         if self._role is Role.NONVOTING:
             checks.skip("a server that does not vote has no etcd", "peers")
         elif "members" in answer:
@@ -214,9 +227,8 @@ class Join:
 
     def _members_now(self, peer: Peer, token: Token) -> object:
         """Ask the member once more whom we must be able to reach."""
-        assert self._key is not None
         asked = preflight.challenge(peer)
-        return self._claim(peer, token, self._key, asked, dry_run=True).get("members")
+        return self._claim(peer, token, asked, dry_run=True).get("members")
 
     def _foretell(self, answer: dict[str, Any]) -> None:
         """Note what the invitation makes of us, and what that does to the quorum."""
@@ -226,22 +238,24 @@ class Join:
             what = f"with {self._here.name}{kind}"
             self.forecast = Forecast.from_wire(answer["forecast"], what)
 
-    def _enroll(self, peer: Peer, token: Token, emit: Emit) -> Admitted:
-        key = self._state.join_key()
-        if key is None:
-            key = self._key or new_key()
-            self._state.save_join_key(key)
-        reached(Step.JOIN_KEY)
+    def _enroll(self, asked: Asked, token: Token, emit: Emit) -> Admitted:
+        peer = asked.peer
         deadline = elapsed() + _TURN_SECONDS
         waited = False
         while True:
             self._raise_if_given_up()
-            self._foretell(self._claim(peer, token, key, preflight.challenge(peer)))
+            claimed = self._claim(peer, token, preflight.challenge(peer))
+            self._foretell(claimed)
             if not waited:
                 emit("prove", f"the invitation for {token.name} is claimed")
                 reached(Step.JOIN_PROVE)
-            admitted = self._admit(peer, token, key, emit)
-            if admitted is not None:
+            confirmed = self._confirm(asked, token, claimed)
+            if not waited:
+                emit("confirm", "a majority of the servers that the token knows has the claim")
+                reached(Step.JOIN_CONFIRM)
+            result = self._admit(peer, emit)
+            if result is not None:
+                admitted = self._admitted(asked, token, result, confirmed)
                 reached(Step.JOIN_ADMITTED)
                 return admitted
             waited = True
@@ -251,45 +265,36 @@ class Join:
                     "see 'collective show' on a member, and run the same command again",
                 )
 
+    def _confirm(self, asked: Asked, token: Token, claimed: dict[str, Any]) -> Confirmed:
+        ours = self._server.credentials.identity.fingerprint
+        members = claimed.get("members")
+        return confirm(asked.peer.fingerprint, list(asked.guests or ()), members, token.name, ours)
+
     def _raise_if_given_up(self) -> None:
         if self._given_up.is_set():
             raise given_up_error(self._here.name)
 
     def _claim(
-        self,
-        peer: Peer,
-        token: Token,
-        key: bytes,
-        asked: dict[str, Any],
-        dry_run: bool = False,
+        self, peer: Peer, token: Token, asked: dict[str, Any], dry_run: bool = False
     ) -> dict[str, Any]:
         self._addresses = self._all_addresses(peer)
-        csr = make_request(key, token.name)
+        certificate = self._server.credentials.identity
         statement = EnrollmentStatement(
             name=token.name,
             role=AS_INVITED,
             server_fingerprint=peer.fingerprint,
             nonce=messages.text(asked, "nonce", 128),
-            csr_key_id=key_id_of_private(key),
-            csr_sha256=hashlib.sha256(csr).hexdigest(),
+            certificate_fingerprint=certificate.fingerprint,
             addresses=self._addresses,
             door_port=self._here.door_port,
             peer_port=self._here.peer_port,
         )
-        self._host.expect_dial_back(
-            Dialled(
-                key,
-                token.name,
-                statement.addresses[0],
-                self._here.door_port,
-                statement.server_fingerprint,
-            )
-        )
+        self._host.hold_peer_port(self._addresses[0])
         body = {
             "format": messages.FORMAT,
             "name": token.name,
             "role": statement.role,
-            "csr": csr.decode(),
+            "certificate": certificate.pem,
             "addresses": list(statement.addresses),
             "door_port": statement.door_port,
             "peer_port": statement.peer_port,
@@ -298,7 +303,7 @@ class Join:
         }
         # A rehearsal waits for the dial-back, which has a deadline of its own.
         answer = peer.call(
-            "POST", messages.CLAIM, body, _ADMIT_SECONDS if dry_run else DIAL_SECONDS
+            "POST", messages.CLAIM, body, _REHEARSAL_SECONDS if dry_run else DIAL_SECONDS
         )
         messages.check_format(answer)
         return answer
@@ -313,26 +318,21 @@ class Join:
             )
         return claimed_addresses(address, local_addresses())
 
-    def _admit(self, peer: Peer, token: Token, key: bytes, emit: Emit) -> Admitted | None:
+    def _admit(self, peer: Peer, emit: Emit) -> Any | None:
+        """Be taken in, and return what the sponsor gives; None where it is not our turn."""
         body = {"format": messages.FORMAT}
         for line in peer.lines("POST", messages.ADMIT, body, _ADMIT_SECONDS):
             if line.get("step") == messages.BUSY:
                 return None
             if "result" in line:
-                return self._admitted(peer, token, key, line["result"])
+                return line["result"]
             emit(str(line.get("step")), _sentence(line))
         raise UnreachableError(f"{where(peer.host, peer.port)} broke off while taking us in")
 
-    def _admitted(self, peer: Peer, token: Token, key: bytes, raw: Any) -> Admitted:
+    def _admitted(self, asked: Asked, token: Token, raw: Any, confirmed: Confirmed) -> Admitted:
         if not isinstance(raw, dict):
             raise ProtocolError("the sponsor's answer is broken")
         messages.check_format(raw)
-        bundle = Bundle(
-            key,
-            messages.text(raw, "leaf").encode(),
-            messages.text(raw, "ca").encode(),
-            messages.octets(raw, "crl", 1 << 18),
-        )
         votes = self._role is Role.VOTER
         plan = Plan(
             mode=Mode.ADOPTING,
@@ -344,16 +344,32 @@ class Join:
             initial_cluster=messages.text(raw, "initial_cluster") if votes else "",
             existing=True,
             member_id=messages.text(raw, "member_id") if votes else "",
-            sponsor=where(peer.host, peer.port),
+            sponsor=where(asked.peer.host, asked.peer.port),
             joined_by=public_key_of(token.seed).hex(),
             role=self._role,
         )
-        if not votes:
-            return Admitted(bundle, plan, voters_of(raw, plan.cluster_token))
         ours = f"{token.name}={peer_url(self._addresses[0], self._here.peer_port)}"
-        if ours not in plan.initial_cluster.split(","):
+        if votes and ours not in plan.initial_cluster.split(","):
             raise ProtocolError(f"the sponsor's list of members lacks {ours}")
-        return Admitted(bundle, plan)
+        fingerprint = self._server.credentials.identity.fingerprint
+        try:
+            view = members_in(raw, plan, confirmed, fingerprint)
+        except InvitationError:
+            # Another server may have become a voter since: the guests know that one by now.
+            answer = self._claim(asked.peer, token, preflight.challenge(asked.peer))
+            view = members_in(raw, plan, self._confirm(asked, token, answer), fingerprint)
+        return Admitted(plan, view)
+
+
+def _addresses_in(raw: Any) -> list[str] | None:
+    """Return what the sponsor wants a certificate to name, None where the one in use will do."""
+    if raw is None:
+        return None
+    if not isinstance(raw, list) or not 0 < len(raw) <= MOST_ADDRESSES + 2:
+        raise ProtocolError("the sponsor's answer is broken")
+    if not all(isinstance(a, str) and is_ip_address(a) for a in raw):
+        raise ProtocolError("the sponsor's answer is broken")
+    return raw
 
 
 def given_up_error(name: str) -> RefusedError:
@@ -363,10 +379,9 @@ def given_up_error(name: str) -> RefusedError:
 
 def _sentence(line: dict[str, Any]) -> str:
     sentences = {
-        "wait": "another server is being taken in",
         "dial-back": f"this server answers at {line.get('address')}",
-        "issue": "a certificate is signed",
-        "record": "this server is written down as one that does not vote",
+        "record": "the members know this server's certificate",
+        "trust": "every voter that answers lets it in",
         "add": f"etcd knows this server as learner {line.get('member_id')}",
     }
     return sentences.get(str(line.get("step")), "")

@@ -1,8 +1,9 @@
 """Make a candidate a learner of etcd, with its record; the sponsor's last step.
 
 Invariants:
-  * The record is there before the learner, so none is ever nobody's.
-  * Nothing is written unless the invitation is still claimed by this candidate's key.
+  * The record is there before the learner, so none is ever nobody's; and every voter that answers
+    lets it in before it is one.
+  * Nothing is written unless the invitation is still claimed by this candidate's certificate.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from collective.daemon.certificates.recorded import check_recordable
+from collective.daemon.certificates.trust_round import until_taken_up
 from collective.daemon.clock import elapsed, epoch, pause
 from collective.daemon.joining.candidate import Candidate
 from collective.daemon.membership.changes import CHANGE_SECONDS
@@ -22,7 +25,6 @@ from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
-from collective.pki import LeafInfo
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ _SAME_ID_SECONDS = 1.05
 _EVICT_TRIES = 4
 _TURN_SECONDS = 5.0
 _TURN_POLL_SECONDS = 0.03
+_FRESH_SECONDS = 4.0
 _IN_THE_WAY = ("too many learner", "exist")
 
 
@@ -45,17 +48,56 @@ def others_turn(node: Node, url: str) -> bool:
     return any(m.learner and url not in m.peer_urls for m in members_of(node))
 
 
-def wait_for_turn(node: Node, url: str) -> Iterator[dict[str, Any] | None]:
+def wait_for_turn(node: Node, url: str) -> Iterator[None]:
     """Wait for a moment while another server is taken in, which mostly takes no longer."""
     deadline = elapsed() + _TURN_SECONDS
-    told = False
     while elapsed() < deadline and others_turn(node, url):
-        yield None if told else {"step": "wait"}
-        told = True
+        yield
         pause(_TURN_POLL_SECONDS)
 
 
-def add(node: Node, candidate: Candidate, leaf: LeafInfo) -> tuple[int, str] | None:
+def take_up(node: Node, candidate: Candidate) -> Iterator[dict[str, Any] | None]:
+    """Write the record of a candidate, and wait until the voters let it in, and for its turn.
+
+    Joiners that wait at the same time are taken up by one restart of each etcd.
+
+    Yields:
+        Each step when it is done, None where there is none for a moment.
+
+    Raises:
+        RefusedError: etcd has a member of this name, or a voter with this URL.
+        InvitationError: its invitation is no longer its.
+        EtcdError: a voter does not take it up.
+    """
+    # The records first: the list that etcd gives after this read is at least as new.
+    view = node.store.read()
+    members = members_of(node)
+    check_namesake(view, members, candidate)
+    ours = _find(members, candidate.url)
+    member_id = hex_id(ours.id) if ours is not None and ours.learner else ""
+    write_record(node, candidate, member_id)
+    yield {"step": "record"}
+    reached(Step.SPONSOR_RECORD)
+    written = elapsed()
+    for _ in _chained(
+        until_taken_up(node, candidate.certificate.fingerprint),
+        wait_for_turn(node, candidate.url),
+    ):
+        yield None
+        if elapsed() - written > _FRESH_SECONDS:
+            # Whoever leads drops a record that nobody goes on with.
+            write_record(node, candidate, member_id)
+            written = elapsed()
+    yield {"step": "trust"}
+    reached(Step.SPONSOR_TRUST)
+
+
+def _chained(*parts: Iterator[None]) -> Iterator[None]:
+    for part in parts:
+        yield from part
+
+
+def add(node: Node, candidate: Candidate) -> tuple[int, str] | None:
     """Make the candidate a learner and write its record; None when it must wait its turn.
 
     Raises:
@@ -63,14 +105,11 @@ def add(node: Node, candidate: Candidate, leaf: LeafInfo) -> tuple[int, str] | N
         InvitationError: its invitation is no longer its.
         EtcdError: etcd refused it.
     """
-    # The records first: the list that etcd gives after this read is at least as new.
-    view = node.store.read()
-    check_namesake(view, members_of(node), candidate)
     return enter(
         node,
         candidate.name,
         candidate.url,
-        lambda member_id: write_record(node, candidate, leaf, member_id),
+        lambda member_id: write_record(node, candidate, member_id),
         lambda: _drop(node, candidate),
     )
 
@@ -100,7 +139,6 @@ def enter(
     if ours is not None and not ours.learner:
         raise RefusedError(f"cannot take in {name}: a voter has its address already: {url}")
     record(hex_id(ours.id) if ours is not None else "")
-    reached(Step.SPONSOR_RECORD)
     if ours is None:
         try:
             ours = _add_learner(node, name, url)
@@ -162,7 +200,7 @@ def drop(node: Node, record: MemberRecord) -> None:
         current = view.members.get(record.name)
         if current is None or current.member_id != record.member_id:
             return True
-        return node.store.give_up_member(view, current, epoch()) or None
+        return node.store.put_out(view, current, epoch()) or None
 
     until_written(f"drop the learner {record.name}", attempt)
     reached(Step.ABORT_DROP)
@@ -233,25 +271,22 @@ def _is_of_this_second(error: EtcdError) -> bool:
     return "member not found" in error.message
 
 
-def write_record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: str) -> View:
+def write_record(node: Node, candidate: Candidate, member_id: str) -> View:
     """Write the record of a candidate that is a learner, and return the view it was decided on.
 
     Raises:
         InvitationError: its invitation is no longer its.
         RefusedError: it was given up meanwhile, or is a member.
     """
+    certificate = candidate.certificate
 
     def attempt() -> View | None:
         view = node.store.read()
         check_claim(view, candidate)
-        if leaf.serial in view.revoked:
-            raise RefusedError(f"taking in {candidate.name} took too long and was given up")
+        check_recordable(view, candidate.name, candidate.address, certificate)
         old = view.members.get(candidate.name)
         if old is not None and (old.role is not Role.LEARNER or old.fallback is not None):
             raise RefusedError(f"cannot take in {candidate.name}: it is a member already")
-        # What another server of this name, elsewhere, was given opens nothing any more.
-        same = old is not None and old.url == candidate.url
-        foreign = old.serials if old is not None and not same else ()
         record = MemberRecord(
             candidate.name,
             member_id,
@@ -259,18 +294,16 @@ def write_record(node: Node, candidate: Candidate, leaf: LeafInfo, member_id: st
             candidate.address,
             candidate.door_port,
             candidate.peer_port,
-            old.serials if old is not None and same else (),
-            old.fingerprints if old is not None and same else (),
+            (certificate.pem,),
             epoch(),
             target=candidate.role or Role.VOTER,
         )
-        too_many: tuple[str, ...] = ()
-        if leaf.serial not in record.serials:
-            record, too_many = record.certified(leaf.serial, leaf.fingerprint)
-        revoke = (*foreign, *too_many)
+        # What another server of this name had opens nothing any more.
+        former = old.fingerprints if old is not None else ()
+        revoke = [f for f in former if f != certificate.fingerprint]
         return view if node.store.admit_member(view, record, epoch(), revoke) else None
 
-    # Leaders change when another server has just been deleted, and the CA is replaced.
+    # Leaders change when another server has just been deleted, or its etcd is restarted.
     return until_written_whoever_leads(f"take in {candidate.name}", attempt)
 
 
@@ -285,17 +318,13 @@ def _initial_cluster(view: View, members: list[EtcdMember], joiner: str, member_
 
 
 def check_claim(view: View, candidate: Candidate) -> None:
-    """See that the invitation is still there and still claimed by this candidate's key.
+    """See that the invitation is still there and still claimed by this candidate's certificate.
 
     Raises:
         InvitationError: it was used up, revoked, replaced, or has expired.
     """
     invitation = view.invitations.get(candidate.name)
-    if (
-        invitation is None
-        or invitation.claimed_by != candidate.csr_key_id
-        or epoch() >= invitation.expires
-    ):
+    if invitation is None or invitation.claimed_by != candidate.certificate.fingerprint:
         raise InvitationError(
             f"the invitation for {candidate.name} is no longer good",
             f"run 'collective invite {candidate.name}' on a member for a new token",

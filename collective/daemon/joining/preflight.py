@@ -13,19 +13,20 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from collective import __version__
 from collective.daemon.clock import epoch
 from collective.daemon.joining.company import why_not_free
+from collective.daemon.joining.guests import check_guest, check_named, listed_guests
 from collective.daemon.lives import own_address
 from collective.daemon.server import CollectiveServer
-from collective.errors import CollectiveError, InvitationError, ProtocolError, UnreachableError
+from collective.errors import CollectiveError, IdentityError, ProtocolError, UnreachableError
 from collective.model.names import is_ip_address, parse_host_port
 from collective.model.token import Token
-from collective.pki import authority_in_chain, read_leaf
+from collective.pki import Certificate, read_certificate
 from collective.policy import preflight as policy
 from collective.policy.preflight import Finding
 from collective.protocol import messages
@@ -33,9 +34,9 @@ from collective.protocol.interfaces import local_addresses
 from collective.protocol.listening import bind_tcp
 from collective.protocol.peer import (
     Peer,
-    authority_context,
-    served_chain,
-    stranger_context,
+    client_context,
+    only,
+    served_certificate,
     unreachable,
     where,
 )
@@ -176,24 +177,39 @@ def _ports(checks: Checks, server: CollectiveServer, address: str | None) -> boo
     return checks.add(policy.good("ports", f"{door} is this server's own, {port} is free"))
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A member that answers.
+
+    Attributes:
+        peer: the connection; with a token it is to that very server, or to nobody.
+        said: what it says to a stranger.
+        guests: the token's guest list, fingerprint to name; None without a token.
+    """
+
+    peer: Peer
+    said: dict[str, Any]
+    guests: Mapping[str, str] | None
+
+
 def reach(
     checks: Checks,
     server: CollectiveServer,
     named: str,
     place: tuple[str, int],
     token: Token | None,
-) -> Peer | None:
-    """Reach the member to ask, at one of the addresses of its name, and check its CA.
+) -> Asked | None:
+    """Reach the member to ask, at one of its name's addresses, and see that it is on the list.
 
     Args:
         checks: gets the findings.
         server: this server.
         named: the member, as it was typed.
         place: its host and port.
-        token: what its CA is checked against; None to check nothing.
+        token: has the hash of the guest list; None to check nothing.
 
     Returns:
-        A connection that trusts that CA alone, not opened yet; None where something is wrong.
+        None where something is wrong.
     """
     host, port = place
     found = checks.attempt(
@@ -202,51 +218,69 @@ def reach(
         lambda served: f"{where(served[0], port)} answers",
     )
     if found is None:
-        checks.skip(f"{named} cannot be asked", "ca")
+        checks.skip(f"{named} cannot be asked", "guest")
         return None
-    address, chain = found
-    if token is None:
-        checks.skip("the token would say which CA it must be", "ca")
-        return Peer(address, port, stranger_context())
-    ca_pem = checks.attempt(
-        "ca",
-        lambda: _authority(chain, token, f"{named} ({where(address, port)})"),
-        lambda _: f"{named} is of the collective that the token is for",
+    address, certificate = found
+    at = f"{named} ({where(address, port)})"
+    peer = Peer(address, port, client_context(), only((certificate.fingerprint,), _CHANGED))
+    said = checks.attempt(
+        "member", lambda: challenge(peer), lambda raw: f"{_name(raw, at)} takes servers in"
     )
-    return None if ca_pem is None else Peer(address, port, authority_context(ca_pem))
+    if said is None:
+        checks.skip(f"{named} cannot be asked", "guest")
+        return None
+    if token is None:
+        checks.skip("the token would say which servers may take this one in", "guest")
+        return Asked(peer, said, None)
+    guests = checks.attempt(
+        "guest",
+        lambda: _guests(said, token, certificate, host, address, at),
+        lambda _: f"{named} is on the token's guest list",
+    )
+    if guests is None:
+        peer.close()
+        return None
+    return Asked(peer, said, guests)
 
 
-def _authority(chain: Sequence[bytes], token: Token, place: str) -> bytes:
-    """Return the CA that a token pins, from the chain that a server showed.
+_CHANGED = "it shows another certificate than a moment ago"
+
+
+def _guests(
+    said: Mapping[str, Any],
+    token: Token,
+    certificate: Certificate,
+    host: str,
+    address: str,
+    at: str,
+) -> Mapping[str, str]:
+    """Return the guest list, on which the server is that answers under the name asked for.
 
     Raises:
-        InvitationError: it is another one. Whether that replaced the one of the token is not
-            asked: nothing is sent to a server that is not verified.
+        ProtocolError, InvitationError, IdentityError: it is not.
     """
-    try:
-        return authority_in_chain(chain, token.pin, place)
-    except InvitationError as error:
-        raise InvitationError(
-            error.message,
-            "where its CA was replaced since the token was made, the token ended with it: "
-            f"'collective invite {token.name}' on a member makes another one",
-        ) from None
+    guests = listed_guests(said, token, at)
+    check_guest(guests, certificate.fingerprint, at, token.name)
+    other = check_named(host, address, certificate.name, certificate.addresses)
+    if other is not None:
+        raise IdentityError(f"cannot join {host}: {other}", "name the server by its own name")
+    return guests
 
 
 def _serving(
     server: CollectiveServer, named: str, host: str, port: int
-) -> tuple[str, Sequence[bytes]]:
-    """Return the first address of a name that answers, and the certificates that it shows."""
+) -> tuple[str, Certificate]:
+    """Return the first address of a name that answers, and the certificate that it shows."""
     failure: CollectiveError | None = None
     for address in resolve(host, server.settings.hosts, DIAL_SECONDS):
         try:
-            chain = served_chain(address, port, DIAL_SECONDS)
+            certificate = read_certificate(served_certificate(address, port, DIAL_SECONDS))
         except UnreachableError as error:
             failure = failure or _named(error, host, address)
             continue
-        if read_leaf(chain[0]).fingerprint == server.credentials.leaf.fingerprint:
+        if certificate.fingerprint == server.credentials.identity.fingerprint:
             raise policy.itself(named)
-        return address, chain
+        return address, certificate
     raise failure or UnreachableError(f"the name {host} has no address")
 
 
@@ -257,20 +291,14 @@ def _named(error: UnreachableError, host: str, address: str) -> UnreachableError
     return UnreachableError(f"{host}: {error.message}", error.hint)
 
 
-def question(checks: Checks, peer: Peer) -> dict[str, Any] | None:
-    """Ask a member for a challenge, and check what it says of itself and of us."""
-    place = where(peer.host, peer.port)
-    asked = checks.attempt(
-        "member", lambda: challenge(peer), lambda raw: f"{_name(raw, place)} takes servers in"
-    )
-    if asked is None:
-        return None
-    release = str(asked.get("release", "an unknown release"))[:40]
-    told = f"{_name(asked, place)} runs release {release}, this server {__version__}"
+def question(checks: Checks, asked: Asked) -> None:
+    """Check what a member says of itself and of us."""
+    place = where(asked.peer.host, asked.peer.port)
+    release = str(asked.said.get("release", "an unknown release"))[:40]
+    told = f"{_name(asked.said, place)} runs release {release}, this server {__version__}"
     checks.add(policy.good("release", told))
-    _clock(checks, asked, place)
-    _source(checks, asked, place)
-    return asked
+    _clock(checks, asked.said, place)
+    _source(checks, asked.said, place)
 
 
 def challenge(peer: Peer) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 
-from collective.daemon.clock import elapsed, epoch
+from collective.daemon.clock import elapsed
 from collective.errors import InvitationError
 from collective.model.view import View
 from collective.policy.admission import Proof, judge
@@ -49,7 +49,7 @@ class Doubts:
             InvitationError: it is bad.
         """
         try:
-            judge(known.invitations.get(proof.name), proof, epoch())
+            judge(known.invitations.get(proof.name), proof)
         except InvitationError:
             with self._lock:
                 allowed = self._rate.allow("", elapsed())

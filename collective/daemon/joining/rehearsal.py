@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from collective.daemon.clock import epoch
+from collective.daemon.certificates.recorded import check_recordable
 from collective.daemon.joining.candidate import Candidate
 from collective.daemon.joining.dialback import dial_back, knock
 from collective.daemon.node import Node
 from collective.daemon.peers.quorum import strength_known
-from collective.errors import CollectiveError, EtcdError, QuorumError
+from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedError
+from collective.model.names import certified_addresses
 from collective.model.records import Role
 from collective.model.view import View
 from collective.policy import forecast
+from collective.policy.addressing import certifiable, check_advertised, plain
 from collective.policy.admission import Proof, judge
 from collective.policy.membership import check_addresses, check_admission
 from collective.policy.preflight import Finding, good, problem, skipped
@@ -30,7 +32,8 @@ def rehearse(node: Node, proof: Proof, candidate: Candidate) -> dict[str, Any]:
     """Find out what would hinder a join.
 
     Returns:
-        The findings; with a good proof also what ``prospect`` tells.
+        The findings; with a good proof also what ``prospect`` tells, and, where the candidate is
+        to make itself another certificate, which addresses that is to name.
 
     Raises:
         QuorumError: there is no quorum.
@@ -38,7 +41,7 @@ def rehearse(node: Node, proof: Proof, candidate: Candidate) -> dict[str, Any]:
     view = read_records(node, proof.name)
     name = proof.name
     try:
-        claimed = judge(view.invitations.get(name), proof, epoch())
+        claimed = judge(view.invitations.get(name), proof)
         check_admission(view, name, node.name)
     except CollectiveError as error:
         why = "it needs a good invitation"
@@ -47,12 +50,34 @@ def rehearse(node: Node, proof: Proof, candidate: Candidate) -> dict[str, Any]:
             *(skipped(check, why) for check in ("loopback", "dial-back", "peers")),
         ]
         return {"findings": [finding.to_wire() for finding in findings]}
-    until = f"the invitation for {name} is good for {claimed.expires - epoch():.0f} s"
-    findings = [good("invitation", until), _addresses(view, candidate)]
+    findings = [good("invitation", f"the invitation for {name} is good")]
+    findings.append(_addresses(node, view, candidate))
     votes = claimed.role is Role.VOTER
-    findings.append(_dialled_back(node, candidate, candidate.address, votes))
+    if findings[-1].ok:
+        findings.append(_dialled_back(node, candidate, votes))
+    else:
+        findings.append(skipped("dial-back", "it needs an address that can be its"))
     told = prospect(node, view, name, claimed.role)
-    return {"findings": [f.to_wire() for f in findings], **told}
+    return {
+        "findings": [f.to_wire() for f in findings],
+        **told,
+        "certify": _to_certify(view, candidate),
+    }
+
+
+def _to_certify(view: View, candidate: Candidate) -> list[str] | None:
+    """Return what the candidate's next certificate is to name, None where the one it has will do.
+
+    A server that was given up keeps its certificate, which was revoked then; one whose addresses
+    have changed has one that etcd would refuse.
+    """
+    wanted = certified_addresses(certifiable(view, candidate.name, candidate.addresses))
+    try:
+        check_recordable(view, candidate.name, candidate.address, candidate.certificate)
+    except RefusedError:
+        return wanted
+    named = {plain(address) for address in candidate.certificate.addresses}
+    return None if {plain(address) for address in wanted} <= named else wanted
 
 
 def prospect(node: Node, view: View, name: str, role: Role) -> dict[str, Any]:
@@ -60,13 +85,26 @@ def prospect(node: Node, view: View, name: str, role: Role) -> dict[str, Any]:
     change = view.change
     leaves = change.name if change is not None and not change.done else None
     members = [
-        {"name": m.name, "address": m.address, "door_port": m.door_port, "peer_port": m.peer_port}
+        {
+            "name": m.name,
+            "address": m.address,
+            "door_port": m.door_port,
+            "peer_port": m.peer_port,
+            "fingerprint": m.fingerprints[0],
+        }
         for m in view.members.values()
-        if m.role is Role.VOTER and m.name != leaves
+        if m.role is Role.VOTER and m.name != leaves and m.certificates
     ]
     foretell = forecast.with_voter if role is Role.VOTER else forecast.with_nonvoting
-    told = foretell(strength_known(node), name)
-    return {"members": members, "role": role.value, "forecast": told.to_wire()}
+    known = strength_known(node)
+    told = foretell(known, name)
+    pauses = role is Role.VOTER and (known.voters < 3 or known.spare == 0)
+    return {
+        "members": members,
+        "role": role.value,
+        "forecast": told.to_wire(),
+        "pauses": known.answering if pauses else 0,
+    }
 
 
 def read_records(node: Node, name: str) -> View:
@@ -84,21 +122,22 @@ def read_records(node: Node, name: str) -> View:
         ) from error
 
 
-def _addresses(view: View, candidate: Candidate) -> Finding:
+def _addresses(node: Node, view: View, candidate: Candidate) -> Finding:
     try:
         check_addresses(view, candidate.name, (candidate.address,))
+        check_advertised(view, candidate.name, node.plan.address, candidate.address)
     except CollectiveError as error:
         return problem("loopback", error)
-    return good("loopback", "loopback addresses and others are not mixed")
+    return good("loopback", f"{candidate.address} can be that of {candidate.name}")
 
 
-def _dialled_back(node: Node, candidate: Candidate, address: str, votes: bool) -> Finding:
+def _dialled_back(node: Node, candidate: Candidate, votes: bool) -> Finding:
     try:
-        dial_back(node.name, candidate, address)
+        dial_back(node.name, candidate)
         if votes:
-            knock(node.name, candidate.name, address, candidate.peer_port)
+            knock(node.name, candidate.name, candidate.address, candidate.peer_port)
     except CollectiveError as error:
         return problem("dial-back", error)
     port = f", and its peer port {candidate.peer_port}" if votes else ""
-    there = where(address, candidate.door_port)
+    there = where(candidate.address, candidate.door_port)
     return good("dial-back", f"{node.name} reaches {candidate.name} at {there}{port}")

@@ -1,4 +1,4 @@
-"""The member's side of a join: challenge, claim, dial-back, issue, add (design section 4).
+"""The member's side of a join: challenge, claim, dial-back, record, trust, add (design section 4).
 
 It does not promote: whoever leads does (``duties``).
 
@@ -10,7 +10,6 @@ Invariants:
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 from collections.abc import Iterator, Mapping
@@ -18,25 +17,24 @@ from dataclasses import replace
 from typing import Any
 
 from collective import __version__
-from collective.daemon.clock import epoch, utc_now
+from collective.daemon.certificates.recorded import check_recordable
+from collective.daemon.clock import epoch
 from collective.daemon.joining.candidate import Candidate
 from collective.daemon.joining.dialback import dial_back, knock
-from collective.daemon.joining.learner import add, check_claim, others_turn, wait_for_turn
+from collective.daemon.joining.invitations import guests_of
+from collective.daemon.joining.learner import add, check_claim, take_up
 from collective.daemon.joining.rehearsal import prospect, read_records, rehearse
 from collective.daemon.membership.arrivals import take_in
 from collective.daemon.node import Node, hex_id
 from collective.daemon.retries import until_written_whoever_leads
 from collective.errors import ProtocolError
 from collective.failpoints import Step, reached
-from collective.model.names import (
-    MOST_ADDRESSES,
-    certified_addresses,
-    is_ip_address,
-    parse_server_name,
-)
+from collective.model.guest_list import collective_id
+from collective.model.names import MOST_ADDRESSES, is_ip_address, parse_server_name
 from collective.model.records import Role
 from collective.model.view import View
-from collective.pki import EnrollmentStatement, read_leaf, request_key_id, verify_enrollment
+from collective.pki import EnrollmentStatement, judge_certificate, verify_enrollment
+from collective.policy.addressing import check_advertised, plain
 from collective.policy.admission import Proof, judge
 from collective.policy.membership import check_addresses, check_admission
 from collective.protocol import messages
@@ -55,6 +53,7 @@ def challenge(node: Node, request: Request) -> dict[str, Any]:
     request.memory[_NONCE] = nonce
     return {
         "format": messages.FORMAT,
+        "guests": _guest_lists(node),
         "nonce": nonce,
         "name": node.name,
         "release": __version__,
@@ -63,8 +62,19 @@ def challenge(node: Node, request: Request) -> dict[str, Any]:
     }
 
 
+def _guest_lists(node: Node) -> list[dict[str, str]]:
+    """Return the guest list of each pending invitation, and the one of now, with names for people.
+
+    They hold nothing that lets anybody in, and a joiner believes only the one that it has the
+    hash of.
+    """
+    view = node.replica.view
+    lists = {invitation.guests for invitation in view.invitations.values()} | {guests_of(view)}
+    return [{f: view.certificates.get(f, "") for f in guests} for guests in sorted(lists)]
+
+
 def claim(node: Node, request: Request) -> dict[str, Any]:
-    """Check a proof and claim the invitation for the key of its CSR.
+    """Check a proof and claim the invitation for the certificate of who has it.
 
     A dry run claims nothing: it tells all that is wrong, and dials the candidate back.
 
@@ -81,16 +91,17 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
     if nonce is None:
         raise ProtocolError("a proof came without a challenge")
     raw = request.json()
-    candidate = _candidate(raw, node.credentials.leaf.fingerprint)
-    statement = _statement(candidate, nonce)
+    candidate = _candidate(raw)
+    statement = _statement(node, candidate, nonce)
     signature = messages.octets(raw, "signature")
     proof = Proof(
         candidate.name,
         candidate.asked,
-        statement.csr_key_id,
+        candidate.certificate.fingerprint,
         lambda key: verify_enrollment(bytes.fromhex(key), statement, signature),
     )
     node.doubts.check(node.replica.view, proof)
+    candidate = replace(candidate, addresses=_with_seen(candidate, request.peer.address))
     if raw.get("dry_run") is True:
         return {"format": messages.FORMAT, **rehearse(node, proof, candidate)}
     view, role = _claimed(node, proof, candidate)
@@ -100,35 +111,42 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
     return {"format": messages.FORMAT, **prospect(node, view, candidate.name, role)}
 
 
-def _candidate(raw: Mapping[str, Any], fingerprint: str) -> Candidate:
+def _candidate(raw: Mapping[str, Any]) -> Candidate:
     messages.check_format(raw)
     addresses = raw.get("addresses")
     if not isinstance(addresses, list) or not 0 < len(addresses) <= MOST_ADDRESSES:
         raise ProtocolError("a proof has no good 'addresses'")
-    if not all(isinstance(a, str) and is_ip_address(a) for a in addresses):
+    if not all(isinstance(a, str) and len(a) < 64 and is_ip_address(a) for a in addresses):
         raise ProtocolError("a proof has an address that is no IP address")
-    csr = messages.text(raw, "csr").encode()
+    if addresses[0] != str(plain(addresses[0])):
+        raise ProtocolError(f"the address {addresses[0]} is not in its shortest form")
+    name = parse_server_name(messages.text(raw, "name"))
     return Candidate(
-        parse_server_name(messages.text(raw, "name")),
+        name,
         None,
         messages.text(raw, "role", 32),
-        csr,
-        request_key_id(csr),
+        judge_certificate(messages.text(raw, "certificate", 1 << 14), name),
         tuple(addresses),
         messages.port(raw, "door_port"),
         messages.port(raw, "peer_port"),
-        fingerprint,
     )
 
 
-def _statement(candidate: Candidate, nonce: str) -> EnrollmentStatement:
+def _with_seen(candidate: Candidate, seen: str) -> tuple[str, ...]:
+    """Return the candidate's addresses, with the one that its connection comes from."""
+    known = {plain(address) for address in candidate.addresses}
+    if plain(seen) in known or plain(seen).is_loopback:
+        return candidate.addresses
+    return (*candidate.addresses, str(plain(seen)))
+
+
+def _statement(node: Node, candidate: Candidate, nonce: str) -> EnrollmentStatement:
     return EnrollmentStatement(
         name=candidate.name,
         role=candidate.asked,
-        server_fingerprint=candidate.fingerprint,
+        server_fingerprint=node.credentials.identity.fingerprint,
         nonce=nonce,
-        csr_key_id=candidate.csr_key_id,
-        csr_sha256=hashlib.sha256(candidate.csr).hexdigest(),
+        certificate_fingerprint=candidate.certificate.fingerprint,
         addresses=candidate.addresses,
         door_port=candidate.door_port,
         peer_port=candidate.peer_port,
@@ -139,13 +157,35 @@ def _claimed(node: Node, proof: Proof, candidate: Candidate) -> tuple[View, Role
     def attempt() -> tuple[View, Role] | None:
         view = read_records(node, proof.name)
         invitation = view.invitations.get(proof.name)
-        claimed = judge(invitation, proof, epoch())
+        claimed = judge(invitation, proof)
         check_admission(view, proof.name, node.name)
         check_addresses(view, proof.name, (candidate.address,))
+        check_advertised(view, proof.name, node.plan.address, candidate.address)
+        check_recordable(view, proof.name, candidate.address, candidate.certificate)
         written = claimed == invitation or node.store.claim(view, claimed)
         return (view, claimed.role) if written else None
 
     return until_written_whoever_leads(f"take in {proof.name}", attempt)
+
+
+def confirm(node: Node, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell a joiner, who is a stranger, whether a claim is recorded, and in which collective.
+
+    It costs nothing but a look at what is here, and tells nothing that lets anybody in.
+    """
+    messages.check_format(raw)
+    name = parse_server_name(messages.text(raw, "name", 64))
+    view = node.replica.view
+    invitation = view.invitations.get(name)
+    claimed = invitation is not None and invitation.claimed_by == raw.get("certificate")
+    if not claimed:
+        return {"format": messages.FORMAT, "claimed": False}
+    return {
+        "format": messages.FORMAT,
+        "claimed": True,
+        "collective": collective_id(node.plan.cluster_token),
+        "voters": [f for member in view.voters.values() for f in member.fingerprints],
+    }
 
 
 def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
@@ -162,46 +202,28 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
         raise ProtocolError("a server wants to be admitted without a claim")
     check_claim(node.store.read(), candidate)
     votes = candidate.role is Role.VOTER
-    if votes:
-        yield from wait_for_turn(node, candidate.url)
-        if others_turn(node, candidate.url):
-            yield {"step": messages.BUSY}
-            return
-    dial_back(node.name, candidate, candidate.address)
+    dial_back(node.name, candidate)
     if votes:
         knock(node.name, candidate.name, candidate.address, candidate.peer_port)
     yield {"step": "dial-back", "address": where(candidate.address, candidate.door_port)}
     reached(Step.SPONSOR_DIAL_BACK)
-    authority = node.credentials.authority()
-    # etcd refuses a certificate that does not name where the connection comes from.
-    addresses = certified_addresses(_sources(node, candidate, request.peer.address))
-    leaf = authority.issue(candidate.csr, candidate.name, addresses, utc_now())
-    reached(Step.SPONSOR_ISSUE)
-    yield {"step": "issue"}
-    given = {
-        "format": messages.FORMAT,
-        "leaf": leaf.decode(),
-        "ca": node.credentials.ca_pem.decode(),
-        "crl": node.credentials.crl().hex(),
-        "cluster_token": node.plan.cluster_token,
-    }
+    given = {"format": messages.FORMAT, "cluster_token": node.plan.cluster_token}
     if not votes:
-        view = take_in(node, candidate, read_leaf(leaf))
+        take_in(node, candidate)
         yield {"step": "record"}
-        yield {"result": {**given, "view": view.to_json(node.plan.cluster_token)}}
+        yield {"result": {**given, "view": _for_joiner(node)}}
         return
-    added = add(node, candidate, read_leaf(leaf))
+    yield from take_up(node, candidate)
+    added = add(node, candidate)
     if added is None:
         yield {"step": messages.BUSY}
         return
     member_id, initial_cluster = added
     yield {"step": "add", "member_id": hex_id(member_id)}
     etcd = {"member_id": hex_id(member_id), "initial_cluster": initial_cluster}
-    yield {"result": {**given, **etcd}}
+    yield {"result": {**given, **etcd, "view": _for_joiner(node)}}
 
 
-def _sources(node: Node, candidate: Candidate, seen: str) -> list[str]:
-    """Return where a candidate may send from: what it claims, but for others' addresses."""
-    others = {m.address for n, m in node.replica.view.members.items() if n != candidate.name}
-    claimed = [a for a in (*candidate.addresses[1:], seen) if a not in others]
-    return list(dict.fromkeys([candidate.address, *claimed]))
+def _for_joiner(node: Node) -> str:
+    """Return the members' records: whom the joiner is to let in, and where they are."""
+    return node.store.read().to_json(node.plan.cluster_token)

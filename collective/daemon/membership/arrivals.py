@@ -20,8 +20,7 @@ from collective.errors import CollectiveError
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
-from collective.model.view import View, member_key
-from collective.pki import LeafInfo
+from collective.model.view import View
 from collective.protocol import messages
 
 log = logging.getLogger(__name__)
@@ -30,8 +29,8 @@ _CALL_SECONDS = 2.0
 _REMOVE_SECONDS = 1.0
 
 
-def take_in(node: Node, candidate: Candidate, leaf: LeafInfo) -> View:
-    """Write the record of a server that is not to vote; return the voters' records.
+def take_in(node: Node, candidate: Candidate) -> None:
+    """Write the record of a server that is not to vote; returns when our door lets it in.
 
     Raises:
         InvitationError, RefusedError: as ``learner.write_record``.
@@ -41,11 +40,10 @@ def take_in(node: Node, candidate: Candidate, leaf: LeafInfo) -> View:
         if member.learner and candidate.url in member.peer_urls:
             with within(_REMOVE_SECONDS):
                 node.gateway.remove(member.id)
-    write_record(node, candidate, leaf, "")
+    write_record(node, candidate, "")
     reached(Step.SPONSOR_NONVOTING)
-    view = node.store.read()
-    wanted = {member_key(name) for name in view.voters}
-    return View(view.revision, {key: view.items[key] for key in wanted})
+    ours = candidate.certificate.fingerprint
+    node.replica.wait_until(lambda view: ours in view.certificates, _CALL_SECONDS)
 
 
 class Arrivals:

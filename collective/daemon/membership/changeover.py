@@ -125,6 +125,9 @@ def ask(node: Node) -> Verdict | None:
             return Verdict.REMOVED
         except CollectiveError as error:
             log.debug("a voter does not say what we are: %s name=%s", error, member.name)
+            # Who is no member any more is let in as a stranger alone.
+            if node.is_deleted_by(member):
+                return Verdict.REMOVED
         finally:
             peer.close()
     return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
@@ -25,7 +26,6 @@ from collective.errors import (
 from collective.model.names import natural_key
 from collective.model.records import MemberRecord, Role
 from collective.policy.membership import Strength
-from collective.policy.rekeying import is_wanted
 from collective.protocol import messages
 
 log = logging.getLogger(__name__)
@@ -45,16 +45,26 @@ class Deleted:
         after: voters and answering voters now.
         confirmed: members that refuse the server from now on.
         unconfirmed: members that did not answer; they learn it before they take part again.
-        rekey: whether a re-keying follows, or is under way.
-        ends: names of the servers whose invitations end with it.
+        remaining: the members that there are now, with their certificates' fingerprints.
     """
 
     name: str
     after: Strength
     confirmed: tuple[str, ...]
     unconfirmed: tuple[str, ...]
-    rekey: bool = False
-    ends: tuple[str, ...] = ()
+    remaining: tuple[MemberRecord, ...] = ()
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the JSON form: whom it is cut off by, and who remains."""
+        return {
+            "name": self.name,
+            "confirmed": list(self.confirmed),
+            "unconfirmed": list(self.unconfirmed),
+            "remaining": [
+                {"name": m.name, "role": m.role.value, "fingerprints": list(m.fingerprints)}
+                for m in self.remaining
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,13 @@ class Said:
 _OFF = Said(None, takes_part=False)
 
 
-def confirm(node: Node, name: str) -> Deleted:
-    """Wait until each member that answers has taken the revocation up.
+def confirm(node: Node, done: str, name: str) -> Deleted:
+    """Wait until each member that answers refuses what a server may not do any more.
+
+    Args:
+        node: this server.
+        done: what was made, such as "mgt3 is deleted".
+        name: of that server, which is not asked itself.
 
     Raises:
         PendingError: one that answers has not, or nobody could be asked.
@@ -83,11 +98,11 @@ def confirm(node: Node, name: str) -> Deleted:
         observed = node.observe()
     except EtcdError as error:
         raise PendingError(
-            f"{name} is deleted, but who has cut it off could not be asked ({error.message})",
+            f"{done}, but who has cut it off could not be asked ({error.message})",
             "run the same command again",
         ) from error
     revision = observed.view.newest
-    others = [m for n, m in observed.view.members.items() if n != node.name]
+    others = [m for n, m in observed.view.members.items() if n not in (node.name, name)]
     with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
         asked = pool.map(lambda m: _wait_to_confirm(node, m, revision), others)
         here = node.lock_out(revision, _CONFIRM_SECONDS)
@@ -97,18 +112,16 @@ def confirm(node: Node, name: str) -> Deleted:
     failed = [f"{n} ({wants})" for n in ordered if (wants := said[n].wants)]
     if failed:
         raise PendingError(
-            f"{name} is deleted, but not cut off yet by {' and '.join(failed)}",
+            f"{done}, but not cut off yet by {' and '.join(failed)}",
             "run the same command again",
         )
-    view = observed.view
-    rekey = is_wanted(view.change, view.rekey)
+    members = observed.view.members
     return Deleted(
         name,
         observed.strength(),
         tuple(n for n in ordered if said[n].takes_part),
         tuple(n for n in ordered if not said[n].takes_part),
-        rekey,
-        tuple(sorted(view.invitations, key=natural_key)) if rekey else (),
+        tuple(members[n] for n in sorted(members, key=natural_key)),
     )
 
 

@@ -16,7 +16,8 @@ from dataclasses import replace
 
 from collective.daemon.clock import elapsed
 from collective.daemon.membership.changes import finish
-from collective.daemon.membership.removal import carried, take_leadership_from
+from collective.daemon.membership.confirming import confirm
+from collective.daemon.membership.removal import take_leadership_from
 from collective.daemon.node import Node
 from collective.daemon.nonvoting.voters import Emit
 from collective.daemon.peers.quorum import has_begun, may_have_begun, needs_quorum
@@ -49,6 +50,7 @@ def demote(node: Node, name: str, by: str, emit: Emit) -> None:
         InputError: there is no such member.
         RefusedError: a rule forbids it.
         QuorumError: there is no quorum, or it would be lost.
+        PendingError: it has begun, or is done and not yet known to all.
         UnreachableError: it is done, but the server does not answer.
     """
     with needs_quorum(node, f"demote {name}"):
@@ -58,6 +60,8 @@ def demote(node: Node, name: str, by: str, emit: Emit) -> None:
             with has_begun(f"demote {name}"):
                 finish(node, change)
             emit("remove", f"etcd does not count {name} any more")
+    # What it had to do at the doors of etcd as a voter it has no more.
+    confirm(node, f"{name} does not vote any more", name)
     _wait_until_ready(node, name)
     emit("ready", f"{name} takes part; it does not vote")
 
@@ -76,9 +80,7 @@ def _begin(node: Node, name: str, by: str) -> Change | None:
         check_no_change_under_way(observed.view)
         member = observed.view.members[name]
         take_leadership_from(node, member)
-        # A re-keying that the last removal wanted, and that nobody has begun yet, is still wanted.
-        wanted, kept = carried(observed.view)
-        change = Change(ChangeKind.DEMOTE, name, member.member_id, by, False, wanted, kept)
+        change = Change(ChangeKind.DEMOTE, name, member.member_id, by, False)
         told = replace(member, target=Role.NONVOTING)
         with may_have_begun(f"demote {name}"):
             return change if node.store.begin_change(observed.view, change, told) else None

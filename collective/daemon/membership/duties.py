@@ -24,7 +24,7 @@ from collective.etcd.calls import EtcdMember, Status
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import Change, MemberRecord, Role
-from collective.model.view import View
+from collective.model.view import View, member_key
 from collective.protocol import messages
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Duties(Worker):
         self._timeout = learner_timeout
         self._progress: dict[int, Progress] = {}
         self._pending: tuple[Change, float] | None = None
-        self._lost: dict[str, float] = {}
+        self._lost: dict[str, tuple[int, float]] = {}
         self._arrivals = Arrivals(node, learner_timeout)
 
     def _round(self) -> bool:
@@ -138,7 +138,7 @@ class Duties(Worker):
             self._evict(member)
             record = view.by_member_id(hex_id(member))
             if record is not None:
-                self._lost[record.name] = float("-inf")
+                self._lost[record.name] = (_revision(view, record.name), float("-inf"))
         awaited = self._arrivals.settle(view)
         return bool(seen) or awaited
 
@@ -170,9 +170,15 @@ class Duties(Worker):
         for record in learners:
             if record.member_id in voters:
                 self._record_promotion(record)
-        self._lost = {name: self._lost.get(name, elapsed()) for name in lost}
-        for name, since in self._lost.items():
-            # A sponsor writes the record before it asks etcd: give it time to.
+        known, self._lost = self._lost, {}
+        for name in lost:
+            # A sponsor writes the record before it asks etcd, and again while it waits: give it
+            # time to.
+            seen = (_revision(view, name), elapsed())
+            self._lost[name] = (
+                known.get(name, seen) if known.get(name, seen)[0] == seen[0] else seen
+            )
+        for name, (_, since) in self._lost.items():
             if elapsed() - since > _ADD_SECONDS:
                 self._drop(view.members[name])
 
@@ -228,7 +234,7 @@ class Duties(Worker):
             return
         if record.member_id != promoted.member_id:
             return
-        voter = replace(record, role=Role.VOTER, target=Role.VOTER, fallback=None, held_key=True)
+        voter = replace(record, role=Role.VOTER, target=Role.VOTER, fallback=None)
         if self._node.store.promote_member(view, voter):
             log.info("promoted to voter name=%s id=%s", record.name, record.member_id)
             reached(Step.LEADER_PROMOTED)
@@ -247,6 +253,10 @@ class Duties(Worker):
             with within(CHANGE_SECONDS):
                 self._node.gateway.remove(member)
         self._progress.pop(member, None)
+
+
+def _revision(view: View, name: str) -> int:
+    return view.mod_revision(member_key(name))
 
 
 def leads(status: Status) -> bool:

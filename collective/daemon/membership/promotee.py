@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.5
 _AGAIN_SECONDS = 0.5
-_ASK_SECONDS = 15.0
+# The voters restart their etcds in turn meanwhile.
+_ASK_SECONDS = 90.0
 
 
 class Promotee:

@@ -15,8 +15,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from collective.daemon.certificates.trust_round import wait_for_round
 from collective.daemon.clock import elapsed, epoch
-from collective.daemon.doors.access import member_of
 from collective.daemon.joining.dialback import knock
 from collective.daemon.joining.learner import enter, others_turn, wait_for_turn
 from collective.daemon.node import Node, hex_id
@@ -29,7 +29,6 @@ from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.policy.membership import check_promote
 from collective.protocol import messages
-from collective.protocol.web import Request
 
 log = logging.getLogger(__name__)
 
@@ -112,22 +111,22 @@ _STEPS = {
 }
 
 
-def make_learner(node: Node, request: Request) -> dict[str, Any]:
-    """Make the member that asks a learner of etcd.
+def make_learner(node: Node, member: MemberRecord) -> dict[str, Any]:
+    """Make the member that asks a learner of etcd, when every voter that answers lets it in.
 
     Raises:
         RefusedError: nobody promotes it, or another server is just being taken in.
         UnreachableError: its peer port is not open.
         EtcdError: etcd refused it.
     """
-    view = node.store.read()
-    member = member_of(view, request.peer)
     _check_wanted(member)
+    knock(node.name, member.name, member.address, member.peer_port)
+    _record(node, member.name, member.member_id)
+    wait_for_round(node, member.fingerprints[0])
     for _ in wait_for_turn(node, member.url):
         pass
     if others_turn(node, member.url):
         raise RefusedError(f"{member.name} must wait: another server is being taken in")
-    knock(node.name, member.name, member.address, member.peer_port)
     entered = enter(
         node,
         member.name,

@@ -7,14 +7,12 @@ Invariants:
   * Refused means that nothing was changed.
   * A removal is written down before etcd is asked for it, and is never taken back: whoever leads
     finishes it if this server dies.
-  * A server that holds the CA's key stays, so the last copy of it never goes.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 from collective.daemon.clock import epoch
 from collective.daemon.membership.changes import finish
@@ -30,7 +28,6 @@ from collective.errors import (
 )
 from collective.failpoints import Step, reached
 from collective.model.records import Change, ChangeKind, MemberRecord, Role
-from collective.model.view import View
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
 from collective.policy.membership import (
@@ -47,7 +44,7 @@ _HAND_OVER_SECONDS = 3.0
 _LEAVE_SECONDS = 10.0
 
 
-def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
+def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
     """Remove a member, revoke its certificates, and see that the others know.
 
     Args:
@@ -55,7 +52,6 @@ def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
         name: whom to remove.
         force: also if it answers.
         by: who asked, for the record.
-        rekey: whether a re-keying is to follow, if the server ever had the CA's key.
 
     Raises:
         InputError: there is no such member.
@@ -64,14 +60,11 @@ def delete(node: Node, name: str, force: bool, by: str, rekey: bool) -> Deleted:
         PendingError: the removal has begun, or may have, or is made and not yet known to all.
     """
     with needs_quorum(node, f"delete {name}"):
-        if not is_out(node, name) and not put_out(node, name, force, by, rekey):
-            change = begin_removal(node, name, force, by, rekey)
+        if not is_out(node, name) and not put_out(node, name, force):
+            change = begin_removal(node, name, force, by)
             with has_begun(f"delete {name}"):
                 finish(node, change)
-        if rekey:
-            with has_begun(f"delete {name}"):
-                _want_rekeying(node, name)
-    return confirm(node, name)
+    return confirm(node, f"{name} is deleted", name)
 
 
 def foretell(node: Node, name: str, force: bool) -> Forecast:
@@ -103,11 +96,10 @@ def is_out(node: Node, name: str) -> bool:
     return any(revocation.name == name for revocation in view.revoked.values())
 
 
-def put_out(node: Node, name: str, force: bool, by: str, rekey: bool = False) -> bool:
+def put_out(node: Node, name: str, force: bool) -> bool:
     """Remove a member that etcd has none of: it does not vote, or never got that far.
 
-    That changes no quorum, so it is one transaction. One that voted before may have kept the CA's
-    key; then the last change of the voters is replaced by this one, which wants a re-keying.
+    That changes no quorum, so it is one transaction.
 
     Returns:
         False, and nothing was changed, if etcd has or may have a member of that name.
@@ -122,13 +114,8 @@ def put_out(node: Node, name: str, force: bool, by: str, rekey: bool = False) ->
         if member is None or _may_be_in_etcd(member):
             return False
         check_delete(observed, name, force)
-        change: Change | None = None
-        if member.held_key:
-            check_no_change_under_way(observed.view)
-            wanted = rekey or carried(observed.view)[0]
-            change = Change(ChangeKind.REMOVE, name, "", by, True, wanted, kept_key=True)
         with may_have_begun(f"delete {name}"):
-            return node.store.put_out(observed.view, member, epoch(), change) or None
+            return node.store.put_out(observed.view, member, epoch()) or None
 
     known = node.replica.view.members.get(name)
     if known is None or _may_be_in_etcd(known):
@@ -145,7 +132,7 @@ def _may_be_in_etcd(member: MemberRecord) -> bool:
     return bool(member.member_id) or member.role is Role.VOTER or joins
 
 
-def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = False) -> Change:
+def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
     """Decide on a removal and write it down; from then on it is made, whoever dies.
 
     Returns:
@@ -162,15 +149,10 @@ def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = Fal
             return begun
         check_delete(observed, name, force)
         check_no_change_under_way(observed.view)
-        _require_key(node, name)
         member = observed.view.members[name]
         _refuse_half_member(member)
         take_leadership_from(node, member)
-        # A re-keying that the last removal wanted, and that nobody has begun yet, is still wanted.
-        wanted, kept = carried(observed.view)
-        kept = kept or member.held_key
-        wanted = wanted or (rekey and kept)
-        change = Change(ChangeKind.REMOVE, name, member.member_id, by, False, wanted, kept)
+        change = Change(ChangeKind.REMOVE, name, member.member_id, by, False)
         with may_have_begun(f"delete {name}"):
             return change if node.store.begin_change(observed.view, change) else None
 
@@ -179,56 +161,12 @@ def begin_removal(node: Node, name: str, force: bool, by: str, rekey: bool = Fal
     return change
 
 
-def carried(view: View) -> tuple[bool, bool]:
-    """Return what the next change takes over from the last: ``rekey`` and ``kept_key``."""
-    last = view.change
-    return (False, False) if last is None else (last.rekey, last.kept_key)
-
-
-def _want_rekeying(node: Node, name: str) -> None:
-    """Want a re-keying where a removal that is made did without, and its key is still good.
-
-    The server may have left, and kept the key, before somebody thought of deleting it.
-
-    Raises:
-        RefusedError: another change is under way, so it cannot be written down now.
-    """
-
-    def attempt() -> bool | None:
-        view = node.store.read()
-        change = view.change
-        if change is None or change.rekey or not change.kept_key:
-            return False
-        if not change.done:
-            raise RefusedError(f"a change of {change.name} is under way")
-        return node.store.begin_change(view, replace(change, rekey=True)) or None
-
-    if until_written("want a re-keying", attempt):
-        log.info("a re-keying is wanted: the CA's key may have been kept")
-
-
 def _refuse_half_member(member: MemberRecord) -> None:
     if not member.member_id:
         raise RefusedError(
             f"cannot delete {member.name}: it is just being taken in",
             "try again in a few seconds",
         )
-
-
-def _require_key(node: Node, name: str) -> None:
-    """Refuse a removal that might take the last copy of the CA's key.
-
-    A server that has just become a voter fetches it a moment later.
-    """
-    if node.credentials.holds_ca_key:
-        return
-    answers = node.prober.answers(0.0)
-    if any(a.status is not None and a.status.holds for n, a in answers.items() if n != name):
-        return
-    raise RefusedError(
-        f"cannot delete {name}: no other server that answers holds the key of the CA yet",
-        "try again in a few seconds",
-    )
 
 
 def take_leadership_from(node: Node, member: MemberRecord) -> None:
@@ -248,14 +186,13 @@ def take_leadership_from(node: Node, member: MemberRecord) -> None:
         peer.close()
 
 
-def leave(node: Node, rekey: bool) -> str:
+def leave(node: Node) -> str:
     """Ask another member to remove this server; return that member's name.
 
     When this returns the removal is written down, and will be made; it may not be made yet.
 
     Args:
         node: this server.
-        rekey: whether a re-keying is to follow, if this server ever had the CA's key.
 
     Raises:
         RefusedError: this is the only voter, or a rule forbids it.
@@ -266,12 +203,12 @@ def leave(node: Node, rekey: bool) -> str:
         check_delete(observed, node.name, force=False)
         sponsors = _who_may_remove_us(observed)
         node.hand_over()
-        sponsor = _ask_to_remove_us(node, sponsors, rekey)
+        sponsor = _ask_to_remove_us(node, sponsors)
         reached(Step.LEAVE_ASKED)
         return sponsor
 
 
-def _ask_to_remove_us(node: Node, sponsors: Sequence[MemberRecord], rekey: bool) -> str:
+def _ask_to_remove_us(node: Node, sponsors: Sequence[MemberRecord]) -> str:
     """Ask one after the other; return who does it.
 
     Raises:
@@ -281,7 +218,7 @@ def _ask_to_remove_us(node: Node, sponsors: Sequence[MemberRecord], rekey: bool)
     for sponsor in sponsors:
         peer = node.peer(sponsor)
         try:
-            body = {"format": messages.FORMAT, "rekey": rekey}
+            body = {"format": messages.FORMAT}
             peer.call("POST", messages.LEAVE, body, _LEAVE_SECONDS)
             return sponsor.name
         except (RefusedError, UnreachableError) as error:

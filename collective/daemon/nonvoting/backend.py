@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.certificates.etcd_trust import EtcdTrust
 from collective.daemon.nonvoting.remote import RemoteGateway
 from collective.etcd.arguments import Files, Timing, etcd_arguments
 from collective.etcd.calls import EtcdCalls
@@ -52,8 +53,8 @@ class Backend(Protocol):
     def runs(self) -> bool:
         """Whether it is well, or is at least there, so that its port is its own."""
 
-    def start(self, plan: Plan, credentials: Credentials) -> None:
-        """Begin; returns at once."""
+    def start(self, plan: Plan, credentials: Credentials, alone: bool) -> None:
+        """Begin, as the only voter or not; returns at once."""
 
     def relocate(self, listen: Sequence[str]) -> None:
         """Listen on other addresses from the next start on."""
@@ -80,8 +81,9 @@ class Backend(Protocol):
 class OwnEtcd:
     """The etcd in this server's process."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, trust: EtcdTrust) -> None:
         self._frame = frame
+        self._trust = trust
         self._variables: Mapping[str, str] = {}
         self._leaf_file: Path | None = None
         self._own = Gateway(Path(frame.layout.etcd_socket))
@@ -97,15 +99,16 @@ class OwnEtcd:
         """Whether it is well, or there is a process."""
         return self.failure is None or self._frame.etcd.pid is not None
 
-    def start(self, plan: Plan, credentials: Credentials) -> None:
+    def start(self, plan: Plan, credentials: Credentials, alone: bool) -> None:
         """Start the process with what the files and the plan say now."""
         paths = Files(
             self._frame.layout.etcd_data,
-            str(self._leaf_file or credentials.leaf_file),
-            str(credentials.ca_file),
-            str(credentials.crl_file),
+            str(self._leaf_file or credentials.identity_file),
+            str(self._trust.trust_file),
+            str(self._trust.crl_file),
         )
-        arguments = etcd_arguments(plan, paths, self._frame.timing, self._frame.listen)
+        timing = self._frame.timing.alone if alone else self._frame.timing
+        arguments = etcd_arguments(plan, paths, timing, self._frame.listen)
         data = Path(self._frame.layout.etcd_log)
         self._frame.etcd.start(arguments, data, plan.started, self._variables)
 
@@ -163,7 +166,7 @@ class VotersEtcd:
         """False: nothing here uses the port of an etcd."""
         return False
 
-    def start(self, plan: Plan, credentials: Credentials) -> None:
+    def start(self, plan: Plan, credentials: Credentials, alone: bool) -> None:
         """Do nothing: the voters' run already."""
 
     def relocate(self, listen: Sequence[str]) -> None:

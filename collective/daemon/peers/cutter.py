@@ -2,7 +2,7 @@
 
 etcd asks the revocation list at each handshake, and closes its own streams to a removed member. A
 connection that the server opened for something else would stay open, and whoever has one can
-speak for any member. Such a connection comes from an address that no member has.
+speak for any member. Such a connection comes from an address that no voter has.
 
 It does not look after our own door: ``server`` closes its connections as records change.
 
@@ -32,17 +32,18 @@ _TURN_SECONDS = 10.0
 def strangers(
     view: View, told: Mapping[str, Sequence[str]], connected: Iterable[str]
 ) -> frozenset[str]:
-    """Return the addresses among those connected that are no member's.
+    """Return the addresses among those connected that are no voter's and no learner's.
 
     A collective on loopback addresses cannot tell: there all come from one address.
 
     Args:
         view: whose members have the addresses in their records.
-        told: more addresses of servers by name, as these say; only those of members count.
+        told: more addresses of servers by name, as these say; only those of such members count.
         connected: where connections come from.
     """
-    known = {member.address for member in view.members.values()}
-    for name in view.members.keys() & told.keys():
+    peers = {name for name, member in view.members.items() if member.is_peer}
+    known = {view.members[name].address for name in peers}
+    for name in peers & told.keys():
         known.update(told[name])
     return frozenset(
         a for a in connected if a not in known and not ipaddress.ip_address(a).is_loopback
@@ -50,23 +51,22 @@ def strangers(
 
 
 class Cutter(Worker):
-    """A thread that acts when a server is put out, whether it voted or not."""
+    """A thread that acts when a server loses its vote, or is put out."""
 
     name = "cutter"
     idle_seconds = eager_seconds = 5.0
     level = logging.WARNING
 
     def _round(self) -> bool:
-        serials = self._node.to_cut()
-        if not serials:
+        former = self._node.to_cut()
+        if not former:
             return False
         if not self._vanish():
-            revoked = self._node.replica.view.revoked
-            names = ", ".join(sorted({revoked[s].name for s in serials & revoked.keys()}))
+            names = ", ".join(sorted({self._node.etcd_trust.name_of(f) for f in former}))
             log.warning("etcd is restarted to cut off names=%s", names)
             with turn(self._node, f"cutting off {names}", _TURN_SECONDS):
                 self._node.restart_etcd()
-        self._node.has_cut(serials)
+        self._node.has_cut(former)
         return False
 
     def _vanish(self) -> bool:

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from collective.daemon.clock import elapsed
-from collective.errors import CollectiveError, RemovedError
+from collective.daemon.peers.recognition import Found
+from collective.errors import CollectiveError, IdentityError, RemovedError
 from collective.model.records import MemberRecord, Role
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
-from collective.protocol.peer import Check, Peer, is_of_another_authority, is_refusal, where
+from collective.protocol.peer import Check, Peer, is_refusal, where
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ _SELDOM_SECONDS = 5.0
 ANSWER_SECONDS = 1.0
 _FRESH_SECONDS = INTERVAL_SECONDS + ANSWER_SECONDS
 
-Disowned = Callable[[str, int], bool]
+#: Asks a member, as a stranger, why it and this server do not know each other.
+AskAgain = Callable[[MemberRecord], Found]
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Answer:
         status: what the member said, None when it did not answer.
         error: why there is no status, or "".
         removed: whether it says that we were deleted.
-        foreign: whether a server of another collective answers where the member should be.
+        foreign: whether a server that is none of ours answers where the member should be.
         when: it was asked, seconds of the monotonic clock.
     """
 
@@ -57,14 +59,14 @@ class _Line(threading.Thread):
     """The thread that asks one member."""
 
     def __init__(
-        self, member: MemberRecord, context: ssl.SSLContext, check: Check, disowned: Disowned
+        self, member: MemberRecord, context: ssl.SSLContext, check: Check, ask_again: AskAgain
     ) -> None:
         super().__init__(name=f"probe-{member.name}", daemon=True)
         self.member = member
         self._peer = Peer(member.address, member.door_port, context, check)
-        self._disowned = disowned
+        self._ask_again = ask_again
         self.interval = INTERVAL_SECONDS
-        self._last_asked, self._last_told = -INTERVAL_SECONDS, False
+        self._last_asked, self._last_found = -INTERVAL_SECONDS, Found()
         self._stopped = False
         self._wake = threading.Event()
         self._answered = threading.Condition()
@@ -142,28 +144,35 @@ class _Line(threading.Thread):
             return Answer(ServerStatus.from_wire(raw), "", asked)
         except CollectiveError as error:
             self._peer.close()
-            foreign = is_of_another_authority(error)
-            if (foreign or is_refusal(error)) and self._is_disowned():
-                return Answer(None, "this server was deleted", self._last_asked, removed=True)
-            if foreign:
-                place = where(self._peer.host, self._peer.port)
-                text = f"the certificate of another collective is shown at {place}"
-                return Answer(None, text, asked, foreign=True)
-            return Answer(None, error.message, asked, isinstance(error, RemovedError))
+            return self._failed(error, asked)
         except Exception:
             log.exception("a member could not be asked name=%s", self.member.name)
             self._peer.close()
             return Answer(None, "it could not be asked, see the log", asked)
 
-    def _is_disowned(self) -> bool:
+    def _failed(self, error: CollectiveError, asked: float) -> Answer:
+        foreign = isinstance(error, IdentityError)
+        if foreign or is_refusal(error):
+            found = self._find_out()
+            if found.deleted:
+                return Answer(None, "this server was deleted", self._last_asked, removed=True)
+            if found.recognised:
+                return Answer(None, "its certificate has changed", asked)
+        if foreign:
+            place = where(self._peer.host, self._peer.port)
+            text = f"a certificate that is not recorded is shown at {place}"
+            return Answer(None, text, asked, foreign=True)
+        return Answer(None, error.message, asked, isinstance(error, RemovedError))
+
+    def _find_out(self) -> Found:
         """Ask now and then only: as strangers we are let in so many times a second."""
         if elapsed() - self._last_asked >= INTERVAL_SECONDS:
-            self._last_asked, self._last_told = elapsed(), False
+            self._last_asked, self._last_found = elapsed(), Found()
             try:
-                self._last_told = self._disowned(self._peer.host, self._peer.port)
+                self._last_found = self._ask_again(self.member)
             except Exception:  # a stranger answers: this thread must go on whatever he says
                 log.exception("a stranger could not be asked name=%s", self.member.name)
-        return self._last_told
+        return self._last_found
 
 
 class Prober:
@@ -174,21 +183,20 @@ class Prober:
         here: str,
         context: ssl.SSLContext,
         check: Callable[[str], Check],
-        disowned: Disowned,
+        ask_again: AskAgain,
     ) -> None:
         """Prepare; ``follow`` begins.
 
         Args:
             here: our name, which is not asked.
-            context: our certificate and CA.
+            context: with our certificate.
             check: makes, for a member's name, the check of the certificate that is served.
-            disowned: asks at a door with which no trust is to be had, its own host and port,
-                whether our certificate was revoked.
+            ask_again: asks, as a stranger, a member that we do not know or that refuses us.
         """
         self._here = here
         self._context = context
         self._check = check
-        self._disowned = disowned
+        self._ask_again = ask_again
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
 
@@ -206,7 +214,7 @@ class Prober:
                     line.renew(member)
                 elif line is None:
                     self._lines[name] = _Line(
-                        member, self._context, self._check(name), self._disowned
+                        member, self._context, self._check(name), self._ask_again
                     )
                     self._lines[name].start()
                 seldom = not votes and member.role is Role.NONVOTING

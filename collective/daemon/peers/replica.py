@@ -40,6 +40,7 @@ class Replica:
         self._changed = threading.Condition()
         self._view = remembered
         self._told = False
+        self._woken = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
 
@@ -56,9 +57,21 @@ class Replica:
         """Begin to follow."""
         self._thread.start()
 
+    def take(self, view: View) -> None:
+        """Take over what a majority has told: nothing older counts from now on.
+
+        An etcd that was off catches up, and knows those who were deleted meanwhile as members.
+        """
+        self._publish(view)
+
+    def wake(self) -> None:
+        """Look again now: etcd was restarted, and the stream broke off."""
+        self._woken.set()
+
     def stop(self) -> None:
         """Follow no longer; the thread ends when its stream does."""
         self._stopped.set()
+        self._woken.set()
 
     def wait_for(self, revision: int, seconds: float) -> bool:
         """Wait until every listener has seen this revision; False when it took too long."""
@@ -82,7 +95,8 @@ class Replica:
                 log.debug("the store cannot be followed: %s", error)
             except Exception:
                 log.exception("a view of the store could not be used")
-            self._stopped.wait(_PAUSE_SECONDS)
+            self._woken.wait(_PAUSE_SECONDS)
+            self._woken.clear()
 
     def _publish(self, view: View) -> None:
         if self._told and view.revision < self._view.revision:

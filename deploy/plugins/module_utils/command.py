@@ -58,13 +58,12 @@ class Command:
         self._module = module
         self.path = module.get_bin_path("collective", required=False, opt_dirs=PLACES)
 
-    def run(self, arguments, text="", told=True):
+    def run(self, arguments, text=""):
         """Run it, and return the outcome.
 
         Args:
             arguments: list of words, without the name of the command.
             text: for its standard input, such as a token.
-            told: whether it is one that tells a document, with --json.
         """
         if self.path is None:
             self._module.fail_json(
@@ -72,10 +71,8 @@ class Command:
                 "confluent.collective.collective first"
             )
         code, out, said = self._module.run_command(
-            [self.path, *arguments, *(["--json"] if told else [])], data=text, check_rc=False
+            [self.path, *arguments, "--json"], data=text, check_rc=False
         )
-        if not told:
-            return Outcome(code, {}, said)
         try:
             document = json.loads(out) if out.strip() else {}
         except ValueError:

@@ -16,23 +16,20 @@ OLDEST_PYTHON = (3, 10)
 PACKAGED = ("distribution", "package", "bundle")
 
 
-def problems(hosts: list[dict[str, Any]], clock_seconds: int) -> list[str]:
+def problems(hosts: list[dict[str, Any]]) -> list[str]:
     """Return a sentence for each thing that is wrong; nothing is to be changed then.
 
     Args:
         hosts: one dictionary a host: host (its name in the inventory), name, address, port,
-            peer_port, voting, clock_low and clock_high (seconds that it is ahead of the
-            controller, at least and at most), python (such as "3.11.2", or ""), listening (port:
-            program), collective (what 'show' told, or {}), etcd_service (whether the
-            distribution's service etcd runs) and etcd_source (where etcd is to be from).
-        clock_seconds: how far two clocks may be apart.
+            peer_port, voting, python (such as "3.11.2", or ""), listening (port: program),
+            collective (what 'show' told, or {}), etcd_service (whether the distribution's service
+            etcd runs) and etcd_source (where etcd is to be from).
     """
     return (
         _names(hosts)
         + _twice(hosts)
         + _renamed(hosts)
         + _pythons(hosts)
-        + _clocks(hosts, clock_seconds)
         + _numbers(hosts)
         + _ports(hosts)
         + _services(hosts)
@@ -68,12 +65,19 @@ def order(hosts: list[dict[str, Any]]) -> list[str]:
     return [host["host"] for host in sorted(hosts, key=rank)]
 
 
-def warnings(hosts: list[dict[str, Any]]) -> list[str]:
+def warnings(hosts: list[dict[str, Any]], clock_seconds: int) -> list[str]:
     """Return a sentence for what is not wise, and no reason to stop.
 
     Args:
-        hosts: as for problems, each with voting.
+        hosts: as for problems, each with clock_low and clock_high too: seconds that it is ahead
+            of the controller, at least and at most.
+        clock_seconds: how far two clocks may be apart.
     """
+    return _clocks(hosts, clock_seconds) + _weak_quorum(hosts)
+
+
+def _weak_quorum(hosts: list[dict[str, Any]]) -> list[str]:
+    """Find what makes a quorum weaker than it could be."""
     voters = sum(1 for host in hosts if host["voting"])
     losing = [
         h["host"] for h in hosts if not h["voting"] and _mode(h) == "member" and _votes_now(h)
@@ -180,7 +184,7 @@ def _clocks(hosts: list[dict[str, Any]], most: int) -> list[str]:
         return []
     return [
         f"the clocks of {slow['host']} and {fast['host']} are {apart:.0f} s apart, at most {most} "
-        "s are good: certificates would not be valid yet, or any more; set them by NTP"
+        "s are good: the times in their logs do not fit; set them by NTP"
     ]
 
 

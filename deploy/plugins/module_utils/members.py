@@ -27,10 +27,13 @@ class WishError(Exception):
 
 def member_of(document: dict[str, Any], name: str) -> dict[str, Any] | None:
     """Return what a document says of a member, or None."""
-    for member in document.get("members") or []:
-        if member["name"] == name:
-            return member
-    return None
+    members: list[dict[str, Any]] = document.get("members") or []
+    return next((member for member in members if member["name"] == name), None)
+
+
+def fingerprint_of(document: dict[str, Any], name: str) -> str | None:
+    """Return the fingerprint of a member's certificate, or None where it is unknown."""
+    return (member_of(document, name) or {}).get("certificate_fingerprint")
 
 
 def listing(document: dict[str, Any]) -> str:

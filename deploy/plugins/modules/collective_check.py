@@ -11,7 +11,8 @@ short_description: Tell what is wrong with the hosts of a collective, looked at 
 version_added: 0.1.0
 description:
   - Fails with one sentence for each thing that is wrong, and warns of what is not wise, such as an
-    even number of voters. It looks at what it is given alone, so it can run on the controller.
+    even number of voters, or clocks that are apart. It looks at what it is given alone, so it can
+    run on the controller.
   - The role's entry point C(check) gives it what M(confluent.collective.collective_info) found.
 options:
   hosts:
@@ -40,7 +41,7 @@ options:
       etcd_service: {description: Whether a service C(etcd) runs., type: bool, required: true}
       etcd_source: {description: Where etcd is to be from., type: str, required: true}
   clock_seconds:
-    description: How far two clocks may be apart.
+    description: How far two clocks may be apart before it is warned of.
     type: int
     default: 30
 attributes:
@@ -114,9 +115,9 @@ def main():
         supports_check_mode=True,
     )
     hosts = module.params["hosts"]
-    for sentence in fitness.warnings(hosts):
+    for sentence in fitness.warnings(hosts, module.params["clock_seconds"]):
         module.warn(sentence)
-    found = fitness.problems(hosts, module.params["clock_seconds"])
+    found = fitness.problems(hosts)
     if found:
         module.fail_json(msg="; ".join(found), problems=found)
     by_name = {host["host"]: host for host in hosts}

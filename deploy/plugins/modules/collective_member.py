@@ -103,6 +103,19 @@ done:
   returned: always
   type: str
   sample: join
+remaining:
+  description: >-
+    Who is still a member, as C(collective delete --json) told it, each with the fingerprints that
+    the others trust. Compare it with whom you know.
+  returned: with O(state=absent), when somebody was put out
+  type: list
+  elements: dict
+  sample: [{name: mgt1, role: voter, fingerprints: [3b1f]}]
+unconfirmed:
+  description: Members that have not told yet that their doors are closed to who was put out.
+  returned: with O(state=absent), when somebody was put out
+  type: list
+  elements: str
 said:
   description: What the command told people, such as the forecast of the quorum.
   returned: always
@@ -214,8 +227,9 @@ def _act(module, command, words, result):
     result["said"] = outcome.told
     if outcome.code != 0:
         module.fail_json(msg=outcome.error, said=result["said"], exit_status=outcome.code)
-    if "token" in outcome.document:
-        result["token"] = outcome.document["token"]
+    for key in ("token", "remaining", "unconfirmed"):
+        if key in outcome.document:
+            result[key] = outcome.document[key]
 
 
 if __name__ == "__main__":

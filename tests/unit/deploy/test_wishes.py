@@ -77,6 +77,14 @@ def test_diff_shows_the_members() -> None:
     assert wishes.listing(shown()) == "no collective\n"
 
 
+def test_fingerprint_is_that_of_the_member() -> None:
+    """Or none, where it is not known yet."""
+    told = {"members": [{"name": "mgt1", "certificate_fingerprint": "3b1f"}, {"name": "mgt2"}]}
+    assert wishes.fingerprint_of(told, "mgt1") == "3b1f"
+    assert wishes.fingerprint_of(told, "mgt2") is None
+    assert wishes.fingerprint_of(told, "mgt9") is None
+
+
 def test_ports_are_read_from_the_kernel() -> None:
     """Those that are listened on, and no others."""
     table = (

@@ -33,15 +33,14 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         told = removal.foretell(node, name, force)
         return _document(name, name == node.name, told.to_document(), dry_run=True)
     told = _known(node, name)
-    rekey = raw.get("rekey") is not False
     if name == node.name:
-        by = _leave(server, node, rekey)
+        by = _leave(server, node)
         server.leave_life(node, f"it left; {by} removed it")
         document = _document(name, True, told.to_document(done=True))
         return {**document, "former_data": server.plan.former_data}
     if not node.votes:
         return voters.run(node, "delete", raw, context.emit, (name,))
-    deleted = removal.delete(node, name, force, context.by(node.name), rekey)
+    deleted = removal.delete(node, name, force, context.by(node.name))
     return _deleted(deleted, told)
 
 
@@ -68,17 +67,14 @@ def _deleted(deleted: Deleted, told: Forecast) -> dict[str, Any]:
         **_document(deleted.name, False, made.to_document(done=True)),
         "after": asdict(after),
         "tolerance": tolerance_sentence(after),
-        "confirmed": list(deleted.confirmed),
-        "unconfirmed": list(deleted.unconfirmed),
-        "rekey": deleted.rekey,
-        "invitations_end": list(deleted.ends),
+        **deleted.to_document(),
     }
 
 
-def _leave(server: CollectiveServer, node: Node, rekey: bool) -> str:
+def _leave(server: CollectiveServer, node: Node) -> str:
     """Ask to be removed; whoever asked before, and was cut off, may be removed already."""
     try:
-        return removal.leave(node, rekey)
+        return removal.leave(node)
     except (QuorumError, PendingError, EtcdError) as error:
         if not server.ends_soon(node, _NOTICE_SECONDS):
             raise

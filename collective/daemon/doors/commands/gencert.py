@@ -1,21 +1,35 @@
-"""``collective gencert``."""
+"""``collective gencert``: another key and certificate for this server."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from collective.daemon.certificates import renewal
+from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.doors.commands.context import Context
+from collective.daemon.lives import certified_here
+from collective.daemon.peers.quorum import needs_quorum, strength_known
+from collective.policy.membership import pause_sentence
 
 
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
     """Make a new certificate; on a server that rests, a new collective of one."""
     server = context.server
+    former = server.credentials.identity
     if server.may_begin_again():
         server.begin_again()
     elif server.node is None:
         raise server.why_idle()
     else:
-        renewal.gencert(server.node)
-    return {"certificate_ends": server.credentials.leaf.not_after.isoformat()}
+        node = server.node
+        known = strength_known(node)
+        if node.votes and known.voters > 1 and known.spare == 0:
+            context.emit("pause", pause_sentence(known.answering - 1))
+        with needs_quorum(node, "change the certificate"):
+            replace_certificate(node, certified_here(node.plan.address), context.emit)
+    own = server.credentials.identity
+    return {
+        "fingerprint": own.fingerprint,
+        "serial": own.serial,
+        "replaced": former.fingerprint if former != own else None,
+    }

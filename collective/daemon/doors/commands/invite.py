@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
-from collective.daemon.clock import epoch
 from collective.daemon.doors.commands.context import Context
 from collective.daemon.joining import invitations
 from collective.daemon.joining.invitations import Invited
@@ -43,7 +41,7 @@ def replace(context: Context, raw: Mapping[str, Any]) -> Any:
         return voters.run(node, "replace", asked, context.emit, (name,))
     issuer = context.by(node.name)
     deleted, invited = invitations.replace(node, name, seconds, _role(raw), context.emit, issuer)
-    return {**_document(invited), "replaced": asdict(deleted)}
+    return {**_document(invited), "replaced": deleted.to_document()}
 
 
 def revoke(context: Context, raw: Mapping[str, Any]) -> Any:
@@ -54,15 +52,14 @@ def revoke(context: Context, raw: Mapping[str, Any]) -> Any:
     if not node.votes and not dry_run:
         return voters.run(node, "revoke", raw, context.emit, ())
     ended = invitations.revoke(node, name, dry_run)
-    return {**_listed(ended, epoch()), "dry_run": dry_run}
+    return {**_listed(ended, 0.0), "dry_run": dry_run}
 
 
 def pending(context: Context, _raw: Mapping[str, Any]) -> Any:
     """List the invitations that are pending."""
     found = invitations.pending(context.server.require_node())
-    now = epoch()
-    ordered = sorted(found, key=lambda invitation: natural_key(invitation.name))
-    return {"invitations": [_listed(invitation, now) for invitation in ordered]}
+    ordered = sorted(found, key=lambda pair: natural_key(pair[0].name))
+    return {"invitations": [_listed(invitation, left) for invitation, left in ordered]}
 
 
 def _asked(context: Context, raw: Mapping[str, Any]) -> tuple[str, int]:
@@ -87,19 +84,18 @@ def _role(raw: Mapping[str, Any]) -> Role:
 
 def _document(invited: Invited) -> dict[str, Any]:
     return {
-        **_listed(invited.invitation, invited.invitation.issued),
+        **_listed(invited.invitation, invited.invitation.expires - invited.invitation.issued),
         "token": invited.token.to_text(),
-        "ends_with_rekey": invited.ends_early,
         "forecast": invited.forecast.to_document(),
     }
 
 
-def _listed(invitation: Invitation, now: float) -> dict[str, Any]:
+def _listed(invitation: Invitation, left: float) -> dict[str, Any]:
     return {
         "name": invitation.name,
         "role": invitation.role.value,
         "issuer": invitation.issuer,
         "expires": invitation.expires,
-        "expires_in": round(max(0.0, invitation.expires - now)),
+        "expires_in": round(max(0.0, left)),
         "claimed": invitation.claimed_by is not None,
     }

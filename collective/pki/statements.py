@@ -1,4 +1,4 @@
-"""The signed statements of a join: the joiner proves its token, and its key where it is dialled.
+"""What servers sign: that they hold a token, and that one certificate of theirs replaces another.
 
 It does not know the form of a token, keeps no record of invitations, and compares no statement
 with the facts: whoever verifies builds the statement from what it saw itself.
@@ -57,8 +57,7 @@ class EnrollmentStatement(_Statement):
         role: the role it was invited for.
         server_fingerprint: SHA-256 of the server certificate that it saw, hexadecimal.
         nonce: what that server asked it to sign, hexadecimal.
-        csr_key_id: SHA-256 of the SubjectPublicKeyInfo in its request, hexadecimal.
-        csr_sha256: SHA-256 of its request, hexadecimal.
+        certificate_fingerprint: SHA-256 of its own certificate, hexadecimal.
         addresses: every address that it asks to be known by.
         door_port: the port of its daemon.
         peer_port: the port of its etcd.
@@ -71,8 +70,7 @@ class EnrollmentStatement(_Statement):
     role: str
     server_fingerprint: str
     nonce: str
-    csr_key_id: str
-    csr_sha256: str
+    certificate_fingerprint: str
     addresses: tuple[str, ...]
     door_port: int
     peer_port: int
@@ -86,24 +84,22 @@ class EnrollmentStatement(_Statement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DialBackStatement(_Statement):
-    """What a joiner signs with the key of its request when its sponsor dials it.
+class ReplacementStatement(_Statement):
+    """What a server signs with the key of its former certificate, when it takes the next one.
+
+    So a server that was off meanwhile, and has the former one recorded, knows the next one.
 
     Attributes:
-        nonce: what the sponsor asked it to sign, hexadecimal.
-        name: the name of the joiner.
-        server_fingerprint: SHA-256 of the sponsor's certificate, hexadecimal.
-        address: the address that the sponsor dialled.
-        door_port: the port that the sponsor dialled.
+        name: of the server.
+        former: fingerprint of the certificate that is replaced, hexadecimal.
+        following: fingerprint of the one that takes its place, hexadecimal.
     """
 
-    prefix: ClassVar[bytes] = b"collective dial-back v1\0"
+    prefix: ClassVar[bytes] = b"collective replacement v1\0"
 
-    nonce: str
     name: str
-    server_fingerprint: str
-    address: str
-    door_port: int
+    former: str
+    following: str
 
 
 def new_seed() -> bytes:
@@ -145,25 +141,27 @@ def verify_enrollment(public_key: bytes, statement: EnrollmentStatement, signatu
     return True
 
 
-def sign_dial_back(key_pem: bytes, statement: DialBackStatement) -> bytes:
-    """Sign a statement with the key of a request (ECDSA, SHA-256); return the DER signature.
+def sign_replacement(key_pem: bytes, statement: ReplacementStatement) -> bytes:
+    """Sign with the key of the former certificate (ECDSA, SHA-256); return the DER signature.
 
     Raises:
-        InputError: the key is not readable, or not EC P-256 or P-384.
+        InputError: the key is not readable, or not EC P-256.
     """
     return codec.load_key(key_pem).sign(statement.to_bytes(), ec.ECDSA(hashes.SHA256()))
 
 
-def verify_dial_back(csr_pem: bytes, statement: DialBackStatement, signature: bytes) -> bool:
-    """Tell whether the signature over the statement is by the key of this request.
+def verify_replacement(pem: str, statement: ReplacementStatement, signature: bytes) -> bool:
+    """Tell whether the signature over the statement is by the key of the former certificate.
 
     Args:
-        csr_pem: the request that the joiner sent before; one that is not good gives False.
-        statement: built from what the verifier dialled, not from what it was told.
+        pem: the former certificate; one that is not good gives False.
+        statement: built from what the verifier saw.
         signature: the DER signature; anything else is not one.
     """
     try:
-        key = codec.load_request_key(csr_pem)
+        key = codec.load_certificate(pem.encode()).public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            return False
         key.verify(signature, statement.to_bytes(), ec.ECDSA(hashes.SHA256()))
     except (InvalidSignature, ProtocolError, *codec.UNREADABLE):
         return False

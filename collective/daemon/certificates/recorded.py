@@ -1,0 +1,66 @@
+"""The certificates that records list, read once, and whether one more may be recorded.
+
+Those that cannot be read leave their member out, and nobody else. It does not judge who is a
+member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from functools import lru_cache
+
+from collective.errors import ProtocolError, RefusedError
+from collective.model.records import MemberRecord
+from collective.model.view import View
+from collective.pki import Certificate, read_certificate
+from collective.policy.addressing import check_certified
+
+_MOST_CACHED = 1024
+
+
+@lru_cache(_MOST_CACHED)
+def _read(pem: str) -> Certificate | None:
+    try:
+        return read_certificate(pem)
+    except ProtocolError:
+        return None
+
+
+def certificates_of(
+    members: Iterable[MemberRecord], revoked: Container[str] = ()
+) -> dict[str, Certificate]:
+    """Return the certificates of members, by fingerprint, but for those that are of no use."""
+    found = (
+        _read(pem) for member in members for pem in member.certificates if not is_broken(member)
+    )
+    return {c.fingerprint: c for c in found if c is not None and c.fingerprint not in revoked}
+
+
+def is_broken(member: MemberRecord) -> bool:
+    """Tell whether a record lists a certificate that cannot be read, or is another server's."""
+    read = [_read(pem) for pem in member.certificates]
+    return any(c is None or c.name != member.name for c in read) or not read
+
+
+def check_recordable(view: View, name: str, address: str, certificate: Certificate) -> None:
+    """Refuse to record a certificate that was found good in itself.
+
+    Args:
+        view: the records.
+        name: of the server whose it is.
+        address: that the server is to be reached at.
+        certificate: as judged.
+
+    Raises:
+        RefusedError: it was revoked, is like another member's, or names what is not its server's.
+    """
+    again = f"run 'collective gencert' on {name} for another one"
+    if certificate.fingerprint in view.revoked:
+        raise RefusedError(f"the certificate of {name} was revoked", again)
+    others = certificates_of(m for n, m in view.members.items() if n != name)
+    if certificate.serial in {other.serial for other in others.values()}:
+        # etcd's revocation list knows certificates by that number alone.
+        raise RefusedError(
+            f"the certificate of {name} has the serial number of another member's", again
+        )
+    check_certified(view, name, address, certificate.addresses)

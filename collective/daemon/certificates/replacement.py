@@ -1,0 +1,210 @@
+"""Another certificate for this server: recorded, taken up, shown, and the former one revoked.
+
+    step      what is where                                      a crash then means
+    prepare   the next key and certificate are in ``next.pem``   the same command uses them
+    record    the record lists both                              it goes on by itself
+    trust     every voter that answers lets both in              the same
+    use       the next one is shown, its predecessor has signed  only the former one is left
+    retire    the record lists the next one alone; the former    done
+              one is revoked
+
+A server that was off meanwhile knows the new one by the former one's signature (``succession``).
+
+Invariants:
+  * A certificate is recorded, and taken up, before it is shown: no member refuses it.
+  * One thread at a time changes which certificate is in use or recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from collective.daemon.certificates.recorded import check_recordable
+from collective.daemon.certificates.trust_round import wait_for_round
+from collective.daemon.clock import elapsed, epoch
+from collective.daemon.node import Node
+from collective.daemon.nonvoting import voters
+from collective.daemon.retries import until_written
+from collective.daemon.worker import Worker
+from collective.errors import RefusedError
+from collective.failpoints import Step, reached
+from collective.model.records import MemberRecord
+from collective.model.view import View
+from collective.pki import Certificate, judge_certificate
+from collective.protocol import messages
+
+log = logging.getLogger(__name__)
+
+Emit = Callable[[str, str], None]
+
+_SYNC_SECONDS = 3.0
+_ASK_SECONDS = 10.0
+_LOOK_SECONDS = 30.0
+
+
+def replace_certificate(node: Node, addresses: Sequence[str], emit: Emit) -> Certificate:
+    """Give this server another key and certificate.
+
+    Args:
+        node: this server.
+        addresses: that the certificate is to name.
+        emit: gets each step's name and a sentence.
+
+    Raises:
+        EtcdError: the store did not answer, or a voter does not take it up; it goes on by itself
+            where it was recorded.
+        RefusedError: this server is not a member.
+    """
+    with node.replacing:
+        following = node.credentials.prepare_next(addresses)
+        reached(Step.REPLACE_PREPARE)
+        if following.fingerprint not in _own(node, node.replica.view).fingerprints:
+            _record(node, following)
+        reached(Step.REPLACE_RECORD)
+        emit("record", "the members know the next certificate")
+        _carry_out(node, following, emit)
+        return following
+
+
+def _carry_out(node: Node, following: Certificate, emit: Emit) -> None:
+    if node.votes:
+        wait_for_round(node, following.fingerprint)
+        emit("trust", "every voter that answers lets it in")
+    reached(Step.REPLACE_TRUST)
+    former = node.credentials.identity
+    node.use_next()
+    reached(Step.REPLACE_USE)
+    node.look_at_door()
+    log.info("new certificate fingerprint=%s former=%s", following.fingerprint, former.fingerprint)
+    emit("use", "this server shows it")
+    retire_others(node)
+    reached(Step.REPLACE_RETIRE)
+    emit("retire", "the former certificate opens no door any more")
+
+
+def _own(node: Node, view: View) -> MemberRecord:
+    record = view.members.get(node.name)
+    if record is None:
+        raise RefusedError(f"cannot change the certificate: {node.name} is not a member")
+    return record
+
+
+def _record(node: Node, following: Certificate) -> None:
+    """Have the next certificate recorded beside the one in use, here or by a voter."""
+    if node.votes:
+        revision = record_next(node, node.name, following, node.credentials.identity.fingerprint)
+    else:
+        body = {"format": messages.FORMAT, "certificate": following.pem}
+        raw = voters.ask(node, "POST", messages.CERTIFICATE, body, _ASK_SECONDS)
+        messages.check_format(raw)
+        revision = messages.count(raw, "revision")
+    node.replica.wait_for(revision, _SYNC_SECONDS)
+
+
+def record_next(node: Node, name: str, following: Certificate, in_use: str) -> int:
+    """Record the next certificate of a member, on a voter; return a revision that has it.
+
+    Raises:
+        RefusedError: it must not be recorded, or the server is no member.
+    """
+
+    def attempt() -> int | None:
+        view = node.store.read()
+        record = view.members.get(name)
+        if record is None or in_use not in record.fingerprints:
+            raise RefusedError(f"cannot record a certificate: {name} does not have {in_use[:16]}")
+        if following.fingerprint in record.fingerprints:
+            return view.newest
+        check_recordable(view, name, record.address, following)
+        written = node.store.put_member(view, record.with_next(following.pem, in_use), epoch())
+        return view.revision + 1 if written else None
+
+    return until_written(f"record a certificate of {name}", attempt)
+
+
+def retire_others(node: Node) -> None:
+    """Revoke all certificates of this server but the one in use.
+
+    Raises:
+        EtcdError: the store did not answer; nothing was changed.
+    """
+    if len(_own(node, node.replica.view).certificates) < 2:
+        return
+    if node.votes:
+        revision = record_only(node, node.name, node.credentials.identity.fingerprint)
+    else:
+        body = {"format": messages.FORMAT, "certificate": ""}
+        raw = voters.ask(node, "POST", messages.CERTIFICATE, body, _ASK_SECONDS)
+        messages.check_format(raw)
+        revision = messages.count(raw, "revision")
+    node.replica.wait_for(revision, _SYNC_SECONDS)
+
+
+def record_only(node: Node, name: str, in_use: str) -> int:
+    """Revoke all certificates of a member but one, on a voter; return a revision that has it."""
+
+    def attempt() -> int | None:
+        view = node.store.read()
+        record = view.members.get(name)
+        if record is None or in_use not in record.fingerprints:
+            raise RefusedError(f"cannot revoke certificates: {name} does not have {in_use[:16]}")
+        others = [f for f in record.fingerprints if f != in_use]
+        if not others:
+            return view.newest
+        written = node.store.put_member(view, record.with_only(in_use), epoch(), others)
+        return view.revision + 1 if written else None
+
+    return until_written(f"revoke certificates of {name}", attempt)
+
+
+def take_request(node: Node, member: MemberRecord, shown: str, pem: str) -> int:
+    """Record the next certificate of a member that has no etcd, or revoke its former ones.
+
+    Args:
+        node: this server, a voter.
+        member: who asks.
+        shown: fingerprint of the certificate with which it asks.
+        pem: the next certificate; "" to revoke all but the one with which it asks.
+
+    Returns:
+        A revision that has it.
+
+    Raises:
+        ProtocolError, RefusedError: it must not be recorded.
+    """
+    if not pem:
+        return record_only(node, member.name, shown)
+    return record_next(node, member.name, judge_certificate(pem, member.name), shown)
+
+
+class Replacement(Worker):
+    """A thread that goes on with a change that was cut, and looks at the door."""
+
+    name = "certificate"
+    idle_seconds = eager_seconds = 5.0
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self._looked = float("-inf")
+
+    def _round(self) -> bool:
+        node = self._node
+        own = node.replica.view.members.get(node.name)
+        if own is not None and node.replacing.acquire(blocking=False):
+            try:
+                self._go_on(own)
+            finally:
+                node.replacing.release()
+        if elapsed() - self._looked > _LOOK_SECONDS:
+            self._looked = elapsed()
+            node.look_at_door()
+        return False
+
+    def _go_on(self, own: MemberRecord) -> None:
+        node = self._node
+        following, in_use = node.credentials.next, node.credentials.identity.fingerprint
+        if following is not None and following.fingerprint in own.fingerprints:
+            _carry_out(node, following, lambda step, said: log.info("%s step=%s", said, step))
+        elif len(own.certificates) > 1 and in_use in own.fingerprints:
+            retire_others(node)

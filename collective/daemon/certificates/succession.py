@@ -1,0 +1,125 @@
+"""Which certificate of a server took the place of which, signed with the key of the former one.
+
+A server that was off meanwhile has a former certificate recorded. With this it knows the one that
+is shown now for the same server's, and needs nobody else's word.
+
+It says nothing of who is a member: a server that was deleted can prove its succession too.
+
+Invariants:
+  * Each step is signed with the key of the certificate that it replaces.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collective.errors import ProtocolError
+from collective.files import read_private, write_atomically
+from collective.model.fingerprint import fingerprint_of
+from collective.pki import (
+    MOST_BYTES,
+    Certificate,
+    ReplacementStatement,
+    sign_replacement,
+    verify_replacement,
+)
+from collective.protocol import messages
+
+#: A server that was off for more changes than these must be invited again.
+MOST_STEPS = 32
+_SIGNATURE_DIGITS = 256
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A certificate (PEM), and its key's signature (hex) over the one that replaced it."""
+
+    certificate: str
+    signature: str
+
+
+@dataclass(frozen=True)
+class Succession:
+    """The certificates that a server has shown before, oldest first."""
+
+    steps: tuple[Replaced, ...] = ()
+
+    def followed_by(
+        self, former: Certificate, former_key: bytes, following: Certificate
+    ) -> Succession:
+        """Return the succession with one more step; one that was noted before is not doubled."""
+        known = [step for step in self.steps if step.certificate != former.pem]
+        statement = ReplacementStatement(
+            name=former.name, former=former.fingerprint, following=following.fingerprint
+        )
+        signature = sign_replacement(former_key, statement).hex()
+        return Succession((*known, Replaced(former.pem, signature))[-MOST_STEPS:])
+
+    def proves(self, name: str, recorded: Collection[str], shown: str) -> bool:
+        """Tell whether a certificate took the place of one that is recorded, over however many.
+
+        Args:
+            name: of the server.
+            recorded: fingerprints of its certificates as they are known.
+            shown: fingerprint of the one that it shows.
+        """
+        found = [fingerprint_of(step.certificate) for step in self.steps]
+        reached = False
+        for step, former, following in zip(self.steps, found, [*found[1:], shown], strict=True):
+            reached = reached or former in recorded
+            reached = reached and _is_signed(name, step, former, following)
+            if reached and following == shown:
+                return True
+        return False
+
+    def save(self, path: Path) -> None:
+        """Write it down."""
+        write_atomically(path, json.dumps(self.to_wire()).encode())
+
+    @classmethod
+    def load(cls, path: Path) -> Succession:
+        """Read what ``save`` wrote; a broken one proves nothing, and is no error."""
+        try:
+            return cls.from_wire(json.loads(read_private(path)))
+        except (FileNotFoundError, ValueError, ProtocolError):
+            return cls()
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        steps = [{"certificate": s.certificate, "signature": s.signature} for s in self.steps]
+        return {"format": messages.FORMAT, "steps": steps}
+
+    @classmethod
+    def from_wire(cls, raw: Any) -> Succession:
+        """Read the JSON form.
+
+        Raises:
+            ProtocolError: it is none, or too long.
+        """
+        if not isinstance(raw, dict):
+            raise ProtocolError("a succession of certificates is broken")
+        messages.check_format(raw)
+        steps = raw.get("steps")
+        if not isinstance(steps, list) or len(steps) > MOST_STEPS:
+            raise ProtocolError("a succession of certificates is broken, or too long")
+        return cls(tuple(_step(step) for step in steps))
+
+
+def _step(raw: Any) -> Replaced:
+    if not isinstance(raw, dict):
+        raise ProtocolError("a succession of certificates is broken")
+    return Replaced(
+        messages.text(raw, "certificate", MOST_BYTES),
+        messages.octets(raw, "signature", _SIGNATURE_DIGITS).hex(),
+    )
+
+
+def _is_signed(name: str, step: Replaced, former: str, following: str) -> bool:
+    if not former:
+        return False
+    statement = ReplacementStatement(name=name, former=former, following=following)
+    return verify_replacement(step.certificate, statement, bytes.fromhex(step.signature))

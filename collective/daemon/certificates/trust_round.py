@@ -1,0 +1,152 @@
+"""A voter's part of a trust round: its etcd lets in whom the records list, by a restart in turn.
+
+Who is to be let in stands in the records; who has been taken up by which voter does, too
+(``LoadedTrust``), so that whoever waits for it need not ask.
+
+    record written     every voter's daemon finds a certificate that its etcd does not know
+    turn               one of them at a time: followers first, the leader last
+    restart            leadership handed over, SIGKILL, start with the new trust file, a leader
+    turn ended         and, in the same transaction, whom this etcd lets in
+
+It waits for nobody: a voter that is off takes all of it up when it starts. Servers that wait
+together to be taken in are taken up by one restart.
+
+Invariants:
+  * etcd is restarted in ``turn`` only.
+  * Nobody needs a restart to be shut out: the revocation list does that.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+
+from collective.daemon.certificates.turn import end_leftover, turn
+from collective.daemon.clock import elapsed
+from collective.daemon.node import Node
+from collective.daemon.worker import Worker
+from collective.errors import EtcdError
+from collective.failpoints import Step, reached
+from collective.model.records import LoadedTrust
+from collective.model.view import View
+
+log = logging.getLogger(__name__)
+
+_TURN_SECONDS = 30.0
+_ROUND_SECONDS = 60.0
+_SLICE_SECONDS = 0.5
+
+
+def lacking(view: View, answering: Collection[str], fingerprints: Collection[str]) -> list[str]:
+    """Return the voters that answer and whose etcd does not let certificates in yet.
+
+    Args:
+        view: the records.
+        answering: names of those who answer.
+        fingerprints: of the certificates; a voter need not know its own.
+    """
+    return sorted(
+        name
+        for name, member in view.voters.items()
+        if name in answering
+        and not set(fingerprints) - set(member.fingerprints) <= _loaded(view, name)
+    )
+
+
+def _loaded(view: View, name: str) -> frozenset[str]:
+    loaded = view.loaded.get(name)
+    return frozenset(loaded.fingerprints) if loaded is not None else frozenset()
+
+
+def wait_for_round(node: Node, fingerprint: str) -> None:
+    """Wait until the etcd of every voter that answers lets a certificate in.
+
+    Raises:
+        EtcdError: it takes too long.
+    """
+    for _ in until_taken_up(node, fingerprint):
+        pass
+
+
+def until_taken_up(node: Node, fingerprint: str) -> Iterator[None]:
+    """Wait until the etcd of every voter that answers lets a certificate in; yield now and then.
+
+    Args:
+        node: this server, a voter.
+        fingerprint: of the certificate, which is recorded.
+
+    Raises:
+        EtcdError: it takes too long.
+    """
+    deadline = elapsed() + _ROUND_SECONDS
+
+    def is_done(view: View) -> bool:
+        answering = node.prober.answering(0.0) | {node.name}
+        return fingerprint in view.certificates and not lacking(view, answering, (fingerprint,))
+
+    while not node.replica.wait_until(is_done, _SLICE_SECONDS):
+        if elapsed() > deadline or node.stopping.is_set():
+            answering = node.prober.answering(0.0) | {node.name}
+            names = " and ".join(lacking(node.replica.view, answering, (fingerprint,)))
+            raise EtcdError(
+                f"etcd on {names or 'a voter'} was not restarted within {_ROUND_SECONDS:.0f} s to "
+                "take a new certificate up",
+                f"see the log of collectived on {names or 'the voters'}, and try again",
+            )
+        yield
+
+
+class TrustRound(Worker):
+    """A thread that does what a trust round wants of this voter."""
+
+    name = "trust"
+    idle_seconds, eager_seconds = 2.0, 0.2
+    level = logging.WARNING
+
+    def _round(self) -> bool:
+        """Take up who is to be let in; return whether that is still to be done."""
+        node = self._node
+        if not node.etcd_trust.loaded:
+            return False  # etcd has not been started: then it takes all of it up
+        end_leftover(node)
+        wanted = self._not_loaded()
+        if not wanted:
+            self._report()
+            return False
+        if self._comes_last():
+            return True
+        names = ", ".join(sorted(set(wanted.values())))
+        with turn(node, f"taking up {names}", _TURN_SECONDS, spare=False):
+            if self._not_loaded():
+                log.info("etcd is restarted to take up names=%s", names)
+                node.restart_etcd()
+                reached(Step.TRUST_RESTART)
+        reached(Step.TRUST_DONE)
+        return True
+
+    def _not_loaded(self) -> dict[str, str]:
+        """Return whose certificates etcd does not know, by fingerprint."""
+        node = self._node
+        loaded = node.etcd_trust.loaded
+        return {
+            fingerprint: certificate.name
+            for fingerprint, certificate in node.wanted_peers().items()
+            if fingerprint not in loaded and certificate.name != node.name
+        }
+
+    def _comes_last(self) -> bool:
+        """Tell whether this server leads, and others are still to restart: one hand-over less."""
+        node = self._node
+        status = node.status()
+        if not status.leader or status.leader != status.member_id:
+            return False
+        wanted = node.wanted_peers().keys()
+        return bool(lacking(node.replica.view, node.prober.answering(0.0), wanted))
+
+    def _report(self) -> None:
+        node = self._node
+        view, ours = node.replica.view, node.etcd_trust.loaded
+        own = view.members.get(node.name)
+        if own is None or not own.is_peer or not ours or _loaded(view, node.name) == ours:
+            return
+        node.store.put_loaded(view, LoadedTrust(node.name, tuple(sorted(ours))))
