@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from collective.daemon.node import Node
+from collective.daemon.peers.quorum import needs_quorum
 from collective.errors import (
     CollectiveError,
     ProtocolError,
@@ -91,7 +92,9 @@ def run(
             log.debug("a voter cannot be reached: %s name=%s", error, voter.name)
             continue
         try:
-            return run_at(peer, voter.name, command, arguments, emit)
+            # What has begun, the voter says in words of its own.
+            with needs_quorum(node, f"have {voter.name} do that"):
+                return run_at(peer, voter.name, command, arguments, emit)
         finally:
             peer.close()
     raise _nobody(node)

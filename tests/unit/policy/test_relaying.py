@@ -151,7 +151,7 @@ def test_path_that_is_not_listed_is_refused(path: str) -> None:
     assert not is_repeatable(path)
 
 
-@pytest.mark.parametrize(("path", "body"), GOOD)
+@pytest.mark.parametrize(("path", "body"), GOOD, ids=range(len(GOOD)))
 def test_what_a_member_needs_passes(path: str, body: dict[str, Any]) -> None:
     """Reads of all that is the collective's, and writes of what is the embedders'."""
     sent = relayed(path, ASKER, body)
@@ -219,7 +219,11 @@ def test_records_are_not_written(path: str, body: dict[str, Any]) -> None:
         relayed(path, ASKER, body)
 
 
-@pytest.mark.parametrize("number", [OTHERS, str(new_lease_id("")), "1", "0", str(1 << 63)])
+@pytest.mark.parametrize(
+    "number",
+    [OTHERS, str(new_lease_id("")), "1", "0", str(1 << 63)],
+    ids=["another's", "collective's", "etcd's", "none", "no lease"],
+)
 def test_lease_of_another_is_not_touched(number: str) -> None:
     """It is not granted, prolonged, revoked, or bound to."""
     nested = txn({"request_txn": txn({"request_put": put(STORE + "x", lease=number)})})
