@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -24,9 +23,9 @@ from collective.etcd.store import Store
 from collective.model.names import certified_addresses
 from collective.model.records import Invitation, MemberRecord, Role
 from collective.model.view import View, member_key
-from collective.pki import make_request, new_key, read_leaf
+from collective.pki import make_certificate, new_key
 from collective.protocol.door import Door, DoorServer
-from collective.protocol.peer import Peer, authority_context
+from collective.protocol.peer import Peer, client_context, only
 from collective.protocol.web import Request, Response
 from tests.contract.conftest import ADDRESS, Member
 from tests.harness import wait_until
@@ -54,11 +53,8 @@ class Voter:
     requests: list[str]
 
 
-def put_record(store: Store, name: str, role: Role, leaf: bytes, port: int) -> MemberRecord:
-    info = read_leaf(leaf)
-    record = MemberRecord(
-        name, "", role, ADDRESS, port, port, (info.serial,), (info.fingerprint,), 0.0
-    )
+def put_record(store: Store, name: str, role: Role, pem: str, port: int) -> MemberRecord:
+    record = MemberRecord(name, "", role, ADDRESS, port, port, (pem,), 0.0)
     assert store.put_member(store.read(), record, 0.0)
     return record
 
@@ -82,17 +78,18 @@ def voter(idle: Member, tmp_path: Path) -> Iterator[Voter]:
     )
     node.start()
     assert node.wait_until(lambda status: bool(status.leader), SECONDS)
-    key, now = new_key(), datetime.now(timezone.utc)
-    addresses = certified_addresses(["127.0.0.4"])
-    leaf = credentials.authority().issue(make_request(key, "mgt4"), "mgt4", addresses, now)
-    record = put_record(node.store, "mgt4", Role.NONVOTING, leaf, 1)
-    ours = MemberRecord("mgt1", "1", Role.VOTER, ADDRESS, idle.plan.door_port, 2, (), (), 0.0)
-    (tmp_path / "leaf.pem").write_bytes(key + leaf)
-    context = authority_context(credentials.ca_pem)
-    context.load_cert_chain(tmp_path / "leaf.pem")
+    key = new_key()
+    certificate = make_certificate(key, "mgt4", certified_addresses(["127.0.0.4"]))
+    record = put_record(node.store, "mgt4", Role.NONVOTING, certificate.pem, 1)
+    node.replica.wait_until(lambda view: "mgt4" in view.members, SECONDS)
+    own = credentials.identity
+    ours = MemberRecord("mgt1", "1", Role.VOTER, ADDRESS, idle.plan.door_port, 2, (own.pem,), 0.0)
+    (tmp_path / "mgt4.pem").write_bytes(key + certificate.pem.encode())
+    context = client_context(tmp_path / "mgt4.pem")
+    check = only((own.fingerprint,), "another server answers")
 
     def connect(member: MemberRecord) -> Peer:
-        return Peer(member.address, member.door_port, context, most_bytes=64 << 20)
+        return Peer(member.address, member.door_port, context, check, 64 << 20)
 
     remote = RemoteGateway(lambda: [ours], connect)
     try:
@@ -315,7 +312,7 @@ def test_write_without_an_answer_is_in_doubt_and_sent_once(voter: Voter) -> None
 def test_calls_go_to_the_next_voter_when_one_is_gone(voter: Voter) -> None:
     """Nothing listens at the first: not even a write is in doubt."""
     (known,) = voter.remote._voters()
-    gone = MemberRecord("mgt0", "2", Role.VOTER, ADDRESS, 1, 2, (), (), 0.0)
+    gone = MemberRecord("mgt0", "2", Role.VOTER, ADDRESS, 1, 2, (), 0.0)
     remote = RemoteGateway(lambda: [gone, known], voter.remote._connect)
     for _ in range(4):
         remote._chosen = "mgt0"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from collective.errors import CollectiveError
 from tests.harness.doors import PATIENCE, read_to_end
@@ -67,11 +68,23 @@ def settle(server: Server) -> None:
         return (
             server.name in names
             and started
+            and _says_whom_it_trusts(server, document)
             and remembered.exists()
             and f'members/{server.name}"' in remembered.read_text()
         )
 
     wait_until(settled, _SETTLE_SECONDS, f"{server.name} has settled")
+
+
+def _says_whom_it_trusts(server: Server, document: dict[str, Any] | None) -> bool:
+    """Tell whether nothing more is to be restarted, and, of a voter, that this is written down."""
+    if document is None or document["restarting"] is not None or document["errors"]:
+        return False
+    roles = {member["name"]: member["role"] for member in document["members"]}
+    if roles[server.name] != "voter":
+        return True
+    key = f"collective/v1/trust/{server.name}"
+    return bool(server.etcdctl("get", key, "--keys-only", check=False).out)
 
 
 def state_file(server: Server) -> Path:
