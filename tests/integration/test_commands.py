@@ -15,8 +15,8 @@ import pytest
 
 from collective.errors import InputError, PendingError, RefusedError, RemovedError
 from tests.harness import Cluster, wait_until
-from tests.harness.cluster import states
 from tests.harness.certificates import own, served_fingerprint
+from tests.harness.cluster import states
 from tests.harness.processes import stopped
 from tests.harness.trouble import assert_refused
 from tools.etcd_versions import Etcd

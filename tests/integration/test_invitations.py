@@ -11,8 +11,8 @@ import pytest
 
 from collective.errors import InputError, InvitationError, QuorumError, RefusedError
 from tests.harness import Cluster, Result, Server, wait_until
-from tests.harness.cluster import states
 from tests.harness.certificates import own
+from tests.harness.cluster import states
 from tests.harness.trouble import assert_refused, facts, one_etcd, settle
 from tools.etcd_versions import Etcd
 
