@@ -400,6 +400,11 @@ class Node:
                 f"at {self.plan.address} another certificate is shown than the one in "
                 f"{self.credentials.identity_file}: does another server answer there?",
             )
+        elif not self.credentials.is_on_disk():
+            self._served_wrongly = (
+                f"{self.credentials.identity_file} does not have the certificate that is shown, "
+                f"{self.served}: put that one back, or the others will refuse etcd here",
+            )
 
     def use_next(self) -> None:
         """Show the next certificate from now on, in our own calls too."""

@@ -34,8 +34,6 @@ Body = Mapping[str, Any]
 
 #: How long a lease lives that is granted for a member that does not vote, in seconds.
 LEAST_TTL, MOST_TTL = 1, 86400
-#: Signs of structure in a request: 120 operations with their conditions have 4000 or so.
-MOST_PARTS = 1 << 14
 
 WATCH = "/watch"
 RANGE = "/kv/range"
@@ -89,16 +87,6 @@ def relayed(path: str, asker: str, body: Body) -> dict[str, Any]:
     if call is None:
         raise AccessError(f"a member that does not vote may not ask etcd for {path[:60]}")
     return call.checked(asker, body)
-
-
-def check_shape(raw: bytes) -> None:
-    """Refuse a request that would take many times its size once it is read.
-
-    Raises:
-        ProtocolError: it has more parts than any that is meant well.
-    """
-    if sum(map(raw.count, (b",", b"[", b"{"))) > MOST_PARTS:
-        raise ProtocolError(f"a request to etcd has more than {MOST_PARTS} parts")
 
 
 def is_guarded(path: str) -> bool:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from collective.daemon.node import Node
 from collective.daemon.nonvoting.backend import Frame
 from collective.daemon.nonvoting.relay import BEAT_SECONDS, relay
 from collective.daemon.nonvoting.remote import SILENCE_SECONDS, RemoteGateway
-from collective.errors import EtcdError, EtcdUnavailableError, RefusedError
+from collective.errors import EtcdError, EtcdUnavailableError
 from collective.etcd.arguments import Timing
 from collective.etcd.calls import EtcdCalls, Put, encode, prefix_end
 from collective.etcd.deadline import within
@@ -29,11 +28,10 @@ from collective.model.lease_ids import is_of, new_lease_id
 from collective.model.names import certified_addresses
 from collective.model.records import Invitation, MemberRecord, Role, to_json
 from collective.model.view import View, invitation_key, member_key
-from collective.pki import make_request, new_key, read_leaf
-from collective.protocol import messages, web
+from collective.pki import make_certificate, new_key
 from collective.protocol.door import Door, DoorServer
-from collective.protocol.peer import Peer, authority_context
-from collective.protocol.web import PeerCertificate, Request, Response
+from collective.protocol.peer import Peer, client_context, only
+from collective.protocol.web import Request, Response
 from tests.contract.conftest import ADDRESS, Member
 from tests.harness import wait_until
 from tests.harness.fake_etcd import nowhere
@@ -63,11 +61,8 @@ class Voter:
     requests: list[str]
 
 
-def put_record(store: Store, name: str, role: Role, leaf: bytes, port: int) -> MemberRecord:
-    info = read_leaf(leaf)
-    record = MemberRecord(
-        name, "", role, ADDRESS, port, port, (info.serial,), (info.fingerprint,), 0.0
-    )
+def put_record(store: Store, name: str, role: Role, pem: str, port: int) -> MemberRecord:
+    record = MemberRecord(name, "", role, ADDRESS, port, port, (pem,), 0.0)
     assert store.put_member(store.read(), record, 0.0)
     return record
 
@@ -91,17 +86,18 @@ def voter(idle: Member, tmp_path: Path) -> Iterator[Voter]:
     )
     node.start()
     assert node.wait_until(lambda status: bool(status.leader), SECONDS)
-    key, now = new_key(), datetime.now(timezone.utc)
-    addresses = certified_addresses(["127.0.0.4"])
-    leaf = credentials.authority().issue(make_request(key, "mgt4"), "mgt4", addresses, now)
-    record = put_record(node.store, "mgt4", Role.NONVOTING, leaf, 1)
-    ours = MemberRecord("mgt1", "1", Role.VOTER, ADDRESS, idle.plan.door_port, 2, (), (), 0.0)
-    (tmp_path / "leaf.pem").write_bytes(key + leaf)
-    context = authority_context(credentials.ca_pem)
-    context.load_cert_chain(tmp_path / "leaf.pem")
+    key = new_key()
+    certificate = make_certificate(key, "mgt4", certified_addresses(["127.0.0.4"]))
+    record = put_record(node.store, "mgt4", Role.NONVOTING, certificate.pem, 1)
+    node.replica.wait_until(lambda view: "mgt4" in view.members, SECONDS)
+    own = credentials.identity
+    ours = MemberRecord("mgt1", "1", Role.VOTER, ADDRESS, idle.plan.door_port, 2, (own.pem,), 0.0)
+    (tmp_path / "mgt4.pem").write_bytes(key + certificate.pem.encode())
+    context = client_context(tmp_path / "mgt4.pem")
+    check = only((own.fingerprint,), "another server answers")
 
     def connect(member: MemberRecord) -> Peer:
-        return Peer(member.address, member.door_port, context, most_bytes=64 << 20)
+        return Peer(member.address, member.door_port, context, check, 64 << 20)
 
     remote = RemoteGateway(lambda: [ours], connect)
     try:
@@ -354,11 +350,6 @@ def test_feed_reads_large_values_and_many_keys_through_a_voter(voter: Voter) -> 
         handle.wait_until_ready(60.0)
         assert len(handle.store.range("n/").entries) == MANY
         assert len(handle.store.range("k/").entries) == 12
-        # More large requests at a time than there is room for: those that must, wait.
-        loaded = handle.store.load((f"l/{n:02}", b"x" * 200_000) for n in range(40))
-        assert loaded == 40
-        handle.store.put("l/end", b"")
-        assert len(handle.store.range("l/").entries) == 41
         with handle.store.lease(60) as lease:
             assert is_of("mgt4", lease.id)
             handle.store.put("k/small", b"1", lease=lease)
@@ -368,7 +359,7 @@ def test_feed_reads_large_values_and_many_keys_through_a_voter(voter: Voter) -> 
         handle.close()
 
 
-def test_member_has_so_many_watches_and_large_requests_at_a_time(voter: Voter) -> None:
+def test_member_has_so_many_watches_at_a_time(voter: Voter) -> None:
     """The next one is refused, and nobody else is; what ends gives its place back."""
     streams = [voter.remote.watch(K, 0, SECONDS) for _ in range(16)]
     for stream in streams:
@@ -378,19 +369,7 @@ def test_member_has_so_many_watches_and_large_requests_at_a_time(voter: Voter) -
     for stream in streams:
         stream.close()  # type: ignore[attr-defined]
     wait_until(lambda: not voter.node.places.watches._taken, SECONDS, "they are given back")
-    for _ in range(2):
-        voter.node.places.bodies.enter("mgt4")
-    with pytest.raises(RefusedError, match="2 large requests"):
-        relay(voter.node, request_of(voter, "/kv/put", b"x" * 100_000))
     assert put(voter.remote, K, "x")
-
-
-def request_of(voter: Voter, path: str, body: bytes) -> Request:
-    """Return a request as it comes in at the voter's door."""
-    record = voter.record
-    certificate = PeerCertificate(record.name, record.serials[0], record.fingerprints[0])
-    peer = web.Peer("tls", "127.0.0.4", certificate)
-    return Request("POST", messages.ETCD + path, {}, body, peer, {})
 
 
 def test_member_that_was_deleted_gets_nothing_though_the_view_be_old(voter: Voter) -> None:
@@ -468,7 +447,7 @@ def test_write_without_an_answer_is_in_doubt_and_sent_once(voter: Voter) -> None
 def test_calls_go_to_the_next_voter_when_one_is_gone(voter: Voter) -> None:
     """Nothing listens at the first: not even a write is in doubt."""
     (known,) = voter.remote._voters()
-    gone = MemberRecord("mgt0", "2", Role.VOTER, ADDRESS, 1, 2, (), (), 0.0)
+    gone = MemberRecord("mgt0", "2", Role.VOTER, ADDRESS, 1, 2, (), 0.0)
     remote = RemoteGateway(lambda: [gone, known], voter.remote._connect)
     for _ in range(4):
         remote._chosen = "mgt0"

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.harness.certificates import fingerprint_of
 from tests.harness.server import CommandError, Server
 from tests.harness.waiting import HarnessError, wait_until
 
@@ -97,8 +98,8 @@ def _shown(members: Sequence[Server]) -> Iterator[str]:
             continue
         states = {member["name"]: member["state"] for member in document["members"]}
         leaders.add(document["leader"])
-        if document["rekey"] is not None:
-            yield f"{server.name} shows a re-keying under way: {document['rekey']}"
+        if document["restarting"] is not None:
+            yield f"{server.name} shows a restart under way: {document['restarting']}"
         if not document["quorum"] or states != wanted:
             told = f"quorum {document['quorum']}, {states}, {document['errors']}"
             yield f"{server.name} shows {told}"
@@ -118,8 +119,8 @@ def _state(server: Server) -> Iterator[str]:
     votes = state["mode"] == _MODES["voter"]
     if state["mode"] not in _MODES.values() or (votes and not state["started"]):
         yield f"the state file of {server.name} says {state['mode']}, started {state['started']}"
-    if Path(server.layout.state, "join.key").exists():
-        yield f"{server.name} still keeps the key of a join"
+    if Path(server.layout.pki, "next.pem").exists():
+        yield f"{server.name} still keeps a certificate that it does not show"
     try:
         partial = [str(p) for p in Path(server.layout.data).rglob(".*.tmp")]
     except FileNotFoundError as error:  # a folder was moved while it was looked into
@@ -151,6 +152,13 @@ def _unlike(names: set[str], documents: dict[str, Any], listed: dict[str, bool])
     by_name = {k.removeprefix("members/"): d for k, d in documents.items() if "members/" in k}
     if set(by_name) != names:
         yield f"records of {sorted(by_name)}, not of {sorted(names)}"
+    doubled = sorted(name for name, d in by_name.items() if len(d["certificates"]) != 1)
+    if doubled:
+        yield f"not one certificate each: {doubled}"
+    shown = {fingerprint_of(pem) for d in by_name.values() for pem in d["certificates"]}
+    revoked = sorted(k for k in documents if k.removeprefix("revoked/") in shown)
+    if revoked:
+        yield f"certificates of members are revoked: {revoked}"
     roles = {name: d["role"] for name, d in by_name.items() if d["role"] not in _MODES}
     if roles:
         yield f"unsettled roles: {roles}"

@@ -23,7 +23,7 @@ from collective.etcd.calls import Put
 from collective.etcd.deadline import within
 from collective.model.keyspace import STORE
 from collective.model.records import MemberRecord, Role
-from collective.protocol.peer import Peer
+from collective.protocol.peer import Peer, anybody
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.short_run import is_full
 
@@ -93,10 +93,12 @@ def client_of(server: Server, voters: list[Server]) -> Iterator[Client]:
     """Use etcd as that server does, with its certificate."""
     context = Credentials(Path(server.layout.pki)).client_context
     records = [
-        MemberRecord(v.name, "", Role.VOTER, v.address, v.port, v.peer_port, (), (), 0.0)
+        MemberRecord(v.name, "", Role.VOTER, v.address, v.port, v.peer_port, (), 0.0)
         for v in voters
     ]
-    remote = RemoteGateway(lambda: records, lambda m: Peer(m.address, m.door_port, context))
+    remote = RemoteGateway(
+        lambda: records, lambda m: Peer(m.address, m.door_port, context, anybody)
+    )
     client = Client(remote)
     client.start()
     try:

@@ -72,12 +72,10 @@ class MemberPlaces:
     """What a voter has for each member that does not vote.
 
     Attributes:
-        bodies: large requests, which take several times their bytes while they are handled.
         readings: calls that read ranges of keys: etcd holds each answer several times.
         watches: watches that are open, each with a queue of its own.
     """
 
     def __init__(self) -> None:
-        self.bodies = Places(2, "large requests")
         self.readings = Places(2, "readings of many keys")
         self.watches = Places(16, "watches")

@@ -7,8 +7,9 @@ Invariants:
     in: a member that is deleted meanwhile reads and writes nothing, though our view be old.
   * A watch is never silent for longer than ``BEAT_SECONDS``, and ends when our etcd does not
     answer or knows no leader: so who listens finds out, and goes to another voter.
-  * One member takes a bounded share of this voter, whatever it sends: large requests, readings
-    and watches have places, an answer and the queue of a watch a number of bytes.
+  * One member takes a bounded share of this voter, whatever it sends: readings and watches
+    have places, an answer and the queue of a watch a number of bytes; requests, the listener
+    bounds.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from collective.model.view import member_key
 from collective.policy.relaying import (
     WATCH,
     Guard,
-    check_shape,
     guarded,
     is_guarded,
     is_long,
@@ -54,12 +54,8 @@ _SILENCE_SECONDS = 86400.0
 _TRIES = 5
 #: Of the lines of one watch that wait.
 _WAITING_BYTES = 1 << 20
-#: A request of more bytes than this needs a place.
-_LARGE_BYTES = 1 << 16
 #: A transaction that reads more keys than this is a reading.
 _FEW_READS = 4
-# Not long: who gave up meanwhile would not know whether it was done.
-_LARGE_SECONDS = 0.3
 # Less than a member waits before it asks another voter, see ``remote``.
 _SLICING_SECONDS = 0.3
 
@@ -73,22 +69,16 @@ def relay(node: Node, request: Request) -> Response:
         RefusedError: the member has as much under way as it may.
         EtcdError: what our etcd says.
     """
-    name = _name(request.peer)
-    place: AbstractContextManager[None] = nullcontext()
-    if len(request.body) > _LARGE_BYTES:
-        place = node.places.bodies.taken(name, _LARGE_SECONDS)
-    with place:
-        check_shape(request.body)
-        raw = request.json()
-        messages.check_format(raw)
-        path, body = request.path.removeprefix(messages.ETCD), raw.get("body")
-        if not isinstance(body, dict):
-            raise ProtocolError("a call to etcd has no body")
-        sent = relayed(path, name, body)
-        if path == WATCH:
-            return _watch(node, request.peer, sent)
-        with within(_seconds(raw)):
-            return json_response(200, _answer(node, request.peer, path, sent, _seconds(raw)))
+    raw = request.json()
+    messages.check_format(raw)
+    path, body = request.path.removeprefix(messages.ETCD), raw.get("body")
+    if not isinstance(body, dict):
+        raise ProtocolError("a call to etcd has no body")
+    sent = relayed(path, _name(request.peer), body)
+    if path == WATCH:
+        return _watch(node, request.peer, sent)
+    with within(_seconds(raw)):
+        return json_response(200, _answer(node, request.peer, path, sent, _seconds(raw)))
 
 
 def _answer(

@@ -16,10 +16,8 @@ from collective.model.lease_ids import is_of, new_lease_id
 from collective.model.view import PREFIX, invitation_key, member_key
 from collective.policy.relaying import (
     CALLS,
-    MOST_PARTS,
     MOST_TTL,
     Guard,
-    check_shape,
     guarded,
     is_guarded,
     is_long,
@@ -346,14 +344,6 @@ def test_deletion_that_passes_never_reaches_a_record(key: bytes, end: bytes, spa
             one = record.encode()
             reached = one == begin if not last else begin <= one and (last == b"\0" or one < last)
             assert not reached
-
-
-def test_request_of_very_many_parts_is_refused_unread() -> None:
-    """A request of 3 MiB may become 200 MiB once it is read."""
-    check_shape(json.dumps({"body": txn(*[{"request_put": put(STORE + "x")}] * 128)}).encode())
-    for part in (b"[", b"{", b"0,"):
-        with pytest.raises(ProtocolError):
-            check_shape(part * (MOST_PARTS + 1))
 
 
 def event(key: str, revision: int, value: str = "v") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collective.policy.roles import ALLOWABLE, COMMANDS, check_command
 
 
 def member(role: Role) -> MemberRecord:
-    return MemberRecord("mgt4", "", role, "127.0.0.4", 1, 2, (), (), 0.0)
+    return MemberRecord("mgt4", "", role, "127.0.0.4", 1, 2, (), 0.0)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
