@@ -114,6 +114,7 @@ class Node:
         #: Held by whoever starts etcd, or has it stopped for good.
         self._starting = threading.RLock()
         self._etcd_wanted = False
+        self._may_live = threading.Event()
         self._trusting = threading.RLock()
         self._trusted_view = remembered
         self._recognised: dict[str, str] = {}
@@ -178,6 +179,7 @@ class Node:
         try:
             if not may_start():
                 return
+            self._may_live.set()
         except Exception:
             log.exception("etcd is not started")
             self.waits_for = "etcd was not started: see the log of collectived on this server"
@@ -186,6 +188,18 @@ class Node:
             if not self._stopping.is_set():
                 self._etcd_wanted = True
                 self._start_backend()
+
+    def has_heard(self, seconds: float) -> bool:
+        """Wait until the view here is one of this life; False when that takes too long.
+
+        What is remembered may be old: a server that is a member by it may have been deleted since.
+        """
+        deadline = elapsed() + seconds
+        if not self._may_live.wait(seconds):
+            return False
+        return self.votes or self.replica.wait_until(
+            lambda _: self.replica.has_told, max(0.0, deadline - elapsed())
+        )
 
     def restart_etcd(self, seconds: float = RESTART_SECONDS) -> None:
         """End etcd and start it again with what the files and the plan say now.
