@@ -57,7 +57,7 @@ def test_address_is_not_guessed_where_several_can_be_meant(
 
 
 def member(name: str, address: str, role: Role = Role.VOTER) -> MemberRecord:
-    return MemberRecord(name, name, role, address, 1, 2, (), (), 0.0)
+    return MemberRecord(name, name, role, address, 1, 2, (), 0.0)
 
 
 def view(*members: MemberRecord, change: Change | None = None) -> View:

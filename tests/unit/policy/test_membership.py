@@ -39,7 +39,7 @@ def view_of(
     roles = {f"m{n}": Role.VOTER for n in range(1, voters + 1)} | (others or {})
     items = {
         member_key(name): Item(
-            to_json(MemberRecord(name, name, role, address, 1, 2, (), (), 0.0)).encode(), 1
+            to_json(MemberRecord(name, name, role, address, 1, 2, (), 0.0)).encode(), 1
         )
         for name, role in roles.items()
     }

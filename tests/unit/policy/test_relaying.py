@@ -90,7 +90,7 @@ def test_path_that_is_not_listed_is_refused(path: str) -> None:
         ("/kv/txn", txn(failure=[{"request_put": put(member_key("mgt4"))}])),
         (
             "/kv/txn",
-            txn({"request_txn": txn({"request_delete_range": {"key": b64(PREFIX + "rekey")}})}),
+            txn({"request_txn": txn({"request_delete_range": {"key": b64(PREFIX + "turn")}})}),
         ),
     ],
 )
