@@ -279,7 +279,9 @@ LONGEST = (1 << 159) - 1
 def test_certificate_that_is_none_of_ours_is_refused(forged: Forged, says: str) -> None:
     """One thing that differs is enough; the refusal names the server, what, and what to do."""
     pem = forged.pem()
-    assert pki.read_certificate(pem).name == "mgt2", "it can be read, so it is this that is refused"
+    assert pki.read_certificate(pem).name == "mgt2", (
+        "it can be read, so it is this that is refused"
+    )
     with pytest.raises(ProtocolError, match=f"^the certificate of mgt2 .*{says}") as caught:
         pki.judge_certificate(pem, "mgt2")
     assert caught.value.hint == "'collective gencert' on mgt2 makes a good one"

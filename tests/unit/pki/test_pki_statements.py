@@ -55,7 +55,9 @@ def tampered(value: object) -> list[Any]:
     return [value[:-1], value[::-1], (*value, "10.0.0.9"), (), (joined,), joined, (*value, "")]
 
 
-def changes(statement: pki.EnrollmentStatement | pki.ReplacementStatement) -> list[tuple[str, Any]]:
+def changes(
+    statement: pki.EnrollmentStatement | pki.ReplacementStatement,
+) -> list[tuple[str, Any]]:
     return [
         (entry.name, value)
         for entry in dataclasses.fields(statement)
@@ -199,7 +201,9 @@ def test_enrollment_signed_with_another_seed_is_refused() -> None:
     assert not pki.verify_enrollment(pki.public_key_of(SEED), ENROLLMENT, signature)
 
 
-def test_each_changed_octet_of_a_signature_is_noticed(key_pem: bytes, certificate: pki.Certificate) -> None:
+def test_each_changed_octet_of_a_signature_is_noticed(
+    key_pem: bytes, certificate: pki.Certificate
+) -> None:
     """Flipping a bit anywhere, or cutting or adding an octet, spoils both kinds of signature."""
     public = pki.public_key_of(SEED)
     enrolled = pki.sign_enrollment(SEED, ENROLLMENT)

@@ -92,9 +92,7 @@ def subsets() -> list[tuple[Certificate, ...]]:
     return list(chain.from_iterable(combinations(ALL, size) for size in sizes))
 
 
-@given(
-    loaded=st.sampled_from(subsets()), later=st.lists(st.sampled_from(subsets()), max_size=4)
-)
+@given(loaded=st.sampled_from(subsets()), later=st.lists(st.sampled_from(subsets()), max_size=4))
 def test_list_is_exactly_what_etcd_believes_and_is_not_wanted(
     module_folder: Path,
     loaded: tuple[Certificate, ...],
@@ -134,7 +132,9 @@ def test_list_is_replaced_by_a_rename_and_only_where_it_differs(trust: EtcdTrust
     with opened:
         trust.refuse_others(some(ALL[0]))
         assert os.stat(trust.crl_file).st_ino != first
-        assert len(x509.load_der_x509_crl(opened.read())) == 0, "who reads the old one has it whole"
+        assert len(x509.load_der_x509_crl(opened.read())) == 0, (
+            "who reads the old one has it whole"
+        )
     assert listed(trust) == serials(ALL[1])
 
 

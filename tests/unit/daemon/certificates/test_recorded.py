@@ -101,6 +101,4 @@ def test_certificate_with_another_members_address_is_not_recorded() -> None:
 def test_broken_record_of_another_hinders_nobody() -> None:
     """Neither its certificate nor its number can be read."""
     broken = replace(ONE, certificates=("garbage", "\ud800"))
-    check_recordable(
-        view_of(broken), "mgt3", "10.0.0.3", identity("mgt3", "10.0.0.3").certificate
-    )
+    check_recordable(view_of(broken), "mgt3", "10.0.0.3", identity("mgt3", "10.0.0.3").certificate)

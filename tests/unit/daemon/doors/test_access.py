@@ -54,9 +54,7 @@ def test_member_is_whose_record_lists_it_whatever_the_certificate_says(said: str
     [(None, AccessError), (OTHER, AccessError), (GONE, RemovedError)],
     ids=["none", "no record lists it", "revoked"],
 )
-def test_any_other_certificate_does_not(
-    shown: Identity | None, error: type[Exception]
-) -> None:
+def test_any_other_certificate_does_not(shown: Identity | None, error: type[Exception]) -> None:
     """None at all, one that no record lists though it is for a member's name, a deleted one's."""
     for name in (None, "mgt1", "mgt2"):
         with pytest.raises(error):

@@ -36,9 +36,7 @@ def test_name_of_a_member_that_etcd_has_elsewhere_is_taken(
     member_id: str, members: tuple[EtcdMember, ...], expected: AbstractContextManager[object]
 ) -> None:
     """Its record would be lost, and etcd would keep a voter that nobody knows."""
-    old = MemberRecord(
-        "mgt2", member_id, Role.LEARNER, "10.0.0.9", 13002, 13003, ("a",), 0.0
-    )
+    old = MemberRecord("mgt2", member_id, Role.LEARNER, "10.0.0.9", 13002, 13003, ("a",), 0.0)
     view = View(1, {member_key("mgt2"): Item(to_json(old).encode(), 1)})
     with expected:
         check_namesake(view, members, CANDIDATE)
