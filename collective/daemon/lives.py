@@ -17,12 +17,13 @@ from datetime import datetime
 from pathlib import Path
 
 from collective.daemon.certificates import credentials
+from collective.daemon.certificates.etcd_trust import TRUSTED
 from collective.daemon.peers.old_data import objection_to
 from collective.daemon.settings import Settings
-from collective.daemon.state import State
+from collective.daemon.state import VIEW, State
 from collective.errors import RefusedError, UnreachableError
 from collective.failpoints import Step, reached
-from collective.files import set_aside
+from collective.files import read_private, set_aside
 from collective.model.layout import Layout
 from collective.model.listen import together
 from collective.model.names import (
@@ -333,14 +334,22 @@ def data_is_lost(layout: Layout, plan: Plan) -> str | None:
     """Return what of a member's data is gone that was there, None when all is there."""
     if not plan.started or plan.mode not in (Mode.MEMBER, Mode.JOINING, Mode.LOST):
         return None
-    missing = [
-        str(path)
-        for path in (Path(layout.etcd_log), Path(layout.pki) / "server.pem")
-        if not path.exists()
-    ]
+    needed = [Path(layout.etcd_log), Path(layout.pki) / "server.pem"]
+    if _knew_others(layout):
+        # Without it nobody can be told from anybody else, nor who was deleted.
+        needed.append(Path(layout.state) / VIEW)
+    missing = [str(path) for path in needed if not path.exists()]
     if not missing:
         return None
     return f"the data of {plan.name} is gone: there is no {' and no '.join(missing)}"
+
+
+def _knew_others(layout: Layout) -> bool:
+    """Tell whether etcd was last started with others that it lets in."""
+    try:
+        return read_private(Path(layout.pki) / TRUSTED).count(b"BEGIN CERTIFICATE") > 1
+    except FileNotFoundError:
+        return False
 
 
 def _clear(path: Path, layout: Layout, reason: str, now: datetime) -> None:

@@ -215,7 +215,8 @@ class Node:
         with self._trusting:
             if self.votes:
                 self.etcd_trust.write(self.wanted_peers())
-        self._backend.start(self.plan, self.credentials)
+            alone = not self._trusted_view.voters.keys() - {self.name}
+        self._backend.start(self.plan, self.credentials, alone)
 
     def take_detour(
         self, variables: Mapping[str, str], leaf_file: Path | None, wait: bool = False
@@ -413,9 +414,11 @@ class Node:
         """Return the check of the certificate that a member serves."""
 
         def check(served: str) -> str | None:
-            if served == self._recognised.get(wanted):
+            view = self.replica.view
+            recognised = wanted in view.members and served == self._recognised.get(wanted)
+            if recognised and served not in view.revoked:
                 return None
-            return objection(self.replica.view, wanted, served)
+            return objection(view, wanted, served)
 
         return check
 

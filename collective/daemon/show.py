@@ -89,7 +89,7 @@ def document(node: Node) -> dict[str, Any]:
 
 def _left_out(view: View) -> list[str]:
     """Return a line for each member whose record, or certificate, is of no use to anybody."""
-    told = {name: why for name, why in view.unreadable.items()}
+    told = dict(view.unreadable)
     told |= {n: "its certificate cannot be read" for n, m in view.members.items() if is_broken(m)}
     return [
         f"{name} is left out, and not let in: {told[name]}; delete and invite it again"

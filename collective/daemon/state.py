@@ -15,7 +15,8 @@ from collective.model.promise import Promise
 from collective.model.view import View
 
 _NAME = "server.json"
-_VIEW = "view.json"
+#: The records as last seen.
+VIEW = "view.json"
 _PROMISES = "promises.json"
 
 
@@ -45,14 +46,14 @@ class State:
     def load_view(self, collective: str) -> View:
         """Return the records as this server last saw them; empty if it never did."""
         try:
-            text = read_private(self._folder / _VIEW).decode("utf-8", "replace")
+            text = read_private(self._folder / VIEW).decode("utf-8", "replace")
             return View.from_json(text, collective)
         except FileNotFoundError:
             return View(0)
 
     def save_view(self, view: View, collective: str) -> None:
         """Remember the records: etcd tells nothing before it has found a quorum."""
-        write_atomically(self._folder / _VIEW, view.to_json(collective).encode())
+        write_atomically(self._folder / VIEW, view.to_json(collective).encode())
 
     def load_promises(self, collective: str) -> dict[str, Promise]:
         """Return what members are known to have on their disks, by name."""

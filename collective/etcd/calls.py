@@ -272,6 +272,10 @@ class EtcdCalls(ABC):
             )
         return int(raw["result"].get("TTL", 0)) > 0
 
+    def lease_left(self, lease: int) -> int:
+        """Return how many seconds a lease has left, below 0 for one that has ended."""
+        return int(self.call("/lease/timetolive", {"ID": str(lease)}).get("TTL", 0))
+
     def watch(
         self,
         prefix: str,

@@ -1,4 +1,4 @@
-"""The guest list: the voters' certificates when a token was made, by whose hash the token knows them.
+"""The guest list: the voters' certificates when a token was made, which holds their hash.
 
 It does not know which servers these are now.
 

@@ -4,8 +4,8 @@ It does not sign or verify; ``collective.pki`` does that. It does not know wheth
 exists; the store does.
 
 The text is base64 (RFC 4648, section 4) of ``name@``, a 32 byte Ed25519 private seed, the 32
-bytes of the SHA-256 of the guest list (``guest_list``), and 0 to 2 random bytes, so that the base64
-needs no ``=`` at its end.
+bytes of the SHA-256 of the guest list (``guest_list``), and 0 to 2 random bytes, so that the
+base64 needs no ``=`` at its end.
 
 Invariants:
   * The seed is in no representation, message or log.

@@ -8,10 +8,10 @@ It does not read files, looks at no clock, and does not know whose certificates 
 Invariants:
   * A certificate that was made here can sign nothing but itself, names hosts one by one (no
     wildcard), and is valid for ever: time plays no part in who is trusted.
-  * No two that were made here have the same subject: OpenSSL looks a certificate that it is to trust
-    up by its subject, and compares it with one of those that it finds (3.0: two certificates of one
-    server, with the name alone as subject, and it refused the second one).
-  * Fingerprints and serial numbers are lower-case hexadecimal text, without leading zeros in the latter.
+  * No two that were made here have the same subject: OpenSSL looks a certificate that it is to
+    trust up by its subject, and compares it with one of those that it finds (tried with 3.0: of
+    two certificates of one server, with its name alone as subject, the second one was refused).
+  * Fingerprints and serial numbers are lower-case hexadecimal text, these without leading zeros.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ def judge_certificate(pem: str, name: str) -> Certificate:
 
     Raises:
         ProtocolError: it is not readable, too long, for another name, that of a CA, without
-            SANs, of another kind of key, not signed by its own key, valid for a time only, without its
-            serial number in its subject, or has extensions that no server's certificate has.
+            SANs, of another kind of key, not signed by its own key, valid for a time only,
+            without its serial number in its subject, or has extensions that none of ours has.
     """
     if len(pem) > MOST_BYTES:
         raise ProtocolError(

@@ -154,8 +154,8 @@ def check_advertised(view: View, name: str, here: str, address: str) -> None:
         raise RefusedError(f"cannot take in {name}: {address} is the address of {owner}")
     if parsed.is_loopback and not plain(here).is_loopback:
         raise RefusedError(
-            f"cannot take in {name}: the loopback address {address} is reached from its own server "
-            "only",
+            f"cannot take in {name}: the loopback address {address} is reached from its own "
+            "server only",
             f"set 'address' in the settings file of {name}",
         )
     if parsed.is_multicast or parsed.is_unspecified or parsed.is_link_local:

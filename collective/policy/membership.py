@@ -293,6 +293,19 @@ def check_addresses(view: View, name: str, addresses: Sequence[str]) -> None:
     )
 
 
+def pause_sentence(restarts: int) -> str:
+    """Return what is said before voters' etcds are restarted that cannot be spared.
+
+    Args:
+        restarts: how many there will be.
+    """
+    times = "once" if restarts == 1 else f"{restarts} times"
+    return (
+        f"writes in the collective will wait {times} for less than a second, while a voter's etcd "
+        "is restarted that cannot be spared"
+    )
+
+
 def tolerance_sentence(strength: Strength) -> str:
     """Return the line of ``show`` that says how many more servers may be lost."""
     if strength.spare == 0:

@@ -171,7 +171,7 @@ def check_disk(folder: str, free: int) -> Finding:
 
 
 def check_clock(offset: float, where: str) -> Finding:
-    """Tell how far the clocks of both sides are apart: a warning at most, since no trust needs them.
+    """Tell how far the clocks are apart: a warning at most, since no trust needs them.
 
     Args:
         offset: seconds that this server is ahead.

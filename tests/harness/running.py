@@ -26,6 +26,11 @@ class Running:
         self._child.kill()
         self._child.communicate()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self._child.poll() is not None
+
     def kill(self) -> None:
         """Kill the process."""
         self._child.kill()

@@ -232,7 +232,7 @@ class Mover:
         try:
             leaderless = not node.status().leader
         except EtcdError:
-            leaderless = node.failure is None
+            leaderless = node.failure is None or bool(node.waits_for)
         if not leaderless:
             self._leaderless = None
             return False

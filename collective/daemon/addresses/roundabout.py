@@ -2,9 +2,9 @@
 
 Which addresses etcd dials can only be changed with a quorum, and the etcds cannot find each other
 to have one. So until then this server's etcd goes by a detour (``protocol.detour``) to where the
-others were found (``whereabouts``), with the next certificate of this server, which names the former
-address and those of now. Servers show each other these over the door, where each is known by its
-recorded one; so etcd lets in the very voters that it let in before, and nobody else.
+others were found (``whereabouts``), with the next certificate of this server, which names the
+former address and those of now. Servers show each other these over the door, where each is
+known by its recorded one; so etcd lets in the very voters that it let in before, and nobody else.
 
 Each server then changes its address in the usual way (``mover``), and goes back to the straight
 way when everybody is where etcd dials.

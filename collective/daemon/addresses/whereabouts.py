@@ -56,7 +56,7 @@ class Whereabouts:
 
     @property
     def shown(self) -> Mapping[str, Certificate]:
-        """The certificates by which other voters' etcds go until they are recorded, by fingerprint."""
+        """The certificates that other voters' etcds show meanwhile, by fingerprint."""
         return {certificate.fingerprint: certificate for certificate in self._shown.values()}
 
     @property

@@ -4,8 +4,9 @@ It does not decide who is trusted: whoever follows the records says so (``trust`
 trusts is in ``etcd_trust``.
 
 Files, all 0600: ``server.pem``, key and certificate, in one file so that one rename changes both;
-``next.pem``, the same of the certificate that is to take its place; ``succession.json``, which proves
-that one replaced the other (``succession``); ``trusted.pem`` and ``crl.der``, see ``etcd_trust``.
+``next.pem``, the same of the certificate that is to take its place; ``succession.json``, which
+proves that one replaced the other (``succession``); ``trusted.pem`` and ``crl.der``, see
+``etcd_trust``.
 
 Invariants:
   * The folder appears whole, by a rename, or not at all.
@@ -186,9 +187,7 @@ class Credentials:
 
     @property
     def server_context(self) -> ssl.SSLContext:
-        """The context of our door: without a certificate one is a stranger, with one that is
-        not trusted one does not get in.
-        """
+        """The context of our door: strangers get in, certificates that are not trusted do not."""
         with self._lock:
             if self._server is None:
                 self._server = _door_context(self.identity_file, self._trusted)

@@ -22,7 +22,7 @@ from collective.daemon.certificates.credentials import Credentials
 from collective.files import write_atomically
 from collective.pki import Certificate, make_revocation_list
 
-_TRUSTED, _CRL = "trusted.pem", "crl.der"
+TRUSTED, _CRL = "trusted.pem", "crl.der"
 
 
 class EtcdTrust:
@@ -33,7 +33,7 @@ class EtcdTrust:
         self._lock = threading.RLock()
         self._loaded: Mapping[str, Certificate] = {}
         self._refused: frozenset[str] | None = None
-        self.trust_file = credentials.folder / _TRUSTED
+        self.trust_file = credentials.folder / TRUSTED
         self.crl_file = credentials.folder / _CRL
 
     @property

@@ -1,6 +1,7 @@
 """The certificates that records list, read once, and whether one more may be recorded.
 
-Those that cannot be read leave their member out, and nobody else. It does not judge who is a member.
+Those that cannot be read leave their member out, and nobody else. It does not judge who is a
+member.
 """
 
 from __future__ import annotations

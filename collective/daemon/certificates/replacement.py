@@ -1,4 +1,4 @@
-"""Another certificate for this server: recorded, taken up by every voter, shown, and the former revoked.
+"""Another certificate for this server: recorded, taken up, shown, and the former one revoked.
 
     step      what is where                                      a crash then means
     prepare   the next key and certificate are in ``next.pem``   the same command uses them
@@ -179,7 +179,7 @@ def take_request(node: Node, member: MemberRecord, shown: str, pem: str) -> int:
 
 
 class Replacement(Worker):
-    """A thread that goes on with a change of the certificate that was cut, and looks at the door."""
+    """A thread that goes on with a change that was cut, and looks at the door."""
 
     name = "certificate"
     idle_seconds = eager_seconds = 5.0

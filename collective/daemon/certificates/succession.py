@@ -36,7 +36,7 @@ _SIGNATURE_DIGITS = 256
 
 @dataclass(frozen=True)
 class Replaced:
-    """A certificate (PEM) that was replaced, and its key's signature (hex) over what replaced it."""
+    """A certificate (PEM), and its key's signature (hex) over the one that replaced it."""
 
     certificate: str
     signature: str

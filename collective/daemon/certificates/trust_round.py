@@ -1,11 +1,11 @@
-"""A voter's part of a trust round: have its etcd let in whom the records list, by a restart in its turn.
+"""A voter's part of a trust round: its etcd lets in whom the records list, by a restart in turn.
 
 Who is to be let in stands in the records; who has been taken up by which voter does, too
 (``LoadedTrust``), so that whoever waits for it need not ask.
 
     record written     every voter's daemon finds a certificate that its etcd does not know
     turn               one of them at a time: followers first, the leader last
-    restart            leadership handed over, SIGKILL, start with the new trust file, a leader known
+    restart            leadership handed over, SIGKILL, start with the new trust file, a leader
     turn ended         and, in the same transaction, whom this etcd lets in
 
 It waits for nobody: a voter that is off takes all of it up when it starts. Servers that wait
@@ -106,6 +106,8 @@ class TrustRound(Worker):
     def _round(self) -> bool:
         """Take up who is to be let in; return whether that is still to be done."""
         node = self._node
+        if not node.etcd_trust.loaded:
+            return False  # etcd has not been started: then it takes all of it up
         end_leftover(node)
         wanted = self._not_loaded()
         if not wanted:

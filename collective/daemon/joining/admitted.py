@@ -58,7 +58,7 @@ def members_in(raw: dict[str, Any], plan: Plan, confirmed: Confirmed, ours: str)
     other = confirmed.collective not in ("", collective_id(plan.cluster_token))
     if other or (confirmed.voters and not found <= confirmed.voters):
         raise InvitationError(
-            "the sponsor gave records that the other servers on the token's guest list do not know",
+            "the sponsor gave records that the others on the token's guest list do not know",
             "ask another member to take this server in; the sponsor may have been tampered with",
         )
     return view

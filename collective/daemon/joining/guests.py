@@ -1,4 +1,4 @@
-"""The joiner's look at the guest list: is the server that answers one of those that the token knows?
+"""The joiner's look at the guest list: is the server that answers one of those on it?
 
 A server on the list may have turned bad, or have been deleted since. So before anything changes
 here, a majority of the list must say that the claim is recorded, and in which collective.
@@ -59,8 +59,8 @@ def listed_guests(raw: Mapping[str, Any], token: Token, place: str) -> Mapping[s
         if guests is not None and guest_list_hash(guests) == token.guests:
             return guests
     raise InvitationError(
-        f"{place} shows no guest list that the token for {token.name} was made with: the token was "
-        "used, revoked or has expired, or is for another collective",
+        f"{place} shows no guest list that the token for {token.name} was made with: it "
+        "was used, revoked or has expired, or is for another collective",
         f"run 'collective invite {token.name}' on a member for a new token",
     )
 
@@ -90,8 +90,8 @@ def check_guest(guests: Mapping[str, str], served: str, place: str, name: str) -
     raise InvitationError(
         f"{place} is not on the guest list of the token: it joined, or got another certificate, "
         "after the token was made",
-        f"join one of those on the list: {known or 'none is a member any more'}; or run 'collective "
-        f"invite {name}' on a member for a new token",
+        f"join one of those on the list: {known or 'none is a member any more'}; or run "
+        f"'collective invite {name}' on a member for a new token",
     )
 
 

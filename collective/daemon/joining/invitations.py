@@ -24,7 +24,7 @@ from collective.model.guest_list import guest_list_hash
 from collective.model.names import natural_key
 from collective.model.records import Invitation, Role
 from collective.model.token import Token
-from collective.model.view import View
+from collective.model.view import View, invitation_key
 from collective.pki import new_seed, public_key_of
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
@@ -132,15 +132,18 @@ def foretell(node: Node, name: str, role: Role) -> Forecast:
     return _with(node, name, role)
 
 
-def pending(node: Node) -> list[Invitation]:
-    """Return the invitations that are good now.
+def pending(node: Node) -> list[tuple[Invitation, float]]:
+    """Return the invitations that are good now, and for how many seconds each still is.
+
+    It is etcd that counts: the clocks of servers may be apart.
 
     Raises:
         QuorumError: there is no quorum.
     """
     with needs_quorum(node, "list the invitations"):
         view = node.store.read()
-    return list(view.invitations.values())
+        found = view.invitations.values()
+        return [(i, node.gateway.lease_left(view.lease(invitation_key(i.name)))) for i in found]
 
 
 def revoke(node: Node, name: str, dry_run: bool = False) -> Invitation:

@@ -53,6 +53,7 @@ from collective.model.token import Token
 from collective.pki import EnrollmentStatement, public_key_of, sign_enrollment
 from collective.policy.admission import AS_INVITED
 from collective.policy.forecast import Forecast
+from collective.policy.membership import pause_sentence
 from collective.policy.preflight import findings_from_wire, good, problem
 from collective.protocol import messages
 from collective.protocol.interfaces import local_addresses
@@ -216,7 +217,7 @@ class Join:
         self._foretell(answer)
         pauses = messages.count({"pauses": 0, **answer}, "pauses")
         if pauses and emit is not None:
-            emit("pause", _pauses(pauses))
+            emit("pause", pause_sentence(pauses))
         if self._role is Role.NONVOTING:
             checks.skip("a server that does not vote has no etcd", "peers")
         elif "members" in answer:
@@ -369,14 +370,6 @@ def _addresses_in(raw: Any) -> list[str] | None:
     if not all(isinstance(a, str) and is_ip_address(a) for a in raw):
         raise ProtocolError("the sponsor's answer is broken")
     return raw
-
-
-def _pauses(restarts: int) -> str:
-    times = "once" if restarts == 1 else f"{restarts} times"
-    return (
-        f"writes in the collective will wait {times} for less than a second, while a voter's etcd "
-        "is restarted that cannot be spared"
-    )
 
 
 def given_up_error(name: str) -> RefusedError:

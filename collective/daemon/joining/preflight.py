@@ -199,7 +199,7 @@ def reach(
     place: tuple[str, int],
     token: Token | None,
 ) -> Asked | None:
-    """Reach the member to ask, at one of the addresses of its name, and see that it is on the list.
+    """Reach the member to ask, at one of its name's addresses, and see that it is on the list.
 
     Args:
         checks: gets the findings.

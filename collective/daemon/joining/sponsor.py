@@ -213,8 +213,7 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
         yield {"step": "record"}
         yield {"result": {**given, "view": _for_joiner(node)}}
         return
-    for line in take_up(node, candidate):
-        yield line
+    yield from take_up(node, candidate)
     added = add(node, candidate)
     if added is None:
         yield {"step": messages.BUSY}

@@ -53,8 +53,8 @@ class Backend(Protocol):
     def runs(self) -> bool:
         """Whether it is well, or is at least there, so that its port is its own."""
 
-    def start(self, plan: Plan, credentials: Credentials) -> None:
-        """Begin; returns at once."""
+    def start(self, plan: Plan, credentials: Credentials, alone: bool) -> None:
+        """Begin, as the only voter or not; returns at once."""
 
     def relocate(self, listen: Sequence[str]) -> None:
         """Listen on other addresses from the next start on."""
@@ -99,7 +99,7 @@ class OwnEtcd:
         """Whether it is well, or there is a process."""
         return self.failure is None or self._frame.etcd.pid is not None
 
-    def start(self, plan: Plan, credentials: Credentials) -> None:
+    def start(self, plan: Plan, credentials: Credentials, alone: bool) -> None:
         """Start the process with what the files and the plan say now."""
         paths = Files(
             self._frame.layout.etcd_data,
@@ -107,7 +107,8 @@ class OwnEtcd:
             str(self._trust.trust_file),
             str(self._trust.crl_file),
         )
-        arguments = etcd_arguments(plan, paths, self._frame.timing, self._frame.listen)
+        timing = self._frame.timing.alone if alone else self._frame.timing
+        arguments = etcd_arguments(plan, paths, timing, self._frame.listen)
         data = Path(self._frame.layout.etcd_log)
         self._frame.etcd.start(arguments, data, plan.started, self._variables)
 
@@ -165,7 +166,7 @@ class VotersEtcd:
         """False: nothing here uses the port of an etcd."""
         return False
 
-    def start(self, plan: Plan, credentials: Credentials) -> None:
+    def start(self, plan: Plan, credentials: Credentials, alone: bool) -> None:
         """Do nothing: the voters' run already."""
 
     def relocate(self, listen: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Ask a server that does not know us, or that we do not know, why: was one of us changed, or deleted?
+"""Ask a server that does not know us, or that we do not know, what has changed.
 
 A server that was off meanwhile finds that others show certificates that it has never seen, or take
 its own no more. Over a connection that proves nothing it may ask what proves itself.

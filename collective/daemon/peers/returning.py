@@ -1,4 +1,4 @@
-"""Before a voter's etcd starts: hear from a majority of the voters what has changed, and of old data.
+"""Before a voter's etcd starts: hear from a majority of the voters what has changed.
 
 It decides nothing: ``policy.returning`` and ``policy.old_data`` do. Nothing is lost by waiting: an
 etcd that finds no majority serves nobody either.

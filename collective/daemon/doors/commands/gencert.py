@@ -9,6 +9,7 @@ from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.doors.commands.context import Context
 from collective.daemon.lives import certified_here
 from collective.daemon.peers.quorum import needs_quorum, strength_known
+from collective.policy.membership import pause_sentence
 
 
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
@@ -23,11 +24,7 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         node = server.node
         known = strength_known(node)
         if node.votes and known.voters > 1 and known.spare == 0:
-            context.emit(
-                "pause",
-                "writes in the collective will wait for less than a second, while a voter's etcd "
-                "is restarted that cannot be spared",
-            )
+            context.emit("pause", pause_sentence(known.answering - 1))
         with needs_quorum(node, "change the certificate"):
             replace_certificate(node, certified_here(node.plan.address), context.emit)
     own = server.credentials.identity

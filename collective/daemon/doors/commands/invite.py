@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from collective.daemon.clock import epoch
 from collective.daemon.doors.commands.context import Context
 from collective.daemon.joining import invitations
 from collective.daemon.joining.invitations import Invited
@@ -45,15 +44,14 @@ def revoke(context: Context, raw: Mapping[str, Any]) -> Any:
     name = parse_server_name(str(raw.get("server", "")))
     dry_run = bool(raw.get("dry_run"))
     ended = invitations.revoke(context.server.require_node(), name, dry_run)
-    return {**_listed(ended, epoch()), "dry_run": dry_run}
+    return {**_listed(ended, 0.0), "dry_run": dry_run}
 
 
 def pending(context: Context, _raw: Mapping[str, Any]) -> Any:
     """List the invitations that are pending."""
     found = invitations.pending(context.server.require_node())
-    now = epoch()
-    ordered = sorted(found, key=lambda invitation: natural_key(invitation.name))
-    return {"invitations": [_listed(invitation, now) for invitation in ordered]}
+    ordered = sorted(found, key=lambda pair: natural_key(pair[0].name))
+    return {"invitations": [_listed(invitation, left) for invitation, left in ordered]}
 
 
 def _asked(context: Context, raw: Mapping[str, Any]) -> tuple[str, int]:
@@ -78,18 +76,18 @@ def _role(raw: Mapping[str, Any]) -> Role:
 
 def _document(invited: Invited) -> dict[str, Any]:
     return {
-        **_listed(invited.invitation, invited.invitation.issued),
+        **_listed(invited.invitation, invited.invitation.expires - invited.invitation.issued),
         "token": invited.token.to_text(),
         "forecast": invited.forecast.to_document(),
     }
 
 
-def _listed(invitation: Invitation, now: float) -> dict[str, Any]:
+def _listed(invitation: Invitation, left: float) -> dict[str, Any]:
     return {
         "name": invitation.name,
         "role": invitation.role.value,
         "issuer": invitation.issuer,
         "expires": invitation.expires,
-        "expires_in": round(max(0.0, invitation.expires - now)),
+        "expires_in": round(max(0.0, left)),
         "claimed": invitation.claimed_by is not None,
     }

@@ -11,7 +11,7 @@ from collective.daemon.nonvoting import voters
 from collective.daemon.peers.quorum import needs_quorum, strength_known
 from collective.model.names import parse_server_name
 from collective.policy import forecast
-from collective.policy.membership import check_promote
+from collective.policy.membership import check_promote, pause_sentence
 
 
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
@@ -28,6 +28,8 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
     if not node.votes and not dry_run:
         return voters.run(node, "promote", raw, context.emit, (name,))
     before, votes = strength_known(node), name in node.replica.view.voters
+    if not dry_run and not votes and (before.voters < 3 or before.spare == 0):
+        context.emit("pause", pause_sentence(before.answering))
     if not dry_run:
         limit = context.server.settings.learner_timeout
         promotion.promote(node, name, limit, context.emit)

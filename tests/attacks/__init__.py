@@ -1,0 +1,1 @@
+"""Attacks on real daemons and real etcd by servers that are, or were, of the collective."""
