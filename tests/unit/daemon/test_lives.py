@@ -132,7 +132,7 @@ def test_data_of_nobody_is_moved_aside(layout: Layout, state: State) -> None:
 
 
 def prepared(layout: Layout, state: State) -> Plan:
-    """Bring a server to where its join adopts: old data there, and the certificate that it keeps."""
+    """Bring a server to where its join adopts: old data there, and a certificate to keep."""
     alone = lives.begin_alone(layout, state, SETTINGS, NOW)
     write_etcd(layout, "old")
     plan = replace(alone, mode=Mode.ADOPTING, existing=True, started=False)
@@ -182,9 +182,10 @@ def test_adoption_that_was_cut_is_finished_by_the_next_one(
     """Killed after its step: the same files end in the same places, none twice, none lost."""
     plan = prepared(layout, state)
     pem = Path(layout.pki, "server.pem").read_bytes()
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         killed_after(patch, "set_aside", 1)
-        lives.adopt(layout, state, plan, LATER)
+        with pytest.raises(Killed):
+            lives.adopt(layout, state, plan, LATER)
     assert state.load() == plan
     learner = lives.adopt(layout, state, plan, LATER)
     assert learner.mode is Mode.JOINING
@@ -216,9 +217,10 @@ def test_adoption_of_another_certificate_that_was_cut_is_finished(
     shutil.rmtree(layout.pki)
     place = lives.usable_pki(layout, replace(plan, mode=Mode.LOST))
     pem = (place / "server.pem").read_bytes()
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         killed_at(patch, credentials, name, times, before)
-        lives.adopt(layout, state, plan, LATER)
+        with pytest.raises(Killed):
+            lives.adopt(layout, state, plan, LATER)
     credentials.repair(Path(layout.pki))
     learner = lives.adopt(layout, state, plan, LATER)
     assert learner.mode is Mode.JOINING
@@ -230,9 +232,10 @@ def test_adoption_that_was_cut_still_says_where_the_data_is(
 ) -> None:
     """P7: the user is told where replaced data is, also after a kill -9."""
     plan = prepared(layout, state)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         killed_after(patch, "set_aside", 1)
-        lives.adopt(layout, state, plan, LATER)
+        with pytest.raises(Killed):
+            lives.adopt(layout, state, plan, LATER)
     learner = lives.adopt(layout, state, plan, LATER)
     assert Path(learner.former_data, "member/wal").read_text() == "old"
 
@@ -247,7 +250,7 @@ def test_adoption_twice_is_adoption_once(layout: Layout, state: State) -> None:
 
 
 def test_removed_server_rests_with_new_certificates(layout: Layout, state: State) -> None:
-    """Its data and old certificate are aside, it is nobody that anyone knows, the reason is kept."""
+    """Data and old certificate are aside, nobody knows it now, the reason is kept."""
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
     write_etcd(layout, "old")
     old = Path(layout.pki, "server.pem").read_bytes()

@@ -96,9 +96,10 @@ def test_view_is_not_taken_where_the_list_cannot_be_written(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patch:
         patch.setattr(etcd_trust, "write_atomically", full)
-        node._trust(AFTER)
+        with pytest.raises(OSError, match="No space"):
+            node._trust(AFTER)
     assert opens(node, "mgt3") == (False, True), "it is said to be refused nowhere yet"
     node._trust(AFTER)
     assert opens(node, "mgt3") == (False, False)

@@ -188,7 +188,7 @@ def test_copy_of_a_listed_certificate_with_another_key_is_refused(
 def test_each_of_several_certificates_of_one_server_opens_the_door(
     door: Server, tmp_path: Path, order: Sequence[int]
 ) -> None:
-    """During a change two are recorded. OpenSSL 3.0 finds them by subject, and compared one alone."""
+    """During a change two are recorded. OpenSSL finds them by subject, and compares one alone."""
     held = [identity("mgt2", "127.0.0.1", number) for number in order]
     door.trust(door.certificate, *(each.certificate for each in held))
     for each in held:

@@ -471,7 +471,7 @@ def test_restart_that_spares_the_quorum_leaves_one_or_needs_everybody(voters: in
 def test_restart_that_need_not_spare_it_is_made_while_there_is_a_quorum_to_come_back_to(
     voters: int,
 ) -> None:
-    """Three with one off: writers wait for a moment. Without a quorum it could not end its turn."""
+    """Three with one off: writers wait a moment. Without a quorum it could not end its turn."""
     view = view_of(voters)
     names = [f"m{n}" for n in range(1, voters + 1)]
     for answering in subsets(names[1:]):

@@ -1,4 +1,4 @@
-"""The trust file and the revocation list of etcd: what they hold, when, and that they are whole."""
+"""The trust file and the revocation list of etcd: what they hold, and that they are whole."""
 
 from __future__ import annotations
 
@@ -173,12 +173,13 @@ def test_owner_of_what_was_loaded_is_known_by_name(trust: EtcdTrust) -> None:
 def test_start_that_was_cut_leaves_whole_files(
     trust: EtcdTrust, monkeypatch: pytest.MonkeyPatch, times: int, before: bool
 ) -> None:
-    """Killed at either write: each file is the old one or the new one, and the next start writes both."""
+    """Killed at either write: each is the old one or the new one; the next start writes both."""
     trust.write(some(*ALL[:2]))
     trust.refuse_others(some(ALL[0]))
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         killed_at(patch, etcd_trust, "write_atomically", times, before)
-        trust.write(some(*ALL[1:]))
+        with pytest.raises(Killed):
+            trust.write(some(*ALL[1:]))
     assert trusted(trust) in ([c.fingerprint for c in ALL[:2]], [c.fingerprint for c in ALL[1:]])
     assert listed(trust) in (set(), serials(ALL[1]))
     again = EtcdTrust(trust._credentials)
@@ -196,9 +197,10 @@ def test_list_that_could_not_be_written_is_written_by_the_next_call(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patch:
         patch.setattr(etcd_trust, "write_atomically", full)
-        trust.refuse_others(some(ALL[0]))
+        with pytest.raises(OSError, match="No space"):
+            trust.refuse_others(some(ALL[0]))
     assert (listed(trust), trust.refused) == (set(), frozenset())
     trust.refuse_others(some(ALL[0]))
     assert listed(trust) == serials(ALL[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ STRANGER = identity("mgt1", number=99)
 def succession(held: tuple[Identity, ...]) -> Succession:
     """Return what a server has that showed these, one after the other."""
     made = Succession()
-    for former, following in zip(held, held[1:], strict=False):
+    for former, following in pairwise(held):
         made = made.followed_by(former.certificate, former.key, following.certificate)
     return made
 

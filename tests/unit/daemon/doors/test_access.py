@@ -76,7 +76,11 @@ def test_deleted_server_has_no_way_in() -> None:
         member_of(View(1), peer(ONE[0]))
 
 
-@pytest.mark.parametrize("fingerprint", ["", "0" * 64, ONE[0].fingerprint.upper(), "mgt1"])
+@pytest.mark.parametrize(
+    "fingerprint",
+    ["", "0" * 64, ONE[0].fingerprint.upper(), "mgt1"],
+    ids=["empty", "zeros", "capitals", "name"],
+)
 def test_fingerprint_that_is_near_is_nobodys(fingerprint: str) -> None:
     """Also the empty one, which a broken record has."""
     broken = MemberRecord("mgt4", "4", Role.VOTER, "10.0.0.4", 1, 2, ("no certificate",), 0.0)

@@ -36,7 +36,7 @@ def test_list_of_the_token_is_found_among_others() -> None:
     """Each pending invitation has one; names are for people."""
     raw = {"guests": [{FOUR: "mgt4"}, {ONE: "mgt1"}, GUESTS, {}]}
     assert listed_guests(raw, TOKEN, PLACE) == GUESTS
-    nameless = {f: "" for f in GUESTS}
+    nameless = dict.fromkeys(GUESTS, "")
     assert listed_guests({"guests": [nameless]}, TOKEN, PLACE) == nameless
 
 
@@ -185,7 +185,7 @@ def yes(collective: str = "c1", *voters: str) -> dict[str, Any]:
 
 
 def test_majority_with_the_sponsor_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One other of three; what it says of the collective is what counts, not the sponsor's word."""
+    """One other of three; what it says of the collective counts, not the sponsor."""
     Asked(monkeypatch, mgt3=yes("c1", ONE, THREE, "no fingerprint"))
     assert confirm(ONE, GUESTS, MEMBERS, "mgt9", FOUR) == Confirmed("c1", frozenset({ONE, THREE}))
 
@@ -235,7 +235,7 @@ def test_sponsor_that_names_nobody_is_refused(members: object) -> None:
 def test_nonsense_among_the_members_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are left must be enough all the same."""
     Asked(monkeypatch, mgt2=yes())
-    members = [None, 5, [], {}, {"fingerprint": 5}, {"fingerprint": []}, *MEMBERS]
+    members: list[Any] = [None, 5, [], {}, {"fingerprint": 5}, {"fingerprint": []}, *MEMBERS]
     assert confirm(ONE, GUESTS, members, "mgt9", FOUR).collective == "c1"
 
 
