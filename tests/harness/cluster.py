@@ -109,6 +109,8 @@ class Cluster(Closing):
             self.join(server, servers[0])
         for server in servers:
             self.wait_until_all_active(server, servers)
+        for server in servers:
+            wait_until(lambda s=server: is_calm(s), _LEADER_SECONDS, f"{server.name} has calmed")  # type: ignore[misc]
         return servers
 
     def start_all(self, servers: Iterable[Server]) -> None:
@@ -186,6 +188,12 @@ class Cluster(Closing):
     def logs(self) -> dict[str, str]:
         """Return what each daemon printed, by server."""
         return {name: server.log_text for name, server in self.servers.items()}
+
+
+def is_calm(server: Server) -> bool:
+    """Tell whether a server shows nothing that is wrong or under way."""
+    document = server.ask_show()
+    return document is not None and not document["errors"] and document["restarting"] is None
 
 
 def states(seen_by: Server) -> dict[str, str]:
