@@ -69,7 +69,8 @@ class Succession:
         """
         found = [fingerprint_of(step.certificate) for step in self.steps]
         reached = False
-        for step, former, following in zip(self.steps, found, [*found[1:], shown], strict=True):
+        next_ones = [*found, shown][1:]
+        for step, former, following in zip(self.steps, found, next_ones, strict=True):
             reached = reached or former in recorded
             reached = reached and _is_signed(name, step, former, following)
             if reached and following == shown:

@@ -129,11 +129,7 @@ def handler(
             ending = server.stopped.is_set()
             what = "is about to end" if ending else "is in no collective, or not in this moment"
             raise RefusedError(f"{server.plan.name} {what}")
-        if not (route.early or route.callers == ANYBODY or node.has_heard(_HEARD_SECONDS)):
-            raise RefusedError(
-                f"{node.name} has not heard from the others since it started",
-                "try again in a few seconds",
-            )
+        _check_heard(node, request, route)
         member = _who_asks(node, request, route)
         check_caller(member, route.callers, f"{request.method} {request.path[:60]}")
         if route.takes_part:
@@ -141,6 +137,21 @@ def handler(
         return route.run(Asked(server, enlister, calls, node, request, member))
 
     return handle
+
+
+def _check_heard(node: Node, request: Request, route: Route) -> None:
+    """Refuse a member while it may have been deleted, and nobody has told this server so yet.
+
+    Raises:
+        RefusedError: this server has not heard from the others since it started.
+    """
+    if request.peer.certificate is None or route.early or route.callers == ANYBODY:
+        return
+    if not node.has_heard(_HEARD_SECONDS):
+        raise RefusedError(
+            f"{node.name} has not heard from the others since it started",
+            "try again in a few seconds",
+        )
 
 
 def _who_asks(node: Node, request: Request, route: Route) -> MemberRecord | None:
