@@ -48,11 +48,17 @@ def others_turn(node: Node, url: str) -> bool:
     return any(m.learner and url not in m.peer_urls for m in members_of(node))
 
 
-def wait_for_turn(node: Node, url: str) -> Iterator[None]:
-    """Wait for a moment while another server is taken in, which mostly takes no longer."""
+def wait_for_turn(node: Node, url: str) -> Iterator[dict[str, Any] | None]:
+    """Wait for a moment while another server is taken in, which mostly takes no longer.
+
+    Yields:
+        First that this is what is waited for, then None now and then.
+    """
     deadline = elapsed() + _TURN_SECONDS
+    line: dict[str, Any] | None = {"step": "wait"}
     while elapsed() < deadline and others_turn(node, url):
-        yield
+        yield line
+        line = None
         pause(_TURN_POLL_SECONDS)
 
 
@@ -79,11 +85,11 @@ def take_up(node: Node, candidate: Candidate) -> Iterator[dict[str, Any] | None]
     yield {"step": "record"}
     reached(Step.SPONSOR_RECORD)
     written = elapsed()
-    for _ in _chained(
+    for line in _chained(
         until_taken_up(node, candidate.certificate.fingerprint),
         wait_for_turn(node, candidate.url),
     ):
-        yield None
+        yield line
         if elapsed() - written > _FRESH_SECONDS:
             # Whoever leads drops a record that nobody goes on with.
             write_record(node, candidate, member_id)
@@ -92,7 +98,7 @@ def take_up(node: Node, candidate: Candidate) -> Iterator[dict[str, Any] | None]
     reached(Step.SPONSOR_TRUST)
 
 
-def _chained(*parts: Iterator[None]) -> Iterator[None]:
+def _chained(*parts: Iterator[dict[str, Any] | None]) -> Iterator[dict[str, Any] | None]:
     for part in parts:
         yield from part
 
