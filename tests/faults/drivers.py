@@ -6,18 +6,17 @@ Whoever adds an operation to ``Step`` adds a driver here; a test fails until tha
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from collective.errors import RefusedError, RemovedError
 from collective.failpoints import Step
 from tests.faults.stage import Stage
-from tests.harness import Server, wait_until
+from tests.harness import Server
 from tests.harness.running import Running
 
 _REACH_SECONDS = 20.0
-_REKEY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def join(stage: Stage, with_etcd: bool) -> Scene:
 def delete(stage: Stage, with_etcd: bool) -> Scene:
     """A member that does not lead deletes another such one, which runs."""
     *members, target = stage.all_in()
-    arguments = ("delete", target.name, "--force", "--no-rekey")
+    arguments = ("delete", target.name, "--force")
     return Scene(members[-1], arguments, tuple(members), (target,))
 
 
@@ -74,35 +73,18 @@ def leave(stage: Stage, with_etcd: bool) -> Scene:
     """The leader leaves."""
     leader, *others = stage.all_in()
     again = frozenset({0, RemovedError.exit_code})
-    return Scene(leader, ("delete", "--no-rekey"), tuple(others), (leader,), again=again)
+    return Scene(leader, ("delete",), tuple(others), (leader,), again=again)
 
 
-def renew(stage: Stage, with_etcd: bool) -> Scene:
-    """A member that does not lead gets a new certificate."""
+def gencert(stage: Stage, with_etcd: bool) -> Scene:
+    """A member that does not lead gets another key and certificate."""
     members = stage.all_in()
     return Scene(members[-1], ("gencert",), tuple(members))
 
 
-def rekey(stage: Stage, with_etcd: bool) -> Scene:
-    """A member that does not lead has the CA replaced; asked again, it waits for that one."""
-    members = stage.all_in()
-    return Scene(members[-1], ("rotate-ca",), tuple(members), seconds=_REKEY_SECONDS)
-
-
-def delete_and_rekey(stage: Stage, with_etcd: bool) -> Scene:
-    """A member that does not lead deletes a voter, and its copy of the CA key is worthless."""
-    *members, target = stage.all_in()
-    asked = members[-1]
-    pki = Path(asked.layout.pki, "ca.pem")
-    before = pki.read_bytes()
-
-    def tidy() -> None:
-        rekeyed = lambda: not (asked.ask_show() or {"rekey": "?"})["rekey"]  # noqa: E731
-        wait_until(rekeyed, _REKEY_SECONDS, "the re-keying is done")
-        assert pki.read_bytes() != before, "the CA was not replaced"
-
-    arguments = ("delete", target.name, "--force")
-    return Scene(asked, arguments, tuple(members), (target,), tidy=tidy)
+def trust(stage: Stage, with_etcd: bool) -> Scene:
+    """Two voters, of which none can be spared, take a third one up."""
+    return join(stage, with_etcd)
 
 
 def abort(stage: Stage, with_etcd: bool) -> Scene:
@@ -149,12 +131,12 @@ def join_nonvoting(stage: Stage, with_etcd: bool) -> Scene:
 def delete_nonvoting(stage: Stage, with_etcd: bool) -> Scene:
     """A member that does not lead deletes one that does not vote."""
     target, voters = stage.one_without_vote()
-    arguments = ("delete", target.name, "--force", "--no-rekey")
+    arguments = ("delete", target.name, "--force")
     return Scene(voters[-1], arguments, tuple(voters), (target,))
 
 
-def renew_nonvoting(stage: Stage, with_etcd: bool) -> Scene:
-    """A server that does not vote has a voter sign its new certificate."""
+def gencert_nonvoting(stage: Stage, with_etcd: bool) -> Scene:
+    """A server that does not vote has a voter record its next certificate."""
     runner, voters = stage.one_without_vote()
     members = (*voters, runner)
     return Scene(runner, ("gencert",), members, tidy=lambda: stage.put_out(runner))
@@ -190,8 +172,8 @@ DRIVERS: Mapping[str, Driver] = {
     "join": join,
     "delete": delete,
     "leave": leave,
-    "renew": renew,
-    "rekey": rekey,
+    "gencert": gencert,
+    "trust": trust,
     "abort": abort,
     "promote": promote,
     "demote": demote,
@@ -204,9 +186,16 @@ VARIANTS: Mapping[Step, Driver] = {
     Step.SPONSOR_NONVOTING: join_nonvoting,
     Step.LEADER_ACCEPT: join_nonvoting,
     Step.DELETE_NONVOTING: delete_nonvoting,
-    Step.CERTIFY_RECORD: renew_nonvoting,
-    Step.CERTIFIED_USE: renew_nonvoting,
-    Step.REKEY_WANTED: delete_and_rekey,
+}
+
+#: Steps that are come to by other ways, too, which are cut as well.
+OTHER_WAYS: Mapping[Step, Sequence[Driver]] = {
+    Step.TRUST_RESTART: (gencert, promote),
+    Step.TRUST_DONE: (gencert, promote),
+    Step.REPLACE_PREPARE: (gencert_nonvoting,),
+    Step.REPLACE_RECORD: (gencert_nonvoting,),
+    Step.REPLACE_USE: (gencert_nonvoting,),
+    Step.REPLACE_RETIRE: (gencert_nonvoting,),
 }
 
 

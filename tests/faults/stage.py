@@ -80,7 +80,7 @@ class Stage:
     def put_out(self, server: Server) -> None:
         """Delete a member, and wait until it rests."""
         by = next(s for s in self.members() if s is not server)
-        by.run("delete", server.name, "--force", "--no-rekey", check=True)
+        by.run("delete", server.name, "--force", check=True)
         wait_until(lambda: server.is_removed, _SECONDS, f"{server.name} rests")
 
     def one_without_vote(self) -> tuple[Server, list[Server]]:

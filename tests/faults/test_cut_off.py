@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.harness import Cluster, Server
-from tests.harness.impostor import Kept
 from tests.harness.network import Network
 from tests.harness.spread import spread
 from tests.harness.trouble import settle
@@ -65,10 +64,11 @@ def test_idle_connection_to_etcd_is_cut_when_delete_returns(
     spread(cluster, network)
     mgt1, mgt2, mgt3 = cluster.join_all()
     settle(mgt3)
-    kept = Kept.of(mgt3, tmp_path / "kept")
-    with held_from(mgt3, kept.leaf, mgt1) as first, held_from(mgt3, kept.leaf, mgt2) as second:
+    kept = tmp_path / "kept.pem"
+    kept.write_bytes(Path(mgt3.layout.pki, "server.pem").read_bytes())
+    with held_from(mgt3, kept, mgt1) as first, held_from(mgt3, kept, mgt2) as second:
         mgt3.kill()
-        deleted = mgt1.run("delete", "mgt3", "--force", "--no-rekey", check=True)
+        deleted = mgt1.run("delete", "mgt3", "--force", check=True)
         assert "locked out of: mgt1, mgt2" in deleted.err
         for process in (first, second):
             assert process.communicate(timeout=SECONDS)[0] == "cut\n"
@@ -113,7 +113,7 @@ def test_nobody_is_restarted_where_nothing_is_left_open(
     network.route("mgt3", "10.77.1.0/24", "10.77.2.2")
     spread(cluster, network)
     mgt1, mgt2, mgt3, _ = cluster.join_all()
-    mgt1.run("delete", "mgt4", "--force", "--no-rekey", check=True)
+    mgt1.run("delete", "mgt4", "--force", check=True)
     for server in (mgt1, mgt2, mgt3):
         assert "etcd is restarted" not in server.log_text
     cluster.wait_until_all_active(mgt1, [mgt1, mgt2, mgt3])

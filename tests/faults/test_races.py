@@ -30,8 +30,8 @@ OK = "ended with 0"
 ON_SPONSOR = [
     Step.SPONSOR_CLAIM,
     Step.SPONSOR_DIAL_BACK,
-    Step.SPONSOR_ISSUE,
     Step.SPONSOR_RECORD,
+    Step.SPONSOR_TRUST,
     Step.SPONSOR_ADD,
     Step.SPONSOR_RECORDED,
 ]
@@ -110,7 +110,7 @@ def join_beside_a_delete(
     (joiner,), (by, target) = troupe.joiners, delete
     with troupe.points.at(step) as held, join(joiner, sponsor, token) as command:
         held.wait(SECONDS)
-        with run(by, "delete", target.name, "--force", "--no-rekey") as deletion:
+        with run(by, "delete", target.name, "--force") as deletion:
             said = deletion.end()
         waits = f"not cut off yet by {joiner.name} ("
         assert OK in said or (ended(PendingError) in said and waits in said), said
@@ -232,7 +232,7 @@ def test_join_during_the_delete_of_another_succeeds(gather: Gather, step: Step) 
     token = invite(mgt2, joiner)
     with (
         troupe.points.at(step, mgt1) as held,
-        run(mgt1, "delete", mgt3.name, "--force", "--no-rekey") as delete,
+        run(mgt1, "delete", mgt3.name, "--force") as delete,
     ):
         held.wait(SECONDS)
         with join(joiner, mgt2, token) as command:
@@ -245,7 +245,7 @@ def test_join_during_the_delete_of_another_succeeds(gather: Gather, step: Step) 
 
 @pytest.mark.parametrize(
     "step",
-    [*ON_SPONSOR, Step.JOIN_ADOPTING, Step.JOIN_START, Step.LEADER_PROMOTE, Step.JOIN_CA_KEY],
+    [*ON_SPONSOR, Step.JOIN_ADOPTING, Step.JOIN_START, Step.LEADER_PROMOTE, Step.JOIN_CONFIRM],
     ids=named,
 )
 def test_delete_of_another_during_a_join_succeeds(gather: Gather, step: Step) -> None:
@@ -332,7 +332,7 @@ def test_etcd_of_a_learner_that_is_killed_at_its_birth_comes_up(gather: Gather) 
             joiner.kill_etcd()
             assert OK in command.end()
         wait_until_whole(troupe.everybody)
-        mgt1.run("delete", joiner.name, "--force", "--no-rekey", check=True)
+        mgt1.run("delete", joiner.name, "--force", check=True)
         wait_until(lambda: joiner.is_removed, SECONDS, "the joiner rests")
 
 
@@ -354,10 +354,10 @@ def test_second_delete_that_would_cost_the_quorum_is_refused(gather: Gather, ste
     troupe, (mgt1, mgt2, mgt3) = four_of_which_one_is_dead(gather)
     with (
         troupe.points.at(step, mgt1) as held,
-        run(mgt1, "delete", mgt3.name, "--force", "--no-rekey") as first,
+        run(mgt1, "delete", mgt3.name, "--force") as first,
     ):
         held.wait(SECONDS)
-        with run(mgt2, "delete", mgt1.name, "--force", "--no-rekey") as second:
+        with run(mgt2, "delete", mgt1.name, "--force") as second:
             said = second.end()
         held.go()
         assert OK in first.end()
@@ -371,8 +371,8 @@ def test_two_members_that_delete_each_other_keep_the_quorum(gather: Gather) -> N
     """Started at the same moment: at most one goes (P1)."""
     troupe, (mgt1, mgt2, mgt3) = four_of_which_one_is_dead(gather)
     with (
-        run(mgt1, "delete", mgt2.name, "--force", "--no-rekey") as first,
-        run(mgt2, "delete", mgt1.name, "--force", "--no-rekey") as second,
+        run(mgt1, "delete", mgt2.name, "--force") as first,
+        run(mgt2, "delete", mgt1.name, "--force") as second,
     ):
         said = [first.end(), second.end()]
     wait_until(lambda: is_settled(mgt3), SECONDS, "no change under way")
@@ -400,7 +400,7 @@ def test_two_deletes_of_the_same_member_both_succeed(gather: Gather, step: Step 
     """Both ask for the same, and it is made; nobody is told that it is not."""
     troupe = gather(3, 0)
     mgt1, mgt2, mgt3 = troupe.members
-    arguments = ("delete", mgt3.name, "--force", "--no-rekey")
+    arguments = ("delete", mgt3.name, "--force")
     if step is None:
         with run(mgt1, *arguments) as first, run(mgt2, *arguments) as second:
             assert OK in first.end()

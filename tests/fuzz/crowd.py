@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from collective.protocol import messages
-from tests.fuzz.inputs import CSR
+from tests.fuzz.inputs import CERTIFICATE
 from tests.fuzz.target import Target
 from tests.harness.doors import http_over
 
@@ -94,7 +94,7 @@ def claim_badly(target: Target, seconds: float, most: int) -> tuple[int, set[int
         "format": messages.FORMAT,
         "name": "mgt9",
         "role": "voter",
-        "csr": CSR.decode(),
+        "certificate": CERTIFICATE,
         "addresses": ["127.0.0.9"],
         "door_port": 13002,
         "peer_port": 13003,

@@ -4,7 +4,8 @@ What a voter does for it is in ``readdress``; a server that is alone does that i
 
     step         what the state file says meanwhile    a crash then means
     journal      moving_to: the new address            it goes on at the next start
-    granted      the same                              the others know the new address already
+    (trust)      the same                              the records have the new address already
+    granted      the same                              the others' etcds dial it already
     restart      the same                              etcd listens on both at its next start
     saved        address and moving_to: the new one    only old certificates are left to revoke
     retired      address: the new one                  done
@@ -12,14 +13,15 @@ What a voter does for it is in ``readdress``; a server that is alone does that i
 
 Invariants:
   * Refused means that nothing was changed, and that the state file says so.
-  * While etcd must be restarted for it, this server holds the turn: one server at a time.
+  * While etcd is dialled where it does not listen yet, and restarted for that, this server holds
+    the turn. It does not while the other voters take its next certificate up: that takes theirs.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -101,7 +103,9 @@ class Move:
             if plan.mode is not Mode.MEMBER or _is_taken_in(node.name, node.replica.view):
                 check_readdress(node.replica.view, node.name, address)
             restart = plan.votes and not covers(listen, address)
-            with self._server.gate.sponsoring(node.name), self._turn(node, restart):
+            with self._server.gate.sponsoring(node.name):
+                with self._turn(node, restart):
+                    pass  # who would be refused the restart is refused before any change
                 self._switch(node, address, restart, emit)
         if not node.wait_for_leader(_CATCH_UP_SECONDS):
             # Its connections may hang on an address that is gone; it takes no part, so this
@@ -126,17 +130,21 @@ class Move:
             self._save(node, replace(before, moving_to=address))
         reached(Step.READDRESS_JOURNAL)
         emit("begin", f"from {before.address} to {address}")
-        try:
-            with node.replacing:
-                with _held_open(address, before.peer_port, restart):
-                    by = self._obtain(node, address)
-                node.use_next()
-        except CollectiveError as error:
-            self._take_back(node, error)
-            raise
-        reached(Step.READDRESS_GRANTED)
-        emit("certificate", f"{by} has seen this server there and told the others")
-        self._restart(node, address, restart, emit)
+        with ExitStack() as turn_held:
+            try:
+                with node.replacing:
+                    with _held_open(address, before.peer_port, restart):
+                        if restart:
+                            self._obtain(node, address, prepare=True)
+                        turn_held.enter_context(self._turn(node, restart))
+                        by = self._obtain(node, address)
+                    node.use_next()
+            except CollectiveError as error:
+                self._take_back(node, error)
+                raise
+            reached(Step.READDRESS_GRANTED)
+            emit("certificate", f"{by} has seen this server there and told the others")
+            self._restart(node, address, restart, emit)
 
     def _restart(self, node: Node, address: str, restart: bool, emit: Emit) -> None:
         listen = lives.listen_addresses(self._server.settings, address)
@@ -196,8 +204,13 @@ class Move:
             self._save(node, replace(plan, moving_to=""))
             self._server.front.only(lives.listen_addresses(self._server.settings, plan.address))
 
-    def _obtain(self, node: Node, address: str) -> str:
+    def _obtain(self, node: Node, address: str, prepare: bool = False) -> str:
         """Have the new address proven and recorded, with a certificate that names it.
+
+        Args:
+            node: this server.
+            address: the new one.
+            prepare: whether etcd is not to hear of it yet.
 
         Returns:
             Who has done it.
@@ -214,12 +227,13 @@ class Move:
                 "format": messages.FORMAT,
                 "address": address,
                 "certificate": following.pem,
+                "prepare": prepare,
             }
             places = [self._server.whereabouts.at(member) for member in others]
             return _ask_one(node, places, body)
         with needs_quorum(node, "change the address"):
             in_use = node.credentials.identity.fingerprint
-            grant(node, Wish(node.name, address, following, in_use))
+            grant(node, Wish(node.name, address, following, in_use, prepare))
         return node.name
 
 

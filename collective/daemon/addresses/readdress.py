@@ -55,12 +55,14 @@ class Wish:
         address: its new one.
         certificate: its next one, which names it.
         in_use: fingerprint of the certificate that it shows.
+        prepare: whether etcd is not to hear of it yet: the server asks again, in its turn.
     """
 
     name: str
     address: str
     certificate: Certificate
     in_use: str
+    prepare: bool = False
 
 
 def answer(node: Node, member: MemberRecord, shown: str, raw: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def _wish(name: str, shown: str, raw: dict[str, Any]) -> Wish:
     if address != str(plain(address)):
         raise ProtocolError(f"the address {address} is not in its shortest form")
     pem = messages.text(raw, "certificate", 1 << 14)
-    return Wish(name, address, judge_certificate(pem, name), shown)
+    return Wish(name, address, judge_certificate(pem, name), shown, raw.get("prepare") is True)
 
 
 def _reach(node: Node, member: MemberRecord) -> None:
@@ -137,6 +139,8 @@ def grant(node: Node, wish: Wish) -> None:
     if moved.role is Role.VOTER:
         wait_for_round(node, wish.certificate.fingerprint)
         reached(Step.READDRESS_TRUST)
+        if wish.prepare:
+            return
         _update(node, moved)
     reached(Step.READDRESS_UPDATE)
     log.info("a member has a new address name=%s address=%s", wish.name, wish.address)
