@@ -27,7 +27,7 @@ from collective.daemon.node import Node
 from collective.daemon.worker import Worker
 from collective.errors import EtcdError
 from collective.failpoints import Step, reached
-from collective.model.records import LoadedTrust
+from collective.model.records import LoadedTrust, Role
 from collective.model.view import View
 
 log = logging.getLogger(__name__)
@@ -108,6 +108,9 @@ class TrustRound(Worker):
         node = self._node
         if not node.etcd_trust.loaded:
             return False  # etcd has not been started: then it takes all of it up
+        own = node.replica.view.members.get(node.name)
+        if own is None or own.role is not Role.VOTER:
+            return False  # through a learner nothing is written; when it votes, it catches up
         end_leftover(node)
         wanted = self._not_loaded()
         if not wanted:
@@ -146,7 +149,6 @@ class TrustRound(Worker):
     def _report(self) -> None:
         node = self._node
         view, ours = node.replica.view, node.etcd_trust.loaded
-        own = view.members.get(node.name)
-        if own is None or not own.is_peer or not ours or _loaded(view, node.name) == ours:
+        if _loaded(view, node.name) == ours:
             return
         node.store.put_loaded(view, LoadedTrust(node.name, tuple(sorted(ours))))
