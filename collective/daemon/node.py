@@ -23,6 +23,7 @@ from collective.daemon.clock import elapsed
 from collective.daemon.doors.access import objection
 from collective.daemon.joining.proving import Doubts
 from collective.daemon.nonvoting.backend import Backend, Frame, OwnEtcd, VotersEtcd
+from collective.daemon.nonvoting.places import MemberPlaces
 from collective.daemon.peers import recognition
 from collective.daemon.peers.prober import Prober
 from collective.daemon.peers.recognition import Found
@@ -122,6 +123,8 @@ class Node:
         self.in_turn = threading.Event()
         self._cut = frozenset[str]()
         self.doubts = Doubts()
+        #: What each member without a vote takes of this server at a time, see ``relay``.
+        self.places = MemberPlaces()
 
     @property
     def name(self) -> str:
