@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 
+from collective.daemon.certificates.recorded import is_broken
 from collective.daemon.certificates.turn import end_leftover, turn
 from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
@@ -40,6 +41,8 @@ _SLICE_SECONDS = 0.5
 def lacking(view: View, answering: Collection[str], fingerprints: Collection[str]) -> list[str]:
     """Return the voters that answer and whose etcd does not let certificates in yet.
 
+    One whose own certificate is of no use is left out: nobody can wait for it.
+
     Args:
         view: the records.
         answering: names of those who answer.
@@ -49,6 +52,7 @@ def lacking(view: View, answering: Collection[str], fingerprints: Collection[str
         name
         for name, member in view.voters.items()
         if name in answering
+        and not is_broken(member)
         and not set(fingerprints) - set(member.fingerprints) <= _loaded(view, name)
     )
 
