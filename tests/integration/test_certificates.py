@@ -143,7 +143,7 @@ def test_change_that_was_cut_off_goes_on(cluster: Cluster, step: Step, votes: bo
         mgt1, mgt2, *_ = servers = cluster.grow(3 if votes else 2)
         changed = servers[-1] if votes else join_nonvoting(cluster, mgt1)
         servers = list(cluster.servers.values())
-        settle(changed)
+        cluster.wait_until_all_active(changed, servers)
         former = own(changed)
         with points.at(step, changed) as held, Running(changed, ("gencert",)) as made:
             held.wait(SECONDS)

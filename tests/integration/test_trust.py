@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -41,7 +40,6 @@ def test_voters_trust_the_voters_and_no_server_without_a_vote(make_cluster: Make
     mgt4 = join_nonvoting(cluster, voters[0])
     cluster.wait_until_all_active(voters[0], [*voters, mgt4])
     assert_trust_is(*voters)
-    assert not Path(mgt4.layout.pki, "trusted.pem").exists()
     mgt4.run("promote", "mgt4", check=True)
     cluster.wait_until_all_active(mgt4, [*voters, mgt4])
     assert_trust_is(*voters, mgt4)

@@ -68,6 +68,8 @@ class Succession:
             shown: fingerprint of the one that it shows.
         """
         found = [fingerprint_of(step.certificate) for step in self.steps]
+        if not self.steps:
+            return False
         reached = False
         next_ones = [*found, shown][1:]
         for step, former, following in zip(self.steps, found, next_ones, strict=True):

@@ -109,7 +109,9 @@ def _wait_for_own_record(node: Node) -> None:
 
 def guests_of(view: View) -> tuple[str, ...]:
     """Return the guest list of a token that is made now: who may take the server in."""
-    return tuple(sorted(m.fingerprints[0] for m in view.voters.values() if m.certificates))
+    known = (m.fingerprints[0] for m in view.voters.values() if m.certificates)
+    # One that cannot be read has none: its server takes nobody in.
+    return tuple(sorted(fingerprint for fingerprint in known if fingerprint))
 
 
 def _with(node: Node, name: str, role: Role) -> Forecast:

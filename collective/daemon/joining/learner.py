@@ -48,11 +48,17 @@ def others_turn(node: Node, url: str) -> bool:
     return any(m.learner and url not in m.peer_urls for m in members_of(node))
 
 
-def wait_for_turn(node: Node, url: str) -> Iterator[None]:
-    """Wait for a moment while another server is taken in, which mostly takes no longer."""
+def wait_for_turn(node: Node, url: str) -> Iterator[dict[str, Any] | None]:
+    """Wait for a moment while another server is taken in, which mostly takes no longer.
+
+    Yields:
+        First that this is what is waited for, then None now and then.
+    """
     deadline = elapsed() + _TURN_SECONDS
+    line: dict[str, Any] | None = {"step": "wait"}
     while elapsed() < deadline and others_turn(node, url):
-        yield
+        yield line
+        line = None
         pause(_TURN_POLL_SECONDS)
 
 
@@ -90,8 +96,8 @@ def take_up(node: Node, candidate: Candidate) -> Iterator[dict[str, Any] | None]
 
 def until_it_may_enter(
     node: Node, fingerprint: str, url: str, write_again: Callable[[], object]
-) -> Iterator[None]:
-    """Wait until the voters let a server in, and for its turn; yield now and then.
+) -> Iterator[dict[str, Any] | None]:
+    """Wait until the voters let a server in, and for its turn; yield now and then, or a step.
 
     Args:
         node: this server, a voter.
@@ -104,8 +110,8 @@ def until_it_may_enter(
     """
     written = elapsed()
     for waiting in (until_taken_up(node, fingerprint), wait_for_turn(node, url)):
-        for _ in waiting:
-            yield
+        for line in waiting:
+            yield line
             if elapsed() - written > _FRESH_SECONDS:
                 write_again()
                 written = elapsed()
