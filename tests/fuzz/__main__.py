@@ -21,7 +21,14 @@ from collective.daemon.certificates.recorded import certificates_of
 from collective.daemon.certificates.succession import Succession
 from collective.daemon.joining.guests import listed_guests
 from collective.errors import CollectiveError
-from collective.model.records import Invitation, LoadedTrust, MemberRecord, Revocation, Role, from_json
+from collective.model.records import (
+    Invitation,
+    LoadedTrust,
+    MemberRecord,
+    Revocation,
+    Role,
+    from_json,
+)
 from collective.model.token import Token
 from collective.model.view import View
 from collective.pki import judge_certificate, read_certificate

@@ -98,7 +98,10 @@ def claim(
 
 def _claims(target: Target, token: str, serial: str) -> list[str]:
     """Claim with hostile certificates, and with one that has the voter's own serial number."""
-    made = {**hostile(_NAME, _ADDRESS), "of other's number": good(_NAME, _ADDRESS, int(serial, 16))}
+    made = {
+        **hostile(_NAME, _ADDRESS),
+        "of other's number": good(_NAME, _ADDRESS, int(serial, 16)),
+    }
     for name in ("mgt1", "mgt2"):
         address = target.server.address if name == "mgt1" else target.member.address
         made[f"for the address of {name}"] = good(_NAME, address)

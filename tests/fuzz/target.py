@@ -178,7 +178,9 @@ class Target:
         Raises:
             CollectiveError: it was not answered.
         """
-        peer = Peer(self.server.address, self.server.port, self._credentials.client_context, anybody)
+        peer = Peer(
+            self.server.address, self.server.port, self._credentials.client_context, anybody
+        )
         began = time.monotonic()
         try:
             peer.call("GET", messages.STATUS, None, seconds)
