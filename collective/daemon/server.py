@@ -54,10 +54,14 @@ from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.protocol.door import DoorServer
+from collective.protocol.limits import RateLimit
 
 log = logging.getLogger(__name__)
 
 FIRST_ANSWER_SECONDS = 30.0
+#: Each is a term without a leader for a moment: a member that asks for many stops the writes.
+HAND_OVERS_PER_SECOND = 0.2
+HAND_OVERS_AT_ONCE = 2
 _WATCH_SECONDS = 0.5
 _LEAVE_SECONDS = 10.0
 _LEAVE_POLL_SECONDS = 0.05
@@ -94,6 +98,8 @@ class CollectiveServer:
         self.stopped = threading.Event()
         self.life = threading.RLock()
         self.gate = Gate()
+        #: How often each member may have this server hand leadership over.
+        self.hand_overs = RateLimit(HAND_OVERS_PER_SECOND, HAND_OVERS_AT_ONCE)
         self.node: Node | None = None
         #: What keeps this server between two lives, None for nothing.
         self.trouble: CollectiveError | None = None

@@ -62,14 +62,17 @@ class Store:
         """Read what this server's etcd holds, however old; works without a quorum."""
         return self._range(seconds, serializable=True)
 
-    def prove(self, seconds: float) -> None:
+    def prove(self, seconds: float) -> int:
         """Ask for a linearizable answer, and for as little as there is.
+
+        Returns:
+            The revision of the store, other software's keys included.
 
         Raises:
             EtcdError: there was none in time.
         """
         with within(seconds):
-            self._gateway.range(CHANGE_KEY)
+            return self._gateway.range(CHANGE_KEY)[0]
 
     def _range(self, seconds: float, serializable: bool) -> View:
         with within(seconds):

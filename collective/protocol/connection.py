@@ -7,6 +7,8 @@ since they cost far more to take apart than to send.
 Invariants:
   * Every wait for the peer ends by a deadline; a deadline that passes cuts the connection.
   * While a request is being answered, no more than a bounded part of the next one is read.
+  * A member's body is read when there is room for it in that member's part, which it keeps until
+    the answer is written; between requests nothing of one is kept.
   * Nothing that a peer sends gets into a log above debug level.
   * An iterator that was handed over is closed, however the connection ends.
 """
@@ -19,7 +21,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote
 
@@ -27,7 +29,7 @@ import h11
 
 from collective.errors import CollectiveError, InputError, ProtocolError, RefusedError
 from collective.protocol import upgrade
-from collective.protocol.limits import Door, origin_of
+from collective.protocol.limits import Door, Places, origin_of
 from collective.protocol.passage import Ends, Passage, through
 from collective.protocol.streams import certificate_of, let_it_read, wait_for_the_kernel
 from collective.protocol.web import (
@@ -51,10 +53,14 @@ _LINGER_SECONDS = 1.0
 class _Refusal(Exception):
     """A request that the door itself turns down, and ends the connection for."""
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, status: int, error: CollectiveError) -> None:
+        super().__init__(str(error))
         self.status = status
-        self.message = message
+        self.error = error
+
+
+def _wrong(status: int, message: str) -> _Refusal:
+    return _Refusal(status, ProtocolError(message))
 
 
 class Connection:
@@ -138,8 +144,9 @@ class Connection:
         try:
             peer = await self._open()
             door.handshakes.leave(self)
-            places = door.strangers if self._is_stranger(peer) else door.members
-            if places.enter(self):
+            if peer.certificate is not None:
+                self.origin = peer.certificate.name  # wherever it comes from
+            if self._places(peer).enter(self):
                 await self._converse(peer)
             else:
                 self.abort()  # it has no place to wait for a tidy close in
@@ -149,8 +156,13 @@ class Connection:
             _log.exception("a connection failed door=%s", door.name)
         finally:
             await self._close()
-            for places in (door.handshakes, door.strangers, door.members):
+            for places in (door.handshakes, door.strangers, door.members, door.locals):
                 places.leave(self)
+
+    def _places(self, peer: Peer) -> Places:
+        if self._is_stranger(peer):
+            return self.door.strangers
+        return self.door.members if peer.authenticated else self.door.locals
 
     @staticmethod
     def _is_stranger(peer: Peer) -> bool:
@@ -221,37 +233,64 @@ class Connection:
     async def _converse(self, peer: Peer) -> None:
         workers = self._choose_workers(peer)
         try:
-            while (request := await self._next_request(peer)) is not None:
-                self.waiting_since = None
-                await self._send(request.method, await self._answer(request, workers), workers)
-                self.waiting_since = self._loop.time()
-                if self._last or self._http.our_state is not h11.DONE:
-                    return
+            while await self._exchange(peer, workers):
                 self._http.start_next_cycle()
                 await asyncio.sleep(0)  # a peer that pipelines must not keep the loop to itself
         except _Refusal as refusal:
-            await self._refuse(refusal.status, refusal.message)
+            await self._refuse(refusal)
         except h11.RemoteProtocolError as error:
-            await self._refuse(error.error_status_hint, "this is not HTTP/1.1 as it should be")
+            wrong = "this is not HTTP/1.1 as it should be"
+            await self._refuse(_wrong(error.error_status_hint, wrong))
 
-    async def _next_request(self, peer: Peer) -> Request | None:
-        """Wait for a request until it is whole; None when the peer has no more."""
+    async def _exchange(self, peer: Peer, workers: Workers) -> bool:
+        """Take a request and answer it; tell whether another one may follow."""
+        with ExitStack() as room, ExitStack() as turn:
+            request = await self._next_request(peer, room)
+            if request is None:
+                return False
+            self.waiting_since = None
+            response = await self._answer(request, workers, turn)
+            if not isinstance(response.body, bytes):
+                turn.close()  # it lasts, and has its own limits
+            await self._send(request.method, response, workers)
+            self.waiting_since = self._loop.time()
+        return not self._last and self._http.our_state is h11.DONE
+
+    async def _next_request(self, peer: Peer, room: ExitStack) -> Request | None:
+        """Wait for a request until it is whole; None when the peer has no more.
+
+        Args:
+            peer: whose.
+            room: gets what gives back the room that the body takes.
+        """
         self._bodiless = False
         if not self._http.trailing_data[0]:
             stranger = self._is_stranger(peer)
             limits = self._limits
             with self._within(limits.idle_seconds if stranger else limits.member_idle_seconds):
                 self._http.receive_data(await self._reader.read(_READ))
+        began = self._loop.time()
         with self._within(self._limits.request_seconds):
             head = await self._next_event()
             if not isinstance(head, h11.Request):
                 return None
-            self._bodiless = head.method == b"HEAD"
-            self._upgrades = (b"upgrade", upgrade.NAME.encode()) in head.headers
-            method, path, query = self._check_head(head, self._most_bytes(peer))
+        self._bodiless = head.method == b"HEAD"
+        self._upgrades = (b"upgrade", upgrade.NAME.encode()) in head.headers
+        method, path, query = self._check_head(head, self._most_bytes(peer))
+        left = began + self._limits.request_seconds - self._loop.time()
+        if peer.authenticated:
+            room.callback(await self._find_room(_body_bytes(head)))
+        with self._within(left):
             body = await self._read_body()
-            text = (b"accept", b"text/plain") in head.headers
-            return Request(method, path, query, body, peer, self._memory, text)
+        text = (b"accept", b"text/plain") in head.headers
+        return Request(method, path, query, body, peer, self._memory, text)
+
+    async def _find_room(self, size: int) -> Callable[[], None]:
+        """Wait until there is room for a body in the member's part; return what gives it back."""
+        try:
+            return await self.door.bytes.take(self.origin, size, self._limits.waiting_seconds)
+        except RefusedError as error:
+            raise _Refusal(429, error) from None
 
     async def _next_event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
@@ -267,14 +306,14 @@ class Connection:
     def _check_head(self, head: h11.Request, most: int) -> tuple[str, str, Mapping[str, str]]:
         size = len(head.target) + sum(len(name) + len(value) + 4 for name, value in head.headers)
         if size > self._limits.header_bytes:
-            raise _Refusal(431, f"headers of {size} bytes, at most {self._limits.header_bytes}")
+            raise _wrong(431, f"headers of {size} bytes, at most {self._limits.header_bytes}")
         if head.method == b"CONNECT" or not head.target.startswith(b"/"):
-            raise _Refusal(400, "only requests for a path are answered here")
+            raise _wrong(400, "only requests for a path are answered here")
         for name, value in head.headers:
             if name == b"transfer-encoding":
-                raise _Refusal(411, "a body needs a Content-Length")
+                raise _wrong(411, "a body needs a Content-Length")
             if name == b"content-length" and _number(value) > most:
-                raise _Refusal(413, f"the body is larger than {most} bytes")
+                raise _wrong(413, f"the body is larger than {most} bytes")
         path, query = _split_target(head.target)
         return head.method.decode("ascii"), path, query
 
@@ -284,11 +323,17 @@ class Connection:
             parts.append(bytes(event.data))
         return b"".join(parts)
 
-    async def _answer(self, request: Request, workers: Workers) -> Response:
+    async def _answer(self, request: Request, workers: Workers, turn: ExitStack) -> Response:
+        """Have a request handled; a member's when it is its turn, which ends with ``turn``."""
         if self._is_stranger(request.peer) and not self.door.rate.allow(
             self.origin, self._loop.time()
         ):
             return error_response(RefusedError("too many requests from this address"), 429)
+        if request.peer.authenticated:
+            try:
+                turn.callback(await self._wait_for_turn())
+            except RefusedError as error:
+                return error_response(error, 429)
         try:
             return await self._loop.run_in_executor(workers.calls, self.door.handler, request)
         except CollectiveError as error:
@@ -298,12 +343,19 @@ class Connection:
             _log.exception("a handler failed door=%s method=%s path=%s", *where)
             return internal_error_response()
 
-    async def _refuse(self, status: int, message: str) -> None:
-        _log.debug("refused door=%s from=%s: %s", self.door.name, self._address, message)
+    async def _wait_for_turn(self) -> Callable[[], None]:
+        end = await self.door.calls.take(self.origin, 1, self._limits.waiting_seconds)
+        if self._open_writer().is_closing():
+            end()
+            raise ConnectionResetError("the peer went away while it waited")
+        return end
+
+    async def _refuse(self, refusal: _Refusal) -> None:
+        _log.debug("refused door=%s from=%s: %s", self.door.name, self._address, refusal)
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         self._last = True
-        answer = error_response(ProtocolError(message), status)
+        answer = error_response(refusal.error, refusal.status)
         body = [] if self._bodiless else [h11.Data(data=cast(bytes, answer.body))]
         await self._emit(self._head(answer), *body)
         await self._emit(h11.EndOfMessage())
@@ -331,6 +383,12 @@ class Connection:
             return
         stream = Stream(body)
         try:
+            end = await self._begin_stream()
+        except RefusedError as error:
+            workers.streams.submit(stream.close)
+            await self._send(method, error_response(error, 429), workers)
+            return
+        try:
             await self._emit(head)
             if not bodiless:
                 await self._pump(stream, workers)
@@ -342,8 +400,14 @@ class Connection:
             if not isinstance(error, OSError) or stream.failed:
                 _log.exception("a stream failed door=%s", self.door.name)
         finally:
+            end()
             with suppress(RuntimeError):  # no new work while the interpreter ends
                 workers.streams.submit(stream.close)
+
+    async def _begin_stream(self) -> Callable[[], None]:
+        """Take one of the streams that this peer may have open; return what gives it back."""
+        stranger = self.peer is not None and self._is_stranger(self.peer)
+        return await self.door.streams.take(self.origin, 0 if stranger else 1)
 
     async def _pass_through(self, passage: Passage, workers: Workers) -> None:
         """Open a passage, and stay with it to its end; or answer why it cannot be opened."""
@@ -404,6 +468,10 @@ def address_of(sock: socket.socket) -> str:
     return host.removeprefix("::ffff:") if "." in host else host
 
 
+def _body_bytes(head: h11.Request) -> int:
+    return sum(_number(value) for name, value in head.headers if name == b"content-length")
+
+
 def _number(digits: bytes) -> int:
     return int(digits) if len(digits) <= 15 else 10**15
 
@@ -421,7 +489,7 @@ def _split_target(target: bytes) -> tuple[str, Mapping[str, str]]:
             )
         )
     except ValueError as error:
-        raise _Refusal(400, "the path or the query is not readable") from error
+        raise _wrong(400, "the path or the query is not readable") from error
     if not path.isprintable():
-        raise _Refusal(400, "the path holds characters that it may not")
+        raise _wrong(400, "the path holds characters that it may not")
     return path, query

@@ -4,7 +4,8 @@ It does not know a single route: a door's handler does. It does not check certif
 the list of revoked ones: the handler does so at every request, and calls ``close_where``.
 
 Invariants:
-  * Strangers, members and unix sockets have threads of their own, so none can starve another.
+  * Strangers, members and unix sockets have threads of their own, so none can starve another;
+    nor can one member the others: ``Limits`` says how many of these threads it has at most.
   * When ``close_where`` returns, no matching connection that was open can send or be sent a byte.
   * A TLS session is never resumed: each connection proves its certificate to today's CA.
   * Whatever the network does, it causes at most one line a minute above debug level.
@@ -38,10 +39,10 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 _MakeContext = Callable[[], ssl.SSLContext]
 
-_THREADS = {"anonymous": 4, "member": 16, "unix": 8, "store": 16}
+_THREADS = {"anonymous": 4, "member": Limits.member_calls, "unix": 8, "store": 16}
 # A member that does not vote has a stream open all its life, and so has whoever follows the store
 # there. Threads are made when needed.
-_STREAMS = {**_THREADS, "member": 512, "store": 128}
+_STREAMS = {**_THREADS, "member": Limits.streams, "store": 128}
 _CUT_SECONDS = 5.0
 _ACCEPT_PAUSE_SECONDS = 0.1
 _WARN_SECONDS = 60.0

@@ -5,18 +5,21 @@ is anything with an address, a time since which it waits, and an ``abort``.
 
 Invariants:
   * A guest that is being served is never put out to make room for another.
-  * Handshakes, strangers and members have separate places, so a full house of one kind never
-    keeps out another kind.
+  * Handshakes, strangers, members and unix sockets have separate places, so a full house of one
+    kind never keeps out another kind.
+  * No member has more than its part of what members share: places, threads, streams and bytes.
   * Every table has a fixed greatest size, whatever the network sends.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
+from collective.protocol.shares import Shares
 from collective.protocol.web import Handler
 
 _MOST_BUCKETS = 4096
@@ -30,14 +33,26 @@ class Limits:
         header_bytes: the request line and headers of one request.
         body_bytes: the body of one request.
         member_body_bytes: that of a member: what etcd takes (1.5 MiB), in base64.
-        request_seconds: from the first byte of a request until it is whole.
+        member_bytes: the bodies of all members' requests that are received or answered at a time.
+        bytes_per_member: those of one member. JSON takes a multiple of it while it is looked at.
+        request_seconds: from the first byte of a request until it is whole, without the time that
+            it waits for room.
         handshake_seconds: from the accept until TLS is up.
         idle_seconds: between requests, for strangers.
         member_idle_seconds: between requests, for members and on a unix socket.
         write_seconds: how long a peer may leave unread what was written to it.
         anonymous_connections: open connections of strangers; as many again may be in a handshake.
         anonymous_per_address: open connections of strangers from one address.
-        member_connections: open connections of members (or of a unix socket).
+        member_connections: open connections of members, and as many of unix sockets.
+        connections_per_member: those of one member: its calls (64, see ``doors/calls.py``), its
+            streams, and what it asks meanwhile.
+        member_calls: requests of members that are handled at a time, each by a thread.
+        calls_per_member: those of one member, until the answer is written.
+        waiting_per_member: requests of one member that wait until others of it are answered, and
+            as many that wait for room for their body.
+        waiting_seconds: how long one waits.
+        streams: open streams of members, or of one door's unix socket.
+        streams_per_member: those of one member, or of one user.
         anonymous_requests_per_second: requests of strangers from one address, in the long run.
         anonymous_burst: how many of these may come at once.
     """
@@ -45,6 +60,8 @@ class Limits:
     header_bytes: int = 16384
     body_bytes: int = 65536
     member_body_bytes: int = 3 << 20
+    member_bytes: int = 24 << 20
+    bytes_per_member: int = 6 << 20
     request_seconds: float = 10.0
     handshake_seconds: float = 5.0
     idle_seconds: float = 30.0
@@ -53,6 +70,13 @@ class Limits:
     anonymous_connections: int = 128
     anonymous_per_address: int = 32
     member_connections: int = 512
+    connections_per_member: int = 160
+    member_calls: int = 16
+    calls_per_member: int = 4
+    waiting_per_member: int = 64
+    waiting_seconds: float = 10.0
+    streams: int = 512
+    streams_per_member: int = 64
     anonymous_requests_per_second: float = 20.0
     anonymous_burst: int = 40
 
@@ -127,15 +151,23 @@ class Places:
 
 
 class RateLimit:
-    """A token bucket per origin; the least recently seen origin is forgotten first."""
+    """A token bucket per origin; the least recently seen origin is forgotten first.
+
+    It may be used from any thread.
+    """
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._per_second = per_second
         self._burst = burst
         self._buckets: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
 
     def allow(self, origin: str, now: float) -> bool:
         """Take one token of the origin's, if it has one."""
+        with self._lock:
+            return self._allow(origin, now)
+
+    def _allow(self, origin: str, now: float) -> bool:
         tokens, then = self._buckets.pop(origin, (float(self._burst), now))
         tokens = min(self._burst, tokens + (now - then) * self._per_second)
         allowed = tokens >= 1.0
@@ -173,7 +205,15 @@ class Door:
         self.limits = limits = limits or Limits()
         self.handshakes = Places(limits.anonymous_connections)
         self.strangers = Places(limits.anonymous_connections, limits.anonymous_per_address)
-        self.members = Places(limits.member_connections)
+        self.members = Places(limits.member_connections, limits.connections_per_member)
+        self.locals = Places(limits.member_connections)
+        self.calls = Shares(
+            limits.member_calls, limits.calls_per_member, limits.waiting_per_member
+        )
+        self.streams = Shares(limits.streams, limits.streams_per_member)
+        self.bytes = Shares(
+            limits.member_bytes, limits.bytes_per_member, limits.waiting_per_member
+        )
         self.rate = RateLimit(limits.anonymous_requests_per_second, limits.anonymous_burst)
 
 

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: Lists, objects and what is in them, in one request: a transaction of etcd's has 128 operations.
+#: Commas and brackets within texts count, too.
+MOST_VALUES = 65536
+
 _INTERNAL = {"code": CollectiveError.code, "message": "internal error"}
 _STATUSES: tuple[tuple[type[CollectiveError], int], ...] = (
     (InputError, 400),
@@ -107,8 +111,13 @@ class Request:
         """Return the body as a JSON object.
 
         Raises:
-            ProtocolError: the body is not JSON, or not an object.
+            ProtocolError: the body is not JSON, or not an object, or has too many values: each
+                takes far more memory than octets of the body.
         """
+        if len(self.body) - len(self.body.translate(None, b"[{,")) > MOST_VALUES:
+            raise ProtocolError(
+                f"the body of {self.method} {self.path} has more than {MOST_VALUES} values"
+            )
         try:
             value = json.loads(self.body)
         except (ValueError, RecursionError) as error:

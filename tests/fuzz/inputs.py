@@ -166,9 +166,6 @@ def _objects(draw: st.DrawFn) -> dict[str, Any]:
     fields = {key: draw(_FIELDS[key]) for key in _FIELDS if draw(st.integers(0, 9))}
     for key in draw(st.lists(st.sampled_from(sorted(_FIELDS)), max_size=3)):
         fields[key] = draw(values)
-    # A sync with a revision of the future is waited for, as long as a member may: it is no news.
-    if isinstance(fields.get("revision"), int) and fields["revision"] > 1:
-        fields["revision"] = 1
     return fields
 
 

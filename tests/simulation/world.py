@@ -23,7 +23,11 @@ from collective.daemon.joining.enlist import Enlister
 from collective.daemon.joining.gate import Gate
 from collective.daemon.membership.duties import Duties
 from collective.daemon.node import hex_id
-from collective.daemon.server import CollectiveServer
+from collective.daemon.server import (
+    HAND_OVERS_AT_ONCE,
+    HAND_OVERS_PER_SECOND,
+    CollectiveServer,
+)
 from collective.errors import EtcdError, UnreachableError
 from collective.etcd.calls import EtcdMember, Put
 from collective.model.names import peer_url
@@ -32,6 +36,7 @@ from collective.model.records import MemberRecord, Role, to_json
 from collective.model.view import View, member_key
 from collective.pki import Authority, LeafInfo, make_request, new_key, read_leaf
 from collective.policy.membership import quorum
+from collective.protocol.limits import RateLimit
 from tests.simulation.actors import Actor, Actors, Fate
 from tests.simulation.keyspace import Keyspace
 from tests.simulation.node import SimulatedGateway, SimulatedNode
@@ -111,6 +116,7 @@ class Machine:
         self.node: SimulatedNode | None = None
         self.duties: Duties | None = None
         self.gate = Gate()
+        self.hand_overs = RateLimit(HAND_OVERS_PER_SECOND, HAND_OVERS_AT_ONCE)
         self.enlister = Enlister(cast(CollectiveServer, self))
         self.view = View(0)
         self.members: tuple[EtcdMember, ...] = ()

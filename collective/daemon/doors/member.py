@@ -14,7 +14,7 @@ from typing import Any
 
 from collective.daemon.addresses import readdress
 from collective.daemon.certificates import replacement
-from collective.daemon.clock import later
+from collective.daemon.clock import elapsed, later
 from collective.daemon.doors import services
 from collective.daemon.doors.access import ANYBODY, MEMBERS, Caller, check_caller, member_of
 from collective.daemon.doors.calls import Calls
@@ -29,6 +29,7 @@ from collective.daemon.server import CollectiveServer
 from collective.errors import (
     AccessError,
     CollectiveError,
+    EtcdError,
     InputError,
     ProtocolError,
     RefusedError,
@@ -44,6 +45,7 @@ from collective.protocol.web import Request, Response, json_response, lines_resp
 log = logging.getLogger(__name__)
 
 _SYNC_SECONDS = 2.0
+_PROOF_SECONDS = 1.0
 _LEAVE_PAUSE_SECONDS = 0.05
 
 
@@ -222,10 +224,27 @@ def _status(asked: Asked) -> Response:
 
 def _sync(asked: Asked) -> Response:
     revision = asked.json().get("revision")
-    if not isinstance(revision, int):
+    if not isinstance(revision, int) or isinstance(revision, bool):
         raise ProtocolError("a sync names no revision")
+    if revision > asked.node.replica.view.revision:
+        _check_exists(asked.node, revision)
     wants = asked.node.lock_out(revision, _SYNC_SECONDS)
     return json_response(200, {"format": messages.FORMAT, "wants": wants or ""})
+
+
+def _check_exists(node: Node, revision: int) -> None:
+    """Refuse to wait for what will not come; where nobody can say so now, it is waited for.
+
+    Raises:
+        ProtocolError: the store has no such revision yet.
+    """
+    try:
+        newest = node.store.prove(_PROOF_SECONDS)
+    except EtcdError as error:
+        log.debug("the newest revision is not known: %s", error)
+        return
+    if revision > newest:
+        raise ProtocolError(f"a sync asks for revision {revision}, the newest is {newest}")
 
 
 def _leave(asked: Asked) -> Response:
@@ -272,7 +291,10 @@ def _put_out(node: Node, name: str) -> None:
 
 
 def _hand_over(asked: Asked) -> Response:
-    asked.node.hand_over()
+    node = asked.node
+    if not asked.server.hand_overs.allow(asked.member.name, elapsed()):
+        raise RefusedError(f"{node.name} handed over just now", "try again in a few seconds")
+    node.hand_over()
     return json_response(200, {"format": messages.FORMAT})
 
 

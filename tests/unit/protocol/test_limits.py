@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
+from collective.daemon.doors.calls import MOST_OPEN_WITH_ONE
 from collective.protocol import limits
-from collective.protocol.limits import Places, RateLimit, origin_of
+from collective.protocol.limits import Limits, Places, RateLimit, origin_of
 
 
 @dataclass(eq=False)
@@ -96,6 +98,29 @@ def test_budgets_forget_the_least_recently_seen(monkeypatch: pytest.MonkeyPatch)
     for number in range(10):
         assert rate.allow(f"other{number}", 0.0)
         assert not rate.allow("busy", 0.0)
+
+
+def test_budget_that_many_threads_spend_is_spent_once() -> None:
+    """A bucket is for all threads that ask for the same origin."""
+    rate = RateLimit(0.0, 50)
+    with ThreadPoolExecutor(8) as pool:
+        allowed = list(pool.map(lambda _: rate.allow("a", 0.0), range(400)))
+    assert sum(allowed) == 50
+
+
+def test_default_part_of_a_member_leaves_room_for_others_and_for_its_own_calls() -> None:
+    """The numbers belong together: a change of one is looked at with the others."""
+    some = Limits()
+    for part, total in (
+        (some.calls_per_member, some.member_calls),
+        (some.bytes_per_member, some.member_bytes),
+        (some.connections_per_member, some.member_connections),
+        (some.streams_per_member, some.streams),
+    ):
+        assert 3 * part <= total
+    assert some.bytes_per_member >= some.member_body_bytes
+    asks = some.calls_per_member
+    assert some.connections_per_member > some.streams_per_member + MOST_OPEN_WITH_ONE + asks
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from collective.errors import ProtocolError, QuorumError
 from collective.protocol.passage import Passage
-from collective.protocol.web import Peer, Request, Response, lines_response
+from collective.protocol.web import MOST_VALUES, Peer, Request, Response, lines_response
 
 UNIX = Peer("unix", "uid=0")
 
@@ -29,10 +29,17 @@ def test_body_with_an_object_is_returned() -> None:
     assert request(b'{"a": 1}').json() == {"a": 1}
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100000, b"9" * 5000])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 60000, b"9" * 5000])
 def test_body_without_an_object_is_a_protocol_error(body: bytes) -> None:
     """Whatever else comes is one kind of error, and its text does not repeat the body."""
     with pytest.raises(ProtocolError, match=r"the body of POST /join is not (a )?JSON( object)?$"):
+        request(body).json()
+
+
+@pytest.mark.parametrize("body", [b"[" * 100000, b'{"a":[' + b"{}," * 70000 + b"1]}"])
+def test_body_with_too_many_values_is_refused_before_it_is_taken_apart(body: bytes) -> None:
+    """Three octets become an object of eighty: what it costs is bounded by what it holds."""
+    with pytest.raises(ProtocolError, match=f"has more than {MOST_VALUES} values$"):
         request(body).json()
 
 
