@@ -102,6 +102,8 @@ class Node:
         self.prober = Prober(
             plan.name, credentials.client_context, self.check_of, self._ask_as_stranger
         )
+        #: Whether etcd goes by a detour, maybe with another certificate than that of this server.
+        self.detoured = False
         #: What our etcd has on its disk for sure; ``recollection`` finds it out.
         self.durable: Promise | None = None
         #: Fingerprint of the certificate that our door was last seen to show, "" while unknown.
@@ -229,6 +231,7 @@ class Node:
             wait: until it takes part again, having handed leadership over; see ``restart_etcd``.
         """
         self._backend.take_detour(variables, leaf_file)
+        self.detoured = bool(variables)
         if wait:
             self.restart_etcd()
             return

@@ -117,7 +117,11 @@ class Whereabouts:
         if member.name not in self._found:
             return
         peer = node.peer(self.at(member))
-        body = {"format": messages.FORMAT, "places": dict(places), "certificate": self._own_pem()}
+        body = {
+            "format": messages.FORMAT,
+            "places": dict(places),
+            "certificate": self._own_pem(node),
+        }
         try:
             answer = peer.call("POST", messages.WHEREABOUTS, body, _DIAL_SECONDS)
             self.hint(_places(answer, node))
@@ -138,11 +142,12 @@ class Whereabouts:
         return {
             "format": messages.FORMAT,
             "places": {**self._hints, **self._found},
-            "certificate": self._own_pem(),
+            "certificate": self._own_pem(node),
         }
 
-    def _own_pem(self) -> str:
-        return "" if self.ours is None else self.ours.pem
+    def _own_pem(self, node: Node) -> str:
+        """Return the certificate by which our etcd goes, or is to go as soon as it must."""
+        return (self.ours or node.credentials.identity).pem
 
     def _take(self, node: Node, member: MemberRecord, raw: Mapping[str, Any]) -> None:
         """Take up the certificate by which a voter goes, of which its recorded one has told."""
@@ -151,6 +156,9 @@ class Whereabouts:
             self._shown.pop(member.name, None)
             return
         certificate = judge_certificate(pem, member.name)
+        if certificate.fingerprint in node.replica.view.certificates:
+            self._shown.pop(member.name, None)
+            return
         others = certificates_of(
             m for n, m in node.replica.view.members.items() if n != member.name
         )
