@@ -435,6 +435,10 @@ class Node:
             self._recognised[member.name] = found.recognised
         return found
 
+    def recognises(self, member: MemberRecord) -> bool:
+        """Tell whether a member that shows another certificate than is known has proven it its."""
+        return bool(self._ask_as_stranger(member).recognised)
+
     def is_deleted_by(self, member: MemberRecord) -> bool:
         """Ask a member that does not let us in whether we were deleted."""
         return self._ask_as_stranger(member).deleted

@@ -22,7 +22,7 @@ from typing import Any
 
 from collective.daemon.certificates.recorded import certificates_of
 from collective.daemon.node import Node
-from collective.errors import CollectiveError, ProtocolError
+from collective.errors import CollectiveError, IdentityError, ProtocolError
 from collective.files import read_private, write_atomically
 from collective.model.names import is_ip_address
 from collective.model.records import MemberRecord
@@ -168,14 +168,27 @@ class Whereabouts:
 
 
 def _is_there(node: Node, member: MemberRecord) -> bool:
-    """Tell whether a member's door is at an address: it shows a certificate of the member's."""
-    peer = node.peer(member)
+    """Tell whether a member's door is at an address: it shows a certificate of the member's.
+
+    One that has moved has another one than before, and who was off or late does not know it yet.
+    """
     try:
-        peer.open(_DIAL_SECONDS)
+        try:
+            _open(node, member)
+        except IdentityError:
+            if not node.recognises(member):
+                raise
+            _open(node, member)
         return True
     except CollectiveError as error:
         log.debug("a member was looked for: %s name=%s", error, member.name)
         return False
+
+
+def _open(node: Node, member: MemberRecord) -> None:
+    peer = node.peer(member)
+    try:
+        peer.open(_DIAL_SECONDS)
     finally:
         peer.close()
 
