@@ -103,6 +103,8 @@ class Node:
         self.prober = Prober(
             plan.name, credentials.client_context, self.check_of, self._ask_as_stranger
         )
+        #: Whether etcd goes by a detour, maybe with another certificate than that of this server.
+        self.detoured = False
         #: What our etcd has on its disk for sure; ``recollection`` finds it out.
         self.durable: Promise | None = None
         #: Fingerprint of the certificate that our door was last seen to show, "" while unknown.
@@ -246,6 +248,7 @@ class Node:
             wait: until it takes part again, having handed leadership over; see ``restart_etcd``.
         """
         self._backend.take_detour(variables, leaf_file)
+        self.detoured = bool(variables)
         if wait:
             self.restart_etcd()
             return
@@ -453,6 +456,10 @@ class Node:
             log.warning("a member has another certificate than it had name=%s", member.name)
             self._recognised[member.name] = found.recognised
         return found
+
+    def recognises(self, member: MemberRecord) -> bool:
+        """Tell whether a member that shows another certificate than is known has proven it its."""
+        return bool(self._ask_as_stranger(member).recognised)
 
     def is_deleted_by(self, member: MemberRecord) -> bool:
         """Ask a member that does not let us in whether we were deleted."""
