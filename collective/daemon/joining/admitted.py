@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from collective.daemon.joining.guests import Confirmed
+from collective.daemon.joining.guests import Confirmed, voters_of
 from collective.errors import InvitationError, ProtocolError
 from collective.model.guest_list import collective_id
+from collective.model.names import peer_url
 from collective.model.plan import Plan
 from collective.model.records import Role
 from collective.model.view import View
@@ -54,11 +55,20 @@ def members_in(raw: dict[str, Any], plan: Plan, confirmed: Confirmed, ours: str)
     own = view.members.get(plan.name)
     if not view.voters or own is None or ours not in own.fingerprints:
         raise ProtocolError("the sponsor's list of members lacks this server, or has no voters")
-    found = {f for member in view.voters.values() for f in member.fingerprints}
-    other = confirmed.collective not in ("", collective_id(plan.cluster_token))
-    if other or (confirmed.voters and not found <= confirmed.voters):
+    found = set(voters_of(view))
+    same = collective_id(plan.cluster_token) == confirmed.collective
+    # Of a list of one guest, which is the sponsor, there was nobody else to ask.
+    if confirmed.collective and not (same and found <= confirmed.voters):
         raise InvitationError(
             "the sponsor gave records that the others on the token's guest list do not know",
             "ask another member to take this server in; the sponsor may have been tampered with",
+        )
+    known = {voter.partition(" ")[2] for voter in found | confirmed.voters}
+    places = (entry.partition("=")[2] for entry in plan.initial_cluster.split(",") if entry)
+    strange = set(places) - known - {peer_url(plan.address, plan.peer_port)}
+    if strange:
+        raise InvitationError(
+            f"the sponsor's list of members has {min(strange)}, where no voter is by the records",
+            "run the same command again; if it comes again, ask another member",
         )
     return view

@@ -24,6 +24,7 @@ from collective.model.fingerprint import is_fingerprint
 from collective.model.guest_list import guest_list_hash, majority_of
 from collective.model.names import natural_key
 from collective.model.token import Token
+from collective.model.view import View
 from collective.policy.addressing import plain
 from collective.protocol import messages
 from collective.protocol.peer import Peer, client_context, only
@@ -124,7 +125,8 @@ class Confirmed:
 
     Attributes:
         collective: SHA-256 (hex) of the cluster token, the same by all of them.
-        voters: fingerprints of the voters' certificates, as others than the sponsor have them.
+        voters: certificate and URL of each voter, as ``voters_of`` writes them, by others than
+            the sponsor.
     """
 
     collective: str
@@ -166,13 +168,18 @@ def confirm(
     collectives = {str(raw.get("collective")) for raw in told}
     if len(collectives) > 1:
         raise InvitationError("the servers on the guest list are of different collectives")
-    voters = frozenset(f for raw in told for f in _voters_in(raw))
+    voters = frozenset(voter for raw in told for voter in _voters_in(raw))
     return Confirmed(next(iter(collectives), ""), voters)
+
+
+def voters_of(view: View) -> list[str]:
+    """Return which certificate the etcd of each voter shows, and at which URL, a text for each."""
+    return [f"{f} {member.url}" for member in view.voters.values() for f in member.fingerprints]
 
 
 def _voters_in(raw: Mapping[str, Any]) -> list[str]:
     found = raw.get("voters")
-    return [f for f in found if is_fingerprint(f)] if isinstance(found, list) else []
+    return [v for v in found if isinstance(v, str)] if isinstance(found, list) else []
 
 
 def _ask_all(

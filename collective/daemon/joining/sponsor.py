@@ -21,6 +21,7 @@ from collective.daemon.certificates.recorded import check_recordable
 from collective.daemon.clock import epoch
 from collective.daemon.joining.candidate import Candidate
 from collective.daemon.joining.dialback import dial_back, knock
+from collective.daemon.joining.guests import voters_of
 from collective.daemon.joining.invitations import guests_of
 from collective.daemon.joining.learner import add, check_claim, take_up
 from collective.daemon.joining.rehearsal import prospect, read_records, rehearse
@@ -184,7 +185,7 @@ def confirm(node: Node, raw: Mapping[str, Any]) -> dict[str, Any]:
         "format": messages.FORMAT,
         "claimed": True,
         "collective": collective_id(node.plan.cluster_token),
-        "voters": [f for member in view.voters.values() for f in member.fingerprints],
+        "voters": voters_of(view),
     }
 
 
