@@ -305,6 +305,8 @@ class CollectiveServer:
             self._try_to_rest(node, "the other members say so")
         elif (why := lives.data_is_lost(self.layout, self.plan)) is not None:
             self._become_lost(node, why)
+        else:
+            changeover.look_after(self, node)
 
     def _try_to_rest(self, node: Node, why: str) -> None:
         try:

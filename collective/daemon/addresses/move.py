@@ -45,6 +45,7 @@ from collective.model.names import peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
+from collective.pki import Certificate
 from collective.policy.addressing import check_readdress
 from collective.protocol import messages
 from collective.protocol.listening import bind_tcp
@@ -129,8 +130,10 @@ class Move:
         try:
             with node.replacing:
                 with _held_open(address, before.peer_port, restart):
-                    by = self._obtain(node, address)
-                node.use_next()
+                    by, granted = self._obtain(node, address)
+                # A next one that is prepared may be left of another change, and not recorded.
+                if granted.fingerprint != node.credentials.identity.fingerprint:
+                    node.use_next()
         except CollectiveError as error:
             self._take_back(node, error)
             raise
@@ -196,11 +199,11 @@ class Move:
             self._save(node, replace(plan, moving_to=""))
             self._server.front.only(lives.listen_addresses(self._server.settings, plan.address))
 
-    def _obtain(self, node: Node, address: str) -> str:
+    def _obtain(self, node: Node, address: str) -> tuple[str, Certificate]:
         """Have the new address proven and recorded, with a certificate that names it.
 
         Returns:
-            Who has done it.
+            Who has done it, and the certificate, which is recorded.
 
         Raises:
             CollectiveError: nobody has done it; it says why not.
@@ -216,11 +219,11 @@ class Move:
                 "certificate": following.pem,
             }
             places = [self._server.whereabouts.at(member) for member in others]
-            return _ask_one(node, places, body)
+            return _ask_one(node, places, body), following
         with needs_quorum(node, "change the address"):
             in_use = node.credentials.identity.fingerprint
             grant(node, Wish(node.name, address, following, in_use))
-        return node.name
+        return node.name, following
 
 
 def other_voters(node: Node) -> list[MemberRecord]:
