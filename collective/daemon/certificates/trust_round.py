@@ -29,6 +29,7 @@ from collective.errors import EtcdError
 from collective.failpoints import Step, reached
 from collective.model.records import LoadedTrust
 from collective.model.view import View
+from collective.policy.membership import quorum
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,11 @@ def until_taken_up(node: Node, fingerprint: str) -> Iterator[None]:
 
     def is_done(view: View) -> bool:
         answering = node.prober.answering(0.0) | {node.name}
-        return fingerprint in view.certificates and not lacking(view, answering, (fingerprint,))
+        if fingerprint not in view.certificates or lacking(view, answering, (fingerprint,)):
+            return False
+        # Who is cut off answers nobody, and its etcd may still count on the former certificate.
+        left = lacking(view, view.voters, (fingerprint,))
+        return len(view.voters) - len(left) >= quorum(len(view.voters))
 
     while not node.replica.wait_until(is_done, _SLICE_SECONDS):
         if elapsed() > deadline or node.stopping.is_set():
