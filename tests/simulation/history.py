@@ -28,7 +28,7 @@ from tests.simulation.world import LEARNER_SECONDS, Machine, World, running
 MACHINES = 5
 _MOST_ACTORS = 6
 _MOST_STEPS = 100
-_ROUNDS = 60
+_ROUNDS, _QUICK_ROUNDS = 60, 15
 _STEPS_A_ROUND = 12
 _STEPS_TO_BEGIN = 14
 #: What goes on by itself, beside however many commands.
@@ -333,14 +333,14 @@ class History(RuleBasedStateMachine):
         while world.late:
             world.deliver(0)
         why = ["not begun"]
-        for _ in range(_ROUNDS):
-            self._round()
+        for number in range(_ROUNDS):
+            self._round(number < _QUICK_ROUNDS)
             why = world.promises.unsettled()
             if not world.actors.running and not why:
                 break
         return why
 
-    def _round(self) -> None:
+    def _round(self, quick: bool) -> None:
         world = self.world
         world.etcd.expire(world.time.now)
         for machine in world.machines:
@@ -354,7 +354,7 @@ class History(RuleBasedStateMachine):
             if machine.mode is Mode.JOINING and not machine.is_busy("join", "resume"):
                 self._resume(machine)
         self._run_some(list(world.actors.running))
-        world.time.now += 20.0
+        world.time.now += 4.0 if quick else 40.0
 
     def _resume(self, machine: Machine) -> None:
         world = self.world

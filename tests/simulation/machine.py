@@ -195,7 +195,8 @@ class Machine:
         node.take_up(self.view)
         as_node, server = cast(Node, node), cast(CollectiveServer, self)
         self.duties = Duties(as_node, LEARNER_SECONDS)
-        self.trust_round = TrustRound(as_node)
+        self.returning = Return(as_node, cast(Any, None), lambda member: member, lambda *_: None)
+        self.trust_round = TrustRound(as_node, self.returning.catch_up)
         self.replacement = Replacement(as_node)
         self.hearing = Hearing(as_node)
         self.promotee = Promotee(server, cast(Any, self.enlister))
@@ -204,8 +205,7 @@ class Machine:
             self.world.actors.spawn(self, "begin", lambda: self._begin(node))
 
     def _begin(self, node: SimulatedNode) -> None:
-        returning = Return(node, cast(Any, None), lambda member: member, lambda *_: None)
-        node.begin(returning.may_start)
+        node.begin(self.returning.may_start)
         if self.node is node and node.etcd.running and not self.plan.started:
             self.save(replace(self.plan, started=True))
 

@@ -255,6 +255,12 @@ class World:
             self.etcd.caught_up.add(machine.member_id)
         machine.sync()
 
+    def hear_and_pause(self, seconds: float) -> None:
+        """Wait where nothing but news is waited for, which everybody hears meanwhile."""
+        for machine in self.machines:
+            machine.sync()
+        self.time.pause(seconds)
+
     def dial_back(self, here: str, candidate: Candidate) -> None:
         """Reach the candidate, and see that it is that very server."""
         fate, machine = self.actors.interrupt(), self.at(candidate.address)
@@ -293,6 +299,7 @@ class World:
             yield module, "judge_certificate", judged
         for module in (recognition, guests):
             yield module, "client_context", lambda: None
+        yield guests, "pause", self.hear_and_pause
         yield from ((m, "Peer", self.dial) for m in (recognition, guests, returning))
         for module in (guests, confirming, returning):
             yield module, "ThreadPoolExecutor", SerialPool

@@ -8,18 +8,19 @@ Who is to be let in stands in the records; who has been taken up by which voter 
     restart            leadership handed over, SIGKILL, start with the new trust file, a leader known
     turn ended         and, in the same transaction, whom this etcd lets in
 
-It waits for nobody: a voter that is off takes all of it up when it starts. Servers that wait
+It waits for nobody: a voter that is off takes all of it up when it starts, and one that was cut off,
+and whose etcd does not know the others' certificates any more, hears of them over the doors. Servers that wait
 together to be taken in are taken up by one restart.
 
 Invariants:
-  * etcd is restarted in ``turn`` only.
+  * etcd is restarted in ``turn`` only, but where it has had no leader for seconds and takes no part.
   * Nobody needs a restart to be shut out: the revocation list does that.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from collective.daemon.certificates.turn import end_leftover, turn
 from collective.daemon.clock import elapsed
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 _TURN_SECONDS = 30.0
 _ROUND_SECONDS = 60.0
 _SLICE_SECONDS = 0.5
+_LOST_SECONDS = 5.0
 
 
 def lacking(view: View, answering: Collection[str], fingerprints: Collection[str]) -> list[str]:
@@ -108,9 +110,22 @@ class TrustRound(Worker):
     idle_seconds, eager_seconds = 2.0, 0.2
     level = logging.WARNING
 
+    def __init__(self, node: Node, catch_up: Callable[[], None]) -> None:
+        """Prepare.
+
+        Args:
+            node: this server, a voter.
+            catch_up: takes up the records as a majority of the other voters' daemons tell them.
+        """
+        super().__init__(node)
+        self._catch_up = catch_up
+        self._leaderless: float | None = None
+
     def _round(self) -> bool:
         """Take up who is to be let in; return whether that is still to be done."""
         node = self._node
+        if self._has_lost_touch():
+            return self._come_back()
         end_leftover(node)
         wanted = self._not_loaded()
         if not wanted:
@@ -125,6 +140,29 @@ class TrustRound(Worker):
                 node.restart_etcd()
                 reached(Step.TRUST_RESTART)
         reached(Step.TRUST_DONE)
+        return True
+
+    def _has_lost_touch(self) -> bool:
+        """Tell whether etcd runs, and has had no leader for so long that it is no election."""
+        try:
+            leaderless = not self._node.status().leader
+        except EtcdError:
+            leaderless = False
+        if not leaderless:
+            self._leaderless = None
+        elif self._leaderless is None:
+            self._leaderless = elapsed()
+        return self._leaderless is not None and elapsed() - self._leaderless > _LOST_SECONDS
+
+    def _come_back(self) -> bool:
+        """Restart etcd with whom it is to let in, where it did not hear of them; it takes no part."""
+        self._catch_up()
+        wanted = self._not_loaded()
+        if not wanted:
+            return False
+        names = ", ".join(sorted(set(wanted.values())))
+        log.warning("etcd has lost touch, and is restarted to take up names=%s", names)
+        self._node.restart_etcd()
         return True
 
     def _not_loaded(self) -> dict[str, str]:
