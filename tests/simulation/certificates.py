@@ -71,9 +71,7 @@ class SimulatedCredentials(Credentials):
         if self._next is None:
             return
         self.machine.world.promises.shown(self.machine, self._next[1])
-        self._succession = self._succession.followed_by(
-            self._identity, self._key, self._next[1]
-        )
+        self._succession = self._succession.followed_by(self._identity, self._key, self._next[1])
         (self._key, self._identity), self._next = self._next, None
 
     def drop_next(self) -> None:

@@ -42,7 +42,7 @@ class Driver:
             (8, self._go_on),
             (2, self._wait),
             (6, self._happen),
-            (3, self._fault),
+            (4, self._fault),
         ]
         self._weights = [weight for weight, _ in actions]
         self._actions = [action for _, action in actions]

@@ -140,7 +140,8 @@ class History(RuleBasedStateMachine):
         if machine is not None:
             node = machine.require_node()
             others = [n for n in self.world.etcd.view.members if n != node.name]
-            name = self._pick([*others, "mgt9"], whom)
+            lost = [m.name for m in self.world.machines if m.name in others and not m.reachable]
+            name = self._pick([*others, "mgt9", *lost, *lost], whom)
             run = lambda: removal.delete(node, name, force, node.name)  # noqa: E731
             body = partial(self.world.promises.shutting_out, name, run)
             self._spawn(machine, "delete", body, 2 * steps)
@@ -195,7 +196,10 @@ class History(RuleBasedStateMachine):
     def _move(self, machine: Machine, address: str) -> None:
         """Change an address, one change at a time, see ``mover``."""
         node = machine.require_node()
-        if len([a for a in self.world.actors.running if a.label == "move" and a.host is machine]) < 2:
+        if (
+            len([a for a in self.world.actors.running if a.label == "move" and a.host is machine])
+            < 2
+        ):
             machine.move.run(cast(Node, node), address, _ignore)
 
     @rule(by=st.integers(-8, 7), steps=ahead)

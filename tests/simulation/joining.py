@@ -71,7 +71,12 @@ def finish_join(world: World, machine: Machine) -> None:
         machine.sync()
         own = node.replica.view.members.get(node.name)
         wanted = Role.VOTER if node.votes else Role.NONVOTING
-        if machine.node is node and own is not None and own.role is wanted and _takes_part(machine):
+        if (
+            machine.node is node
+            and own is not None
+            and own.role is wanted
+            and _takes_part(machine)
+        ):
             mode = Mode.MEMBER if node.votes else Mode.NONVOTING
             machine.save(replace(machine.plan, mode=mode, started=node.votes, fallback=None))
         if world.time.now > deadline:

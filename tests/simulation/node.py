@@ -112,7 +112,7 @@ class SimulatedGateway(Gateway):
 
     def update_member(self, member_id: int, url: str) -> None:
         """Change the URL of a member."""
-        self._make(lambda: self._world.etcd.update_member(member_id, url))
+        self._make(lambda: self._world.update_member(member_id, url))
 
     def remove(self, member_id: int) -> None:
         """Remove."""

@@ -219,6 +219,12 @@ class Promises:
             if left and any(machine.credentials.trusts(f) for f in gone):
                 self._break(f"P4: the door of {machine.name} lets {name} in, who was deleted")
 
+    def readdressed(self, counted: frozenset[int]) -> None:
+        """Look at a member whose URL was changed: that must make nobody a voter (P2)."""
+        self._count("readdressed")
+        for member_id in counted:
+            self._break(f"P2: {hex_id(member_id)} counts by a change of its address")
+
     def written(self, before: View, after: View, by: Actor | None) -> None:
         """Look at a write."""
         self._look_at_change(before, after, by)
@@ -372,7 +378,9 @@ class Promises:
         if record.role is Role.VOTER and not world.in_touch(machine):
             why.append(f"etcd on {machine} does not reach the leader")
         elif record.role is Role.VOTER:
-            peers = {f for m in world.etcd.view.members.values() if m.is_peer for f in m.fingerprints}
+            peers = {
+                f for m in world.etcd.view.members.values() if m.is_peer for f in m.fingerprints
+            }
             trusted = machine.require_node().etcd.trusted.keys()
             if (trusted ^ peers) - {shown.fingerprint}:
                 why.append(f"etcd on {machine} lets others in than the voters")
@@ -389,7 +397,11 @@ class Promises:
         if node.etcd.running or not node.waits_for:
             return False
         known = node.replica.view.voters
-        left = [n for n, m in known.items() if self._world.etcd.view.members.get(n, m).joined == m.joined]
+        left = [
+            n
+            for n, m in known.items()
+            if self._world.etcd.view.members.get(n, m).joined == m.joined
+        ]
         left = [n for n in left if n in self._world.etcd.view.voters]
         self._count("stranded")
         return len(left) < quorum(len(known))

@@ -96,9 +96,7 @@ class World:
         """Have some servers be the voters of the collective."""
         puts = [self._voter(machine) for machine in machines]
         shown = tuple(sorted(machine.certificate.fingerprint for machine in machines))
-        puts += [
-            Put(loaded_key(m.name), to_json(LoadedTrust(m.name, shown))) for m in machines
-        ]
+        puts += [Put(loaded_key(m.name), to_json(LoadedTrust(m.name, shown))) for m in machines]
         self.etcd.transact({}, puts, ())
         for machine in machines:
             machine.view = View(0)
@@ -229,6 +227,12 @@ class World:
         self.promises.added(url, by)
         return added
 
+    def update_member(self, member_id: int, url: str) -> None:
+        """Change the URL of a member."""
+        voters = self.etcd.voters
+        self.etcd.update_member(member_id, url)
+        self.promises.readdressed(self.etcd.voters - voters)
+
     def promote(self, member_id: int, by: Actor | None) -> None:
         """Promote a learner."""
         self.etcd.promote(member_id)
@@ -269,9 +273,7 @@ class World:
         if machine.dialled != candidate.certificate.fingerprint:
             raise UnreachableError(f"at {candidate.address} another server answers")
 
-    def dial(
-        self, host: str, _port: int, context: Any, check: Check, _most: int = 0
-    ) -> Peer:
+    def dial(self, host: str, _port: int, context: Any, check: Check, _most: int = 0) -> Peer:
         """Make a connection for whoever asks now, with a certificate or as a stranger."""
         if isinstance(context, SimulatedCredentials):
             return SimulatedPeer(self, context.machine, host, context, check)

@@ -8,9 +8,9 @@ Who is to be let in stands in the records; who has been taken up by which voter 
     restart            leadership handed over, SIGKILL, start with the new trust file, a leader known
     turn ended         and, in the same transaction, whom this etcd lets in
 
-It waits for nobody: a voter that is off takes all of it up when it starts, and one that was cut off,
-and whose etcd does not know the others' certificates any more, hears of them over the doors. Servers that wait
-together to be taken in are taken up by one restart.
+It waits for nobody: a voter that is off takes all of it up when it starts, and one that was cut
+off, whose etcd does not know the others' certificates any more, hears of them over the doors.
+Servers that wait together to be taken in are taken up by one restart.
 
 Invariants:
   * etcd is restarted in ``turn`` only, but where it has had no leader for seconds and takes no part.
@@ -155,7 +155,7 @@ class TrustRound(Worker):
         return self._leaderless is not None and elapsed() - self._leaderless > _LOST_SECONDS
 
     def _come_back(self) -> bool:
-        """Restart etcd with whom it is to let in, where it did not hear of them; it takes no part."""
+        """Restart etcd, which takes no part, with whom it is to let in and has not heard of."""
         self._catch_up()
         wanted = self._not_loaded()
         if not wanted:

@@ -77,7 +77,7 @@ class Return:
         return False
 
     def catch_up(self) -> None:
-        """Take up what a majority of the voters says now, where etcd here has lost touch with them.
+        """Take up what a majority of the voters says now, where etcd here has lost touch.
 
         One that was cut off while they changed their certificates does not let them in any more.
         """
