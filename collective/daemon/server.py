@@ -189,12 +189,13 @@ class CollectiveServer:
         self._hearing = Hearing(node)
         self.node = node
         self._workers = (Replacement(node),)
+        returning = Return(node, self.layout, self.whereabouts.at, self._become_lost)
         if node.votes:
             duties = Duties(node, self.settings.learner_timeout)
-            self._workers = (duties, TrustRound(node), Cutter(node), Replacement(node))
+            trust = TrustRound(node, returning.catch_up)
+            self._workers = (duties, trust, Cutter(node), Replacement(node))
         self.recollection = Recollection(node, self.state)
         node.replica.when_taken(self._wake_workers)
-        returning = Return(node, self.layout, self.whereabouts.at, self._become_lost)
         node.start(returning.may_start)
         for worker in (*self._workers, self.recollection):
             worker.start()
@@ -311,6 +312,8 @@ class CollectiveServer:
             self._try_to_rest(node, "the other members say so")
         elif (why := lives.data_is_lost(self.layout, self.plan)) is not None:
             self._become_lost(node, why)
+        else:
+            changeover.look_after(self, node)
 
     def _try_to_rest(self, node: Node, why: str) -> None:
         try:

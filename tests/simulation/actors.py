@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from collective.errors import CollectiveError, UnreachableError
@@ -140,6 +141,7 @@ class Actors:
     def __init__(self) -> None:
         self.running: list[Actor] = []
         self._crashed: list[Actor] = []
+        self._at_once = 0
 
     def spawn(self, host: object, label: str, body: Callable[[], Any]) -> Actor:
         """Make an actor; it runs when it is stepped."""
@@ -166,9 +168,23 @@ class Actors:
             steps -= 1
 
     def interrupt(self) -> Fate:
-        """Hold the current actor; a helper thread of an actor is not held."""
-        actor = self.current()
+        """Hold the current actor, unless what it does is done at once."""
+        actor = None if self._at_once else self.current()
         return Fate.DONE if actor is None else actor.wait()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Have the current actor make calls that another thread of its server makes in life."""
+        self._at_once += 1
+        try:
+            yield
+        finally:
+            self._at_once -= 1
+
+    @property
+    def holds(self) -> bool:
+        """Whether a call that is made now is held: an actor makes it, and not at once."""
+        return not self._at_once and self.current() is not None
 
     def call(self, child: Actor) -> Any:
         """Wait, in an actor, for what another one returns.

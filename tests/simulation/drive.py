@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from tests.simulation.actors import Fate
-from tests.simulation.history import FATES, FAULTS, HAPPENINGS, TOTALS, WAITS, History
+from tests.simulation.history import FATES, FAULTS, HAPPENINGS, TOTALS, WAITS, WORKS, History
 
 STEPS = 60
 
@@ -27,17 +27,22 @@ class Driver:
         self._history = History()
         actions: list[tuple[int, Callable[[], None]]] = [
             (3, self._invite),
-            (5, self._join),
-            (4, self._delete),
+            (8, self._join),
+            (3, self._delete),
             (1, self._leave),
             (1, self._revoke),
             (1, self._abort),
+            (2, self._demote),
+            (3, self._promote),
+            (2, self._gencert),
+            (2, self._readdress),
             (6, self._duties),
+            (12, self._work),
             (8, self._step),
             (8, self._go_on),
             (2, self._wait),
             (6, self._happen),
-            (2, self._fault),
+            (4, self._fault),
         ]
         self._weights = [weight for weight, _ in actions]
         self._actions = [action for _, action in actions]
@@ -68,7 +73,8 @@ class Driver:
 
     def _invite(self) -> None:
         seconds = self._random.choice([60, 3600])
-        self._history.invite(self._index(), self._index(), seconds, self._ahead())
+        votes = self._mostly()
+        self._history.invite(self._index(), self._index(), seconds, votes, self._ahead())
 
     def _join(self) -> None:
         if self._history.tokens:
@@ -77,8 +83,22 @@ class Driver:
             self._history.join(token, index, via, self._mostly(), self._ahead())
 
     def _delete(self) -> None:
-        rekey = self._random.random() < 0.5
-        self._history.delete(self._index(), self._index(), self._mostly(), rekey, self._ahead())
+        self._history.delete(self._index(), self._index(), self._mostly(), self._ahead())
+
+    def _demote(self) -> None:
+        self._history.demote(self._index(), self._index(), self._ahead())
+
+    def _promote(self) -> None:
+        self._history.promote(self._index(), self._index(), self._ahead())
+
+    def _gencert(self) -> None:
+        self._history.gencert(self._index(), self._ahead())
+
+    def _readdress(self) -> None:
+        self._history.readdress(self._index(), self._ahead())
+
+    def _work(self) -> None:
+        self._history.work(self._random.choice(WORKS), self._index(), self._ahead())
 
     def _revoke(self) -> None:
         self._history.revoke(self._index(), self._index(), self._ahead())
@@ -100,7 +120,7 @@ class Driver:
     def _go_on(self) -> None:
         if self._history.world.actors.running:
             fate: Fate = self._random.choice(FATES)
-            self._history.go_on(self._index(), self._random.randint(1, 25), fate)
+            self._history.go_on(self._index(), self._random.randint(1, 40), fate)
 
     def _wait(self) -> None:
         self._history.wait(self._random.choice(WAITS), self._random.random() < 0.5)

@@ -9,26 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.joining import invitations
-from collective.daemon.membership import removal
+from collective.daemon.membership import demotion, promotion, removal
 from collective.daemon.node import Node
 from collective.model.plan import Mode
 from collective.model.records import Role
 from collective.model.token import Token
 from tests.simulation.actors import Actor, Fate
 from tests.simulation.joining import finish_join, give_up, join
-from tests.simulation.world import Machine, World, running
+from tests.simulation.world import LEARNER_SECONDS, Machine, World, running
 
 MACHINES = 5
 _MOST_ACTORS = 6
 _MOST_STEPS = 100
-_ROUNDS = 40
+_ROUNDS, _QUICK_ROUNDS = 60, 15
 _STEPS_A_ROUND = 12
+_STEPS_TO_BEGIN = 14
+#: What goes on by itself, beside however many commands.
+_BACKGROUND = frozenset({"begin", "resume", "later"})
 
 indexes = st.integers(0, 19)
 few = st.sampled_from([0, 0, 0, 1, 2, 5])
@@ -37,6 +41,7 @@ ahead = st.integers(0, 12)
 FATES = (*[Fate.DONE] * 6, Fate.LOST, Fate.UNHEARD, Fate.LATE)
 WAITS = (1.0, 3.0, 15.0, 400.0, 4000.0)
 HAPPENINGS = ("hear", "hear", "notice", "lead", "deliver")
+WORKS = ("trust", "trust", "trust", "replacement", "promotee", "move")
 FAULTS = ("crash", "cut off", "mend", "mend")
 
 
@@ -53,10 +58,12 @@ class History(RuleBasedStateMachine):
     def begin(self, members: int, invited: int, lists_locally: bool) -> None:
         """Begin with some members, and with some invitations; the other servers are fresh."""
         self.world = World(MACHINES, members, lists_locally)
+        self.world.on_resume = self._resume
         self.stack.enter_context(running(self.world))
         first = self.world.machines[0]
         for machine in self.world.machines[members : members + invited]:
-            body = partial(self._invite, first.require_node(), machine.number, 3600)
+            role = Role.NONVOTING if machine.number % 2 else Role.VOTER
+            body = partial(self._invite, first.require_node(), machine.number, 3600, role)
             self._spawn(first, "invite", body, _MOST_STEPS)
 
     def _pick(self, found: list[Any], index: int) -> Any:
@@ -65,26 +72,37 @@ class History(RuleBasedStateMachine):
     def _living(self) -> list[Machine]:
         return [m for m in self.world.machines if m.node is not None and m.mode is Mode.MEMBER]
 
+    def _members(self) -> list[Machine]:
+        settled = (Mode.MEMBER, Mode.NONVOTING)
+        return [m for m in self.world.machines if m.node is not None and m.mode in settled]
+
     def _spawn(self, machine: Machine, label: str, body: Callable[[], Any], steps: int) -> None:
         actors = self.world.actors
-        if len(actors.running) < _MOST_ACTORS:
+        if len([a for a in actors.running if a.label not in _BACKGROUND]) < _MOST_ACTORS:
             actors.run(actors.spawn(machine, label, body), steps)
 
     # Commands ---------------------------------------------------------------------------------
 
-    @rule(by=indexes, whom=indexes, seconds=st.sampled_from([60, 3600]), steps=ahead)
-    def invite(self, by: int, whom: int, seconds: int, steps: int) -> None:
+    @rule(
+        by=indexes,
+        whom=indexes,
+        seconds=st.sampled_from([60, 3600]),
+        votes=mostly,
+        steps=ahead,
+    )
+    def invite(self, by: int, whom: int, seconds: int, votes: bool, steps: int) -> None:
         """Invite a server by name, mostly one that is not in."""
         outside = [m.number for m in self.world.machines if m.mode is Mode.REMOVED]
         number = self._pick([*outside, *outside, *range(1, MACHINES + 1)], whom)
         machine = self._pick(self._living(), by)
         if machine is not None:
-            node = machine.require_node()
-            self._spawn(machine, "invite", lambda: self._invite(node, number, seconds), steps)
+            role = Role.VOTER if votes else Role.NONVOTING
+            body = partial(self._invite, machine.require_node(), number, seconds, role)
+            self._spawn(machine, "invite", body, steps)
 
-    def _invite(self, node: Node, number: int, seconds: int) -> None:
+    def _invite(self, node: Node, number: int, seconds: int, role: Role) -> None:
         self.tokens.append(
-            invitations.invite(node, f"mgt{number}", seconds, Role.VOTER, node.name).token
+            invitations.invite(node, f"mgt{number}", seconds, role, node.name).token
         )
 
     @precondition(lambda self: self.tokens)
@@ -98,7 +116,7 @@ class History(RuleBasedStateMachine):
         joiner, member = self._pick(joiners, machine), self._pick(self._living(), via)
         if joiner is not None and member is not None:
             body = lambda: join(self.world, joiner, member, shown)  # noqa: E731
-            self._spawn(joiner, "join", body, 2 * steps)
+            self._spawn(joiner, "join", body, 4 * steps)
 
     @rule(by=indexes, whom=indexes, steps=ahead)
     def revoke(self, by: int, whom: int, steps: int) -> None:
@@ -117,16 +135,18 @@ class History(RuleBasedStateMachine):
         if machine is not None and member is not None:
             self._spawn(machine, "abort", lambda: give_up(machine, member), steps)
 
-    @rule(by=indexes, whom=indexes, force=mostly, rekey=st.booleans(), steps=ahead)
-    def delete(self, by: int, whom: int, force: bool, rekey: bool, steps: int) -> None:
+    @rule(by=indexes, whom=indexes, force=mostly, steps=ahead)
+    def delete(self, by: int, whom: int, force: bool, steps: int) -> None:
         """Delete another server."""
         machine = self._pick(self._living(), by)
         if machine is not None:
             node = machine.require_node()
             others = [n for n in self.world.etcd.view.members if n != node.name]
-            name = self._pick([*others, "mgt9"], whom)
-            body = lambda: removal.delete(node, name, force, node.name, rekey)  # noqa: E731
-            self._spawn(machine, "delete", body, steps)
+            lost = [m.name for m in self.world.machines if m.name in others and not m.reachable]
+            name = self._pick([*others, "mgt9", *lost, *lost], whom)
+            run = lambda: removal.delete(node, name, force, node.name)  # noqa: E731
+            body = partial(self.world.promises.shutting_out, name, run)
+            self._spawn(machine, "delete", body, 2 * steps)
 
     @rule(by=indexes, steps=ahead)
     def leave(self, by: int, steps: int) -> None:
@@ -134,7 +154,55 @@ class History(RuleBasedStateMachine):
         machine = self._pick(self._living(), by)
         if machine is not None:
             node = machine.require_node()
-            self._spawn(machine, "leave", lambda: removal.leave(node, rekey=True), steps)
+            self._spawn(machine, "leave", lambda: removal.leave(node), steps)
+
+    @rule(by=indexes, whom=indexes, steps=ahead)
+    def demote(self, by: int, whom: int, steps: int) -> None:
+        """Take the vote of another server."""
+        machine = self._pick(self._living(), by)
+        if machine is not None:
+            node = machine.require_node()
+            name = self._pick([n for n in self.world.etcd.view.voters if n != node.name], whom)
+            if name is not None:
+                run = lambda: demotion.demote(node, name, node.name, _ignore)  # noqa: E731
+                body = partial(self.world.promises.shutting_out, name, run)
+                self._spawn(machine, "demote", body, 2 * steps)
+
+    @rule(by=indexes, whom=indexes, steps=ahead)
+    def promote(self, by: int, whom: int, steps: int) -> None:
+        """Give a server a vote that has none."""
+        machine, members = self._pick(self._living(), by), self.world.etcd.view.members
+        name = self._pick([n for n, m in members.items() if m.role is Role.NONVOTING], whom)
+        if machine is not None and name is not None:
+            node = machine.require_node()
+            body = lambda: promotion.promote(node, name, LEARNER_SECONDS, _ignore)  # noqa: E731
+            self._spawn(machine, "promote", body, 2 * steps)
+
+    @rule(by=indexes, steps=ahead)
+    def gencert(self, by: int, steps: int) -> None:
+        """Give a server another certificate."""
+        machine = self._pick(self._members(), by)
+        if machine is not None:
+            node = machine.require_node()
+            body = lambda: replace_certificate(node, [machine.address], _ignore)  # noqa: E731
+            self._spawn(machine, "gencert", body, 2 * steps)
+
+    @rule(by=indexes, steps=ahead)
+    def readdress(self, by: int, steps: int) -> None:
+        """Give a server its other address."""
+        machine = self._pick(self._members(), by)
+        if machine is not None:
+            other = next(a for a in machine.addresses if a != machine.address)
+            self._spawn(machine, "move", partial(self._move, machine, other), 2 * steps)
+
+    def _move(self, machine: Machine, address: str) -> None:
+        """Change an address, one change at a time, see ``mover``."""
+        node = machine.require_node()
+        if (
+            len([a for a in self.world.actors.running if a.label == "move" and a.host is machine])
+            < 2
+        ):
+            machine.move.run(cast(Node, node), address, _ignore)
 
     @rule(by=st.integers(-8, 7), steps=ahead)
     def duties(self, by: int, steps: int) -> None:
@@ -142,8 +210,36 @@ class History(RuleBasedStateMachine):
         leads = self.world.leader_id()
         found = [m for m in self._living() if by >= 0 or m.member_id == leads]
         machine = self._pick(found, by)
-        if machine is not None and machine.duties is not None:
+        if machine is not None:
             self._spawn(machine, "duties", machine.duties._round, steps)
+
+    @rule(what=st.sampled_from(WORKS), index=indexes, steps=ahead)
+    def work(self, what: str, index: int, steps: int) -> None:
+        """Have one server, or all of them, do what is to be done for a change."""
+        able = [m for m in self.world.machines if m.node is not None and not m.is_busy(what)]
+        for machine in able if index % 2 else [self._pick(able, index)]:
+            if machine is not None:
+                self._work(machine, what, 3 * steps if index % 2 else steps)
+
+    def _work(self, machine: Machine, what: str, steps: int) -> None:
+        body = self._task(machine, what)
+        if body is not None:
+            self.world.actors.run(self.world.actors.spawn(machine, what, body), steps)
+
+    def _task(self, machine: Machine, what: str) -> Callable[[], Any] | None:
+        """Return what one of a server's threads does once, None where it has no such thread."""
+        node = machine.node
+        if node is None or machine.is_busy(what):
+            return None
+        if what == "trust":
+            return machine.trust_round._round if node.votes else None
+        if what == "replacement":
+            return machine.replacement._round if machine.mode is not Mode.JOINING else None
+        if what == "promotee":
+            votes = machine.mode is not Mode.NONVOTING
+            return None if votes else partial(machine.promotee._look, cast(Node, node))
+        due = machine.due_address() if machine.mode is not Mode.JOINING else None
+        return None if due is None else partial(self._move, machine, due)
 
     # Time and steps ---------------------------------------------------------------------------
 
@@ -177,7 +273,7 @@ class History(RuleBasedStateMachine):
             for each in self.world.machines if index % 2 else [machine]:
                 self.world.catch_up(each)
         elif what == "notice":
-            machine.rest()
+            self._look(machine, index)
         elif what == "lead":
             self.world.lead(machine.member_id)
         elif self.world.late:
@@ -192,8 +288,7 @@ class History(RuleBasedStateMachine):
         if what == "crash":
             machine.crash()
         elif what == "cut off":
-            self.world.promises.lost(machine.member_id)
-            machine.cut_off = True
+            machine.lose_network()
         else:
             broken = [m for m in self.world.machines if not m.reachable]
             self._mend(self._pick(broken, index))
@@ -204,8 +299,16 @@ class History(RuleBasedStateMachine):
         machine.cut_off = False
         if not machine.up:
             machine.start()
+            for actor in [a for a in self.world.actors.running if a.host is machine]:
+                self.world.actors.run(actor, _STEPS_TO_BEGIN)
             if machine.mode is Mode.JOINING:
                 self._resume(machine)
+
+    def _look(self, machine: Machine, steps: int) -> None:
+        """Have a server find out whether it was removed."""
+        if not machine.is_busy("look"):
+            actors = self.world.actors
+            actors.run(actors.spawn(machine, "look", machine.look), steps)
 
     # Promises ---------------------------------------------------------------------------------
 
@@ -232,31 +335,32 @@ class History(RuleBasedStateMachine):
     def _settle(self) -> list[str]:
         world = self.world
         for machine in world.machines:
-            self._mend(machine)
+            self._mend(machine if not machine.reachable else None)
         while world.late:
             world.deliver(0)
         why = ["not begun"]
-        for _ in range(_ROUNDS):
-            self._round()
+        for number in range(_ROUNDS):
+            self._round(number < _QUICK_ROUNDS)
             why = world.promises.unsettled()
             if not world.actors.running and not why:
                 break
         return why
 
-    def _round(self) -> None:
+    def _round(self, quick: bool) -> None:
         world = self.world
+        world.etcd.expire(world.time.now)
         for machine in world.machines:
             world.catch_up(machine)
-            if machine.rest():
-                continue
+            self._look(machine, _STEPS_TO_BEGIN)
             leads = machine.alive and machine.member_id == world.leader_id()
-            busy = any(a.host is machine for a in world.actors.running)
-            if machine.duties is not None and leads:
+            if leads and not machine.is_busy("duties"):
                 world.actors.run(world.actors.spawn(machine, "duties", machine.duties._round))
-            if machine.mode is Mode.JOINING and not busy:
+            for what in dict.fromkeys(WORKS):
+                self._work(machine, what, _STEPS_A_ROUND * 3)
+            if machine.mode is Mode.JOINING and not machine.is_busy("join", "resume"):
                 self._resume(machine)
         self._run_some(list(world.actors.running))
-        world.time.now += 45.0
+        world.time.now += 4.0 if quick else 40.0
 
     def _resume(self, machine: Machine) -> None:
         world = self.world
@@ -265,6 +369,10 @@ class History(RuleBasedStateMachine):
     def _run_some(self, actors: list[Actor]) -> None:
         for actor in actors:
             self.world.actors.run(actor, _STEPS_A_ROUND)
+
+
+def _ignore(_step: str, _said: str) -> None:
+    """Hear of a step."""
 
 
 #: How often what was looked at has happened, over all histories of this process.

@@ -1,101 +1,66 @@
-"""The joiner's side of a join, on a simulated machine: what ``joiner`` and ``enlist`` do there."""
+"""The joiner's side of a join, on a simulated machine: what ``enlist`` does there.
+
+The talk with the sponsor is the product's own (``Join._enroll``); a proof that is good changes
+nothing here before it.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
-from typing import Any
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
+from collective.daemon.joining.guests import check_guest, listed_guests
+from collective.daemon.joining.joiner import Join, Self
+from collective.daemon.joining.preflight import Asked, challenge
+from collective.daemon.server import CollectiveServer
 from collective.errors import CollectiveError, RefusedError, UnreachableError
 from collective.model.plan import Mode
+from collective.model.records import Role
 from collective.model.token import Token
-from collective.pki import (
-    EnrollmentStatement,
-    key_id_of_private,
-    make_request,
-    new_key,
-    read_leaf,
-    sign_enrollment,
-)
 from collective.protocol import messages
+from collective.protocol.peer import anybody, only
 from tests.simulation.node import SimulatedPeer
 from tests.simulation.world import DOOR, LEARNER_SECONDS, PEER, Machine, World
 
-_TURN_SECONDS = 60.0
 _PAUSE_SECONDS = 5.0
-
-
-@cache
-def request_of(name: str, number: int, attempt: int) -> tuple[bytes, str]:
-    """Return the CSR, and the id of its key, of one machine's attempt to be a server."""
-    key = new_key()
-    return make_request(key, name), key_id_of_private(key)
+_HOST: Any = SimpleNamespace(hold_peer_port=lambda _: None)
 
 
 def join(world: World, machine: Machine, via: Machine, token: Token) -> None:
-    """Join, from the claim to a voter.
+    """Join, from the claim to a member.
 
     Raises:
         CollectiveError: as the command.
     """
-    csr, key_id = request_of(token.name, machine.number, machine.attempts)
-    machine.dialled = key_id
+    revoked = machine.certificate.fingerprint in world.etcd.view.revoked
+    if machine.name != token.name or revoked:
+        machine.renew(token.name)
+    machine.dialled = machine.certificate.fingerprint
     try:
-        result = _admitted(world, machine, via, token, csr, key_id)
+        here = Self(token.name, machine.address, DOOR, PEER)
+        talk = Join(cast(CollectiveServer, machine), here, _HOST, threading.Event())
+        asked = _ask(world, machine, via, token)
+        admitted = talk._enroll(asked, token, lambda *_: None)
     finally:
         machine.dialled = ""
-    leaf = read_leaf(result["leaf"].encode())
-    machine.adopt(token.name, leaf, int(result["member_id"], 16))
+    machine.adopt(admitted.plan, admitted.view)
     finish_join(world, machine)
 
 
-def _admitted(
-    world: World, machine: Machine, via: Machine, token: Token, csr: bytes, key_id: str
-) -> dict[str, Any]:
-    deadline = world.time.now + _TURN_SECONDS
-    while True:
-        peer = SimulatedPeer(world, machine, via.address, None)
-        fingerprint = via.leaf.fingerprint if via.leaf is not None else ""
-        _claim(machine, peer, fingerprint, token, csr, key_id)
-        lines = list(peer.lines("POST", messages.ADMIT, {"format": messages.FORMAT}, 40.0))
-        if lines[-1].get("step") != messages.BUSY:
-            result: dict[str, Any] = lines[-1]["result"]
-            return result
-        if world.time.now > deadline:
-            raise RefusedError("another server is being taken in and does not get ready")
-        world.time.pause(_PAUSE_SECONDS)
-
-
-def _claim(
-    machine: Machine, peer: SimulatedPeer, fingerprint: str, token: Token, csr: bytes, key_id: str
-) -> None:
-    asked = peer.call("GET", messages.CHALLENGE, None, 5.0)
-    statement = EnrollmentStatement(
-        name=token.name,
-        role="voter",
-        server_fingerprint=fingerprint,
-        nonce=asked["nonce"],
-        csr_key_id=key_id,
-        csr_sha256=hashlib.sha256(csr).hexdigest(),
-        addresses=(machine.address,),
-        door_port=DOOR,
-        peer_port=PEER,
-    )
-    body = {
-        "format": messages.FORMAT,
-        "name": token.name,
-        "role": "voter",
-        "csr": csr.decode(),
-        "addresses": [machine.address],
-        "door_port": DOOR,
-        "peer_port": PEER,
-        "signature": sign_enrollment(token.seed, statement).hex(),
-    }
-    peer.call("POST", messages.CLAIM, body, 5.0)
+def _ask(world: World, machine: Machine, via: Machine, token: Token) -> Asked:
+    """Find a server, and see that it is on the guest list of the token."""
+    peer = SimulatedPeer(world, machine, via.address, None, anybody)
+    said = challenge(peer)
+    guests = listed_guests(said, token, via.address)
+    check_guest(guests, peer.fingerprint, via.address, token.name)
+    peer.insist(only((peer.fingerprint,), "another server answers"))
+    return Asked(peer, said, guests)
 
 
 def finish_join(world: World, machine: Machine) -> None:
-    """Wait until this learner is a voter, and fetch what only voters get.
+    """Wait until this learner is a voter, or this server is taken in without a vote.
 
     Raises:
         UnreachableError: that took too long; the daemon tries again.
@@ -103,13 +68,27 @@ def finish_join(world: World, machine: Machine) -> None:
     node, deadline = machine.node, world.time.now + LEARNER_SECONDS
     while node is not None and machine.node is node and machine.mode is Mode.JOINING:
         world.time.pause(_PAUSE_SECONDS)
-        try:
-            if not node.status().learner and machine.enlister._fetch_ca_key(node):
-                machine.mode = Mode.MEMBER
-        except CollectiveError:
-            pass
+        machine.sync()
+        own = node.replica.view.members.get(node.name)
+        wanted = Role.VOTER if node.votes else Role.NONVOTING
+        if (
+            machine.node is node
+            and own is not None
+            and own.role is wanted
+            and _takes_part(machine)
+        ):
+            mode = Mode.MEMBER if node.votes else Mode.NONVOTING
+            machine.save(replace(machine.plan, mode=mode, started=node.votes, fallback=None))
         if world.time.now > deadline:
-            raise UnreachableError("this server was not made a voter in time")
+            raise UnreachableError("this server was not taken in in time")
+
+
+def _takes_part(machine: Machine) -> bool:
+    node = machine.require_node()
+    try:
+        return not node.votes or not node.status().learner
+    except CollectiveError:
+        return False
 
 
 def give_up(machine: Machine, member: Machine) -> None:
@@ -123,13 +102,12 @@ def give_up(machine: Machine, member: Machine) -> None:
         RefusedError: this server is a voter already.
     """
     node = machine.node
-    if node is None:
-        raise RefusedError("this server is in no collective")
-    status, peer = (
-        node.status(),
-        SimulatedPeer(machine.world, machine, member.address, machine.leaf),
-    )
-    if status.leader and not status.learner:
+    if node is None or machine.plan.fallback is not None:
+        raise RefusedError("this server is in no collective, or is being promoted")
+    status = node.status()
+    credentials = machine.credentials
+    peer = SimulatedPeer(machine.world, machine, member.address, credentials)
+    if status.leader and not status.learner and node.votes:
         raise RefusedError("it is a member already")
     answer = peer.call("POST", messages.GIVE_UP, {"format": messages.FORMAT}, 5.0)
     if answer["removed"] is not True:

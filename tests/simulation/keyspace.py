@@ -86,6 +86,11 @@ class Keyspace:
             raise EtcdError("etcd: can only promote a learner member which is in sync with leader")
         self.members[member_id] = EtcdMember(member_id, member.name, member.peer_urls, False)
 
+    def update_member(self, member_id: int, url: str) -> None:
+        """Change the URL of a member; a learner gets a vote by that (etcd issue 21694)."""
+        member = self._member(member_id)
+        self.members[member_id] = EtcdMember(member_id, member.name, (url,), False)
+
     def remove(self, member_id: int) -> EtcdMember:
         """Remove a member for good."""
         member = self._member(member_id)

@@ -12,29 +12,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.certificates.etcd_trust import EtcdTrust
 from collective.daemon.doors import member as door
-from collective.daemon.doors.access import objection
 from collective.daemon.doors.calls import Calls
+from collective.daemon.joining.enlist import Enlister
 from collective.daemon.joining.proving import Doubts
 from collective.daemon.node import Node, hex_id
 from collective.daemon.peers.prober import Answer, Prober
 from collective.daemon.peers.replica import Replica
 from collective.daemon.server import CollectiveServer
 from collective.errors import (
+    CollectiveError,
     EtcdError,
     EtcdUnavailableError,
-    RefusedError,
+    IdentityError,
     UnreachableError,
     from_wire,
 )
 from collective.etcd.calls import EtcdMember, KeyValue, Put, Status
 from collective.etcd.gateway import Gateway
 from collective.etcd.store import Store
+from collective.model.plan import Plan
 from collective.model.records import MemberRecord
 from collective.model.view import View
-from collective.pki import Authority, LeafInfo, read_leaf
-from collective.policy.rekeying import Keys
+from collective.pki import Certificate
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
 from collective.protocol.passage import Passage
@@ -42,13 +43,27 @@ from collective.protocol.peer import Check, Peer
 from collective.protocol.web import Peer as Caller
 from collective.protocol.web import PeerCertificate, Request
 from tests.simulation.actors import Fate
+from tests.simulation.certificates import SimulatedCredentials
+from tests.simulation.etcd import SimulatedEtcd
+from tests.simulation.standins import Ending, Lock
 
 if TYPE_CHECKING:
     from tests.simulation.world import Machine, World
 
 T = TypeVar("T")
 #: These change nothing and are answered from memory: a request of one step.
-_AT_ONCE = frozenset({messages.STATUS, messages.SYNC, messages.HAND_OVER, messages.CHALLENGE})
+_AT_ONCE = frozenset(
+    {
+        messages.STATUS,
+        messages.SYNC,
+        messages.HAND_OVER,
+        messages.CHALLENGE,
+        messages.CONFIRM,
+        messages.RETURN,
+        messages.SUCCESSION,
+        messages.DELETED,
+    }
+)
 
 
 class SimulatedGateway(Gateway):
@@ -65,10 +80,9 @@ class SimulatedGateway(Gateway):
     def status(self) -> Status:
         """Tell of ourselves; this is no call that matters."""
         world, machine = self._world, self._machine
-        if self.closed or not machine.up:
-            raise EtcdUnavailableError("etcd: it does not answer")
+        self._require_life()
         known = world.etcd.members.get(self._id)
-        leader = world.leader_id() if machine.reachable and known is not None else 0
+        leader = world.leader_id() if world.in_touch(machine) else 0
         index = machine.index
         learner = known is not None and known.learner
         return Status(self._id, leader, 1, index, index, index, "3.5.16", 1, learner, ())
@@ -87,13 +101,18 @@ class SimulatedGateway(Gateway):
 
     def add_learner(self, url: str) -> tuple[int, list[EtcdMember]]:
         """Add a learner."""
-        added = self._make(lambda: self._world.add_learner(url))
+        by = self._world.actors.current()
+        added = self._make(lambda: self._world.add_learner(url, by))
         return added, list(self._world.etcd.members.values())
 
     def promote(self, member_id: int) -> None:
         """Promote."""
         by = self._world.actors.current()
         self._make(lambda: self._world.promote(member_id, by))
+
+    def update_member(self, member_id: int, url: str) -> None:
+        """Change the URL of a member."""
+        self._make(lambda: self._world.update_member(member_id, url))
 
     def remove(self, member_id: int) -> None:
         """Remove."""
@@ -109,10 +128,7 @@ class SimulatedGateway(Gateway):
         if serializable:
             self._require_life()
             return _listed(self._machine.view, prefix)
-        by = self._world.actors.current()
-        found = self._make(lambda: _listed(self._world.etcd.view, prefix), changes=False)
-        self._world.promises.has_read(by, self._world.time.now)
-        return found
+        return self._make(lambda: _listed(self._world.etcd.view, prefix), changes=False)
 
     def transact(
         self, unchanged: Mapping[str, int], puts: Sequence[Put], deletes: Sequence[str] = ()
@@ -143,16 +159,35 @@ class SimulatedGateway(Gateway):
         raise EtcdUnavailableError("etcd did not answer in time")
 
     def _require_life(self) -> None:
-        if self.closed or not self._machine.up:
+        node = self._machine.node
+        if self.closed or not self._machine.up or node is None or not node.etcd.running:
             raise EtcdUnavailableError("etcd: it does not answer")
 
     def _require_quorum(self) -> None:
         self._require_life()
         known = self._world.etcd.members.get(self._id)
-        if known is None or not self._machine.reachable or not self._world.has_quorum:
+        if known is None or not self._world.in_touch(self._machine):
             raise EtcdUnavailableError("etcd did not answer in time")
         if known.learner:
             raise EtcdUnavailableError("etcd: rpc not supported for learner")
+
+
+class RelayedGateway(SimulatedGateway):
+    """What a voter's etcd answers to a server that does not vote, over the voter's door."""
+
+    def status(self) -> Status:
+        """Tell of the voters' etcd: it has no id of ours."""
+        leader = self._world.leader_id() if self._world.relay_of(self._machine) else 0
+        return Status(0, leader, 1, 0, 0, 0, "3.5.16", 1, False, ())
+
+    def _require_life(self) -> None:
+        if self.closed or not self._machine.up:
+            raise EtcdUnavailableError("no voter answers")
+
+    def _require_quorum(self) -> None:
+        self._require_life()
+        if self._world.relay_of(self._machine) is None:
+            raise EtcdUnavailableError("no voter answers")
 
 
 def _listed(view: View, prefix: str) -> tuple[int, list[KeyValue]]:
@@ -175,9 +210,20 @@ class SimulatedReplica(Replica):
         """The records, maybe old."""
         return self._machine.view
 
-    def wait_until(self, holds: Callable[[View], bool], seconds: float) -> bool:
-        """Wait: whoever can hear of news hears of it."""
+    def take(self, view: View) -> None:
+        """Take over what a majority has told."""
+        self._machine.publish(view)
+
+    def wake(self) -> None:
+        """Look again now."""
         self._machine.sync()
+
+    def wait_until(self, holds: Callable[[View], bool], seconds: float) -> bool:
+        """Wait: whoever can hear of news hears of it, now or a little later."""
+        self._machine.sync()
+        if not holds(self.view) and self._machine.world.actors.holds:
+            self._machine.world.time.pause(seconds)
+            self._machine.sync()
         return holds(self.view)
 
 
@@ -192,21 +238,42 @@ class SimulatedProber(Prober):
         """Ask these."""
         self._followed = {m.name: m for m in members if m.name != self._machine.name}
 
+    def use(self, _context: object) -> None:
+        """Do nothing: each question is asked with the certificate of then."""
+
     def answers(self, seconds: float, since: float | None = None) -> Mapping[str, Answer]:
         """Ask all of them at one moment."""
         by = self._world.actors.current()
         if since is not None:
             self._world.actors.interrupt()
             self._world.promises.has_asked_all(by, self._world.alive_ids())
-        return {name: self._ask(record) for name, record in self._followed.items()}
+        found = self.last_answers()
+        well = [n for n, a in found.items() if a.status is not None and a.status.healthy]
+        self._world.promises.has_met(by, [*well, self._machine.name])
+        return found
+
+    def last_answers(self) -> dict[str, Answer]:
+        """Ask all of them."""
+        with self._world.actors.at_once():
+            return {name: self._ask(record) for name, record in list(self._followed.items())}
+
+    def last_statuses(self) -> Mapping[str, ServerStatus]:
+        """Ask all of them."""
+        found = self.last_answers()
+        return {name: a.status for name, a in found.items() if a.status is not None}
 
     def _ask(self, record: MemberRecord) -> Answer:
-        now, machine = self._world.time.now, self._world.at(record.address)
-        node = machine.node if machine is not None and machine.reachable else None
-        shown = machine.leaf if machine is not None else None
-        if node is None or shown is None or shown.fingerprint not in record.fingerprints:
+        now, node = self._world.time.now, self._machine.require_node()
+        target = self._world.reached(self._machine, record.address)
+        if target is None or target.node is None:
             return Answer(None, "no answer", now)
-        return Answer(node.own_status(), "", now)
+        ours = self._machine.certificate
+        if node.check_of(record.name)(target.certificate.fingerprint) is not None:
+            found = node.recognise(record)
+            return Answer(None, "another certificate", now, removed=found, foreign=not found)
+        if not target.credentials.trusts(ours.fingerprint):
+            return Answer(None, "refused", now, removed=ours.fingerprint in target.view.revoked)
+        return Answer(target.node.own_status(), "", now)
 
 
 class SimulatedPeer(Peer):
@@ -217,21 +284,34 @@ class SimulatedPeer(Peer):
         world: World,
         caller: Machine,
         address: str,
-        leaf: LeafInfo | None,
+        credentials: SimulatedCredentials | None,
         check: Check | None = None,
     ) -> None:
-        self._world, self._caller, self._address = world, caller, address
-        self._leaf, self._served = leaf, check
+        self.host, self.port = address, 13002
+        self._world, self._caller = world, caller
+        self._credentials, self._served = credentials, check
         self._memory: dict[str, Any] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the certificate that is served."""
+        return self._reach().certificate.fingerprint
+
+    @property
+    def local_address(self) -> str:
+        """Ours."""
+        return self._caller.address
 
     def open(self, seconds: float) -> None:
         """Connect."""
-        target = self._world.at(self._address)
-        if target is None or not target.reachable or not self._caller.reachable:
-            raise UnreachableError(f"{self._address} does not answer")
+        self._reach()
 
     def close(self) -> None:
         """Close it."""
+
+    def insist(self, check: Check) -> None:
+        """Want something else of the certificate from now on."""
+        self._served = check
 
     def call(
         self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float
@@ -245,16 +325,29 @@ class SimulatedPeer(Peer):
         """Ask, and return an answer of several lines."""
         return iter(self._ask(method, path, body))
 
+    def _reach(self) -> Machine:
+        """Return the server at the other end, which lets us in and is the one that we want."""
+        target = self._world.reached(self._caller, self.host)
+        if target is None:
+            raise UnreachableError(f"{self.host} does not answer")
+        why = None if self._served is None else self._served(target.certificate.fingerprint)
+        if why is not None:
+            raise IdentityError(f"will not talk to {self.host}: {why}")
+        ours = self._shown()
+        if ours is not None and not target.credentials.trusts(ours.fingerprint):
+            raise UnreachableError(f"{self.host} refuses our certificate")
+        return target
+
+    def _shown(self) -> Certificate | None:
+        return None if self._credentials is None else self._credentials.identity
+
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         actors, by = self._world.actors, self._world.actors.current()
         if actors.interrupt() is not Fate.DONE:
-            raise UnreachableError(f"{self._address} did not answer in time")
-        target = self._world.at(self._address)
-        if target is None or not target.reachable or not self._caller.reachable:
-            raise UnreachableError(f"{self._address} does not answer")
-        self._object(target)
+            raise UnreachableError(f"{self.host} did not answer in time")
+        target = self._reach()
         serve = self._handler(target, method, path, body)
-        if by is None or path in _AT_ONCE:
+        if not actors.holds or path in _AT_ONCE:
             answer = serve()
             if path == messages.STATUS:
                 self._world.promises.has_heard(by, str(answer[-1].get("member_id")))
@@ -262,30 +355,22 @@ class SimulatedPeer(Peer):
         served: list[dict[str, Any]] = actors.call(actors.spawn(target, path, serve))
         return served
 
-    def _object(self, target: Machine) -> None:
-        leaf = target.leaf
-        if self._served is not None and leaf is not None:
-            shown = PeerCertificate(leaf.name, leaf.serial, leaf.fingerprint)
-            why = self._served(shown)
-            if why is not None:
-                raise UnreachableError(f"{self._address}: {why}")
-
     def _handler(
         self, target: Machine, method: str, path: str, body: Mapping[str, Any] | None
     ) -> Callable[[], list[dict[str, Any]]]:
-        leaf = self._leaf
-        shown = None if leaf is None else PeerCertificate(leaf.name, leaf.serial, leaf.fingerprint)
+        ours = self._shown()
+        shown = None if ours is None else PeerCertificate(ours.name, ours.fingerprint)
         caller = Caller("tls", self._caller.address, shown)
         raw = b"" if body is None else json.dumps(body).encode()
         request = Request(method, path, {}, raw, caller, self._memory)
 
         def serve() -> list[dict[str, Any]]:
-            calls = Calls(cast(CollectiveServer, target))
-            handle = door.handler(cast(CollectiveServer, target), target.enlister, calls)
+            server = cast(CollectiveServer, target)
+            handle = door.handler(server, cast(Enlister, target.enlister), Calls(server))
             answered = handle(request).body
             assert not isinstance(answered, Passage)
             whole = answered if isinstance(answered, bytes) else b"".join(answered)
-            lines = [json.loads(line) for line in whole.splitlines()]
+            lines = [json.loads(line) for line in whole.splitlines() if line.strip()]
             if "error" in lines[-1]:
                 raise from_wire(lines[-1]["error"])
             return lines
@@ -293,125 +378,91 @@ class SimulatedPeer(Peer):
         return serve
 
 
-class SimulatedCredentials(Credentials):
-    """Certificates that are in no file."""
-
-    def __init__(self, world: World, machine: Machine, leaf: LeafInfo) -> None:
-        self._world, self._machine, self._leaf = world, machine, leaf
-        self.revoked = frozenset[str]()
-
-    @property
-    def ca_pem(self) -> bytes:
-        """The CA's certificate."""
-        return self._world.authority.certificate_pem
-
-    @property
-    def pin(self) -> bytes:
-        """What tokens say of the CA."""
-        return self._world.pin
-
-    @property
-    def holds_ca_key(self) -> bool:
-        """Whether we can issue."""
-        return self._machine.holds_key
-
-    def authority(self) -> Authority:
-        """The CA, whose certificates are noted down."""
-        return cast(Authority, NotingAuthority(self._world, self._machine.holds_key))
-
-    def next_authority(self) -> Authority | None:
-        """The CA of a re-keying; there is none here."""
-        return None
-
-    def crl(self) -> bytes:
-        """The revocation list; nobody reads it here."""
-        return b""
-
-
-class NotingAuthority:
-    """The real CA, which notes for whose key it signs."""
-
-    def __init__(self, world: World, holds_key: bool) -> None:
-        self._world = world
-        self.key_pem = world.authority.key_pem if holds_key else None
-
-    def issue(self, *arguments: Any) -> bytes:
-        """Issue."""
-        if self.key_pem is None:
-            raise RefusedError("this server does not hold the CA's key")
-        leaf = self._world.authority.issue(*arguments)
-        info = read_leaf(leaf)
-        self._world.promises.issued[info.serial] = info
-        return leaf
-
-
 class SimulatedNode(Node):
     """One life of a simulated server; what it does not override is the product's."""
 
     def __init__(self, world: World, machine: Machine) -> None:
-        assert machine.leaf is not None
         self._world, self._machine = world, machine
         self.plan = machine.plan
-        self._votes = True
-        self._stopping = threading.Event()
-        self._stopping.set()  # so that nothing waits for what the time of this world brings
-        self.credentials = SimulatedCredentials(world, machine, machine.leaf)
-        # Histories try what is decided on a read; how few reads there are is tried elsewhere.
-        self.doubts = Doubts(per_second=1e9, burst=10**9)
-        self.gateway = SimulatedGateway(world, machine, machine.member_id)
+        self.trouble = self.waits_for = self.served = ""
+        self.durable = None
+        self._served_wrongly = ()
+        self._votes = machine.plan.votes
+        self.credentials = machine.credentials
+        self.etcd_trust = EtcdTrust(machine.credentials)
+        self.etcd = SimulatedEtcd(world, machine, self.etcd_trust)
+        self._backend = cast(Any, self.etcd)
+        kind = SimulatedGateway if self._votes else RelayedGateway
+        self.gateway = kind(world, machine, machine.member_id)
         self.store = Store(self.gateway)
         self.replica = SimulatedReplica(machine)
         self.prober = SimulatedProber(world, machine)
+        self.replacing = cast(Any, Lock(world))
+        self._stopping = cast(Any, Ending(world, lambda: machine.node is not self))
+        self._starting, self._trusting = threading.RLock(), threading.RLock()
+        self._cutting = threading.Condition()
+        self._cut = frozenset()
+        self.in_turn = threading.Event()
+        self._etcd_wanted = False
+        self._trusted_view = machine.view
+        self._recognised, self._detours = {}, {}
+        # Histories try what is decided on a read; how few reads there are is tried elsewhere.
+        self.doubts = Doubts(per_second=1e9, burst=10**9)
 
     @property
     def failure(self) -> str | None:
         """Why etcd does not run."""
-        return None
+        return self.waits_for or None
 
     @property
-    def keys(self) -> Keys:
-        """What a re-keying would need to know; there is none here."""
-        pin = self._world.pin.hex()
-        return Keys(frozenset({pin}), pin, frozenset({pin} if self._machine.holds_key else ()))
+    def listen(self) -> Sequence[str]:
+        """The addresses that etcd listens on: all of them."""
+        return ("0.0.0.0",)
+
+    def has_heard(self, seconds: float) -> bool:
+        """Tell whether it may serve members: not while it waits for the others."""
+        return not self.waits_for
+
+    def relocate(self, plan: Plan, listen: Sequence[str]) -> None:
+        """Have another address."""
+        self.plan = plan
+
+    def begin(self, may_start: Callable[[], bool]) -> None:
+        """Start etcd when it may be, see ``Node.start``."""
+        self._begin(may_start)
+
+    def take_up(self, view: View) -> None:
+        """Have a view decide who is let in."""
+        self._trust(view)
+        self.prober.follow(view.members.values())
+
+    def recognise(self, member: MemberRecord) -> bool:
+        """Find out why a member shows another certificate; return whether we were deleted."""
+        return self._ask_as_stranger(member).deleted
 
     def lock_out(self, revision: int, seconds: float) -> str | None:
-        """Wait until all that is revoked opens nothing here: as soon as the records say so."""
+        """Wait until all that is revoked opens nothing here; what is open is cut at once here."""
         return None if self.replica.wait_for(revision, seconds) else "it has not heard of it"
 
-    def status(self, seconds: float = 1.0) -> Status:
-        """Return what its etcd says of itself."""
-        return self.gateway.status()
+    def look_at_door(self) -> None:
+        """See what our door shows: what it is to show, here."""
+        self.served = self.credentials.identity.fingerprint
 
     def own_status(self) -> ServerStatus:
         """Return what it says of itself to others."""
-        status = self.gateway.status()
+        try:
+            status = self.gateway.status()
+        except CollectiveError:
+            status = Status(0, 0, 0, 0, 0, 0, "", 0, False, ())
         return ServerStatus(
-            self.name,
-            "0",
-            status.version,
-            hex_id(status.member_id),
-            hex_id(status.leader),
-            status.term,
-            status.index,
-            status.applied,
-            1,
-            status.learner,
-            "",
-            (),
-            holds=tuple(self.keys.holds),
-        )
+            self.name, "0", status.version, hex_id(status.member_id), hex_id(status.leader),
+            status.term, status.index, status.applied, 1, status.learner, "", (),
+            nonvoting=not self.votes,
+        )  # fmt: skip
 
     def peer(self, member: MemberRecord) -> Peer:
         """Return a new connection to a member's door."""
-        leaf = self._machine.leaf
-
-        def check(served: PeerCertificate) -> str | None:
-            return objection(self.replica.view, member.name, served)
-
-        return SimulatedPeer(self._world, self._machine, member.address, leaf, check)
-
-    def take_ca_key(self, key_pem: bytes) -> None:
-        """Keep the CA's key."""
-        if key_pem != self._world.authority.key_pem:
-            raise RefusedError("this is another key")
-        self._machine.holds_key = True
+        check = self.check_of(member.name)
+        return SimulatedPeer(
+            self._world, self._machine, member.address, self._machine.credentials, check
+        )

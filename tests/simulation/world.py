@@ -6,62 +6,41 @@ Invariants:
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
-from functools import cache, lru_cache
-from typing import cast
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
-from collective.daemon import clock
+from collective.daemon import clock, lives
+from collective.daemon.addresses import move, readdress, roundabout
+from collective.daemon.certificates import etcd_trust, replacement
 from collective.daemon.clock import Time
-from collective.daemon.joining import sponsor
+from collective.daemon.joining import guests, joiner, sponsor
 from collective.daemon.joining.candidate import Candidate
-from collective.daemon.joining.enlist import Enlister
-from collective.daemon.joining.gate import Gate
-from collective.daemon.membership.duties import Duties
+from collective.daemon.membership import confirming, promotee, promotion
 from collective.daemon.node import hex_id
-from collective.daemon.server import (
-    HAND_OVERS_AT_ONCE,
-    HAND_OVERS_PER_SECOND,
-    CollectiveServer,
-)
+from collective.daemon.peers import recognition, returning
 from collective.errors import EtcdError, UnreachableError
 from collective.etcd.calls import EtcdMember, Put
-from collective.model.names import peer_url
-from collective.model.plan import Mode, Plan
-from collective.model.records import MemberRecord, Role, to_json
-from collective.model.view import View, member_key
-from collective.pki import Authority, LeafInfo, make_request, new_key, read_leaf
+from collective.model.plan import Mode
+from collective.model.records import LoadedTrust, MemberRecord, Role, to_json
+from collective.model.view import View, loaded_key, member_key
 from collective.policy.membership import quorum
-from collective.protocol.limits import RateLimit
+from collective.protocol.peer import Check, Peer
 from tests.simulation.actors import Actor, Actors, Fate
+from tests.simulation.certificates import SimulatedCredentials, judged
+from tests.simulation.etcd import revocation_list
 from tests.simulation.keyspace import Keyspace
-from tests.simulation.node import SimulatedGateway, SimulatedNode
+from tests.simulation.machine import DOOR, LEARNER_SECONDS, PEER, Machine
+from tests.simulation.node import SimulatedPeer
 from tests.simulation.promises import Promises
+from tests.simulation.standins import SerialPool
 
-DOOR, PEER = 13002, 13003
-LEARNER_SECONDS = 300.0
+__all__ = ["DOOR", "LEARNER_SECONDS", "PEER", "Machine", "SimulatedTime", "World", "running"]
+
 _BEGIN = 1_800_000_000.0
-_LIVING = frozenset({Mode.JOINING, Mode.MEMBER})
-
-
-@lru_cache
-def authority() -> Authority:
-    """The CA of all histories."""
-    return Authority.create("collective", datetime.now(timezone.utc))
-
-
-@cache
-def first_leaf(number: int) -> LeafInfo:
-    """The certificate of a server that is a member from the beginning."""
-    key = new_key()
-    name = f"mgt{number}"
-    request = make_request(key, name)
-    leaf = authority().issue(request, name, [f"10.0.0.{number}"], datetime.now(timezone.utc))
-    return read_leaf(leaf)
 
 
 class SimulatedTime(Time):
@@ -92,134 +71,6 @@ class SimulatedTime(Time):
         self._actors.spawn(current.host, "later", action)
 
 
-class Machine:
-    """One server: the machine, and what it is in the collective.
-
-    Attributes:
-        up, cut_off: whether it has power; whether its network is gone.
-        view, members: what its etcd knows.
-        index: how far its log is.
-        dialled: id of the key that a dial-back is answered with, "" outside of a join.
-        holds_key: whether it has the CA's key.
-        stopped: whether its daemon is ending; here it ends at once, with the power.
-        attempts: counts its joins, each with a key of its own.
-    """
-
-    def __init__(self, world: World, number: int) -> None:
-        self.world, self.number = world, number
-        self.address = f"10.0.0.{number}"
-        self.name = f"mgt{number}"
-        self.up, self.cut_off = True, False
-        self.mode = Mode.REMOVED
-        self.member_id = 0
-        self.leaf: LeafInfo | None = None
-        self.node: SimulatedNode | None = None
-        self.duties: Duties | None = None
-        self.gate = Gate()
-        self.hand_overs = RateLimit(HAND_OVERS_PER_SECOND, HAND_OVERS_AT_ONCE)
-        self.enlister = Enlister(cast(CollectiveServer, self))
-        self.view = View(0)
-        self.members: tuple[EtcdMember, ...] = ()
-        self.index = 0
-        self.dialled = ""
-        self.attempts = 0
-        self.holds_key = False
-        self.stopped = threading.Event()
-
-    def __repr__(self) -> str:
-        return f"machine{self.number}"
-
-    @property
-    def url(self) -> str:
-        """Its etcd's peer door."""
-        return peer_url(self.address, PEER)
-
-    @property
-    def plan(self) -> Plan:
-        """What its state file would say."""
-        return Plan(
-            self.mode, self.name, self.address, DOOR, PEER, "token", "", True,
-            hex_id(self.member_id),
-        )  # fmt: skip
-
-    @property
-    def reachable(self) -> bool:
-        """Whether others reach it, and it them."""
-        return self.up and not self.cut_off
-
-    @property
-    def alive(self) -> bool:
-        """Whether its etcd takes part."""
-        return self.reachable and self.node is not None
-
-    @property
-    def can_join(self) -> bool:
-        """Whether it is in no collective."""
-        return self.up and self.mode is Mode.REMOVED and not self.joining
-
-    @property
-    def joining(self) -> bool:
-        """Whether the command runs here: one at a time."""
-        return any(a.host is self and a.label == "join" for a in self.world.actors.running)
-
-    def require_node(self) -> SimulatedNode:
-        """Return the parts of a member, which it is."""
-        assert self.node is not None
-        return self.node
-
-    def sync(self) -> None:
-        """Hear of all news, where that is possible."""
-        etcd = self.world.etcd
-        if self.alive and self.world.has_quorum and self.member_id in etcd.members:
-            self.view, self.members = etcd.view, tuple(etcd.members.values())
-
-    def adopt(self, name: str, leaf: LeafInfo, member_id: int) -> None:
-        """Begin the life of a learner."""
-        self.name, self.leaf, self.member_id = name, leaf, member_id
-        self.view, self.members, self.index = View(0), (), 0
-        self.attempts += 1
-        self.mode, self.holds_key = Mode.JOINING, False
-        self.begin_life()
-
-    def begin_life(self) -> None:
-        """Start the parts of a member."""
-        if self.mode in _LIVING:
-            self.node = SimulatedNode(self.world, self)
-            self.duties = Duties(self.node, LEARNER_SECONDS)
-
-    def end_life(self) -> None:
-        """Stop them."""
-        if self.node is not None:
-            cast(SimulatedGateway, self.node.gateway).close()
-        self.node = self.duties = None
-
-    def crash(self) -> None:
-        """Lose power."""
-        self.world.promises.lost(self.member_id)
-        self.up, self.dialled = False, ""
-        self.world.actors.kill(self)
-        self.end_life()
-        self.gate = Gate()
-
-    def start(self) -> None:
-        """Get power again, and go on."""
-        self.up = True
-        self.begin_life()
-
-    def rest(self) -> bool:
-        """Notice that this server was removed, if it was; tell whether."""
-        etcd = self.world.etcd
-        if not self.alive or self.member_id in etcd.members:
-            return False
-        self.give_up()
-        return True
-
-    def give_up(self) -> None:
-        """End this life, and rest."""
-        self.end_life()
-        self.mode, self.attempts = Mode.REMOVED, self.attempts + 1
-
-
 class World:
     """Everything there is.
 
@@ -234,28 +85,40 @@ class World:
         self.etcd = Keyspace()
         self.lists_locally = lists_locally
         self.late: list[Callable[[], object]] = []
-        self.authority = authority()
-        self.pin = self.authority.pin
+        self.files: dict[object, bytes] = {}
         self.promises = Promises(self)
         self._leader = 0
         self.machines = [Machine(self, number) for number in range(1, machines + 1)]
-        self._begin(self.machines[:members])
+        with self.patched():
+            self._begin(self.machines[:members])
 
     def _begin(self, machines: Sequence[Machine]) -> None:
+        """Have some servers be the voters of the collective."""
+        puts = [self._voter(machine) for machine in machines]
+        shown = tuple(sorted(machine.certificate.fingerprint for machine in machines))
+        puts += [Put(loaded_key(m.name), to_json(LoadedTrust(m.name, shown))) for m in machines]
+        self.etcd.transact({}, puts, ())
         for machine in machines:
-            machine.leaf = leaf = first_leaf(machine.number)
-            machine.member_id = self._next_id(machine.url)
-            member = EtcdMember(machine.member_id, machine.name, (machine.url,), False)
-            self.etcd.members[member.id] = member
-            record = MemberRecord(
-                machine.name, hex_id(member.id), Role.VOTER, machine.address, DOOR, PEER,
-                (leaf.serial,), (leaf.fingerprint,), self.time.now, held_key=True,
-            )  # fmt: skip
-            self.etcd.transact({}, [Put(member_key(machine.name), to_json(record))], ())
-            machine.mode, machine.holds_key = Mode.MEMBER, True
-            machine.begin_life()
+            machine.view = View(0)
+            machine.publish(self.etcd.view)
+            machine.live(machine.plan)
+            self.actors.kill(machine)  # nobody was off, so nobody is asked
+            machine.require_node().begin(lambda: True)
         for machine in machines:
             machine.sync()
+
+    def _voter(self, machine: Machine) -> Put:
+        member = EtcdMember(self._next_id(machine.url), machine.name, (machine.url,), False)
+        self.etcd.members[member.id] = member
+        machine.plan = replace(
+            machine.plan, mode=Mode.MEMBER, member_id=hex_id(member.id), started=True
+        )
+        pem = machine.certificate.pem
+        record = MemberRecord(
+            machine.name, hex_id(member.id), Role.VOTER, machine.address, DOOR, PEER,
+            (pem,), self.time.now,
+        )  # fmt: skip
+        return Put(member_key(machine.name), to_json(record))
 
     def _next_id(self, url: str) -> int:
         number = int(url.rpartition(".")[2].partition(":")[0])
@@ -263,7 +126,45 @@ class World:
 
     def at(self, address: str) -> Machine | None:
         """The machine at an address."""
-        return next((m for m in self.machines if m.address == address), None)
+        return next((m for m in self.machines if address in m.addresses), None)
+
+    def reached(self, caller: Machine, address: str) -> Machine | None:
+        """The machine at an address, if the network leads there."""
+        found = self.at(address)
+        return found if found is not None and found.reachable and caller.reachable else None
+
+    def resume(self, machine: Machine) -> None:
+        """Have a join gone on with; ``history`` says how."""
+        self.on_resume(machine)
+
+    on_resume: Callable[[Machine], None] = staticmethod(lambda _: None)
+
+    # Which etcds reach each other -------------------------------------------------------------
+
+    def linked(self, one: Machine, other: Machine) -> bool:
+        """Whether two etcds run and let each other in."""
+        if one is other:
+            return one.alive
+        if not (one.alive and other.alive):
+            return False
+        ours, theirs = one.require_node().etcd, other.require_node().etcd
+        return ours.lets_in(other.certificate) and theirs.lets_in(one.certificate)
+
+    def _voters(self) -> list[Machine]:
+        return [m for m in self.machines if m.alive and m.member_id in self.etcd.voters]
+
+    def _can_lead(self, machine: Machine, able: Sequence[Machine]) -> bool:
+        followers = sum(self.linked(machine, other) for other in able)
+        return followers >= quorum(len(self.etcd.voters))
+
+    def leader(self) -> Machine | None:
+        """Who leads, None where nobody can."""
+        able = self._voters()
+        able.sort(key=lambda m: m.member_id != self._leader)
+        found = next((m for m in able if self._can_lead(m, able)), None)
+        if found is not None:
+            self._leader = found.member_id
+        return found
 
     def alive_ids(self) -> frozenset[int]:
         """Ids of the members whose etcd takes part."""
@@ -272,21 +173,39 @@ class World:
     @property
     def has_quorum(self) -> bool:
         """Whether anything can be agreed on."""
-        voters = self.etcd.voters
-        return len(voters & self.alive_ids()) >= quorum(len(voters))
+        return self.leader() is not None
+
+    def in_touch(self, machine: Machine) -> bool:
+        """Whether the etcd of a machine is a member, and follows the leader, or leads."""
+        if not machine.alive or machine.member_id not in self.etcd.members:
+            return False
+        leader = self.leader()
+        return leader is not None and self.linked(leader, machine)
+
+    def is_heard(self, machine: Machine) -> bool:
+        """Whether another etcd tells the one of a machine that it was removed."""
+        return any(m is not machine and self.linked(machine, m) for m in self._voters())
+
+    def relay_of(self, machine: Machine) -> Machine | None:
+        """A voter through which a server without a vote reaches etcd, None for none."""
+        node, shown = machine.node, machine.certificate.fingerprint
+        if node is None or not machine.reachable:
+            return None
+        for voter in self._voters():
+            known = node.check_of(voter.name)(voter.certificate.fingerprint) is None
+            if known and shown in voter.view.certificates and self.in_touch(voter):
+                return voter
+        return None
 
     def leader_id(self) -> int:
         """Who leads, 0 without a quorum."""
-        able = sorted(self.etcd.voters & self.alive_ids())
-        if not self.has_quorum:
-            return 0
-        if self._leader not in able:
-            self._leader = able[0]
-        return self._leader
+        leader = self.leader()
+        return 0 if leader is None else leader.member_id
 
     def lead(self, member_id: int) -> None:
-        """Have another voter lead."""
-        if member_id in self.etcd.voters & self.alive_ids():
+        """Have another voter lead, if it can."""
+        able = self._voters()
+        if any(m.member_id == member_id and self._can_lead(m, able) for m in able):
             self._leader = member_id
 
     # What happens in etcd, as everybody sees it -----------------------------------------------
@@ -302,9 +221,17 @@ class World:
             self.promises.written(before, self.etcd.view, by)
         return done
 
-    def add_learner(self, url: str) -> int:
+    def add_learner(self, url: str, by: Actor | None) -> int:
         """Add a learner."""
-        return self.etcd.add_learner(url, self._next_id(url))
+        added = self.etcd.add_learner(url, self._next_id(url))
+        self.promises.added(url, by)
+        return added
+
+    def update_member(self, member_id: int, url: str) -> None:
+        """Change the URL of a member."""
+        voters = self.etcd.voters
+        self.etcd.update_member(member_id, url)
+        self.promises.readdressed(self.etcd.voters - voters)
 
     def promote(self, member_id: int, by: Actor | None) -> None:
         """Promote a learner."""
@@ -312,7 +239,10 @@ class World:
         self.promises.promoted(member_id, by)
 
     def remove(self, member_id: int, by: Actor | None) -> None:
-        """Remove a member."""
+        """Remove a member, which hears of it itself where it follows the leader."""
+        for machine in self.machines:
+            if machine.member_id == member_id and self.in_touch(machine):
+                machine.told_removed = member_id
         self.promises.removed(self.etcd.remove(member_id), by)
 
     def deliver(self, index: int) -> None:
@@ -324,27 +254,78 @@ class World:
 
     def catch_up(self, machine: Machine) -> None:
         """Send a learner the log."""
-        if machine.alive and machine.member_id in self.etcd.members and self.has_quorum:
+        if self.in_touch(machine):
             machine.index = self.etcd.view.revision
             self.etcd.caught_up.add(machine.member_id)
-            machine.sync()
+        machine.sync()
 
-    def dial_back(self, here: str, candidate: Candidate, host: str) -> None:
-        """Reach the candidate at an address, and have its key proven."""
-        fate, machine = self.actors.interrupt(), self.at(host)
+    def hear_and_pause(self, seconds: float) -> None:
+        """Wait where nothing but news is waited for, which everybody hears meanwhile."""
+        for machine in self.machines:
+            machine.sync()
+        self.time.pause(seconds)
+
+    def dial_back(self, here: str, candidate: Candidate) -> None:
+        """Reach the candidate, and see that it is that very server."""
+        fate, machine = self.actors.interrupt(), self.at(candidate.address)
         if fate is not Fate.DONE or machine is None or not machine.reachable:
-            raise UnreachableError(f"{host} does not answer")
-        if machine.dialled != candidate.csr_key_id:
-            raise UnreachableError(f"at {host} another server answers")
+            raise UnreachableError(f"{candidate.address} does not answer")
+        if machine.dialled != candidate.certificate.fingerprint:
+            raise UnreachableError(f"at {candidate.address} another server answers")
+
+    def dial(self, host: str, _port: int, context: Any, check: Check, _most: int = 0) -> Peer:
+        """Make a connection for whoever asks now, with a certificate or as a stranger."""
+        if isinstance(context, SimulatedCredentials):
+            return SimulatedPeer(self, context.machine, host, context, check)
+        actor = self.actors.current()
+        assert actor is not None
+        return SimulatedPeer(self, cast(Machine, actor.host), host, None, check)
+
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        """Have the product use this world's time, network and files."""
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name, stand_in in self._stand_ins():
+                patch.setattr(owner, name, stand_in)
+            yield
+
+    def _stand_ins(self) -> Iterator[tuple[Any, str, Any]]:
+        """Yield what is put where."""
+        yield clock, "_time", self.time
+        yield etcd_trust, "write_atomically", self.files.__setitem__
+        yield etcd_trust, "make_revocation_list", revocation_list
+        yield sponsor, "dial_back", self.dial_back
+        yield from ((m, "knock", lambda *_: None) for m in (sponsor, promotion))
+        yield readdress, "_knock", lambda *_: None
+        for module in (sponsor, replacement, readdress):
+            yield module, "judge_certificate", judged
+        for module in (recognition, guests):
+            yield module, "client_context", lambda: None
+        yield guests, "pause", self.hear_and_pause
+        yield from ((m, "Peer", self.dial) for m in (recognition, guests, returning))
+        for module in (guests, confirming, returning):
+            yield module, "ThreadPoolExecutor", SerialPool
+        yield returning, "objection_to", lambda *_: None
+        yield move, "bind_tcp", lambda *_: nullcontext()
+        yield promotee, "bind_tcp", lambda *_: _Port()
+        yield joiner, "local_addresses", lambda: []
+        for module in (lives, roundabout):
+            yield module, "certified_here", lambda address: [address]
+        yield lives, "listen_addresses", lambda *_: ("0.0.0.0",)
+        yield lives, "shed_vote", lambda _layout, _state, plan, _now: plan
+
+
+class _Port:
+    """A port that is held open."""
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 @contextmanager
 def running(world: World) -> Iterator[None]:
     """Have the product use this world's time and network."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clock, "_time", world.time)
-        patch.setattr(sponsor, "dial_back", world.dial_back)
-        patch.setattr(sponsor, "knock", lambda *_: None)
+    with world.patched():
         try:
             yield
         finally:

@@ -47,6 +47,7 @@ from collective.model.names import peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
+from collective.pki import Certificate
 from collective.policy.addressing import check_readdress
 from collective.protocol import messages
 from collective.protocol.listening import bind_tcp
@@ -137,8 +138,10 @@ class Move:
                         if restart:
                             self._obtain(node, address, prepare=True)
                         turn_held.enter_context(self._turn(node, restart))
-                        by = self._obtain(node, address)
-                    node.use_next()
+                        by, granted = self._obtain(node, address)
+                    # A next one that is prepared may be left of another change, not recorded.
+                    if granted.fingerprint != node.credentials.identity.fingerprint:
+                        node.use_next()
             except CollectiveError as error:
                 self._take_back(node, error)
                 raise
@@ -207,7 +210,9 @@ class Move:
             self._save(node, replace(plan, moving_to=""))
             self._server.front.only(lives.listen_addresses(self._server.settings, plan.address))
 
-    def _obtain(self, node: Node, address: str, prepare: bool = False) -> str:
+    def _obtain(
+        self, node: Node, address: str, prepare: bool = False
+    ) -> tuple[str, Certificate]:
         """Have the new address proven and recorded, with a certificate that names it.
 
         Args:
@@ -216,7 +221,7 @@ class Move:
             prepare: whether etcd is not to hear of it yet.
 
         Returns:
-            Who has done it.
+            Who has done it, and the certificate, which is recorded.
 
         Raises:
             CollectiveError: nobody has done it; it says why not.
@@ -233,11 +238,11 @@ class Move:
                 "prepare": prepare,
             }
             places = [self._server.whereabouts.at(member) for member in others]
-            return _ask_one(node, places, body)
+            return _ask_one(node, places, body), following
         with needs_quorum(node, "change the address"):
             in_use = node.credentials.identity.fingerprint
             grant(node, Wish(node.name, address, following, in_use, prepare))
-        return node.name
+        return node.name, following
 
 
 def other_voters(node: Node) -> list[MemberRecord]:

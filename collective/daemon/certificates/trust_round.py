@@ -8,18 +8,19 @@ Who is to be let in stands in the records; who has been taken up by which voter 
     restart            leadership handed over, SIGKILL, start with the new trust file, a leader
     turn ended         and, in the same transaction, whom this etcd lets in
 
-It waits for nobody: a voter that is off takes all of it up when it starts. Servers that wait
-together to be taken in are taken up by one restart.
+It waits for nobody: a voter that is off takes all of it up when it starts, and one that was cut
+off, whose etcd does not know the others' certificates any more, hears of them over the doors.
+Servers that wait together to be taken in are taken up by one restart.
 
 Invariants:
-  * etcd is restarted in ``turn`` only.
+  * etcd is restarted in ``turn`` only, but where it has had no leader for seconds and takes no part.
   * Nobody needs a restart to be shut out: the revocation list does that.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from collective.daemon.certificates.recorded import is_broken
 from collective.daemon.certificates.turn import end_leftover, turn
@@ -30,12 +31,14 @@ from collective.errors import EtcdError
 from collective.failpoints import Step, reached
 from collective.model.records import LoadedTrust, Role
 from collective.model.view import View
+from collective.policy.membership import quorum
 
 log = logging.getLogger(__name__)
 
 _TURN_SECONDS = 30.0
 _ROUND_SECONDS = 60.0
 _SLICE_SECONDS = 0.5
+_LOST_SECONDS = 5.0
 
 
 def lacking(view: View, answering: Collection[str], fingerprints: Collection[str]) -> list[str]:
@@ -86,7 +89,11 @@ def until_taken_up(node: Node, fingerprint: str) -> Iterator[None]:
 
     def is_done(view: View) -> bool:
         answering = node.prober.answering(0.0) | {node.name}
-        return fingerprint in view.certificates and not lacking(view, answering, (fingerprint,))
+        if fingerprint not in view.certificates or lacking(view, answering, (fingerprint,)):
+            return False
+        # Who is cut off answers nobody, and its etcd may still count on the former certificate.
+        left = lacking(view, view.voters, (fingerprint,))
+        return len(view.voters) - len(left) >= quorum(len(view.voters))
 
     while not node.replica.wait_until(is_done, _SLICE_SECONDS):
         if elapsed() > deadline or node.stopping.is_set():
@@ -107,11 +114,24 @@ class TrustRound(Worker):
     idle_seconds, eager_seconds = 2.0, 0.2
     level = logging.WARNING
 
+    def __init__(self, node: Node, catch_up: Callable[[], None]) -> None:
+        """Prepare.
+
+        Args:
+            node: this server, a voter.
+            catch_up: takes up the records as a majority of the other voters' daemons tell them.
+        """
+        super().__init__(node)
+        self._catch_up = catch_up
+        self._leaderless: float | None = None
+
     def _round(self) -> bool:
         """Take up who is to be let in; return whether that is still to be done."""
         node = self._node
         if not node.etcd_trust.loaded:
             return False  # etcd has not been started: then it takes all of it up
+        if self._has_lost_touch():
+            return self._come_back()
         own = node.replica.view.members.get(node.name)
         if own is None or own.role is not Role.VOTER:
             return False  # through a learner nothing is written; when it votes, it catches up
@@ -129,6 +149,29 @@ class TrustRound(Worker):
                 node.restart_etcd()
                 reached(Step.TRUST_RESTART)
         reached(Step.TRUST_DONE)
+        return True
+
+    def _has_lost_touch(self) -> bool:
+        """Tell whether etcd runs, and has had no leader for so long that it is no election."""
+        try:
+            leaderless = not self._node.status().leader
+        except EtcdError:
+            leaderless = False
+        if not leaderless:
+            self._leaderless = None
+        elif self._leaderless is None:
+            self._leaderless = elapsed()
+        return self._leaderless is not None and elapsed() - self._leaderless > _LOST_SECONDS
+
+    def _come_back(self) -> bool:
+        """Restart etcd, which takes no part, with whom it is to let in and has not heard of."""
+        self._catch_up()
+        wanted = self._not_loaded()
+        if not wanted or self._node.status().leader:
+            return bool(wanted)  # in touch again, it waits for its turn like the others
+        names = ", ".join(sorted(set(wanted.values())))
+        log.warning("etcd has lost touch, and is restarted to take up names=%s", names)
+        self._node.restart_etcd()
         return True
 
     def _not_loaded(self) -> dict[str, str]:

@@ -95,6 +95,28 @@ def become_nonvoting(server: CollectiveServer, node: Node) -> None:
         server.live(plan, trouble)
 
 
+def look_after(server: CollectiveServer, node: Node) -> None:
+    """Go on without a vote where a voter says so, and etcd here cannot hear of it any more.
+
+    That is one that was off, or lost its network, when it was demoted: the others' etcds refuse its
+    certificate by now, so its own never learns that its member was removed.
+    """
+    if not node.votes or _follows(node):
+        return
+    # Without anybody who has a quorum nobody can say.
+    if not node.prober.answering(0.0) & node.replica.view.voters.keys():
+        return
+    if ask(node) is Verdict.NONVOTING:
+        become_nonvoting(server, node)
+
+
+def _follows(node: Node) -> bool:
+    try:
+        return bool(node.status().leader)
+    except CollectiveError:
+        return False
+
+
 def become_learner(server: CollectiveServer, node: Node, plan: Plan) -> None:
     """Begin the life of a learner, whom the others have made one already."""
     with server.life:

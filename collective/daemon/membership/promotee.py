@@ -70,7 +70,7 @@ class Promotee:
 
     def _look(self, node: Node) -> None:
         wanted = node.replica.wait_until(lambda view: _is_wanted(view, node.name), _WATCH_SECONDS)
-        if wanted and self._server.node is node:
+        if wanted and self._server.node is node and _is_at_home(self._server.plan, node):
             self._promote(node)
 
     def _promote(self, node: Node) -> None:
@@ -98,6 +98,12 @@ class Promotee:
 def _is_wanted(view: View, name: str) -> bool:
     own = view.members.get(name)
     return own is not None and own.target is Role.VOTER and own.role is not Role.VOTER
+
+
+def _is_at_home(plan: Plan, node: Node) -> bool:
+    """Tell whether this server is where its record says: a learner's address cannot be changed."""
+    own = node.replica.view.members.get(node.name)
+    return own is not None and own.address == plan.address and not plan.moving_to
 
 
 def _learner_plan(plan: Plan, raw: dict[str, Any]) -> Plan:

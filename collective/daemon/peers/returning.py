@@ -76,6 +76,24 @@ class Return:
             pool.shutdown(wait=False, cancel_futures=True)
         return False
 
+    def catch_up(self) -> None:
+        """Take up what a majority of the voters says now, where etcd here has lost touch.
+
+        One that was cut off while they changed their certificates does not let them in any more.
+        """
+        node = self._node
+        others = [m for n, m in node.replica.view.voters.items() if n != node.name]
+        if not others:
+            return
+        self._reports = {}
+        pool = ThreadPoolExecutor(len(others), "return")
+        try:
+            found = self._ask_all(pool, others)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        if found is not None:
+            node.take_view(found)
+
     def _ask_all(self, pool: ThreadPoolExecutor, others: list[MemberRecord]) -> View | None:
         """Ask those that have not answered yet, until enough have."""
         node = self._node
