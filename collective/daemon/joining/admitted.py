@@ -54,7 +54,8 @@ def members_in(raw: dict[str, Any], plan: Plan, confirmed: Confirmed, ours: str)
     own = view.members.get(plan.name)
     if not view.voters or own is None or ours not in own.fingerprints:
         raise ProtocolError("the sponsor's list of members lacks this server, or has no voters")
-    found = {f for member in view.voters.values() for f in member.fingerprints}
+    # A certificate that cannot be read has no fingerprint, and lets nobody in.
+    found = {f for member in view.voters.values() for f in member.fingerprints if f}
     other = confirmed.collective not in ("", collective_id(plan.cluster_token))
     if other or (confirmed.voters and not found <= confirmed.voters):
         raise InvitationError(
