@@ -103,6 +103,8 @@ class Node:
         self.prober = Prober(
             plan.name, credentials.client_context, self.check_of, self._ask_as_stranger
         )
+        #: Whether etcd goes by a detour, maybe with another certificate than that of this server.
+        self.detoured = False
         #: What our etcd has on its disk for sure; ``recollection`` finds it out.
         self.durable: Promise | None = None
         #: Fingerprint of the certificate that our door was last seen to show, "" while unknown.
@@ -114,6 +116,7 @@ class Node:
         #: Held by whoever starts etcd, or has it stopped for good.
         self._starting = threading.RLock()
         self._etcd_wanted = False
+        self._may_live = threading.Event()
         self._trusting = threading.RLock()
         self._trusted_view = remembered
         self._recognised: dict[str, str] = {}
@@ -178,6 +181,7 @@ class Node:
         try:
             if not may_start():
                 return
+            self._may_live.set()
         except Exception:
             log.exception("etcd is not started")
             self.waits_for = "etcd was not started: see the log of collectived on this server"
@@ -186,6 +190,18 @@ class Node:
             if not self._stopping.is_set():
                 self._etcd_wanted = True
                 self._start_backend()
+
+    def has_heard(self, seconds: float) -> bool:
+        """Wait until the view here is one of this life; False when that takes too long.
+
+        What is remembered may be old: a server that is a member by it may have been deleted since.
+        """
+        deadline = elapsed() + seconds
+        if not self._may_live.wait(seconds):
+            return False
+        return self.votes or self.replica.wait_until(
+            lambda _: self.replica.has_told, max(0.0, deadline - elapsed())
+        )
 
     def restart_etcd(self, seconds: float = RESTART_SECONDS) -> None:
         """End etcd and start it again with what the files and the plan say now.
@@ -232,6 +248,7 @@ class Node:
             wait: until it takes part again, having handed leadership over; see ``restart_etcd``.
         """
         self._backend.take_detour(variables, leaf_file)
+        self.detoured = bool(variables)
         if wait:
             self.restart_etcd()
             return
@@ -439,6 +456,10 @@ class Node:
             log.warning("a member has another certificate than it had name=%s", member.name)
             self._recognised[member.name] = found.recognised
         return found
+
+    def recognises(self, member: MemberRecord) -> bool:
+        """Tell whether a member that shows another certificate than is known has proven it its."""
+        return bool(self._ask_as_stranger(member).recognised)
 
     def is_deleted_by(self, member: MemberRecord) -> bool:
         """Ask a member that does not let us in whether we were deleted."""

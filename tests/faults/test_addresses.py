@@ -15,7 +15,7 @@ import pytest
 
 from tests.harness import Cluster, Server
 from tests.harness.network import Network
-from tests.harness.spread import spread
+from tests.harness.spread import name_hosts, spread
 from tests.harness.trouble import facts, settle
 
 pytestmark = [pytest.mark.faults, pytest.mark.root]
@@ -113,8 +113,12 @@ def test_nat_is_found_before_any_change(cluster: Cluster, make_network: MakeNetw
     settle(mgt1)
     token = mgt1.run("invite", "mgt2", check=True).out
     before = facts(mgt1), facts(mgt2)
+    name_hosts(cluster, {"mgt1": "10.77.2.254", "mgt2": "10.77.2.2"})
     with relay(network, "router", "10.77.2.254", "10.77.1.1", mgt1.port):
-        refused = mgt2.run("join", f"10.77.2.254:{mgt1.port}", "-i", "-", input=token)
+        refused = mgt2.run("join", f"mgt1:{mgt1.port}", "-i", "-", input=token)
+        by_address = mgt2.run("join", f"10.77.2.254:{mgt1.port}", "-i", "-", input=token)
     assert refused.code != 0
     assert "10.77.1.254" in refused.err
+    # The router's address is none that mgt1's certificate names.
+    assert "is for mgt1, which is not 10.77.2.254" in by_address.err
     assert (facts(mgt1), facts(mgt2)) == before

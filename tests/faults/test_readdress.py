@@ -105,3 +105,33 @@ def test_collective_comes_back_after_all_moved_while_off(
     assert "10.77.0." not in servers[1].etcdctl("member", "list").out
     servers[0].restart()
     cluster.wait_until_all_active(servers[0], servers, SETTLE_SECONDS)
+
+
+@pytest.mark.peers(12)
+def test_server_that_comes_later_than_all_others_that_moved_finds_them(
+    cluster: Cluster, make_network: MakeNetwork
+) -> None:
+    """They are at other addresses by then, and show other certificates; so does it."""
+    network = three(make_network)
+    spread(cluster, network)
+    mgt1, *others = cluster.join_all()
+    for server in (mgt1, *others):
+        server.stop()
+    for n in (1, 2, 3):
+        move(network, f"mgt{n}", f"10.77.0.{n}/24", f"10.88.0.{n}/24")
+    now = {f"mgt{n}": f"10.88.0.{n}" for n in (1, 2, 3)}
+    name_hosts(cluster, now)
+    cluster.start_all(others)
+    cluster.wait_for_leader(others, seconds=SETTLE_SECONDS)
+    for server in others:
+        wait_until(lambda s=server: moved(s, "mgt2", "mgt3"), SETTLE_SECONDS, "the others moved")
+    mgt1.start()
+    for server in (mgt1, *others):
+        cluster.wait_until_all_active(server, [mgt1, *others], SETTLE_SECONDS)
+        assert addresses(server) == now
+
+
+def moved(server: Server, *names: str) -> bool:
+    """Tell whether a server shows some members at their new addresses."""
+    found = addresses(server)
+    return all(found.get(name, "").startswith("10.88.") for name in names)

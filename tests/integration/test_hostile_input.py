@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from collective.etcd.arguments import CLIENT_SOCKET
 from tests.fuzz.__main__ import parse
 from tests.fuzz.crowd import claim_badly, dawdlers, idle
-from tests.fuzz.inputs import Input, csrs, inputs, tokens
+from tests.fuzz.hostile_server import join_without_vote, try_certificates
+from tests.fuzz.inputs import Input, certificates, inputs, tokens, values
 from tests.fuzz.target import Target, secrets_of
 from tests.harness import Cluster
 from tests.harness.doors import connect_unix, http_over
@@ -84,14 +85,26 @@ def test_hostile_requests_get_a_clean_answer_or_none(target: Target) -> None:
 
 
 def test_hostile_texts_are_refused_in_our_own_words(target: Target) -> None:
-    """Tokens, requests for certificates and records: any garbage is an error that we know."""
+    """Tokens, certificates, records, what members say: any garbage is an error that we know."""
 
     @QUICK
-    @given(csrs, tokens, st.binary(max_size=200))
-    def attack(csr: str, token: str, octets: bytes) -> None:
-        parse(csr, token, octets)
+    @given(certificates, tokens, st.binary(max_size=200), values)
+    def attack(certificate: str, token: str, octets: bytes, value: object) -> None:
+        parse(certificate, token, octets, value)
 
     attack()
+
+
+@pytest.mark.peers(2)
+def test_certificates_that_are_none_of_ours_are_taken_nowhere(make_cluster: MakeCluster) -> None:
+    """By who holds a good token, by members with a good certificate, and in the handshake."""
+    cluster = make_cluster(2)
+    server, member = cluster.servers.values()
+    (guest,) = cluster.add_running(1)
+    join_without_vote(guest, server)
+    token = server.run("invite", "mgt9", check=True).out
+    target = Target(server, member, secrets_of(server, token))
+    assert try_certificates(target, guest, token) == []
 
 
 def test_thousands_of_idle_connections_cost_little_and_keep_no_member_out(target: Target) -> None:

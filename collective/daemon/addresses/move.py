@@ -107,7 +107,7 @@ class Move:
                 with self._turn(node, restart):
                     pass  # who would be refused the restart is refused before any change
                 self._switch(node, address, restart, emit)
-        if not node.wait_for_leader(_CATCH_UP_SECONDS):
+        if not node.detoured and not node.wait_for_leader(_CATCH_UP_SECONDS):
             # Its connections may hang on an address that is gone; it takes no part, so this
             # restart costs the others nothing.
             node.restart_etcd()
@@ -163,9 +163,12 @@ class Move:
         """Revoke the certificates that name the former address, once nobody needs them.
 
         A voter that was off dials the former address until it has heard of the new one, be it by
-        a detour, so its etcd must find that address in the certificate. What cannot be done now
-        is done later, see ``mover``.
+        a detour, so its etcd must find that address in the certificate. And the certificate by
+        which our own etcd goes by a detour is one of these. What cannot be done now is done later,
+        see ``mover``.
         """
+        if node.detoured:
+            return
         if self._server.plan.votes and not self._revoke_former(node):
             return
         self._save(node, replace(self._server.plan, moving_to=""))

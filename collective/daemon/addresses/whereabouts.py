@@ -22,7 +22,7 @@ from typing import Any
 
 from collective.daemon.certificates.recorded import certificates_of
 from collective.daemon.node import Node
-from collective.errors import CollectiveError, ProtocolError
+from collective.errors import CollectiveError, IdentityError, ProtocolError
 from collective.files import read_private, write_atomically
 from collective.model.names import is_ip_address
 from collective.model.records import MemberRecord
@@ -117,7 +117,11 @@ class Whereabouts:
         if member.name not in self._found:
             return
         peer = node.peer(self.at(member))
-        body = {"format": messages.FORMAT, "places": dict(places), "certificate": self._own_pem()}
+        body = {
+            "format": messages.FORMAT,
+            "places": dict(places),
+            "certificate": self._own_pem(node),
+        }
         try:
             answer = peer.call("POST", messages.WHEREABOUTS, body, _DIAL_SECONDS)
             self.hint(_places(answer, node))
@@ -138,11 +142,12 @@ class Whereabouts:
         return {
             "format": messages.FORMAT,
             "places": {**self._hints, **self._found},
-            "certificate": self._own_pem(),
+            "certificate": self._own_pem(node),
         }
 
-    def _own_pem(self) -> str:
-        return "" if self.ours is None else self.ours.pem
+    def _own_pem(self, node: Node) -> str:
+        """Return the certificate by which our etcd goes, or is to go as soon as it must."""
+        return (self.ours or node.credentials.identity).pem
 
     def _take(self, node: Node, member: MemberRecord, raw: Mapping[str, Any]) -> None:
         """Take up the certificate by which a voter goes, of which its recorded one has told."""
@@ -151,6 +156,9 @@ class Whereabouts:
             self._shown.pop(member.name, None)
             return
         certificate = judge_certificate(pem, member.name)
+        if certificate.fingerprint in node.replica.view.certificates:
+            self._shown.pop(member.name, None)
+            return
         others = certificates_of(
             m for n, m in node.replica.view.members.items() if n != member.name
         )
@@ -160,14 +168,27 @@ class Whereabouts:
 
 
 def _is_there(node: Node, member: MemberRecord) -> bool:
-    """Tell whether a member's door is at an address: it shows a certificate of the member's."""
-    peer = node.peer(member)
+    """Tell whether a member's door is at an address: it shows a certificate of the member's.
+
+    One that has moved has another one than before, and who was off or late does not know it yet.
+    """
     try:
-        peer.open(_DIAL_SECONDS)
+        try:
+            _open(node, member)
+        except IdentityError:
+            if not node.recognises(member):
+                raise
+            _open(node, member)
         return True
     except CollectiveError as error:
         log.debug("a member was looked for: %s name=%s", error, member.name)
         return False
+
+
+def _open(node: Node, member: MemberRecord) -> None:
+    peer = node.peer(member)
+    try:
+        peer.open(_DIAL_SECONDS)
     finally:
         peer.close()
 

@@ -202,7 +202,10 @@ class Join:
         try:
             answer = self._claim(peer, token, asked.said, dry_run=True)
             named = _addresses_in(answer.get("certify"))
-            if named is not None and emit is not None and not self._renewed:
+            # A server that cannot join keeps the certificate that it has.
+            found = findings_from_wire(answer.get("findings"))
+            fit = checks.error is None and not any(finding.ok is False for finding in found)
+            if named is not None and fit and emit is not None and not self._renewed:
                 self._renewed = True
                 self._host.renew_certificate(named)
                 emit(
