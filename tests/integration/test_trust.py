@@ -40,7 +40,7 @@ def test_voters_trust_the_voters_and_no_server_without_a_vote(make_cluster: Make
     mgt4 = join_nonvoting(cluster, voters[0])
     cluster.wait_until_all_active(voters[0], [*voters, mgt4])
     assert_trust_is(*voters)
-    mgt4.run("promote", "mgt4", check=True)
+    voters[0].run("promote", "mgt4", check=True)
     cluster.wait_until_all_active(mgt4, [*voters, mgt4])
     assert_trust_is(*voters, mgt4)
 

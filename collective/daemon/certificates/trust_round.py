@@ -13,7 +13,7 @@ off, whose etcd does not know the others' certificates any more, hears of them o
 Servers that wait together to be taken in are taken up by one restart.
 
 Invariants:
-  * etcd is restarted in ``turn`` only, but where it has had no leader for seconds and takes no part.
+  * etcd is restarted in ``turn`` only, but where it has had no leader for seconds, and has no part.
   * Nobody needs a restart to be shut out: the revocation list does that.
 """
 

@@ -173,8 +173,12 @@ def confirm(
 
 
 def voters_of(view: View) -> list[str]:
-    """Return which certificate the etcd of each voter shows, and at which URL, a text for each."""
-    return [f"{f} {member.url}" for member in view.voters.values() for f in member.fingerprints]
+    """Return which certificate the etcd of each voter shows, and at which URL, a text for each.
+
+    A certificate that cannot be read has no fingerprint, and lets nobody in.
+    """
+    found = ((f, member) for member in view.voters.values() for f in member.fingerprints if f)
+    return [f"{fingerprint} {member.url}" for fingerprint, member in found]
 
 
 def _voters_in(raw: Mapping[str, Any]) -> list[str]:
