@@ -19,7 +19,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from collective.daemon.certificates.turn import end_leftover, turn
 from collective.daemon.clock import elapsed
@@ -27,6 +27,7 @@ from collective.daemon.node import Node
 from collective.daemon.worker import Worker
 from collective.errors import EtcdError
 from collective.failpoints import Step, reached
+from collective.model.names import natural_key
 from collective.model.records import LoadedTrust
 from collective.model.view import View
 
@@ -96,6 +97,10 @@ def until_taken_up(node: Node, fingerprint: str) -> Iterator[None]:
         yield
 
 
+def _names(wanted: Mapping[str, str]) -> str:
+    return ", ".join(sorted(set(wanted.values()), key=natural_key))
+
+
 class TrustRound(Worker):
     """A thread that does what a trust round wants of this voter."""
 
@@ -115,10 +120,10 @@ class TrustRound(Worker):
             return False
         if self._comes_last():
             return True
-        names = ", ".join(sorted(set(wanted.values())))
-        with turn(node, f"taking up {names}", _TURN_SECONDS, spare=False):
-            if self._not_loaded():
-                log.info("etcd is restarted to take up names=%s", names)
+        with turn(node, f"taking up {_names(wanted)}", _TURN_SECONDS, spare=False):
+            # Others may have been recorded while this server waited for its turn.
+            if wanted := self._not_loaded():
+                log.info("etcd is restarted to take up names=%s", _names(wanted))
                 node.restart_etcd()
                 reached(Step.TRUST_RESTART)
         reached(Step.TRUST_DONE)
