@@ -53,9 +53,9 @@ class Place:
                 yield cluster
 
     @contextmanager
-    def collective(self) -> Iterator[Cluster]:
+    def collective(self, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
         """Make a collective of three, settled, and end it."""
-        with self.cluster() as cluster:
+        with self.cluster(settings) as cluster:
             cluster.grow(3)
             settle(cluster)
             yield cluster

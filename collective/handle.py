@@ -112,7 +112,13 @@ class Collective(Closing):
         self._committer = Committer(calls)
         self._proofs = Proofs(calls)
         self.store = Store(
-            calls, self._cache, self._feed, self._committer, self._hub, self._proofs
+            calls,
+            self._cache,
+            self._feed,
+            self._committer,
+            self._hub,
+            self._proofs,
+            owner=name,
         )
         self._coordination = Store(
             calls,
@@ -122,6 +128,7 @@ class Collective(Closing):
             self._coordination_hub,
             self._proofs,
             COORDINATION,
+            owner=name,
         )
         self._session_lock = threading.Lock()
         self._session: Session | None = None

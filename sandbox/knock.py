@@ -1,8 +1,8 @@
 """Knock at a door with a certificate: does a server that was deleted still get in?
 
 ``python -m sandbox.knock ADDRESS:PORT PATH FOLDER`` asks for PATH over TLS, as the server whose
-``leaf.pem`` and ``ca.pem`` are in FOLDER. It prints what came of it, and ends with 0 only if the
-door opened (HTTP 200).
+``server.pem`` and ``trusted.pem`` are in FOLDER: its key and certificate, and those of the voters
+that it knew. It prints what came of it, and ends with 0 only if the door opened (HTTP 200).
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def knock(door: str, path: str, folder: Path) -> tuple[bool, str]:
     Args:
         door: address and port.
         path: of the request.
-        folder: where ``leaf.pem`` and ``ca.pem`` are.
+        folder: where ``server.pem`` and ``trusted.pem`` are.
 
     Returns:
         Whether the door opened, and the answer or the reason.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.load_verify_locations(folder / "ca.pem")
-    context.load_cert_chain(folder / "leaf.pem")
+    context.load_verify_locations(folder / "trusted.pem")
+    context.load_cert_chain(folder / "server.pem")
     host, _, port = door.rpartition(":")
     connection = http.client.HTTPSConnection(host, int(port), timeout=_SECONDS, context=context)
     try:

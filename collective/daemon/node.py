@@ -23,6 +23,7 @@ from collective.daemon.clock import elapsed
 from collective.daemon.doors.access import objection
 from collective.daemon.joining.proving import Doubts
 from collective.daemon.nonvoting.backend import Backend, Frame, OwnEtcd, VotersEtcd
+from collective.daemon.nonvoting.places import MemberPlaces
 from collective.daemon.peers import recognition
 from collective.daemon.peers.prober import Prober
 from collective.daemon.peers.recognition import Found
@@ -115,6 +116,7 @@ class Node:
         #: Held by whoever starts etcd, or has it stopped for good.
         self._starting = threading.RLock()
         self._etcd_wanted = False
+        self._may_live = threading.Event()
         self._trusting = threading.RLock()
         self._trusted_view = remembered
         self._recognised: dict[str, str] = {}
@@ -124,6 +126,8 @@ class Node:
         self.in_turn = threading.Event()
         self._cut = frozenset[str]()
         self.doubts = Doubts()
+        #: What each member without a vote takes of this server at a time, see ``relay``.
+        self.places = MemberPlaces()
 
     @property
     def name(self) -> str:
@@ -177,6 +181,7 @@ class Node:
         try:
             if not may_start():
                 return
+            self._may_live.set()
         except Exception:
             log.exception("etcd is not started")
             self.waits_for = "etcd was not started: see the log of collectived on this server"
@@ -185,6 +190,18 @@ class Node:
             if not self._stopping.is_set():
                 self._etcd_wanted = True
                 self._start_backend()
+
+    def has_heard(self, seconds: float) -> bool:
+        """Wait until the view here is one of this life; False when that takes too long.
+
+        What is remembered may be old: a server that is a member by it may have been deleted since.
+        """
+        deadline = elapsed() + seconds
+        if not self._may_live.wait(seconds):
+            return False
+        return self.votes or self.replica.wait_until(
+            lambda _: self.replica.has_told, max(0.0, deadline - elapsed())
+        )
 
     def restart_etcd(self, seconds: float = RESTART_SECONDS) -> None:
         """End etcd and start it again with what the files and the plan say now.
@@ -399,6 +416,11 @@ class Node:
             self._served_wrongly = (
                 f"at {self.plan.address} another certificate is shown than the one in "
                 f"{self.credentials.identity_file}: does another server answer there?",
+            )
+        elif not self.credentials.is_on_disk():
+            self._served_wrongly = (
+                f"{self.credentials.identity_file} does not have the certificate that is shown, "
+                f"{self.served}: put that one back, or the others will refuse etcd here",
             )
 
     def use_next(self) -> None:

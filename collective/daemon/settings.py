@@ -14,7 +14,7 @@ import difflib
 import ipaddress
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from collective.errors import InputError
 from collective.files import read_private
 from collective.model.duration import DURATION_FORM, parse_duration
 from collective.model.names import parse_server_name
+from collective.policy.roles import ALLOWABLE
 
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
@@ -50,6 +51,8 @@ class Settings:
         invitation_ttl: how long an invitation is good, in seconds.
         learner_timeout: how long a learner may make no progress, in seconds.
         corruption_check: how often the data of all members is compared, in seconds.
+        nonvoting_commands: commands about others that a server without a vote may have this one
+            carry out.
         log_level: the least weighty log line to write: debug, info, warning or error.
     """
 
@@ -66,6 +69,7 @@ class Settings:
     invitation_ttl: float
     learner_timeout: float
     corruption_check: float
+    nonvoting_commands: tuple[str, ...]
     log_level: str
 
 
@@ -248,6 +252,18 @@ def _one_of(choices: dict[str, object]) -> _Kind:
     return _Kind(f"{', '.join(others)} or {last}", parse)
 
 
+def _some_of(choices: Sequence[str]) -> _Kind:
+    """Return the kind of a list of names, of which ``none`` stands for the empty one."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = () if text == "none" else tuple(part.strip() for part in text.split(","))
+        if len(set(names)) < len(names) or not set(names) <= set(choices):
+            raise ValueError
+        return names
+
+    return _Kind(f"none, or some of {', '.join(choices)} with commas between them", parse)
+
+
 def _absolute_path(text: str) -> Path:
     if not text.startswith("/") or "\0" in text:
         raise ValueError
@@ -374,6 +390,13 @@ _TABLE = (
         _duration("1s", "30d"),
         "4h",
         "How often the leader compares the data of all members.",
+    ),
+    _Row(
+        "nonvoting_commands",
+        _some_of(ALLOWABLE),
+        "none",
+        f"Commands about other servers ({', '.join(ALLOWABLE)}, with commas between them) that a "
+        "server without a vote may have this one carry out. Set it on every voter alike.",
     ),
     _Row(
         "log_level",

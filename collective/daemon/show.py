@@ -103,7 +103,8 @@ def _not_taken_up(view: View, active: Collection[str]) -> list[str]:
         return [
             f"{view.turn.name} restarts its etcd ({view.turn.doing}); writes may wait a moment"
         ]
-    wanted = [f for m in view.members.values() if m.is_peer for f in m.fingerprints]
+    peers = [m for m in view.members.values() if m.is_peer and not is_broken(m)]
+    wanted = [fingerprint for member in peers for fingerprint in member.fingerprints]
     return [
         f"etcd on {name} has not taken up the certificate of every voter yet"
         for name in lacking(view, active, wanted)

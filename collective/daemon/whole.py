@@ -77,6 +77,7 @@ class Daemon:
         calls = Calls(server)
         door = Door("member", member.handler(server, enlister, calls))
         server.front.open(door, all_listen_addresses(server.settings, server.plan))
+        # The control socket last: whoever is answered there finds the others open.
+        calls.open_door()
         control_door = Door("control", control.handler(server, enlister, mover))
         server.doors.listen_unix(control_door, Path(server.layout.control_socket), _CONTROL_MODE)
-        calls.open_door()

@@ -20,11 +20,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from collective.errors import EtcdError, EtcdUnavailableError
+from collective.model.keyspace import EVERYTHING
+from collective.model.lease_ids import COLLECTIVE, new_lease_id
 
 STATUS, RANGE = "/maintenance/status", "/kv/range"
 # As key and as end of a range: everything there is (etcd's api documentation, "Key ranges").
 _ALL = "\0"
 _COMPACTED = "has been compacted"
+_LEASE_TAKEN = "lease already exists"
+_LEASE_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,13 @@ class EtcdCalls(ABC):
         if serializable:
             body["serializable"] = True
         raw = self.call(RANGE, body)
-        return _number(raw, "header", "revision"), [key_value(kv) for kv in raw.get("kvs", ())]
+        revision, found = _number(raw, "header", "revision"), list(raw.get("kvs", ()))
+        # A voter gives to one without a vote no more at a time than it has room for.
+        while raw.get("more") and raw.get("kvs"):
+            after = base64.b64decode(found[-1]["key"]) + b"\0"
+            raw = self.call(RANGE, {**body, "key": encode(after), "revision": str(revision)})
+            found += raw.get("kvs", ())
+        return revision, [key_value(kv) for kv in found]
 
     def page(self, begin: str | bytes, end: str, limit: int, revision: int = 0) -> Page:
         """Read some keys of a range, in their order, from what the etcd here holds.
@@ -234,7 +244,7 @@ class EtcdCalls(ABC):
 
     def newest(self) -> tuple[int, int]:
         """Return the cluster's id and its newest revision, linearizably: that proves a quorum."""
-        raw = self.call(RANGE, {"key": encode(_ALL), "count_only": True})
+        raw = self.call(RANGE, {"key": encode(EVERYTHING), "count_only": True})
         return _number(raw, "header", "cluster_id"), _number(raw, "header", "revision")
 
     def transact(
@@ -259,9 +269,22 @@ class EtcdCalls(ABC):
         raw = self.call("/kv/txn", {"compare": compare, "success": success})
         return bool(raw.get("succeeded", False)), _number(raw, "header", "revision")
 
-    def grant_lease(self, seconds: int) -> int:
-        """Return the id of a new lease."""
-        return _number(self.call("/lease/grant", {"TTL": str(seconds)}), "ID")
+    def grant_lease(self, seconds: int, owner: str = COLLECTIVE) -> int:
+        """Return the id of a new lease.
+
+        Args:
+            seconds: its time to live.
+            owner: the server whose lease it is, see ``collective.model.lease_ids``.
+        """
+        for left in reversed(range(_LEASE_TRIES)):
+            body = {"TTL": str(seconds), "ID": str(new_lease_id(owner))}
+            try:
+                return _number(self.call("/lease/grant", body), "ID")
+            except EtcdError as error:
+                # By chance, or granted by a call that was made again since no answer came.
+                if _LEASE_TAKEN not in error.message or not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def prolong_lease(self, lease: int) -> bool:
         """Give a lease its whole time again; False when it has ended."""
@@ -309,9 +332,7 @@ class EtcdCalls(ABC):
         stream = self.lines("/watch", body, read_seconds)
         opened(stream)
         try:
-            for line in stream:
-                if line:
-                    yield _watch_result(line)
+            yield from _joined(_watch_result(line) for line in stream if line)
         finally:
             stream.close()
 
@@ -351,6 +372,23 @@ def _members(raw: Mapping[str, Any]) -> list[EtcdMember]:
         )
         for m in raw.get("members", ())
     ]
+
+
+def _joined(results: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what a watch tells, with all events of one revision in one result.
+
+    etcd divides a result that is large where it was asked to (``fragment``), also in the middle
+    of a revision.
+    """
+    held: list[dict[str, Any]] = []
+    for result in results:
+        events = [*held, *result.get("events", ())]
+        held = []
+        if result.get("fragment") and events:
+            last = events[-1]["kv"]["mod_revision"]
+            held = [event for event in events if event["kv"]["mod_revision"] == last]
+            events = events[: -len(held)]
+        yield {**result, "events": events} if events or "events" in result else result
 
 
 def _watch_result(line: bytes) -> dict[str, Any]:

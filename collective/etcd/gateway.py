@@ -26,7 +26,12 @@ from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
 from collective.etcd.calls import RANGE, STATUS, EtcdCalls, Lines
 from collective.etcd.deadline import seconds_allowed, within
 from collective.etcd.refusals import LEADER_CHANGED, refusal
-from collective.etcd.session import ResponseLines, UnixSession
+from collective.etcd.session import (
+    MOST_ANSWER_BYTES,
+    ResponseLines,
+    TooLongError,
+    UnixSession,
+)
 
 # What is under way takes milliseconds, or some flushes of a busy disk. Without a leader it would
 # not end.
@@ -123,6 +128,11 @@ class Gateway(EtcdCalls):
             raise refusal(_UNAVAILABLE, _reason(error)) from error
         except Etcd3Exception as error:
             raise refusal(None, _reason(error)) from error
+        except TooLongError as error:
+            # That of a transaction comes when it is made.
+            failed = EtcdError if path == RANGE else EtcdUnavailableError
+            most = MOST_ANSWER_BYTES >> 20
+            raise failed(f"etcd: an answer has more than {most} MiB") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise EtcdUnavailableError(f"etcd broke off: {type(error).__name__}") from error
         return answer if isinstance(answer, dict) else {}

@@ -23,6 +23,8 @@ import urllib3.connectionpool
 from collective.errors import EtcdUnavailableError
 from collective.etcd.deadline import DEFAULT_SECONDS, seconds_allowed
 
+#: Of one answer. It is held several times over, here and in etcd.
+MOST_ANSWER_BYTES = 64 << 20
 # Of a stream, handed on as it comes: a message that is shorter is not waited for.
 _PART_BYTES = 1 << 16
 
@@ -35,6 +37,10 @@ def is_readable(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
+
+
+class TooLongError(requests.RequestException):
+    """An answer has more bytes than are taken in."""
 
 
 class _UnixConnection(urllib3.connection.HTTPConnection):
@@ -90,7 +96,27 @@ class UnixSession(requests.Session):
     def request(self, method: Any, url: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Make a request, with the time that the caller's block allows."""
         kwargs["timeout"] = seconds_allowed()
-        return super().request(method, url, **kwargs)
+        streamed = kwargs.pop("stream", False)
+        response = super().request(method, url, stream=True, **kwargs)
+        if not streamed:
+            _read(response)
+        return response
+
+
+def _read(response: requests.Response) -> None:
+    """Read an answer, as requests does where it is not to be a stream.
+
+    Raises:
+        TooLongError: it has too many bytes; the rest is left unread.
+    """
+    parts, size = [], 0
+    for part in response.iter_content(_PART_BYTES):
+        parts.append(part)
+        size += len(part)
+        if size > MOST_ANSWER_BYTES:
+            response.close()
+            raise TooLongError
+    response._content = b"".join(parts)
 
 
 class ResponseLines:

@@ -14,12 +14,15 @@ from collective.errors import InputError
 EVERYTHING = "collective/"
 STORE = EVERYTHING + "store/"
 #: Locks, elections, barriers and assignments; a later form would be under another number.
-COORDINATION = EVERYTHING + "coordination/v1/"
+COORDINATION_ROOT = EVERYTHING + "coordination/"
+COORDINATION = COORDINATION_ROOT + "v1/"
 
 #: Longest key of an embedder, in characters.
 MOST_KEY = 512
 #: Longest value, in bytes. etcd takes requests of 1.5 MiB, and base64 is not counted there.
 MOST_VALUE = 1 << 20
+#: Keys that one transaction reads through a voter: an answer is held in memory several times.
+MOST_READS = 32
 
 _SHOWN = 60
 

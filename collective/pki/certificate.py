@@ -111,7 +111,7 @@ def read_certificate(data: bytes | str) -> Certificate:
     Raises:
         ProtocolError: it is not a certificate, or has no common name.
     """
-    return _read(codec.load_certificate(data.encode() if isinstance(data, str) else data))
+    return _read(codec.load_certificate(_octets(data) if isinstance(data, str) else data))
 
 
 def judge_certificate(pem: str, name: str) -> Certificate:
@@ -130,7 +130,7 @@ def judge_certificate(pem: str, name: str) -> Certificate:
         raise ProtocolError(
             f"the certificate of {name} has {len(pem)} bytes, at most are {MOST_BYTES}"
         )
-    certificate = codec.load_certificate(pem.encode())
+    certificate = codec.load_certificate(_octets(pem))
     found = _read(certificate)
     if found.name != name:
         raise ProtocolError(f"the certificate is for {found.name}, not for {name}")
@@ -140,6 +140,10 @@ def judge_certificate(pem: str, name: str) -> Certificate:
             f"'collective gencert' on {name} makes a good one",
         )
     return found
+
+
+def _octets(pem: str) -> bytes:
+    return pem.encode("ascii", "replace")  # JSON can hold half of a surrogate pair
 
 
 def _what_is_wrong(certificate: x509.Certificate, name: str) -> str | None:

@@ -203,9 +203,9 @@ def check_readdress(view: View, name: str, address: str) -> MemberRecord:
 
 
 def _check_loopback(doing: str, address: str, others: dict[str, str]) -> None:
-    here = ipaddress.ip_address(address).is_loopback
+    here = plain(address).is_loopback
     for name, other in others.items():
-        if ipaddress.ip_address(other).is_loopback is not here:
+        if plain(other).is_loopback is not here:
             raise RefusedError(
                 f"cannot {doing}: a loopback address is reached from its own server only, and "
                 f"{name} is at {other}"

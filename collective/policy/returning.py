@@ -6,14 +6,14 @@ more. So it starts only when a majority of the voters that it knows, itself coun
 has changed (design, section 9); one that was deleted is named by all others that answer.
 
 Safety property: records are taken over only from who is a member by them, and only with a majority
-of the known voters none of whom says that their author was deleted.
+of the known voters none of whom says that their author, or another of them, was deleted.
 
 It asks nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from collective.model.view import View
@@ -49,7 +49,7 @@ def newest_agreed(known: View, here: str, reports: Mapping[str, Report]) -> View
     if needed == 1:
         return known
     for author in sorted(counted.values(), key=lambda report: -report.view.revision):
-        agree = [report for report in counted.values() if _agrees(report, author)]
+        agree = _agreeing(counted.values(), author)
         if len(agree) + 1 >= needed:
             return author.view if author.view.revision > known.revision else known
     return None
@@ -60,7 +60,22 @@ def missing(known: View, here: str, reports: Mapping[str, Report]) -> tuple[str,
     return tuple(sorted(known.voters.keys() - {here} - reports.keys()))
 
 
+def _agreeing(reports: Iterable[Report], author: Report) -> list[Report]:
+    """Return the reports that speak for an author's records.
+
+    Records of before a deletion suit everybody who was a member then. So who was deleted does not
+    count where one that knows of it speaks for them, too.
+    """
+    agree = [report for report in reports if _agrees(report, author)]
+    gone = {report.fingerprint for report in agree for r in agree if _revokes(r, report)}
+    return [report for report in agree if report.fingerprint not in gone]
+
+
+def _revokes(report: Report, other: Report) -> bool:
+    return other.fingerprint in report.view.revoked
+
+
 def _agrees(report: Report, author: Report) -> bool:
     """Tell whether a voter is a member by the author's records, and does not call him deleted."""
     member = report.fingerprint in author.view.certificates
-    return member and author.fingerprint not in report.view.revoked
+    return member and not _revokes(report, author)

@@ -7,7 +7,7 @@ Invariants:
   * Strangers, members and unix sockets have threads of their own, so none can starve another;
     nor can one member the others: ``Limits`` says how many of these threads it has at most.
   * When ``close_where`` returns, no matching connection that was open can send or be sent a byte.
-  * A TLS session is never resumed: each connection proves its certificate to today's CA.
+  * A TLS session is never resumed: each connection proves that its certificate is trusted now.
   * Whatever the network does, it causes at most one line a minute above debug level.
 """
 
@@ -114,7 +114,7 @@ class DoorServer:
             host: an address of this machine; ``::`` takes IPv4 as well.
             port: 0 lets the kernel choose.
             context: gives the server's context for each connection, with ``verify_mode`` set
-                and session tickets off (see ``without_resumption``), so that another CA needs
+                and session tickets off (see ``without_resumption``), so that other trust needs
                 no other listener. A certificate loaded into it later (``between_handshakes``)
                 is used by the handshakes that begin after that.
 

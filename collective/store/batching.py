@@ -5,13 +5,15 @@ Safety properties:
     writes or has a condition on. So each has the outcome that it would have if they were made
     one after the other, and writes of one key are made in the order in which they came.
   * They are the first ones of the queue: none overtakes another.
-  * Together they are within what etcd takes in one transaction, unless one alone is not.
+  * Together they are within what etcd takes in one transaction, and what a voter passes on,
+    unless one alone is not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from collective.model.keyspace import MOST_READS
 from collective.store.values import MOST_BYTES, MOST_OPERATIONS, Transaction
 
 
@@ -67,11 +69,13 @@ def choose(
     """
     others = tuple(beside)
     chosen = Footprint()
-    count = size = operations = 0
+    count = size = operations = reads = 0
     for transaction in waiting:
         size += transaction.size
         operations += transaction.weight
-        if count and (operations > most or size > most_bytes or transaction.alone):
+        reads += transaction.reads
+        too_much = operations > most or size > most_bytes or reads > MOST_READS
+        if count and (too_much or transaction.alone):
             break
         if not chosen.admits(transaction) or not all(o.admits(transaction) for o in others):
             break

@@ -22,6 +22,7 @@ from collective.errors import (
 from collective.etcd.calls import EtcdCalls
 from collective.etcd.deadline import within
 from collective.model.closing import Closing
+from collective.model.lease_ids import COLLECTIVE
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +54,16 @@ class Lease(Closing):
         seconds: its time to live.
     """
 
-    def __init__(self, calls: EtcdCalls, seconds: int, deadline: float) -> None:
+    def __init__(
+        self, calls: EtcdCalls, seconds: int, deadline: float, owner: str = COLLECTIVE
+    ) -> None:
         """Open it; made by ``Store.lease``.
 
         Args:
             calls: the way to etcd.
             seconds: its time to live.
             deadline: for opening it, seconds from now.
+            owner: this server: through a voter nobody else may use it.
 
         Raises:
             InputError: the time to live is none.
@@ -74,7 +78,7 @@ class Lease(Closing):
         self._when_lost: list[Callable[[], object]] = []
         begun = monotonic()
         with within(deadline):
-            self.id = calls.grant_lease(self.seconds)
+            self.id = calls.grant_lease(self.seconds, owner)
         self._ends = begun + seconds
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()

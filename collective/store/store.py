@@ -75,8 +75,11 @@ class Store:
         hub: Hub,
         proofs: Proofs,
         space: str = STORE,
+        *,
+        owner: str,
     ) -> None:
         self._calls = calls
+        self._owner = owner
         self._cache = cache
         self._feed = feed
         self.committer = committer
@@ -333,7 +336,7 @@ class Store:
             EtcdError: it could not be opened.
         """
         self._check_open()
-        lease = Lease(self._calls, seconds, bounded(deadline))
+        lease = Lease(self._calls, seconds, bounded(deadline), self._owner)
         with self._leases_lock:
             self._leases.add(lease)
         return lease

@@ -224,6 +224,11 @@ class Transaction:
         """How many operations it counts for, where several are made as one."""
         return max(1, len(self.when), len(self.then), len(self.otherwise))
 
+    @cached_property
+    def reads(self) -> int:
+        """How many keys it may read."""
+        return sum(isinstance(each, Read) for each in (*self.then, *self.otherwise))
+
     @property
     def is_plain(self) -> bool:
         """Whether it is one operation that is done in any case."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from collective.daemon.certificates import credentials
 from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.certificates.etcd_trust import EtcdTrust
 from collective.errors import EtcdError
 from collective.etcd.arguments import Files, Timing, etcd_arguments
 from collective.etcd.binary import Etcd
@@ -25,7 +24,6 @@ from collective.etcd.store import Store
 from collective.model.layout import Layout
 from collective.model.names import certified_addresses, peer_url
 from collective.model.plan import Mode, Plan
-from collective.pki import make_request, new_key
 from tests.harness import temporary_folder, wait_until
 from tests.harness.ports import claim_ports
 from tools import etcd_versions
@@ -61,8 +59,8 @@ class Member:
         pki = Path(self.layout.pki)
         files = Files(
             self.layout.etcd_data,
-            str(pki / "leaf.pem"),
-            str(pki / "ca.pem"),
+            str(pki / "server.pem"),
+            str(pki / "trusted.pem"),
             str(pki / "crl.der"),
         )
         return etcd_arguments(self.plan, files, Timing(50, 500), [self.plan.address])
@@ -73,6 +71,16 @@ class Member:
         pid = self.process.pid
         assert pid is not None
         return pid
+
+    @property
+    def credentials(self) -> Credentials:
+        """Its folder of keys."""
+        return Credentials(Path(self.layout.pki))
+
+    def trust(self, *members: Member) -> None:
+        """Have etcd, from its next start on, let in these members and itself."""
+        found = [member.credentials.identity for member in (self, *members)]
+        EtcdTrust(self.credentials).write({c.fingerprint: c for c in found})
 
     def start(self) -> None:
         """Start etcd and wait until it answers."""
@@ -102,12 +110,11 @@ class Member:
 
 @contextmanager
 def new_member(binary: Etcd, folder: Path, name: str, address: str) -> Iterator[Member]:
-    """Make a member with a CA of its own, whose etcd was not started yet."""
+    """Make a member that trusts itself alone, whose etcd was not started yet."""
     layout = Layout.from_environment({"COLLECTIVE_ROOT": str(folder)})
     Path(layout.data).mkdir()
     pki = Path(layout.pki)
-    now = datetime.now(timezone.utc)
-    credentials.prepare_fresh(pki, name, certified_addresses([address]), now)
+    credentials.prepare_fresh(pki, name, certified_addresses([address]))
     credentials.install(pki)
     ports = claim_ports([address])
     plan = Plan(
@@ -126,7 +133,9 @@ def new_member(binary: Etcd, folder: Path, name: str, address: str) -> Iterator[
     )
     gateway = Gateway(Path(layout.etcd_socket))
     try:
-        yield Member(layout, plan, binary, process, gateway, Store(gateway), removed)
+        made = Member(layout, plan, binary, process, gateway, Store(gateway), removed)
+        made.trust()
+        yield made
     finally:
         gateway.close()
         process.close(2.0)
@@ -134,16 +143,13 @@ def new_member(binary: Etcd, folder: Path, name: str, address: str) -> Iterator[
 
 
 def enrolled(joiner: Member, member: Member) -> Member:
-    """Return the joiner as a learner of the other's cluster, with a leaf of its CA."""
-    pki = Path(joiner.layout.pki)
-    authority = Credentials(Path(member.layout.pki)).authority()
-    key, name, now = new_key(), joiner.plan.name, datetime.now(timezone.utc)
-    addresses = certified_addresses([joiner.plan.address])
-    leaf = authority.issue(make_request(key, name), name, addresses, now)
-    bundle = credentials.Bundle(key, leaf, authority.certificate_pem, authority.crl((), now))
-    credentials.prepare(pki, bundle, None)
-    shutil.rmtree(pki)
-    credentials.install(pki)
+    """Return the joiner as a learner of the cluster of another; each trusts both."""
+    pid, name = member.pid, joiner.plan.name
+    joiner.trust(member)
+    member.process.stop(10.0)
+    member.trust(joiner)
+    member.process.start(member.arguments)
+    member.wait(other_than=pid)
     url = peer_url(joiner.plan.address, joiner.plan.peer_port)
     member.gateway.add_learner(url)
     plan = replace(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from collective.errors import EtcdError, EtcdUnavailableError
+from collective.etcd import session
 from collective.etcd.calls import Put, encode
 from collective.etcd.deadline import DEFAULT_SECONDS, seconds_allowed, within
 from collective.etcd.gateway import Gateway
@@ -126,6 +127,18 @@ def test_many_keys_are_read_in_one_answer(member: Member) -> None:
     _, found = member.gateway.range("k/")
     assert len(found) == 5000
     assert all(len(kv.value) == 1000 for kv in found)
+
+
+def test_answer_that_is_too_long_is_an_error_and_not_taken_in(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is of can still be read in parts, over the same gateway."""
+    put(member, "k/large", "x" * 200_000)
+    monkeypatch.setattr(session, "MOST_ANSWER_BYTES", 100_000)
+    with pytest.raises(EtcdError, match="an answer has more than") as caught:
+        member.gateway.range("k/")
+    assert not isinstance(caught.value, EtcdUnavailableError)
+    assert member.gateway.range("absent/")[1] == []
 
 
 def test_lease_takes_its_keys_with_it(member: Member) -> None:

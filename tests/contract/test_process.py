@@ -110,7 +110,7 @@ def test_arguments_and_environment_hold_no_secret(
 ) -> None:
     """Every user can read the one, and a crash report may show the other (P9)."""
     words = Path(f"/proc/{member.pid}/cmdline").read_bytes()
-    key = Path(member.layout.pki, "ca.key").read_bytes().split(b"\n")[1]
+    key = Path(member.layout.pki, "server.pem").read_bytes().split(b"\n")[1]
     assert b"PRIVATE" not in words
     assert key not in words
     names = {

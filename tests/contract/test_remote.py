@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,23 +19,29 @@ from collective.daemon.nonvoting.relay import BEAT_SECONDS, relay
 from collective.daemon.nonvoting.remote import SILENCE_SECONDS, RemoteGateway
 from collective.errors import EtcdError, EtcdUnavailableError
 from collective.etcd.arguments import Timing
-from collective.etcd.calls import EtcdCalls, Put, prefix_end
+from collective.etcd.calls import EtcdCalls, Put, encode, prefix_end
 from collective.etcd.deadline import within
 from collective.etcd.store import Store
+from collective.handle import Collective
+from collective.model.keyspace import COORDINATION, STORE
+from collective.model.lease_ids import is_of, new_lease_id
 from collective.model.names import certified_addresses
-from collective.model.records import Invitation, MemberRecord, Role
-from collective.model.view import View, member_key
-from collective.pki import make_request, new_key, read_leaf
+from collective.model.records import Invitation, MemberRecord, Role, to_json
+from collective.model.view import View, invitation_key, member_key
+from collective.pki import make_certificate, new_key
 from collective.protocol.door import Door, DoorServer
-from collective.protocol.peer import Peer, authority_context
+from collective.protocol.peer import Peer, client_context, only
 from collective.protocol.web import Request, Response
 from tests.contract.conftest import ADDRESS, Member
 from tests.harness import wait_until
+from tests.harness.fake_etcd import nowhere
 from tests.harness.processes import stopped
 
 pytestmark = pytest.mark.contract
 
 SECONDS = 20.0
+K = STORE + "k/"
+MANY = 20_000
 
 
 @dataclass
@@ -54,11 +61,8 @@ class Voter:
     requests: list[str]
 
 
-def put_record(store: Store, name: str, role: Role, leaf: bytes, port: int) -> MemberRecord:
-    info = read_leaf(leaf)
-    record = MemberRecord(
-        name, "", role, ADDRESS, port, port, (info.serial,), (info.fingerprint,), 0.0
-    )
+def put_record(store: Store, name: str, role: Role, pem: str, port: int) -> MemberRecord:
+    record = MemberRecord(name, "", role, ADDRESS, port, port, (pem,), 0.0)
     assert store.put_member(store.read(), record, 0.0)
     return record
 
@@ -82,17 +86,18 @@ def voter(idle: Member, tmp_path: Path) -> Iterator[Voter]:
     )
     node.start()
     assert node.wait_until(lambda status: bool(status.leader), SECONDS)
-    key, now = new_key(), datetime.now(timezone.utc)
-    addresses = certified_addresses(["127.0.0.4"])
-    leaf = credentials.authority().issue(make_request(key, "mgt4"), "mgt4", addresses, now)
-    record = put_record(node.store, "mgt4", Role.NONVOTING, leaf, 1)
-    ours = MemberRecord("mgt1", "1", Role.VOTER, ADDRESS, idle.plan.door_port, 2, (), (), 0.0)
-    (tmp_path / "leaf.pem").write_bytes(key + leaf)
-    context = authority_context(credentials.ca_pem)
-    context.load_cert_chain(tmp_path / "leaf.pem")
+    key = new_key()
+    certificate = make_certificate(key, "mgt4", certified_addresses(["127.0.0.4"]))
+    record = put_record(node.store, "mgt4", Role.NONVOTING, certificate.pem, 1)
+    node.replica.wait_until(lambda view: "mgt4" in view.members, SECONDS)
+    own = credentials.identity
+    ours = MemberRecord("mgt1", "1", Role.VOTER, ADDRESS, idle.plan.door_port, 2, (own.pem,), 0.0)
+    (tmp_path / "mgt4.pem").write_bytes(key + certificate.pem.encode())
+    context = client_context(tmp_path / "mgt4.pem")
+    check = only((own.fingerprint,), "another server answers")
 
     def connect(member: MemberRecord) -> Peer:
-        return Peer(member.address, member.door_port, context, most_bytes=64 << 20)
+        return Peer(member.address, member.door_port, context, check, 64 << 20)
 
     remote = RemoteGateway(lambda: [ours], connect)
     try:
@@ -117,56 +122,56 @@ def put(calls: EtcdCalls, key: str, value: str, lease: int = 0) -> int:
 
 def test_keys_are_written_and_read(calls: EtcdCalls) -> None:
     """All of a prefix, at the revision of the write, with and without a quorum."""
-    put(calls, "k/a", "é\n")
-    revision = put(calls, "k/b", "")
+    put(calls, K + "a", "é\n")
+    revision = put(calls, K + "b", "")
     for serializable in (False, True):
-        at, found = calls.range("k/", serializable)
+        at, found = calls.range(K, serializable)
         assert at == revision
-        assert [(kv.key, kv.value) for kv in found] == [("k/a", "é\n".encode()), ("k/b", b"")]
-    assert calls.range("absent/") == (revision, [])
+        assert [(kv.key, kv.value) for kv in found] == [(K + "a", "é\n".encode()), (K + "b", b"")]
+    assert calls.range(STORE + "absent/") == (revision, [])
 
 
 def test_transaction_is_done_once_and_all_or_nothing(calls: EtcdCalls) -> None:
     """The caller's own compare counts, whatever it is wrapped in."""
-    done, revision = calls.transact({"k/a": 0}, [Put("k/a", "1"), Put("k/b", "1")])
+    done, revision = calls.transact({K + "a": 0}, [Put(K + "a", "1"), Put(K + "b", "1")])
     assert done
-    assert calls.transact({"k/a": 0}, [Put("k/a", "2")]) == (False, revision)
-    done, after = calls.transact({"k/a": revision}, [Put("k/c", "3")], ["k/a"])
+    assert calls.transact({K + "a": 0}, [Put(K + "a", "2")]) == (False, revision)
+    done, after = calls.transact({K + "a": revision}, [Put(K + "c", "3")], [K + "a"])
     assert (done, after) == (True, revision + 1)
-    assert {kv.key: kv.value for kv in calls.range("k/")[1]} == {"k/b": b"1", "k/c": b"3"}
+    assert {kv.key: kv.value for kv in calls.range(K)[1]} == {K + "b": b"1", K + "c": b"3"}
 
 
 def test_plain_operations_answer_as_themselves(calls: EtcdCalls) -> None:
     """A put and a deletion outside of a transaction."""
-    calls.call("/kv/put", {"key": "ay9h", "value": "MQ=="})
-    assert [kv.value for kv in calls.range("k/")[1]] == [b"1"]
-    assert calls.call("/kv/deleterange", {"key": "ay9h"})["deleted"] == "1"
-    assert calls.range("k/")[1] == []
+    calls.call("/kv/put", {"key": encode(K + "a"), "value": "MQ=="})
+    assert [kv.value for kv in calls.range(K)[1]] == [b"1"]
+    assert calls.call("/kv/deleterange", {"key": encode(K + "a")})["deleted"] == "1"
+    assert calls.range(K)[1] == []
 
 
 def test_large_values_and_many_keys_pass(calls: EtcdCalls) -> None:
     """More than a stranger may send, and more than one answer of a door would hold."""
     for first in range(0, 2000, 100):
-        calls.transact({}, [Put(f"k/{n:05}", "x" * 1000) for n in range(first, first + 100)])
-    assert len(calls.range("k/")[1]) == 2000
-    put(calls, "k/large", "x" * 1_000_000)
+        calls.transact({}, [Put(f"{K}{n:05}", "x" * 1000) for n in range(first, first + 100)])
+    assert len(calls.range(K)[1]) == 2000
+    put(calls, K + "large", "x" * 1_000_000)
 
 
 def test_lease_takes_its_key_with_it(calls: EtcdCalls) -> None:
     """Granted, bound, kept alive, revoked."""
-    lease = calls.grant_lease(60)
-    put(calls, "k/leased", "1", lease)
+    lease = calls.grant_lease(60, "mgt4")
+    put(calls, K + "leased", "1", lease)
     assert calls.call("/lease/keepalive", {"ID": str(lease)})["result"]["ID"] == str(lease)
     calls.call("/lease/revoke", {"ID": str(lease)})
-    assert calls.range("k/")[1] == []
+    assert calls.range(K)[1] == []
 
 
 def test_watch_tells_each_event_in_order(calls: EtcdCalls) -> None:
     """From a revision on, with what was before it opened."""
-    first = put(calls, "k/a", "0")
-    stream = calls.watch("k/", first, 20.0)
+    first = put(calls, K + "a", "0")
+    stream = calls.watch(K, first, 20.0)
     for n in range(1, 50):
-        put(calls, "k/a", str(n))
+        put(calls, K + "a", str(n))
     seen: list[int] = []
     for result in stream:
         seen += [int(event["kv"]["mod_revision"]) for event in result.get("events", ())]
@@ -179,17 +184,17 @@ def test_watch_tells_each_event_in_order(calls: EtcdCalls) -> None:
 def test_watch_of_what_was_compacted_is_an_error(voter: Voter, calls: EtcdCalls) -> None:
     """And does not hang."""
     for n in range(5):
-        put(calls, "k/a", str(n))
-    revision = calls.range("k/")[0]
+        put(calls, K + "a", str(n))
+    revision = calls.range(K)[0]
     voter.node.gateway.call("/kv/compaction", {"revision": str(revision)})
     with pytest.raises(EtcdError, match=r"cancelled: .*compacted"):
-        list(calls.watch("k/", 2, 5.0))
+        list(calls.watch(K, 2, 5.0))
 
 
 def test_refusal_of_etcd_is_in_its_words(calls: EtcdCalls) -> None:
     """Never one that means "maybe it happened"."""
     with pytest.raises(EtcdError, match="requested lease not found") as caught:
-        put(calls, "k", "v", 12345)
+        put(calls, K + "a", "v", new_lease_id("mgt4"))
     assert type(caught.value) is EtcdError
 
 
@@ -229,37 +234,164 @@ def test_membership_and_maintenance_do_not_pass(
     assert len(voter.node.gateway.members()) == 1
 
 
-def test_records_cannot_be_written_but_invitations_can(voter: Voter) -> None:
-    """So none makes itself a voter, and gets the CA's key."""
-    store = Store(voter.remote)
+def test_records_cannot_be_written_and_nothing_else_is_touched(voter: Voter) -> None:
+    """So none makes itself a voter, invites whom it likes, or reads what others keep in etcd."""
+    store, gateway = Store(voter.remote), voter.node.gateway
     view = store.read()
+    put(gateway, "others/secret", "1")
     with pytest.raises(EtcdError, match="no record"):
         store.put_member(view, voter.record, 0.0)
-    invitation = Invitation("mgt5", Role.VOTER, "00" * 32, "mgt4", 0.0, 9e9)
-    assert store.invite(view, invitation, 60)
-    assert "mgt5" in voter.node.store.read().invitations
+    invitation = Invitation("mgt5", Role.VOTER, "00" * 32, "mgt1", 0.0, 9e9)
+    with pytest.raises(EtcdError, match="is none of mgt4's"):
+        store.invite(view, invitation, 60)
+    record = Put(invitation_key("mgt5"), to_json(invitation), voter.remote.grant_lease(60, "mgt4"))
+    with pytest.raises(EtcdError, match="no record"):
+        voter.remote.transact({}, [record])
+    for attempt in (
+        lambda: put(voter.remote, "others/x", "1"),
+        lambda: put(voter.remote, "collective/v2/x", "1"),
+        lambda: voter.remote.transact({}, [], ["others/secret"]),
+        lambda: voter.remote.range("others/"),
+        lambda: voter.remote.transact({"others/secret": 0}, []),
+    ):
+        with pytest.raises(EtcdError, match="a member that does not vote"):
+            attempt()
+    assert voter.node.store.read().items == view.items
+    assert [kv.key for kv in gateway.range("others/")[1]] == ["others/secret"]
+    put(voter.remote, COORDINATION + "x", "1")
+
+
+def test_watch_of_all_tells_of_others_keys_the_revision_alone(voter: Voter) -> None:
+    """So a cache knows how new it is, and what others keep stays theirs."""
+    first = put(voter.node.gateway, "others/secret", "password")
+    put(voter.remote, K, "1")
+    events: list[dict[str, Any]] = []
+    stream = voter.remote.watch("", first, SECONDS)
+    while len(events) < 2:
+        events += next(stream).get("events", ())
+    stream.close()  # type: ignore[attr-defined]
+    assert events[0] == {"kv": {"key": "", "mod_revision": str(first)}}
+    assert (events[1]["kv"]["key"], events[1]["kv"]["value"]) == (encode(K), encode("1"))
+
+
+def test_lease_of_another_cannot_be_prolonged_revoked_or_bound_to(voter: Voter) -> None:
+    """A revoked certificate hung on one, and came back with it."""
+    gateway = voter.node.gateway
+    for lease in (
+        gateway.grant_lease(60),
+        gateway.grant_lease(60, "mgt1"),
+        int(gateway.call("/lease/grant", {"TTL": "60"})["ID"]),
+    ):
+        put(gateway, K + "theirs", "1", lease)
+        for path in ("/lease/keepalive", "/lease/revoke"):
+            with pytest.raises(EtcdError, match="is none of mgt4's"):
+                voter.remote.call(path, {"ID": str(lease)})
+        with pytest.raises(EtcdError, match="is none of mgt4's"):
+            put(voter.remote, K + "ours", "1", lease)
+        with pytest.raises(EtcdError, match="is none of mgt4's"):
+            voter.remote.call("/lease/grant", {"TTL": "60", "ID": str(lease)})
+        assert gateway.prolong_lease(lease)
+    assert [kv.key for kv in gateway.range(K)[1]] == [K + "theirs"]
+
+
+def test_lease_that_a_server_had_as_a_voter_is_its_own_without_a_vote(voter: Voter) -> None:
+    """And the other way about: whose it is, its id says, at any voter."""
+    before = voter.node.gateway.grant_lease(60, "mgt4")
+    put(voter.remote, K, "1", before)
+    assert voter.remote.prolong_lease(before)
+    given = int(voter.remote.call("/lease/grant", {"TTL": "60"})["ID"])
+    assert is_of("mgt4", given)
+    voter.remote.call("/lease/revoke", {"ID": str(before)})
+    assert voter.remote.range(K)[1] == []
+
+
+@pytest.mark.parametrize("seconds", [0, 86401, 9_000_000_000])
+def test_lease_of_another_time_than_is_allowed_is_refused(voter: Voter, seconds: int) -> None:
+    """The limits hold at the voter, and are named."""
+    with pytest.raises(EtcdError, match="from 1 s to 86400 s"):
+        voter.remote.grant_lease(seconds, "mgt4")
+
+
+def test_many_keys_and_large_values_are_read_in_bounded_answers(voter: Voter) -> None:
+    """Whatever is asked for at once: etcd holds an answer several times over."""
+    gateway = voter.node.gateway
+    for number in range(12):
+        put(gateway, K + f"large{number:02}", "x" * (1 << 20))
+    body = {"key": encode(K), "range_end": encode(prefix_end(K))}
+    seen: list[str] = []
+    inner = gateway.call
+
+    def noted(path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = inner(path, body)
+        seen.append(path)
+        assert len(json.dumps(answer)) < 8 << 20
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gateway, "call", noted)
+        answer = voter.remote.call("/kv/range", body)
+    assert answer["more"]
+    assert len(json.dumps(answer)) < 8 << 20
+    assert seen
+    assert len(voter.remote.range(K)[1]) == 12
+
+
+def test_feed_reads_large_values_and_many_keys_through_a_voter(voter: Voter) -> None:
+    """Its pages are what the voter gives."""
+    gateway = voter.node.gateway
+    for number in range(12):
+        put(gateway, K + f"large{number:02}", "x" * (1 << 20))
+    value = "x" * 200
+    for first in range(0, MANY, 100):
+        keys = [STORE + f"n/{n:06}" for n in range(first, first + 100)]
+        gateway.transact({}, [Put(key, value) for key in keys])
+    handle = Collective("mgt4", voter.remote, nowhere())
+    try:
+        handle.wait_until_ready(60.0)
+        assert len(handle.store.range("n/").entries) == MANY
+        assert len(handle.store.range("k/").entries) == 12
+        with handle.store.lease(60) as lease:
+            assert is_of("mgt4", lease.id)
+            handle.store.put("k/small", b"1", lease=lease)
+            assert handle.store.get("k/small", linearizable=True) == b"1"
+        assert handle.store.get("k/small", linearizable=True) is None
+    finally:
+        handle.close()
+
+
+def test_member_has_so_many_watches_at_a_time(voter: Voter) -> None:
+    """The next one is refused, and nobody else is; what ends gives its place back."""
+    streams = [voter.remote.watch(K, 0, SECONDS) for _ in range(16)]
+    for stream in streams:
+        next(stream)
+    with pytest.raises(EtcdUnavailableError, match="16 watches"):
+        next(voter.remote.watch(K, 0, SECONDS))
+    for stream in streams:
+        stream.close()  # type: ignore[attr-defined]
+    wait_until(lambda: not voter.node.places.watches._taken, SECONDS, "they are given back")
+    assert put(voter.remote, K, "x")
 
 
 def test_member_that_was_deleted_gets_nothing_though_the_view_be_old(voter: Voter) -> None:
     """The record is looked at in the very transaction: our replica may be behind (P4)."""
-    put(voter.remote, "k/a", "secret")
+    put(voter.remote, K + "a", "secret")
     voter.node.replica.stop()
     gateway = voter.node.gateway
-    put(voter.remote, "k/tick", "1")  # the replica's last event
+    put(voter.remote, K + "tick", "1")  # the replica's last event
     gateway.transact({}, [], [member_key("mgt4")])
     for attempt in (
-        lambda: voter.remote.range("k/"),
-        lambda: put(voter.remote, "k/b", "x"),
-        lambda: voter.remote.range("k/", serializable=True),
+        lambda: voter.remote.range(K),
+        lambda: put(voter.remote, K + "b", "x"),
+        lambda: voter.remote.range(K, serializable=True),
     ):
         with pytest.raises(EtcdError, match="belongs to no member"):
             attempt()
-    assert "k/b" not in {kv.key for kv in gateway.range("k/")[1]}
+    assert K + "b" not in {kv.key for kv in gateway.range(K)[1]}
 
 
 def lines_of_a_watch(voter: Voter, most: int) -> list[tuple[float, bytes]]:
     """Return the first lines of a watch in which nothing happens, and when each came."""
-    body = {"create_request": {"key": "ay8=", "range_end": "azA="}}
+    body = {"create_request": {"key": encode(K), "range_end": encode(prefix_end(K))}}
     lines = voter.remote.lines("/watch", body, 5.0)
     seen = []
     with suppress(EtcdUnavailableError):
@@ -286,7 +418,7 @@ def test_silent_watch_has_a_beat(voter: Voter) -> None:
 
 def test_watch_ends_when_the_voter_s_etcd_hangs(voter: Voter) -> None:
     """Its daemon lives and could beat on for ever; it looks at its etcd first."""
-    stream = voter.remote.watch("k/", 1, 60.0)
+    stream = voter.remote.watch(K, 1, 60.0)
     next(stream)
     pid = voter.node._backend._frame.etcd.pid  # type: ignore[attr-defined]
     with stopped(pid):
@@ -298,32 +430,32 @@ def test_watch_ends_when_the_voter_s_etcd_hangs(voter: Voter) -> None:
 
 def test_write_without_an_answer_is_in_doubt_and_sent_once(voter: Voter) -> None:
     """It may have happened; only reads are asked again."""
-    put(voter.remote, "k/a", "1")
+    put(voter.remote, K + "a", "1")
     pid = voter.node._backend._frame.etcd.pid  # type: ignore[attr-defined]
     with stopped(pid):
         voter.requests.clear()
         with pytest.raises(EtcdUnavailableError), within(2.0):
-            put(voter.remote, "k/a", "2")
+            put(voter.remote, K + "a", "2")
         assert voter.requests == ["/v1/etcd/kv/txn"]
         voter.requests.clear()
         with pytest.raises(EtcdUnavailableError), within(2.5):
-            voter.remote.range("k/")
+            voter.remote.range(K)
         assert len(voter.requests) > 1
-    wait_until(lambda: voter.remote.range("k/")[1] != [], SECONDS, "etcd answers again")
+    wait_until(lambda: voter.remote.range(K)[1] != [], SECONDS, "etcd answers again")
 
 
 def test_calls_go_to_the_next_voter_when_one_is_gone(voter: Voter) -> None:
     """Nothing listens at the first: not even a write is in doubt."""
     (known,) = voter.remote._voters()
-    gone = MemberRecord("mgt0", "2", Role.VOTER, ADDRESS, 1, 2, (), (), 0.0)
+    gone = MemberRecord("mgt0", "2", Role.VOTER, ADDRESS, 1, 2, (), 0.0)
     remote = RemoteGateway(lambda: [gone, known], voter.remote._connect)
     for _ in range(4):
         remote._chosen = "mgt0"
-        assert put(remote, "k/a", "1")
+        assert put(remote, K + "a", "1")
         assert remote._chosen == "mgt1"
     remote.close()
     with pytest.raises(EtcdUnavailableError):
-        remote.range("k/")
+        remote.range(K)
 
 
 def test_prefix_of_our_records_can_be_read(voter: Voter) -> None:

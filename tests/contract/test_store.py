@@ -20,17 +20,16 @@ from collective.model.records import (
     Role,
 )
 from collective.model.view import PREFIX, View, invitation_key, member_key, revoked_key
+from collective.pki import make_certificate, new_key
 from tests.contract.conftest import Member
 from tests.harness import wait_until
 
 pytestmark = pytest.mark.contract
 
-MGT1 = MemberRecord(
-    "mgt1", "1", Role.VOTER, "127.0.0.2", 13002, 13003, ("a1", "a2"), ("f1", "f2"), 1.0
-)
-MGT2 = replace(
-    MGT1, name="mgt2", member_id="2", role=Role.LEARNER, serials=("b1",), fingerprints=("g1",)
-)
+A1, A2, A3 = (make_certificate(new_key(), "mgt1", ["127.0.0.2"]) for _ in range(3))
+B1 = make_certificate(new_key(), "mgt2", ["127.0.0.3"])
+MGT1 = MemberRecord("mgt1", "1", Role.VOTER, "127.0.0.2", 13002, 13003, (A1.pem, A2.pem), 1.0)
+MGT2 = replace(MGT1, name="mgt2", member_id="2", role=Role.LEARNER, certificates=(B1.pem,))
 
 
 def invitation(name: str, key: str = "ab") -> Invitation:
@@ -129,13 +128,13 @@ def test_certificates_that_a_record_drops_are_revoked_in_the_same_step(member: M
     store = member.store
     store.put_member(store.read(), MGT1, 5.0)
     before = store.read()
-    renewed = replace(MGT1, serials=("a2", "a3"), fingerprints=("f2", "f3"))
-    assert store.put_member(before, renewed, 6.0, ["a1"])
+    renewed = replace(MGT1, certificates=(A2.pem, A3.pem))
+    assert store.put_member(before, renewed, 6.0, [A1.fingerprint])
     after = store.read()
     assert after.revision == before.revision + 1
     assert dict(after.members) == {"mgt1": renewed}
-    assert dict(after.revoked) == {"a1": Revocation("a1", "mgt1", 6.0)}
-    assert after.lease(revoked_key("a1")) != 0
+    assert dict(after.revoked) == {A1.fingerprint: Revocation(A1.fingerprint, "mgt1", 6.0)}
+    assert after.lease(revoked_key(A1.fingerprint)) == 0, "whoever ends a lease would undo it"
     assert after.lease(member_key("mgt1")) == 0
 
 
@@ -157,13 +156,13 @@ def test_learner_that_gives_up_leaves_nothing_but_its_revocation(member: Member)
     assert store.invite(store.read(), invitation("mgt2"), 600)
     old = store.read()
     assert store.put_member(old, MGT2, 5.0)
-    assert not store.give_up_member(old, MGT2, 6.0)
+    assert not store.put_out(old, MGT2, 6.0)
     view = store.read()
     assert view.members.keys() == {"mgt2"}
-    assert store.give_up_member(view, MGT2, 6.0)
+    assert store.put_out(view, MGT2, 6.0)
     view = store.read()
     assert (dict(view.members), dict(view.invitations)) == ({}, {})
-    assert view.revoked.keys() == {"b1"}
+    assert view.revoked.keys() == {B1.fingerprint}
 
 
 def test_admission_writes_the_record_and_revokes_the_former_one(member: Member) -> None:
@@ -210,7 +209,9 @@ def test_finished_removal_revokes_and_forgets_in_one_step(member: Member) -> Non
     after = store.read()
     assert after.revision == before.revision + 1
     assert (dict(after.members), dict(after.invitations)) == ({}, {})
-    assert {s: r.name for s, r in after.revoked.items()} == {"a1": "mgt1", "a2": "mgt1"}
+    assert {f: r.name for f, r in after.revoked.items()} == dict.fromkeys(
+        MGT1.fingerprints, "mgt1"
+    )
     assert after.change == replace(change, done=True)
     assert not store.finish_removal(before, change, 6.0)
 

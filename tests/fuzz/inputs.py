@@ -50,7 +50,10 @@ _MEMBERS = (
     ("POST", messages.LEARNER),
     ("POST", messages.ETCD + "/kv/range"),
     ("POST", messages.ETCD + "/kv/txn"),
+    ("POST", messages.ETCD + "/kv/put"),
     ("POST", messages.ETCD + "/lease/grant"),
+    ("POST", messages.ETCD + "/lease/keepalive"),
+    ("POST", messages.ETCD + "/lease/revoke"),
 )
 _SHUT_TO_ALL = (("POST", messages.LEAVE), ("POST", messages.HAND_OVER))
 

@@ -109,7 +109,26 @@ class Cluster(Closing):
             self.join(server, servers[0])
         for server in servers:
             self.wait_until_all_active(server, servers)
+        self.have_lead(servers[0])
+        for server in servers:
+            wait_until(lambda s=server: is_calm(s), _LEADER_SECONDS, f"{server.name} has calmed")  # type: ignore[misc]
         return servers
+
+    def have_lead(self, server: Server) -> None:
+        """Give leadership to a server: a join restarts every etcd, and hands it over."""
+
+        def leads() -> bool:
+            document = server.ask_show()
+            if document is None or not document["quorum"]:
+                return False
+            if document["leader"] == server.name:
+                return True
+            ids = {member["name"]: member["id"] for member in document["members"]}
+            leader = self.servers[document["leader"]]
+            leader.etcdctl("move-leader", ids[server.name], check=False)
+            return False
+
+        wait_until(leads, _LEADER_SECONDS, f"{server.name} leads")
 
     def start_all(self, servers: Iterable[Server]) -> None:
         """Start servers at the same time, and wait until all take commands."""
@@ -186,6 +205,12 @@ class Cluster(Closing):
     def logs(self) -> dict[str, str]:
         """Return what each daemon printed, by server."""
         return {name: server.log_text for name, server in self.servers.items()}
+
+
+def is_calm(server: Server) -> bool:
+    """Tell whether a server shows nothing that is wrong or under way."""
+    document = server.ask_show()
+    return document is not None and not document["errors"] and document["restarting"] is None
 
 
 def states(seen_by: Server) -> dict[str, str]:

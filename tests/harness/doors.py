@@ -91,7 +91,7 @@ class Authority:
             )
         )
         fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
-        return Leaf(file, PeerCertificate(name or "", f"{serial:x}", fingerprint))
+        return Leaf(file, PeerCertificate(name or "", fingerprint))
 
     def server_context(self, leaf: Leaf) -> ssl.SSLContext:
         """Return a context as the daemon makes it: a client certificate is welcome."""

@@ -274,8 +274,11 @@ class FakeEtcd(EtcdCalls):
 
     def _grant(self, body: Mapping[str, Any]) -> dict[str, Any]:
         self._numbered += 1
-        self._leases[self._numbered] = int(body["TTL"])
-        return {"ID": str(self._numbered), "TTL": str(body["TTL"])}
+        lease = int(body.get("ID", 0)) or self._numbered
+        if lease in self._leases:
+            raise EtcdError("etcd: etcdserver: lease already exists")
+        self._leases[lease] = int(body["TTL"])
+        return {"ID": str(lease), "TTL": str(body["TTL"])}
 
     def _prolong(self, body: Mapping[str, Any]) -> dict[str, Any]:
         ttl = self._leases.get(int(body["ID"]))

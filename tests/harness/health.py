@@ -102,6 +102,8 @@ def _shown(members: Sequence[Server]) -> Iterator[str]:
             continue
         states = {member["name"]: member["state"] for member in document["members"]}
         leaders.add(document["leader"])
+        if document["restarting"] is not None:
+            yield f"{server.name} shows a restart under way: {document['restarting']}"
         if not document["quorum"] or states != wanted:
             told = f"quorum {document['quorum']}, {states}, {document['errors']}"
             yield f"{server.name} shows {told}"

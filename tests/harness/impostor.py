@@ -1,4 +1,4 @@
-"""A deleted server that did not give up: it kept its keys, and makes itself new certificates.
+"""A deleted server that did not give up: it kept its certificate, and makes itself new ones.
 
 It tries the two doors the way an attacker would, without the code under test for what counts: a
 TLS handshake and one request.
@@ -9,24 +9,33 @@ Invariants:
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from collective.etcd.arguments import Files, Timing, etcd_arguments
 from collective.model.plan import Plan
-from collective.pki import Authority, make_request, new_key
+from tests.harness.certificates import identity_of
 from tests.harness.doors import PATIENCE, ask, connect_tls
 from tests.harness.server import Server
 
 _FAST = Timing(50, 450)
 _END_SECONDS = 10.0
 _OPENED, _SHUT = "opened", "shut"
+_FROM = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+_UNTIL = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.timezone.utc)
+_USAGES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
 @dataclass(frozen=True)
@@ -34,33 +43,101 @@ class Kept:
     """What a server had in its folder of keys.
 
     Attributes:
-        leaf: path of its own key and certificate.
-        ca_pem, ca_key: of the CA that it held as a voter.
+        identity: path of its own key and certificate.
         folder: where new ones go.
     """
 
-    leaf: Path
-    ca_pem: bytes
-    ca_key: bytes
+    identity: Path
     folder: Path
 
     @classmethod
     def of(cls, server: Server, folder: Path) -> Kept:
-        """Copy what a voter has now."""
-        pki = Path(server.layout.pki)
+        """Copy what a server has now."""
         folder.mkdir()
-        leaf = folder / "leaf.pem"
-        leaf.write_bytes((pki / "leaf.pem").read_bytes())
-        return cls(leaf, (pki / "ca.pem").read_bytes(), (pki / "ca.key").read_bytes(), folder)
+        identity = folder / "server.pem"
+        identity.write_bytes(identity_of(server).read_bytes())
+        return cls(identity, folder)
 
-    def mint(self, name: str, address: str) -> Path:
-        """Make a certificate for a name with the CA's key; return the path of key and leaf."""
-        authority = Authority.from_pem(self.ca_pem, self.ca_key)
-        key = new_key()
-        now = datetime.now(timezone.utc)
-        leaf = authority.issue(make_request(key, name), name, [address, "127.0.0.1", "::1"], now)
-        path = self.folder / f"{name}.pem"
-        path.write_bytes(key + leaf + self.ca_pem)
+    def with_same_key(self, name: str, address: str) -> Path:
+        """Make another certificate, for whatever name, with the key that was kept."""
+        key = self._key
+        return self._made(f"same-key-{name}", key, None, name, address)
+
+    def signed(self, name: str, address: str) -> Path:
+        """Make a certificate with a new key, issued by the one that was kept; with its issuer."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        issuer = x509.load_pem_x509_certificate(self._pem)
+        return self._made(f"signed-{name}", key, issuer, name, address)
+
+    def look_alike(self) -> Path:
+        """Make one with a new key and all else, serial number too, of the one that was kept."""
+        old = x509.load_pem_x509_certificate(self._pem)
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = (
+            x509.CertificateBuilder(old.issuer, old.subject, key.public_key(), old.serial_number)
+            .not_valid_before(old.not_valid_before_utc)
+            .not_valid_after(old.not_valid_after_utc)
+        )
+        for extension in old.extensions:
+            builder = builder.add_extension(extension.value, extension.critical)
+        return self._write("look-alike", key, builder.sign(key, hashes.SHA256()), b"")
+
+    def all_new(self, name: str, address: str) -> list[Path]:
+        """Make every kind of new certificate there is."""
+        return [
+            self.with_same_key(name, address),
+            self.signed(name, address),
+            self.look_alike(),
+        ]
+
+    @property
+    def _pem(self) -> bytes:
+        data = self.identity.read_bytes()
+        return data[data.index(b"-----BEGIN CERTIFICATE") :]
+
+    @property
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        key = serialization.load_pem_private_key(self.identity.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return key
+
+    def _made(
+        self,
+        file: str,
+        key: ec.EllipticCurvePrivateKey,
+        issuer: x509.Certificate | None,
+        name: str,
+        address: str,
+    ) -> Path:
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        addresses = [ipaddress.ip_address(a) for a in (address, "127.0.0.1", "::1")]
+        names = [x509.DNSName(name), *(x509.IPAddress(a) for a in addresses)]
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject if issuer is None else issuer.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_FROM)
+            .not_valid_after(_UNTIL)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(_USAGES), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        )
+        signer = key if issuer is None else self._key
+        chain = b"" if issuer is None else self._pem
+        return self._write(file, key, builder.sign(signer, hashes.SHA256()), chain)
+
+    def _write(
+        self, file: str, key: ec.EllipticCurvePrivateKey, made: x509.Certificate, chain: bytes
+    ) -> Path:
+        path = self.folder / f"{file}.pem"
+        secret = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        path.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM) + chain)
         return path
 
 
@@ -76,7 +153,8 @@ def own_etcd(server: Server, etcd: Path, folder: Path) -> Iterator[subprocess.Po
     plan = Plan.from_json((folder / "state" / "server.json").read_text())
     pki = folder / "pki"
     files = Files(
-        str(folder / "etcd"), *(str(pki / name) for name in ("leaf.pem", "ca.pem", "crl.der"))
+        str(folder / "etcd"),
+        *(str(pki / name) for name in ("server.pem", "trusted.pem", "crl.der")),
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -15,8 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from collective.errors import CollectiveError
+from collective.model.token import Token
+from collective.protocol.peer import Peer, anybody, client_context
 from tests.harness.doors import PATIENCE, read_to_end
 from tests.harness.server import Result, Server
 from tests.harness.waiting import wait_until
@@ -67,11 +70,23 @@ def settle(server: Server) -> None:
         return (
             server.name in names
             and started
+            and _says_whom_it_trusts(server, document)
             and remembered.exists()
             and f'members/{server.name}"' in remembered.read_text()
         )
 
     wait_until(settled, _SETTLE_SECONDS, f"{server.name} has settled")
+
+
+def _says_whom_it_trusts(server: Server, document: dict[str, Any] | None) -> bool:
+    """Tell whether nothing more is to be restarted, and, of a voter, that this is written down."""
+    if document is None or document["restarting"] is not None or document["errors"]:
+        return False
+    roles = {member["name"]: member["role"] for member in document["members"]}
+    if roles[server.name] != "voter":
+        return True
+    key = f"collective/v1/trust/{server.name}"
+    return bool(server.etcdctl("get", key, "--keys-only", check=False).out)
 
 
 def state_file(server: Server) -> Path:
@@ -238,3 +253,22 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         while part := source.recv(65536):
             sink.sendall(part)
         sink.shutdown(socket.SHUT_WR)
+
+
+def challenge_of(server: Server) -> dict[str, Any]:
+    """Return what a server says to any stranger, its guest lists among it."""
+    peer = Peer(server.address, server.port, client_context(), anybody)
+    try:
+        return peer.call("GET", "/v1/enroll/challenge", None, PATIENCE)
+    finally:
+        peer.close()
+
+
+def assert_stranger_asked(false: FalseServer, token: str) -> None:
+    """See that a joiner sent no more than a question that has nothing of its own in it."""
+    # The first connection is for a look at the certificate alone.
+    (sent,) = [each for each in false.received if each]
+    assert sent.startswith(b"GET /v1/enroll/challenge HTTP")
+    assert sent.endswith(b"\r\n\r\n"), "a body was sent"
+    seed = Token.parse(token).seed
+    assert not [s for s in (token.strip()[:40].encode(), seed, seed.hex().encode()) if s in sent]

@@ -261,9 +261,7 @@ def test_deleted_server_is_cut_off_both_ways(
     mgt1, mgt2 = list(cluster.servers.values())[:2]
     mgt3 = cluster["mgt3"] if votes else join_nonvoting(cluster, mgt1)
     handle, other = connect(mgt1), connect(mgt3)
-    kept = Path(mgt3.layout.pki, "leaf.pem").read_bytes()
-    leaf = tmp_path / "leaf.pem"
-    leaf.write_bytes(kept)
+    kept = Kept.of(mgt3, tmp_path / "kept").identity
     heard: dict[str, int] = {"mgt1": 0, "mgt3": 0}
 
     def hear(at: str) -> Callable[[collective.ServedCall], None]:
@@ -306,7 +304,7 @@ def test_deleted_server_is_cut_off_both_ways(
         mgt3.resume()
     speakers[1].join(SECONDS)
     assert heard["mgt1"] == at_first["mgt1"]
-    assert knock(mgt1, leaf) == "refused"
+    assert knock(mgt1, kept) == "refused"
     ended.set()
 
 
@@ -333,11 +331,11 @@ def knock(server: Server, leaf: Path) -> str:
 def test_door_lets_members_through_and_nobody_else(
     make_cluster: MakeCluster, connect: Connect, tmp_path: Path
 ) -> None:
-    """A certificate that somebody minted with the CA's key is none of a member."""
+    """None that somebody makes with a member's key, or signs with it, or that looks like it."""
     cluster = make_cluster(2)
     mgt1, mgt2 = cluster.servers.values()
     connect(mgt1).serve("hear", lambda call: None)
-    own = Path(mgt2.layout.pki, "leaf.pem")
-    assert knock(mgt1, own) == "let in"
-    minted = Kept.of(mgt2, tmp_path / "kept").mint("mgt2", mgt2.address)
-    assert knock(mgt1, minted) == "refused"
+    kept = Kept.of(mgt2, tmp_path / "kept")
+    assert knock(mgt1, kept.identity) == "let in"
+    for made in kept.all_new("mgt2", mgt2.address):
+        assert knock(mgt1, made) == "refused", made.name

@@ -146,7 +146,10 @@ def test_without_a_quorum_reads_go_on_and_writes_say_what_they_are(
 def test_nonvoting_server_has_the_same_store_over_promotion_and_demotion(
     make_cluster: MakeCluster, connect: Connect
 ) -> None:
-    """One handle, whoever the etcd behind it is; nothing is missed or told twice."""
+    """One handle, whoever the etcd behind it is; nothing is missed or told twice.
+
+    Its leases live on, and no other server without a vote can end them.
+    """
     cluster = make_cluster(1)
     mgt1 = cluster["mgt1"]
     mgt2 = join_nonvoting(cluster, mgt1)
@@ -159,6 +162,7 @@ def test_nonvoting_server_has_the_same_store_over_promotion_and_demotion(
     assert there.store.get("n/0", at_least=revision) == b"0"
     with pytest.raises(ConflictError):
         here.store.put("n/0", b"no", if_revision=revision - 1)
+    lease, hold = here.store.lease(60), here.lock("l").acquire()
     mgt1.run("promote", "mgt2", check=True)
     wait_for_role(mgt2, "voter", mgt1)
     until_written(here.store, "n/1", b"1")
@@ -169,6 +173,10 @@ def test_nonvoting_server_has_the_same_store_over_promotion_and_demotion(
     here.store.get("n/3", at_least=last, seconds=SECONDS)
     told = [event.value for event in watch.take()]
     assert list(dict.fromkeys(told)) == [b"0", b"1", b"2", b"3"]
+    assert hold.is_held
+    here.store.put("bound", b"", lease=lease, when=[hold.fence])
+    lease.close()
+    assert here.store.get("bound", linearizable=True) is None
 
 
 def test_server_that_joins_finds_the_collectives_store(cluster: Cluster, connect: Connect) -> None:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import ssl
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.nonvoting import voters as voters_of
 from collective.errors import InputError, QuorumError, RefusedError
 from collective.failpoints import Step
+from collective.model.view import CHANGE_KEY
+from collective.protocol.peer import Peer
 from tests.harness import Cluster, Server, wait_until
+from tests.harness.certificates import identity_of
 from tests.harness.cluster import states
 from tests.harness.failpoints import FailPoints
+from tests.harness.impostor import peer_port
 from tests.harness.running import Running
 from tests.harness.short_run import is_full
 from tests.harness.trouble import assert_refused, facts, settle, state_file
@@ -48,8 +56,9 @@ def voters(server: Server) -> set[str]:
     return {line.split(", ")[2] for line in server.etcdctl("member", "list").lines}
 
 
-def ca_key(server: Server) -> Path:
-    return Path(server.layout.pki, "ca.key")
+def is_let_in_by_etcd(server: Server, by: Server) -> bool:
+    """Tell whether a server's certificate opens the peer port of another one's etcd."""
+    return peer_port(by, identity_of(server)) == "opened"
 
 
 def wait_for_role(server: Server, role: str, seen_by: Server) -> None:
@@ -64,7 +73,7 @@ def wait_for_role(server: Server, role: str, seen_by: Server) -> None:
 
 
 def test_nonvoting_server_joins_and_is_shown_so_everywhere(make_cluster: MakeCluster) -> None:
-    """It counts in no quorum, runs no etcd, holds no CA key, and lists what the others list."""
+    """It counts in no quorum, runs no etcd, is let in by none, and lists what the others list."""
     cluster = make_cluster(3)
     mgt1, mgt2 = cluster["mgt1"], cluster["mgt2"]
     mgt4 = join_nonvoting(cluster, mgt2)
@@ -76,7 +85,7 @@ def test_nonvoting_server_joins_and_is_shown_so_everywhere(make_cluster: MakeClu
         assert "  mgt4 (nonvoting)" in shown
         assert shown[-1] == "1 more server may be lost."
     assert mgt4.etcd_pid is None
-    assert not ca_key(mgt4).exists()
+    assert not is_let_in_by_etcd(mgt4, mgt1)
     assert not Path(mgt4.layout.etcd_data).exists()
     assert plan(mgt4)["mode"] == "nonvoting"
     assert voters(mgt1) == {"mgt1", "mgt2", "mgt3"}
@@ -104,7 +113,7 @@ def test_nonvoting_server_lives_through_restarts_and_the_loss_of_its_voter(
 
 def test_without_a_quorum_a_nonvoting_server_claims_none(make_cluster: MakeCluster) -> None:
     """It is no third voter of two, and comes back by itself (P8)."""
-    cluster = make_cluster(2)
+    cluster = make_cluster(2, nonvoting_commands="invite")
     mgt1, mgt2 = cluster.servers.values()
     mgt3 = join_nonvoting(cluster, mgt1)
     mgt2.kill()
@@ -122,9 +131,76 @@ def test_without_a_quorum_a_nonvoting_server_claims_none(make_cluster: MakeClust
     assert mgt3.run("invite", "mgt9").code == 0
 
 
+@pytest.mark.parametrize("setting", ["none", "demote, promote"])
+def test_nonvoting_server_changes_nobody_but_itself(
+    make_cluster: MakeCluster, setting: str
+) -> None:
+    """What is not allowed is refused by the voter, which is named, and nothing changes (P12)."""
+    cluster = make_cluster(2, nonvoting_commands=setting)
+    mgt1, mgt2 = cluster.servers.values()
+    mgt4 = [join_nonvoting(cluster, via) for via in (mgt1, mgt2)][1]
+    mgt1.run("invite", "mgt5", check=True)
+    settle(mgt1)
+    before = facts(mgt1)
+    commands = [
+        ("invite", "mgt6"),
+        ("invite", "-n", "mgt6"),
+        ("invite", "--replace", "mgt3"),
+        ("invite", "--revoke", "mgt5"),
+        ("delete", "mgt3", "--force"),
+        ("delete", "mgt2", "--force"),
+    ]
+    if setting == "none":
+        commands += [("promote", "mgt3"), ("promote", "mgt4"), ("demote", "mgt2")]
+    for command in commands:
+        result = mgt4.run(*command)
+        assert_refused(result, RefusedError, "mgt4 does not vote, and mgt", "collective")
+        assert "nonvoting_commands = " in result.err
+    assert facts(mgt1) == before
+    assert "mgt5" in mgt4.run("invite", "--list", check=True).out
+    for told in (("invite", "mgt6"), ("delete", "mgt3", "--force"), ("promote", "mgt3")):
+        mgt4.run(*told, "--dry-run", check=True)
+    assert mgt4.run("gencert", check=True).out == "Certificate generated successfully\n"
+    assert mgt4.run("delete", check=True).out == "mgt4 left its collective\n"
+
+
+def test_who_gave_a_command_its_certificate_says(make_cluster: MakeCluster) -> None:
+    """Neither a name in the request, nor a time that no voter would give."""
+    cluster = make_cluster(2, nonvoting_commands="invite, demote")
+    mgt1 = cluster["mgt1"]
+    mgt3 = join_nonvoting(cluster, mgt1)
+    mgt3.run("invite", "mgt5", check=True)
+    (listed,) = json.loads(mgt1.run("invite", "--list", "--json", check=True).out)["invitations"]
+    assert (listed["issuer"], listed["role"]) == ("mgt3", "voter")
+    context = Credentials(Path(mgt3.layout.pki)).client_context
+    for arguments, says in (
+        ({"server": "mgt6", "ttl": 10**9}, "from 10s to 30d"),
+        ({"server": "mgt6", "ttl": "1"}, "must be a number"),
+    ):
+        with pytest.raises(InputError, match=says):
+            send_command(context, mgt1, "invite", arguments)
+    send_command(context, mgt1, "invite", {"server": "mgt7", "issuer": "mgt1", "by": "mgt1"})
+    invitations = json.loads(mgt1.run("invite", "--list", "--json", check=True).out)
+    assert {i["name"]: i["issuer"] for i in invitations["invitations"]}["mgt7"] == "mgt3"
+    send_command(context, mgt1, "demote", {"server": "mgt2", "by": "mgt1"})
+    change = json.loads(mgt1.etcdctl("get", CHANGE_KEY, "--print-value-only").out)
+    assert (change["kind"], change["name"], change["by"]) == ("demote", "mgt2", "mgt3")
+
+
+def send_command(
+    context: ssl.SSLContext, voter: Server, command: str, arguments: Mapping[str, Any]
+) -> Any:
+    """Send a command as a server with these credentials can, whatever its own daemon would say."""
+    peer = Peer(voter.address, voter.port, context)
+    try:
+        return voters_of.run_at(peer, voter.name, command, arguments, lambda *_: None)
+    finally:
+        peer.close()
+
+
 def test_nonvoting_server_invites_deletes_and_renews(make_cluster: MakeCluster) -> None:
-    """What needs the CA's key is done by a voter for it; a joiner is told whom to ask."""
-    cluster = make_cluster(3)
+    """Where the voters allow it, one does it for it; a joiner is told whom to ask."""
+    cluster = make_cluster(3, nonvoting_commands="invite, delete")
     mgt1, mgt2 = cluster["mgt1"], cluster["mgt2"]
     mgt4 = join_nonvoting(cluster, mgt1)
     (mgt5,) = cluster.add_running(1)
@@ -182,7 +258,7 @@ def test_nonvoting_joiner_that_never_answers_is_put_out(new_cluster: MakeCluster
 
 
 def test_server_is_promoted_and_votes(make_cluster: MakeCluster) -> None:
-    """It catches up first, gets the CA's key, and then counts: one more may be lost."""
+    """It catches up first, every etcd lets it in, and then it counts: one more may be lost."""
     cluster = make_cluster(2)
     mgt1, mgt2 = cluster.servers.values()
     mgt3 = join_nonvoting(cluster, mgt1)
@@ -195,7 +271,7 @@ def test_server_is_promoted_and_votes(make_cluster: MakeCluster) -> None:
     wait_until(lambda: plan(mgt3)["mode"] == "member", SECONDS, "mgt3 is a member")
     for server in cluster.servers.values():
         wait_for_role(mgt3, "voter", server)
-    assert ca_key(mgt3).exists()
+    assert is_let_in_by_etcd(mgt3, mgt1)
     assert voters(mgt3) == {"mgt1", "mgt2", "mgt3"}
     mgt1.kill()
     cluster.wait_for_leader(of=[mgt2, mgt3])
@@ -206,8 +282,8 @@ def test_server_is_promoted_and_votes(make_cluster: MakeCluster) -> None:
 
 @pytest.mark.parametrize("at", ["another", "itself", "nonvoting"])
 def test_leader_is_demoted_and_goes_on_without_a_vote(make_cluster: MakeCluster, at: str) -> None:
-    """From any member: leadership goes first, then its data aside and the CA's key away."""
-    cluster = make_cluster(3)
+    """From any member: leadership goes first, then its data aside, and no etcd lets it in."""
+    cluster = make_cluster(3, nonvoting_commands="demote")
     mgt1, mgt2, mgt3 = cluster.servers.values()
     mgt4 = join_nonvoting(cluster, mgt1)
     leader = cluster.wait_for_leader()
@@ -223,7 +299,7 @@ def test_leader_is_demoted_and_goes_on_without_a_vote(make_cluster: MakeCluster,
         wait_for_role(leader, "nonvoting", server)
     assert voters(others[0]) == {server.name for server in others}
     assert leader.etcd_pid is None
-    assert not ca_key(leader).exists()
+    assert not is_let_in_by_etcd(leader, others[0])
     document = leader.wait_for_quorum()
     aside = [Path(place) for place in document["set_aside"]]
     assert any(place.name == "etcd" and (place / "member").exists() for place in aside)
@@ -281,21 +357,6 @@ def test_promotion_without_the_server_is_given_up_and_it_stays_what_it_was(
         assert plan(mgt3)["mode"] == "nonvoting"
         mgt2.run("promote", "mgt3", check=True)
     wait_for_role(mgt3, "voter", mgt1)
-
-
-def test_ca_is_replaced_under_a_server_that_does_not_vote(make_cluster: MakeCluster) -> None:
-    """It trusts the new one, shows a certificate of it, and never has its key."""
-    cluster = make_cluster(2)
-    mgt1 = cluster["mgt1"]
-    mgt3 = join_nonvoting(cluster, mgt1)
-    before = Path(mgt3.layout.pki, "ca.pem").read_bytes()
-    mgt1.run("rotate-ca", check=True)
-    after = Path(mgt3.layout.pki, "ca.pem").read_bytes()
-    assert after == Path(mgt1.layout.pki, "ca.pem").read_bytes() != before
-    assert not {"ca.key", "next.pem"} & {p.name for p in Path(mgt3.layout.pki).iterdir()}
-    wait_for_role(mgt3, "nonvoting", mgt1)
-    mgt3.restart()
-    mgt3.wait_for_quorum()
 
 
 def test_many_nonvoting_servers_follow_one_collective(new_cluster: MakeCluster) -> None:

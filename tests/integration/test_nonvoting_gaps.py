@@ -21,8 +21,9 @@ from collective.daemon.nonvoting.remote import RemoteGateway
 from collective.errors import CollectiveError
 from collective.etcd.calls import Put
 from collective.etcd.deadline import within
+from collective.model.keyspace import STORE
 from collective.model.records import MemberRecord, Role
-from collective.protocol.peer import Peer
+from collective.protocol.peer import Peer, anybody
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.short_run import is_full
 
@@ -30,6 +31,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.slow]
 
 MakeCluster = Callable[..., Cluster]
 BOUND_SECONDS = 8.0
+KEYS = STORE + "test/"
 _PAUSE_SECONDS = 0.01
 _CALL_SECONDS = 5.0
 _SETTLE_SECONDS = 1.0
@@ -64,16 +66,16 @@ class Client:
                 continue
 
     def _read(self) -> None:
-        self.remote.range("test/")
+        self.remote.range(KEYS)
         self.times["read"].append(time.monotonic())
 
     def _write(self) -> None:
-        self.remote.transact({}, [Put("test/n", str(time.monotonic()))])
+        self.remote.transact({}, [Put(KEYS + "n", str(time.monotonic()))])
         self.times["write"].append(time.monotonic())
 
     def _watch(self) -> None:
-        revision, _ = self.remote.range("test/", serializable=True)
-        for result in self.remote.watch("test/", revision + 1, 60.0):
+        revision, _ = self.remote.range(KEYS, serializable=True)
+        for result in self.remote.watch(KEYS, revision + 1, 60.0):
             if result.get("events"):
                 self.times["watch"].append(time.monotonic())
             if self.stopped.is_set():
@@ -91,10 +93,12 @@ def client_of(server: Server, voters: list[Server]) -> Iterator[Client]:
     """Use etcd as that server does, with its certificate."""
     context = Credentials(Path(server.layout.pki)).client_context
     records = [
-        MemberRecord(v.name, "", Role.VOTER, v.address, v.port, v.peer_port, (), (), 0.0)
+        MemberRecord(v.name, "", Role.VOTER, v.address, v.port, v.peer_port, (), 0.0)
         for v in voters
     ]
-    remote = RemoteGateway(lambda: records, lambda m: Peer(m.address, m.door_port, context))
+    remote = RemoteGateway(
+        lambda: records, lambda m: Peer(m.address, m.door_port, context, anybody)
+    )
     client = Client(remote)
     client.start()
     try:

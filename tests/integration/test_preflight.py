@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 MakeCluster = Callable[..., Cluster]
 LOCAL = ("server", "token", "name", "collective", "address", "ports", "disk")
-REMOTE = ("reach", "ca", "member", "release", "clock", "nat")
+REMOTE = ("reach", "member", "guest", "release", "clock", "nat")
 JUDGED = ("invitation", "loopback", "dial-back", "peers")
 
 
@@ -41,8 +41,10 @@ def checks(lines: list[str]) -> dict[str, str]:
     return {check.rstrip(":"): outcome for outcome, check, *_ in words}
 
 
-def assert_no_key(server: Server) -> None:
-    assert not Path(server.layout.state, "join.key").exists()
+def assert_same_certificate(server: Server) -> None:
+    """See that a server has made itself no other certificate than that of its first start."""
+    assert not Path(server.layout.pki, "next.pem").exists()
+    assert not Path(server.layout.pki, "succession.json").exists()
 
 
 def test_check_with_a_token_makes_all_checks_and_changes_nothing(cluster: Cluster) -> None:
@@ -57,7 +59,7 @@ def test_check_with_a_token_makes_all_checks_and_changes_nothing(cluster: Cluste
     assert checks(result.lines) == dict.fromkeys((*LOCAL, *REMOTE, *JUDGED), "ok")
     assert result.err.splitlines()[1].startswith("collective: with mgt2: 2 voters, quorum 2")
     assert (facts(mgt1), facts(mgt2)) == before
-    assert_no_key(mgt2)
+    assert_same_certificate(mgt2)
     assert mgt2.run("join", mgt1.door_name, input=token, check=True).out == "Success\n"
 
 
@@ -68,7 +70,7 @@ def test_check_without_a_token_says_what_it_leaves_out(cluster: Cluster) -> None
     settle(mgt2)
     before = facts(mgt1), facts(mgt2)
     result = mgt2.run("join", "--check", mgt1.door_name, check=True)
-    left_out = ("token", "name", "ca", *JUDGED)
+    left_out = ("token", "name", "guest", *JUDGED)
     every = (*LOCAL, *REMOTE, *JUDGED)
     assert checks(result.lines) == {c: "skipped" if c in left_out else "ok" for c in every}
     assert result.err == ""
@@ -114,7 +116,7 @@ def test_all_problems_are_told_together_before_any_change(cluster: Cluster) -> N
     }
     assert outcomes["disk"] == "ok"
     assert (facts(mgt1), facts(mgt2)) == before
-    assert_no_key(mgt2)
+    assert_same_certificate(mgt2)
 
 
 def test_one_problem_keeps_its_own_exit_status(cluster: Cluster) -> None:
@@ -158,7 +160,7 @@ def test_taken_peer_port_is_found_before_any_change(cluster: Cluster, tmp_path: 
         result = mgt2.run("join", mgt1.door_name, input=token)
         assert_refused(result, InputError, f"{mgt2.address}:{mgt2.peer_port}", "in use")
     assert facts(mgt1) == before
-    assert_no_key(mgt2)
+    assert_same_certificate(mgt2)
 
 
 def test_member_checks_itself_without_disturbing_its_collective(make_cluster: MakeCluster) -> None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from bench.writer import Writer
 from collective.errors import RefusedError
 from tests.harness import Cluster, Server, wait_until
+from tests.harness.certificates import own, recorded, revoked, served_fingerprint
+from tests.harness.cluster import is_calm
 from tests.harness.trouble import assert_refused, facts, settle
 
 MakeCluster = Callable[..., Cluster]
@@ -21,6 +24,7 @@ pytestmark = pytest.mark.integration
 # Without load it is a fraction of a second; a lost quorum would be far more than this.
 GAP_SECONDS = 8.0
 SETTLE_SECONDS = 20.0
+LONG_SECONDS = 60.0
 
 
 def address_of(seen_by: Server, name: str) -> str:
@@ -118,6 +122,43 @@ def test_former_certificates_are_revoked(make_cluster: MakeCluster) -> None:
     threading.Event().wait(2.0)
     assert not mgt3.is_removed
     cluster.wait_until_all_active(mgt1, [mgt1, mgt2, mgt3])
+
+
+@pytest.mark.peers(12)
+def test_all_that_moved_while_off_find_each_other_and_trust_what_they_show(
+    make_cluster: MakeCluster,
+) -> None:
+    """No etcd is where the others dial it, and no certificate that is recorded names its place."""
+    cluster = make_cluster(3)
+    servers = list(cluster.servers.values())
+    for server in servers:
+        settle(server)
+    former = {server: own(server) for server in servers}
+    assert servers[0].etcdctl("put", "kept", "safe").code == 0
+    for server in servers:
+        server.stop()
+    lines = []
+    for number, server in enumerate(servers, 21):
+        server.address = f"127.0.0.{number}"
+        server.configure(address=server.address)
+        lines.append(f"{server.address} {server.name}\n")
+    Path(cluster.root / "hosts").write_text("".join(lines))
+
+    cluster.start_all(servers)
+
+    for server in servers:
+        cluster.wait_until_all_active(server, servers, LONG_SECONDS)
+        wait_until(lambda s=server: is_calm(s), LONG_SECONDS, f"{server.name} has calmed")  # type: ignore[misc]
+    for server in servers:
+        assert address_of(servers[0], server.name) == server.address
+        assert f"https://{server.address}:{server.peer_port}" in urls(servers[0])
+        assert own(server) != former[server]
+        assert recorded(servers[0], server.name) == [own(server)]
+        assert former[server] in revoked(servers[0])
+        assert served_fingerprint(server, server.peer_port) == own(server)
+    assert servers[1].etcdctl("get", "kept").lines == ["kept", "safe"]
+    servers[0].restart()
+    cluster.wait_until_all_active(servers[0], servers, LONG_SECONDS)
 
 
 def test_move_to_where_it_is_changes_nothing(make_cluster: MakeCluster) -> None:

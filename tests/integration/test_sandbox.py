@@ -94,6 +94,7 @@ def test_sandbox_runs_until_it_is_stopped(base: Path) -> None:
     assert "already running" in run(base, "sandbox.sandbox", "--place", str(place))
     command = [str(place / "mgt2"), "collective", "show"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS)
-    assert shown.stdout.startswith("Quorum: True\nLeader: mgt1\n")
+    # Whichever: for each join the leader hands over before its etcd is restarted.
+    assert shown.stdout.startswith("Quorum: True\nLeader: mgt")
     subprocess.run([place / "stop"], check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
     assert "No sandbox" in run(base, "sandbox.sandbox", "stop", "--place", str(place))

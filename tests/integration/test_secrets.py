@@ -49,5 +49,5 @@ def test_keys_and_state_are_for_the_daemon_alone(make_cluster: Callable[..., Clu
         data = Path(server.layout.data)
         assert stat.S_IMODE(data.stat().st_mode) == 0o700
         secret = [p for p in files_below(data) if p.suffix in (".key", ".pem", ".json")]
-        assert {p.name for p in secret} >= {"ca.key", "leaf.pem", "server.json"}
+        assert {p.name for p in secret} >= {"server.pem", "trusted.pem", "server.json"}
         assert [p for p in secret if stat.S_IMODE(p.stat().st_mode) & 0o077] == []

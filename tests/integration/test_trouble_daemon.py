@@ -450,14 +450,14 @@ def test_disk_that_fills_up_stops_changes_and_nothing_else(cluster: Cluster) -> 
         lambda: '"started": true' in (data / "state/server.json").read_text(), SECONDS, "settled"
     )
     before = (data / "state/server.json").read_bytes()
-    ends = mgt1.show_json()["members"][0]["certificate_ends"]
+    shown = mgt1.show_json()["members"][0]["certificate_fingerprint"]
     filler = data / "filler"
     fill(filler)
 
     result = mgt1.run("gencert", timeout=SECONDS)
     assert_refused(result, CollectiveError, mgt1.layout.data, "no space left")
     assert mgt1.run("show", timeout=SECONDS).code == 0
-    assert mgt1.show_json()["members"][0]["certificate_ends"] == ends
+    assert mgt1.show_json()["members"][0]["certificate_fingerprint"] == shown
     assert (data / "state/server.json").read_bytes() == before
 
     filler.unlink()

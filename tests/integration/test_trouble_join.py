@@ -226,7 +226,7 @@ def strangers() -> Iterator[Cluster]:
 def test_same_token_on_two_servers_lets_one_in(cluster: Cluster, strangers: Cluster) -> None:
     """Whoever is first has it; the other one is told, and is what it was."""
     mgt1, mgt2 = cluster.add_running(2)
-    twin = strangers.add("mgt2")
+    twin = strangers.add("mgt2", address="127.0.0.9")  # that of mgt1 would be refused
     strangers.start_all([twin])
     for server in (mgt1, mgt2, twin):
         settle(server)

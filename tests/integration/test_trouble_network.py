@@ -1,29 +1,28 @@
 """Servers that cannot be reached, or are not who they should be; and what the environment says.
 
-Every failure is told within the deadline of the dial, with host and port. Nothing is sent to a
-server before its CA was compared with the token.
+Every failure is told within the deadline of the dial, with host and port. Nothing but a stranger's
+question is sent to a server that was not found on the token's guest list.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
-from collective.errors import CollectiveError, InvitationError, UnreachableError
-from collective.model.token import Token
+from collective.errors import CollectiveError, InvitationError, ProtocolError, UnreachableError
 from tests.harness import Cluster, Server, temporary_folder
 from tests.harness.doors import Authority
 from tests.harness.trouble import (
-    FalseServer,
     answers_http,
+    answers_tls,
     assert_refused,
+    assert_stranger_asked,
+    challenge_of,
     facts,
     hangs_up,
     one_etcd,
@@ -142,53 +141,67 @@ def test_server_that_hangs_up_is_named(scene: Scene) -> None:
         scene.join(false.where, UnreachableError, false.where)
 
 
-def test_nothing_is_sent_to_a_server_of_another_ca(scene: Scene) -> None:
-    """It sees a handshake and then the end: no request, no certificate signing request."""
+def false_challenge(scene: Scene, guests: Sequence[Mapping[str, str]]) -> bytes:
+    """Return what mgt1 says to a stranger, with other guest lists."""
+    return json.dumps({**challenge_of(scene.mgt1), "guests": guests}).encode()
+
+
+def test_server_with_the_right_guest_list_that_is_not_on_it_is_refused(scene: Scene) -> None:
+    """The lists are no secret: to show the right one proves nothing without a key of it."""
     leaf = scene.authority.issue("mgt1", 7)
-    with serving(records_tls(scene.authority.server_context(leaf))) as false:
-        scene.join(false.where, InvitationError, false.where, "is not of the collective")
-        assert_nothing_was_sent(false, handshakes=1)
+    body = false_challenge(scene, challenge_of(scene.mgt1)["guests"])
+    with serving(answers_tls(scene.authority.server_context(leaf), body)) as false:
+        scene.join(
+            false.where,
+            InvitationError,
+            false.where,
+            "is not on the guest list of the token",
+            "join one of those on the list: mgt1;",
+        )
+        assert_stranger_asked(false, scene.token)
 
 
-def test_nothing_is_sent_to_a_server_that_shows_a_copy_of_our_ca(scene: Scene) -> None:
-    """A CA certificate is public: to send it along with a leaf of one's own proves nothing."""
+@pytest.mark.parametrize("how", ["added", "alone", "none"])
+def test_guest_list_that_does_not_hash_to_the_token_is_refused(scene: Scene, how: str) -> None:
+    """Who puts itself on the list, or says that it is the list, is found out by the hash."""
     leaf = scene.authority.issue("mgt1", 8)
-    key_and_leaf = leaf.file.read_bytes()
-    leaf.file.write_bytes(key_and_leaf + ca_of(scene.mgt1, scene.token))
-    with serving(records_tls(scene.authority.server_context(leaf))) as false:
-        scene.join(false.where, InvitationError, false.where, "is not of the collective")
-        assert_nothing_was_sent(false, handshakes=1)
+    itself = {leaf.facts.fingerprint: "mgt1"}
+    lists = {
+        "added": [{**guests, **itself} for guests in challenge_of(scene.mgt1)["guests"]],
+        "alone": [itself],
+        "none": [],
+    }[how]
+    body = false_challenge(scene, lists)
+    with serving(answers_tls(scene.authority.server_context(leaf), body)) as false:
+        scene.join(
+            false.where,
+            InvitationError,
+            false.where,
+            "shows no guest list that the token for mgt2 was made with",
+        )
+        assert_stranger_asked(false, scene.token)
 
 
-def test_nothing_is_sent_to_one_who_takes_over_after_the_pin_check(scene: Scene) -> None:
-    """Every connection is verified, not just the one on which the CA was looked at."""
+@pytest.mark.parametrize("guests", [None, "all", {"mgt1": "x"}, [1, [], "x"] * 100])
+def test_answer_without_guest_lists_is_an_error_like_any_other(
+    scene: Scene, guests: object
+) -> None:
+    """Whatever a server says to the question: one clear error, and nothing more is sent."""
+    leaf = scene.authority.issue("mgt1", 10)
+    body = json.dumps({**challenge_of(scene.mgt1), "guests": guests}).encode()
+    with serving(answers_tls(scene.authority.server_context(leaf), body)) as false:
+        scene.join(false.where, ProtocolError, false.where, "shows no guest lists")
+        assert_stranger_asked(false, scene.token)
+
+
+def test_nothing_is_sent_to_one_who_takes_over_after_the_first_look(scene: Scene) -> None:
+    """Every connection is verified, not just the one on which the certificate was looked at."""
     leaf = scene.authority.issue("mgt1", 9)
     context = scene.authority.server_context(leaf)
     mgt1 = (scene.mgt1.address, scene.mgt1.port)
     with serving(relays_first(mgt1, records_tls(context))) as false:
-        scene.join(false.where, UnreachableError, false.where, "its certificate is not good")
-        assert_nothing_was_sent(false, handshakes=0)
-
-
-def assert_nothing_was_sent(false: FalseServer, handshakes: int) -> None:
-    """See that clients came, and that no byte of theirs followed the handshake."""
-    assert b"".join(false.received) == b""
-    assert false.handshakes >= handshakes
-
-
-def ca_of(server: Server, token: str) -> bytes:
-    """Return the certificate (PEM) of the CA that a token pins, from the files of a server."""
-    pin = Token.parse(token).pin
-    for path in Path(server.layout.pki).iterdir():
-        data = path.read_bytes() if path.is_file() else b""
-        if b"BEGIN CERTIFICATE" in data:
-            for certificate in x509.load_pem_x509_certificates(data):
-                spki = certificate.public_key().public_bytes(
-                    serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-                )
-                if hashlib.sha256(spki).digest() == pin:
-                    return certificate.public_bytes(serialization.Encoding.PEM)
-    raise AssertionError(f"no CA among the files of {server.name}")
+        scene.join(false.where, UnreachableError, false.where, "another certificate")
+        assert b"".join(false.received) == b""
 
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")

@@ -18,6 +18,7 @@ from collective.daemon.joining import invitations
 from collective.daemon.membership import removal
 from collective.daemon.node import Node
 from collective.model.plan import Mode
+from collective.model.records import Role
 from collective.model.token import Token
 from tests.simulation.actors import Actor, Fate
 from tests.simulation.joining import finish_join, give_up, join
@@ -82,7 +83,9 @@ class History(RuleBasedStateMachine):
             self._spawn(machine, "invite", lambda: self._invite(node, number, seconds), steps)
 
     def _invite(self, node: Node, number: int, seconds: int) -> None:
-        self.tokens.append(invitations.invite(node, f"mgt{number}", seconds).token)
+        self.tokens.append(
+            invitations.invite(node, f"mgt{number}", seconds, Role.VOTER, node.name).token
+        )
 
     @precondition(lambda self: self.tokens)
     @rule(token=few, machine=indexes, via=indexes, its_own=mostly, steps=ahead)

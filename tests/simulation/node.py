@@ -122,7 +122,7 @@ class SimulatedGateway(Gateway):
         done = self._make(lambda: self._world.transact(unchanged, puts, deletes, by))
         return done, self._world.etcd.view.revision
 
-    def grant_lease(self, seconds: int) -> int:
+    def grant_lease(self, seconds: int, owner: str = "") -> int:
         """Make a lease; nobody is held, as it is always followed by a write."""
         self._require_quorum()
         return self._world.etcd.grant(self._world.time.now + seconds)

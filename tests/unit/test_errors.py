@@ -31,6 +31,7 @@ PUBLISHED = {
     "daemon": 5,
     "removed": 6,
     "unreachable": 7,
+    "identity": 7,
     "invitation": 8,
     "etcd": 9,
     "etcd-unavailable": 9,

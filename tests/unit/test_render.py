@@ -53,6 +53,7 @@ def document(leader: str | None, *members: tuple[str, str], **changes: Any) -> d
 
 
 THREE = document("mgt1", ("mgt1", "active"), ("mgt2", "active"), ("mgt3", "active"))
+THREE_BY_ANOTHER = {**THREE, "leader": "mgt2"}
 
 
 def idle(problem: CollectiveError, **changes: Any) -> dict[str, Any]:
@@ -64,7 +65,10 @@ def idle(problem: CollectiveError, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("rendered", "lines"),
     [
-        (render.gencert({}), ["o Certificate generated successfully", "x 0"]),
+        (
+            render.gencert({"fingerprint": "ab", "replaced": ""}),
+            ["o Certificate generated successfully", "n its SHA-256 is ab", "x 0"],
+        ),
         (render.invite({"token": "bWd0Mk"}), ["o bWd0Mk", "x 0"]),
         (render.join({}), ["o Success", "x 0"]),
         (Rendered(("a",), ("b", "c"), 3), ["o a", "n b", "n c", "x 3"]),
@@ -76,10 +80,15 @@ def test_result_crosses_the_socket_line_by_line(rendered: Rendered, lines: list[
     assert list(rendered.lines()) == lines
 
 
-def test_certificate_is_told_as_the_manual_does_whatever_is_known_of_it() -> None:
-    """Facts are for those who ask for JSON."""
-    rendered = render.gencert({"certificate_ends": "2027-01-01T00:00:00+00:00"})
-    assert rendered == Rendered(("Certificate generated successfully",))
+def test_certificate_is_told_as_the_manual_does_with_its_fingerprint_beside_it() -> None:
+    """The result is the manual's line; which one counts, and which one no more, is for people."""
+    rendered = render.gencert({"fingerprint": "ab" * 32, "replaced": "cd" * 32})
+    assert rendered.out == ("Certificate generated successfully",)
+    assert rendered.notes == (
+        f"its SHA-256 is {'ab' * 32}",
+        f"the former one, {'cd' * 32}, opens no door any more",
+    )
+    assert rendered.status == 0
 
 
 @pytest.mark.parametrize(
@@ -105,7 +114,7 @@ def test_certificate_is_told_as_the_manual_does_whatever_is_known_of_it() -> Non
 def test_deletion_says_who_has_confirmed_it(
     confirmed: list[str], unconfirmed: list[str], notes: tuple[str, ...]
 ) -> None:
-    """And, last, what it has done to the quorum."""
+    """And who remains, by fingerprint; last, what it has done to the quorum."""
     result = {
         "name": "mgt3",
         "left": False,
@@ -113,8 +122,17 @@ def test_deletion_says_who_has_confirmed_it(
         "forecast": {"lines": FORECAST},
         "confirmed": confirmed,
         "unconfirmed": unconfirmed,
+        "remaining": [
+            {"name": "mgt1", "role": "voter", "fingerprints": ["ab" * 32, "cd" * 32]},
+            {"name": "mgt2", "role": "nonvoting", "fingerprints": ["ef" * 32]},
+        ],
     }
-    expected = Rendered(("mgt3 is deleted",), (*notes, *FORECAST), 0)
+    remaining = (
+        "members now, with the SHA-256 of their certificates:",
+        f"  mgt1 (voter) {'ab' * 32} {'cd' * 32}",
+        f"  mgt2 (nonvoting) {'ef' * 32}",
+    )
+    expected = Rendered(("mgt3 is deleted",), (*notes, *remaining, *FORECAST), 0)
     assert render.delete(result) == expected
 
 
@@ -144,14 +162,18 @@ def test_dry_run_prints_the_forecast_alone(rendered: Rendered) -> None:
     assert rendered == Rendered((), FORECAST, 0)
 
 
-def test_replacement_prints_the_token_alone_and_warns_of_the_key() -> None:
-    """Who confirmed is told, and that the CA's key was not replaced."""
-    replaced = {"name": "mgt3", "confirmed": ["mgt1"], "unconfirmed": []}
+def test_replacement_prints_the_token_alone() -> None:
+    """Who confirmed is told, and who remains."""
+    rest = [{"name": "mgt1", "role": "voter", "fingerprints": ["ab"]}]
+    replaced = {"name": "mgt3", "confirmed": ["mgt1"], "unconfirmed": ["mgt2"], "remaining": rest}
     rendered = render.invite({"token": "bWd0", "forecast": None, "replaced": replaced})
     assert rendered.out == ("bWd0",)
     assert rendered.notes[0] == "mgt3 is locked out of: mgt1"
     assert rendered.notes[1].startswith("warning: ")
-    assert "rotate-ca" in rendered.notes[2]
+    assert rendered.notes[2:] == (
+        "members now, with the SHA-256 of their certificates:",
+        "  mgt1 (voter) ab",
+    )
 
 
 def test_invitations_are_listed_in_a_table() -> None:
@@ -223,12 +245,16 @@ def test_check_lists_what_is_good_bad_and_left_out() -> None:
     checks = [
         OK_CHECK,
         {"check": "disk", "ok": False, "message": "full", "code": "refused", "hint": "h"},
-        {"check": "ca", "ok": None, "message": "no token"},
+        {"check": "guests", "ok": None, "message": "no token"},
     ]
     error = RefusedError("full", "h").to_wire()
     told = {"checks": checks, "error": error, "forecast": None}
     rendered = render.join_check(told)
-    assert rendered.out == ("ok       name: good", "problem  disk: full", "skipped  ca: no token")
+    assert rendered.out == (
+        "ok       name: good",
+        "problem  disk: full",
+        "skipped  guests: no token",
+    )
     assert rendered.notes == ("error: full", "hint: h")
     assert rendered.status == RefusedError.exit_code
     assert render.join_dry_run(told) == render.error(RefusedError("full", "h"))
@@ -252,13 +278,13 @@ def manual(page: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("page", ["man/collective.include", "README.md"])
 def test_show_prints_what_the_manual_shows(page: str) -> None:
     """Scripts read these lines: the leader is not among the active ones."""
-    rendered = render.show(THREE)
+    rendered = render.show(THREE_BY_ANOTHER)
     assert rendered.out == manual(page)
     assert rendered.out == (
         "Quorum: True",
-        "Leader: mgt1",
+        "Leader: mgt2",
         "Active collective members:",
-        "  mgt2",
+        "  mgt1",
         "  mgt3",
         "1 more server may be lost.",
     )

@@ -71,6 +71,8 @@ class Mover:
         self._settled = False
         self._next_renewal = 0.0
         self._leaderless: float | None = None
+        #: The life in which etcd has known a leader.
+        self._had_leader: Node | None = None
         self._roundabout = Roundabout(server.whereabouts, Path(server.layout.pki))
 
     def start(self) -> None:
@@ -203,7 +205,9 @@ class Mover:
         try:
             address = self._due(node)
             here = address or self._server.plan.address
-            if self._is_lost(node, patience=0.0 if address is not None else _LOST_SECONDS):
+            # One that has had a leader here may just be restarted, or elect another one.
+            at_once = address is not None and self._had_leader is not node
+            if self._is_lost(node, patience=0.0 if at_once else _LOST_SECONDS):
                 return self._seek(node, here)
             if not other_voters(node) and not node.wait_for_leader(_LOST_SECONDS):
                 return ""  # its own etcd is not ready yet, and there is nobody to look for
@@ -234,7 +238,7 @@ class Mover:
         except EtcdError:
             leaderless = node.failure is None or bool(node.waits_for)
         if not leaderless:
-            self._leaderless = None
+            self._leaderless, self._had_leader = None, node
             return False
         if self._leaderless is None:
             self._leaderless = elapsed()

@@ -30,6 +30,7 @@ from collective.files import read_private, write_atomically
 from collective.model.names import MOST_ADDRESSES
 from collective.policy.membership import Strength
 from collective.protocol.detour import Detour, Place
+from collective.protocol.interfaces import is_local
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,9 @@ class Roundabout:
         found = self._whereabouts.look(node, here, hosts)
         voters = node.replica.view.voters
         strength = Strength(len(voters), len(voters.keys() & (found.keys() | {node.name})))
-        moved = here != node.replica.view.members[node.name].address
+        recorded = node.replica.view.members[node.name].address
+        # Where the former address is here still, the others' etcds reach this one as before.
+        moved = here != recorded and not is_local(recorded)
         elsewhere = [n for n, a in found.items() if n in voters and a != voters[n].address]
         if not strength.holds or not (moved or elsewhere):
             return self.is_on

@@ -1,1 +1,1 @@
-"""This server's certificate and the CA: made, renewed, replaced, revoked."""
+"""This server's certificate, made and replaced, and whom its doors let in by theirs."""

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from collective.daemon.certificates.succession import Succession
+from collective.errors import CollectiveError
 from collective.files import fsync_folder, make_private_folder, read_private, write_atomically
 from collective.pki import Certificate, make_certificate, new_key, read_certificate
 from collective.protocol.door import without_resumption
@@ -117,6 +118,14 @@ class Credentials:
     def succession(self) -> Succession:
         """What proves to others that this certificate took the place of former ones."""
         return Succession.load(self.folder / _SUCCESSION)
+
+    def is_on_disk(self) -> bool:
+        """Tell whether the file still has the certificate that is shown: etcd reads it anew."""
+        with self._lock:
+            try:
+                return _split(read_private(self.identity_file))[1] == self._identity
+            except (FileNotFoundError, CollectiveError):
+                return False
 
     @property
     def next(self) -> Certificate | None:

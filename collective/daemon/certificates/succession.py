@@ -68,8 +68,11 @@ class Succession:
             shown: fingerprint of the one that it shows.
         """
         found = [fingerprint_of(step.certificate) for step in self.steps]
+        if not self.steps:
+            return False
         reached = False
-        for step, former, following in zip(self.steps, found, [*found[1:], shown], strict=True):
+        next_ones = [*found, shown][1:]
+        for step, former, following in zip(self.steps, found, next_ones, strict=True):
             reached = reached or former in recorded
             reached = reached and _is_signed(name, step, former, following)
             if reached and following == shown:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping
 
+from collective.daemon.certificates.recorded import is_broken
 from collective.daemon.certificates.turn import end_leftover, turn
 from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
@@ -28,7 +29,7 @@ from collective.daemon.worker import Worker
 from collective.errors import EtcdError
 from collective.failpoints import Step, reached
 from collective.model.names import natural_key
-from collective.model.records import LoadedTrust
+from collective.model.records import LoadedTrust, Role
 from collective.model.view import View
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ _SLICE_SECONDS = 0.5
 def lacking(view: View, answering: Collection[str], fingerprints: Collection[str]) -> list[str]:
     """Return the voters that answer and whose etcd does not let certificates in yet.
 
+    One whose own certificate is of no use is left out: nobody can wait for it.
+
     Args:
         view: the records.
         answering: names of those who answer.
@@ -50,6 +53,7 @@ def lacking(view: View, answering: Collection[str], fingerprints: Collection[str
         name
         for name, member in view.voters.items()
         if name in answering
+        and not is_broken(member)
         and not set(fingerprints) - set(member.fingerprints) <= _loaded(view, name)
     )
 
@@ -113,6 +117,9 @@ class TrustRound(Worker):
         node = self._node
         if not node.etcd_trust.loaded:
             return False  # etcd has not been started: then it takes all of it up
+        own = node.replica.view.members.get(node.name)
+        if own is None or own.role is not Role.VOTER:
+            return False  # through a learner nothing is written; when it votes, it catches up
         end_leftover(node)
         wanted = self._not_loaded()
         if not wanted:
@@ -151,7 +158,6 @@ class TrustRound(Worker):
     def _report(self) -> None:
         node = self._node
         view, ours = node.replica.view, node.etcd_trust.loaded
-        own = view.members.get(node.name)
-        if own is None or not own.is_peer or not ours or _loaded(view, node.name) == ours:
+        if _loaded(view, node.name) == ours:
             return
         node.store.put_loaded(view, LoadedTrust(node.name, tuple(sorted(ours))))

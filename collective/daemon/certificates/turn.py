@@ -89,7 +89,12 @@ def _try_to_take(
     except QuorumError as refusal:
         node.in_turn.clear()
         return refusal
-    if node.store.take_turn(observed.view, Turn(node.name, doing), _LEASE_SECONDS):
+    try:
+        taken = node.store.take_turn(observed.view, Turn(node.name, doing), _LEASE_SECONDS)
+    except EtcdError:
+        node.in_turn.clear()
+        raise
+    if taken:
         return None
     node.in_turn.clear()
     return _others_turn(node, doing, observed.view.turn)

@@ -3,6 +3,7 @@
 Invariants:
   * Who asks is looked up in the records at every request, not once a connection.
   * A route without a set of callers does not import.
+  * A server that was off serves no member, but for its return, before it knows who was deleted.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 
 _SYNC_SECONDS = 2.0
 _PROOF_SECONDS = 1.0
+# Less than others wait for an answer.
+_HEARD_SECONDS = 0.3
 _LEAVE_PAUSE_SECONDS = 0.05
 
 
@@ -103,12 +106,15 @@ class Route:
         callers: who may.
         fresh: whether who asks is looked up in records that were read linearizably.
         takes_part: whether only a voter that has finished to join answers.
+        early: whether it is answered on records that are remembered only, to a member that may
+            have been deleted since: what servers need that come back together.
     """
 
     run: Callable[[Asked], Response]
     callers: frozenset[Caller]
     fresh: bool = False
     takes_part: bool = False
+    early: bool = False
 
 
 def handler(
@@ -123,6 +129,7 @@ def handler(
             ending = server.stopped.is_set()
             what = "is about to end" if ending else "is in no collective, or not in this moment"
             raise RefusedError(f"{server.plan.name} {what}")
+        _check_heard(node, request, route)
         member = _who_asks(node, request, route)
         check_caller(member, route.callers, f"{request.method} {request.path[:60]}")
         if route.takes_part:
@@ -130,6 +137,21 @@ def handler(
         return route.run(Asked(server, enlister, calls, node, request, member))
 
     return handle
+
+
+def _check_heard(node: Node, request: Request, route: Route) -> None:
+    """Refuse a member while it may have been deleted, and nobody has told this server so yet.
+
+    Raises:
+        RefusedError: this server has not heard from the others since it started.
+    """
+    if request.peer.certificate is None or route.early or route.callers == ANYBODY:
+        return
+    if not node.has_heard(_HEARD_SECONDS):
+        raise RefusedError(
+            f"{node.name} has not heard from the others since it started",
+            "try again in a few seconds",
+        )
 
 
 def _who_asks(node: Node, request: Request, route: Route) -> MemberRecord | None:
@@ -364,7 +386,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("POST", messages.LEAVE): Route(_leave, _VOTER | _NONVOTING, fresh=True, takes_part=True),
     ("POST", messages.GIVE_UP): Route(_give_up, _LEARNER | _VOTER, fresh=True),
     ("POST", messages.HAND_OVER): Route(_hand_over, _VOTER),
-    ("GET", messages.RETURN): Route(_return, _VOTER | _LEARNER),
+    ("GET", messages.RETURN): Route(_return, _VOTER | _LEARNER, early=True),
     ("GET", messages.SELF): Route(_self, MEMBERS, fresh=True, takes_part=True),
     ("POST", messages.CERTIFICATE): Route(_certificate, _NONVOTING, fresh=True, takes_part=True),
     ("POST", messages.LEARNER): Route(
@@ -373,7 +395,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("POST", messages.READDRESS): Route(
         _readdress, _VOTER | _NONVOTING, fresh=True, takes_part=True
     ),
-    ("POST", messages.WHEREABOUTS): Route(_whereabouts, _VOTER | _NONVOTING),
+    ("POST", messages.WHEREABOUTS): Route(_whereabouts, _VOTER | _NONVOTING, early=True),
     ("POST", messages.COMMAND): Route(_command, _VOTER | _NONVOTING, fresh=True, takes_part=True),
 }
 #: What stands behind these in the path is the route's own.

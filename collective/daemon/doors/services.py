@@ -3,6 +3,7 @@
 Invariants:
   * Each is answered on a view that was read linearizably: a member that was deleted is refused,
     however old the view here is.
+  * Who gave a command, its certificate says, never the command.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collective.daemon.server import CollectiveServer
 from collective.errors import InputError, RefusedError
 from collective.model.names import parse_server_name
 from collective.model.records import Change, MemberRecord, to_json
+from collective.policy.roles import check_command
 from collective.protocol import messages
 from collective.protocol.web import Request, Response, json_response
 
@@ -28,12 +30,14 @@ log = logging.getLogger(__name__)
 
 #: Those that only a voter can carry out.
 _COMMANDS: Mapping[str, Command] = {
+    "invite": invite.run,
+    "revoke": invite.revoke,
+    "replace": invite.replace,
     "delete": delete.run,
     "promote": promote.run,
     "demote": demote.run,
-    "replace": invite.replace,
 }
-_ABOUT_A_SERVER = frozenset(("delete", "promote", "demote", "replace"))
+_ABOUT_A_MEMBER = frozenset(("delete", "promote", "demote", "replace"))
 
 
 def tell_self(member: MemberRecord, change: Change | None) -> Response:
@@ -56,18 +60,21 @@ def command(
 
     Raises:
         InputError: it is none that is carried out for others.
-        RefusedError: it is about this server.
+        RefusedError: it is about this server, or not for a member that does not vote.
+        QuorumError: it cannot be known whether it is still a member.
     """
     raw = request.json()
     messages.check_format(raw)
     name, arguments = messages.text(raw, "command", 64), raw.get("arguments")
     run = _COMMANDS.get(name)
+    check_command(member, name, server.settings.nonvoting_commands, node.name)
     if run is None or not isinstance(arguments, dict):
         raise InputError("this is no command that a voter carries out for others")
-    if name in _ABOUT_A_SERVER and _server_of(arguments) == node.name:
+    if name in _ABOUT_A_MEMBER and _server_of(arguments) == node.name:
         raise RefusedError(f"{node.name} does not do that to itself", "ask another member")
     log.info("a command for a member name=%s command=%s", member.name, name)
-    lines = lines_of(lambda emit: run(Context(server, enlister, emit), arguments))
+    sent_by = member.name
+    lines = lines_of(lambda emit: run(Context(server, enlister, emit, sent_by=sent_by), arguments))
     return Response(200, _with_beats(lines), "application/x-ndjson")
 
 

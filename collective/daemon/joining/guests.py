@@ -150,8 +150,9 @@ def confirm(
     needed = majority_of(len(guests)) - 1
     if not isinstance(members, list):
         raise ProtocolError("the sponsor names no members")
-    asked = [m for m in members if isinstance(m, dict) and m.get("fingerprint") in guests]
-    asked = [m for m in asked if m.get("fingerprint") != sponsor][:_MOST_GUESTS]
+    named = [m for m in members if isinstance(m, dict) and is_fingerprint(m.get("fingerprint"))]
+    others = set(guests) - {sponsor}
+    asked = [m for m in named if m["fingerprint"] in others][:_MOST_GUESTS]
     told: list[Mapping[str, Any]] = []
     if needed:
         told = _ask_all(asked, name, ours, needed)
@@ -165,8 +166,13 @@ def confirm(
     collectives = {str(raw.get("collective")) for raw in told}
     if len(collectives) > 1:
         raise InvitationError("the servers on the guest list are of different collectives")
-    voters = frozenset(f for raw in told for f in raw.get("voters", ()) if is_fingerprint(f))
+    voters = frozenset(f for raw in told for f in _voters_in(raw))
     return Confirmed(next(iter(collectives), ""), voters)
+
+
+def _voters_in(raw: Mapping[str, Any]) -> list[str]:
+    found = raw.get("voters")
+    return [f for f in found if is_fingerprint(f)] if isinstance(found, list) else []
 
 
 def _ask_all(

@@ -53,9 +53,7 @@ class Invited:
     forecast: Forecast
 
 
-def invite(
-    node: Node, name: str, seconds: int, role: Role = Role.VOTER, issuer: str = ""
-) -> Invited:
+def invite(node: Node, name: str, seconds: int, role: Role, issuer: str) -> Invited:
     """Make an invitation.
 
     Args:
@@ -63,7 +61,7 @@ def invite(
         name: the server to invite.
         seconds: how long it is good for.
         role: what it is to be, voter or nonvoting.
-        issuer: the member that asked for it, "" for this server.
+        issuer: the member that gave the command.
 
     Raises:
         RefusedError: the name is a member's.
@@ -87,7 +85,7 @@ def invite(
             name,
             role,
             public_key_of(seed).hex(),
-            issuer or node.name,
+            issuer,
             now,
             now + seconds,
             guests=guests,
@@ -111,7 +109,9 @@ def _wait_for_own_record(node: Node) -> None:
 
 def guests_of(view: View) -> tuple[str, ...]:
     """Return the guest list of a token that is made now: who may take the server in."""
-    return tuple(sorted(m.fingerprints[0] for m in view.voters.values() if m.certificates))
+    known = (m.fingerprints[0] for m in view.voters.values() if m.certificates)
+    # One that cannot be read has none: its server takes nobody in.
+    return tuple(sorted(fingerprint for fingerprint in known if fingerprint))
 
 
 def _with(node: Node, name: str, role: Role) -> Forecast:
@@ -189,7 +189,7 @@ def _pending_for(view: View, name: str) -> Invitation:
 
 
 def replace(
-    node: Node, name: str, seconds: int, role: Role, emit: Emit, issuer: str = ""
+    node: Node, name: str, seconds: int, role: Role, emit: Emit, issuer: str
 ) -> tuple[Deleted, Invited]:
     """Delete a member that was lost, and invite the server that was installed in its place.
 
@@ -206,7 +206,7 @@ def replace(
         # Asked anew: a moment ago it may have been well.
         if name in node.prober.answering(_ASK_SECONDS, since=elapsed()):
             raise _not_lost(name)
-        deleted = removal.delete(node, name, False, issuer or node.name)
+        deleted = removal.delete(node, name, False, issuer)
         emit("delete", f"the former {name} is deleted")
     return deleted, invite(node, name, seconds, role, issuer)
 

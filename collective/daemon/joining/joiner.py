@@ -120,6 +120,7 @@ class Join:
         self._peer: Peer | None = None
         self._addresses: tuple[str, ...] = ()
         self._renewed = False
+        self._told: set[str] = set()
         self._role = Role.VOTER
         #: What the join does to the quorum, once a member has said so.
         self.forecast: Forecast | None = None
@@ -329,7 +330,11 @@ class Join:
                 return None
             if "result" in line:
                 return line["result"]
-            emit(str(line.get("step")), _sentence(line))
+            step = str(line.get("step"))
+            # Who waits for its turn goes through them again.
+            if step not in self._told:
+                self._told.add(step)
+                emit(step, _sentence(line))
         raise UnreachableError(f"{where(peer.host, peer.port)} broke off while taking us in")
 
     def _admitted(self, asked: Asked, token: Token, raw: Any, confirmed: Confirmed) -> Admitted:
@@ -382,6 +387,7 @@ def given_up_error(name: str) -> RefusedError:
 
 def _sentence(line: dict[str, Any]) -> str:
     sentences = {
+        "wait": "another server is being taken in",
         "dial-back": f"this server answers at {line.get('address')}",
         "record": "the members know this server's certificate",
         "trust": "every voter that answers lets it in",

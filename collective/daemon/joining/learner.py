@@ -48,11 +48,17 @@ def others_turn(node: Node, url: str) -> bool:
     return any(m.learner and url not in m.peer_urls for m in members_of(node))
 
 
-def wait_for_turn(node: Node, url: str) -> Iterator[None]:
-    """Wait for a moment while another server is taken in, which mostly takes no longer."""
+def wait_for_turn(node: Node, url: str) -> Iterator[dict[str, Any] | None]:
+    """Wait for a moment while another server is taken in, which mostly takes no longer.
+
+    Yields:
+        First that this is what is waited for, then None now and then.
+    """
     deadline = elapsed() + _TURN_SECONDS
+    line: dict[str, Any] | None = {"step": "wait"}
     while elapsed() < deadline and others_turn(node, url):
-        yield
+        yield line
+        line = None
         pause(_TURN_POLL_SECONDS)
 
 
@@ -78,23 +84,37 @@ def take_up(node: Node, candidate: Candidate) -> Iterator[dict[str, Any] | None]
     write_record(node, candidate, member_id)
     yield {"step": "record"}
     reached(Step.SPONSOR_RECORD)
-    written = elapsed()
-    for _ in _chained(
-        until_taken_up(node, candidate.certificate.fingerprint),
-        wait_for_turn(node, candidate.url),
-    ):
-        yield None
-        if elapsed() - written > _FRESH_SECONDS:
-            # Whoever leads drops a record that nobody goes on with.
-            write_record(node, candidate, member_id)
-            written = elapsed()
+    yield from until_it_may_enter(
+        node,
+        candidate.certificate.fingerprint,
+        candidate.url,
+        lambda: write_record(node, candidate, member_id),
+    )
     yield {"step": "trust"}
     reached(Step.SPONSOR_TRUST)
 
 
-def _chained(*parts: Iterator[None]) -> Iterator[None]:
-    for part in parts:
-        yield from part
+def until_it_may_enter(
+    node: Node, fingerprint: str, url: str, write_again: Callable[[], object]
+) -> Iterator[dict[str, Any] | None]:
+    """Wait until the voters let a server in, and for its turn; yield now and then, or a step.
+
+    Args:
+        node: this server, a voter.
+        fingerprint: of the server's certificate, which is recorded.
+        url: of its etcd.
+        write_again: writes its record anew: whoever leads drops one that nobody goes on with.
+
+    Raises:
+        EtcdError: a voter does not take it up.
+    """
+    written = elapsed()
+    for waiting in (until_taken_up(node, fingerprint), wait_for_turn(node, url)):
+        for line in waiting:
+            yield line
+            if elapsed() - written > _FRESH_SECONDS:
+                write_again()
+                written = elapsed()
 
 
 def add(node: Node, candidate: Candidate) -> tuple[int, str] | None:

@@ -15,10 +15,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from collective.daemon.certificates.trust_round import wait_for_round
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.joining.dialback import knock
-from collective.daemon.joining.learner import enter, others_turn, wait_for_turn
+from collective.daemon.joining.learner import enter, others_turn, until_it_may_enter
 from collective.daemon.node import Node, hex_id
 from collective.daemon.nonvoting.voters import Emit
 from collective.daemon.peers.quorum import needs_quorum
@@ -122,8 +121,12 @@ def make_learner(node: Node, member: MemberRecord) -> dict[str, Any]:
     _check_wanted(member)
     knock(node.name, member.name, member.address, member.peer_port)
     _record(node, member.name, member.member_id)
-    wait_for_round(node, member.fingerprints[0])
-    for _ in wait_for_turn(node, member.url):
+    for _ in until_it_may_enter(
+        node,
+        member.fingerprints[0],
+        member.url,
+        lambda: _record(node, member.name, member.member_id),
+    ):
         pass
     if others_turn(node, member.url):
         raise RefusedError(f"{member.name} must wait: another server is being taken in")
@@ -159,8 +162,14 @@ def _record(node: Node, name: str, member_id: str) -> View:
         if member is None:
             raise RefusedError(f"{name} was deleted while it was promoted")
         _check_wanted(member)
-        learner = replace(member, role=Role.LEARNER, fallback=Role.NONVOTING, member_id=member_id)
-        return view if learner == member or node.store.put_learner(view, learner) else None
+        learner = replace(
+            member,
+            role=Role.LEARNER,
+            fallback=Role.NONVOTING,
+            member_id=member_id,
+            joined=epoch(),
+        )
+        return view if node.store.put_learner(view, learner) else None
 
     return until_written(f"promote {name}", attempt)
 

@@ -7,33 +7,41 @@ Invariants:
     in: a member that is deleted meanwhile reads and writes nothing, though our view be old.
   * A watch is never silent for longer than ``BEAT_SECONDS``, and ends when our etcd does not
     answer or knows no leader: so who listens finds out, and goes to another voter.
+  * One member takes a bounded share of this voter, whatever it sends: readings and watches
+    have places, an answer and the queue of a watch a number of bytes; requests, the listener
+    bounds.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from collective.daemon.clock import elapsed
 from collective.daemon.doors.access import member_of
 from collective.daemon.doors.entry import let_in
 from collective.daemon.node import Node
+from collective.daemon.nonvoting.line_queue import LineQueue
 from collective.errors import CollectiveError, EtcdUnavailableError, ProtocolError
 from collective.etcd.calls import Lines
 from collective.etcd.deadline import within
 from collective.model.view import member_key
 from collective.policy.relaying import (
-    GUARDED,
     WATCH,
     Guard,
-    check_relayed,
     guarded,
+    is_guarded,
+    is_long,
     is_serializable,
+    reads_of,
+    relayed,
     unguarded,
+    veiled,
 )
+from collective.policy.slicing import Slices
 from collective.protocol import messages
 from collective.protocol.web import Peer, Request, Response, json_response
 
@@ -44,7 +52,12 @@ _MOST_SECONDS = 10.0
 _PULSE_SECONDS = 0.5
 _SILENCE_SECONDS = 86400.0
 _TRIES = 5
-_MOST_WAITING = 1024
+#: Of the lines of one watch that wait.
+_WAITING_BYTES = 1 << 20
+#: A transaction that reads more keys than this is a reading.
+_FEW_READS = 4
+# Less than a member waits before it asks another voter, see ``remote``.
+_SLICING_SECONDS = 0.3
 
 
 def relay(node: Node, request: Request) -> Response:
@@ -52,7 +65,8 @@ def relay(node: Node, request: Request) -> Response:
 
     Raises:
         AccessError, RemovedError: it is none of a member, or not for such a member.
-        ProtocolError: it is broken.
+        ProtocolError, InputError: it is broken, or asks for too much.
+        RefusedError: the member has as much under way as it may.
         EtcdError: what our etcd says.
     """
     raw = request.json()
@@ -60,17 +74,43 @@ def relay(node: Node, request: Request) -> Response:
     path, body = request.path.removeprefix(messages.ETCD), raw.get("body")
     if not isinstance(body, dict):
         raise ProtocolError("a call to etcd has no body")
-    check_relayed(path, body)
+    sent = relayed(path, _name(request.peer), body)
     if path == WATCH:
-        _, view = let_in(node, request.peer)
-        return Response(
-            200, _Watch(node, request.peer, view.revision, body), "application/x-ndjson"
-        )
+        return _watch(node, request.peer, sent)
     with within(_seconds(raw)):
-        if path in GUARDED:
-            return json_response(200, _guarded(node, request.peer, path, body))
-        let_in(node, request.peer)
-        return json_response(200, node.gateway.call(path, body))
+        return json_response(200, _answer(node, request.peer, path, sent, _seconds(raw)))
+
+
+def _answer(
+    node: Node, peer: Peer, path: str, body: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
+    if not is_guarded(path):
+        let_in(node, peer)
+        return node.gateway.call(path, body)
+    if is_long(path, body):
+        with node.places.readings.taken(_name(peer), seconds):
+            return _sliced(node, peer, path, body)
+    place: AbstractContextManager[None] = nullcontext()
+    if reads_of(body) > _FEW_READS:
+        place = node.places.readings.taken(_name(peer), seconds)
+    with place:
+        return _guarded(node, peer, path, body)
+
+
+def _watch(node: Node, peer: Peer, body: Mapping[str, Any]) -> Response:
+    member, view = let_in(node, peer)
+    node.places.watches.enter(member.name)
+    try:
+        watch = _Watch(node, peer, view.revision, body)
+    except BaseException:
+        node.places.watches.leave(member.name)
+        raise
+    return Response(200, watch, "application/x-ndjson")
+
+
+def _name(peer: Peer) -> str:
+    """Return who asks; whether it is a member, the records say."""
+    return "" if peer.certificate is None else peer.certificate.name
 
 
 def _seconds(raw: Mapping[str, Any]) -> float:
@@ -78,6 +118,16 @@ def _seconds(raw: Mapping[str, Any]) -> float:
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
         raise ProtocolError("a call to etcd has no deadline")
     return float(min(seconds, _MOST_SECONDS))
+
+
+def _sliced(node: Node, peer: Peer, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a range a few keys at a time; what is left when the time is up is ``more``."""
+    slices, begun = Slices(body), elapsed()
+    while not slices.is_done:
+        slices.take(_guarded(node, peer, path, slices.request()))
+        if elapsed() - begun > _SLICING_SECONDS:
+            break
+    return slices.answer()
 
 
 def _guarded(node: Node, peer: Peer, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,7 +158,8 @@ class _Watch:
         self._peer = peer
         self._revision = revision
         self._stream: Lines = node.gateway.lines(WATCH, body, _SILENCE_SECONDS)
-        self._lines: queue.Queue[bytes | CollectiveError] = queue.Queue(_MOST_WAITING)
+        self._lines: LineQueue[bytes | CollectiveError] = LineQueue(_WAITING_BYTES)
+        self._leaving = threading.Lock()
         self._ended = threading.Event()
         self._well = elapsed()
         threading.Thread(target=self._read, name="relay-watch", daemon=True).start()
@@ -119,9 +170,8 @@ class _Watch:
     def __next__(self) -> bytes:
         if self._ended.is_set():
             raise StopIteration
-        try:
-            line = self._lines.get(timeout=BEAT_SECONDS)
-        except queue.Empty:
+        line = self._lines.get(BEAT_SECONDS)
+        if line is None:
             line = self._beat()
         if isinstance(line, bytes):
             try:
@@ -139,7 +189,11 @@ class _Watch:
 
     def close(self) -> None:
         """End the watch."""
-        self._ended.set()
+        with self._leaving:
+            if not self._ended.is_set():
+                self._node.places.watches.leave(_name(self._peer))
+            self._ended.set()
+        self._lines.close()
         self._stream.close()
 
     def _beat(self) -> bytes | CollectiveError:
@@ -159,7 +213,7 @@ class _Watch:
         try:
             for line in self._stream:
                 if line:
-                    self._put(line)
+                    self._put(veiled(line))
                 if self._ended.is_set():
                     return
             self._put(EtcdUnavailableError("the watch ended"))
@@ -168,12 +222,7 @@ class _Watch:
 
     def _put(self, line: bytes | CollectiveError) -> None:
         """Hand a line over; who does not take them, in the end, is let go."""
-        try:
-            self._lines.put(line, timeout=_MOST_SECONDS)
-        except queue.Full:
-            log.warning("a member does not take its watch name=%s", self._name())
+        size = len(line) if isinstance(line, bytes) else 0
+        if not self._lines.put(line, size, _MOST_SECONDS) and not self._ended.is_set():
+            log.warning("a member does not take its watch name=%s", _name(self._peer))
             self.close()
-
-    def _name(self) -> str:
-        certificate = self._peer.certificate
-        return "" if certificate is None else certificate.name

@@ -34,7 +34,7 @@ from collective.etcd.calls import EtcdCalls, Lines, Status
 from collective.etcd.deadline import seconds_allowed
 from collective.etcd.refusals import NOBODY
 from collective.model.records import MemberRecord
-from collective.policy.relaying import REPEATABLE
+from collective.policy.relaying import is_repeatable
 from collective.protocol import messages
 from collective.protocol.peer import Peer
 
@@ -95,7 +95,7 @@ class RemoteGateway(EtcdCalls):
             left = deadline - elapsed()
             if left <= 0 or self._closed.is_set():
                 break
-            repeatable = path in REPEATABLE
+            repeatable = is_repeatable(path)
             try:
                 return self._ask(voter, path, body, min(left, patience), repeatable, left)
             except (_NotSent, RefusedError) as error:
@@ -255,6 +255,10 @@ class _RemoteLines:
                     # Whatever it is: another voter may be better off.
                     self._gateway._choose_after(self._voter.name)
                 yield line.strip()
+        except RefusedError as error:
+            # It is well, and has no room: what else is under way there goes on.
+            self._gateway._choose_after(self._voter.name)
+            raise EtcdUnavailableError(f"the watch was refused: {error}") from error
         except CollectiveError as error:
             self._gateway._leave(self._voter, error)
             raise EtcdUnavailableError(f"the watch broke off: {error}") from error

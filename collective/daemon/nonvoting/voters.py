@@ -1,5 +1,7 @@
 """Ask a voter to do what this server cannot: sign a certificate, carry out a command.
 
+Whether it does, the voter decides (``policy.roles``), on the certificate of this server.
+
 Invariants:
   * A command that was sent and got no answer is not sent again: who gave it looks, and repeats.
 """
@@ -12,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from collective.daemon.node import Node
+from collective.daemon.peers.quorum import needs_quorum
 from collective.errors import (
     CollectiveError,
     ProtocolError,
@@ -89,13 +92,16 @@ def run(
             log.debug("a voter cannot be reached: %s name=%s", error, voter.name)
             continue
         try:
-            return _run_at(peer, voter.name, command, arguments, emit)
+            # What has begun, the voter says in words of its own.
+            with needs_quorum(node, f"have {voter.name} do that"):
+                return run_at(peer, voter.name, command, arguments, emit)
         finally:
             peer.close()
     raise _nobody(node)
 
 
-def _run_at(peer: Peer, voter: str, command: str, arguments: Mapping[str, Any], emit: Emit) -> Any:
+def run_at(peer: Peer, voter: str, command: str, arguments: Mapping[str, Any], emit: Emit) -> Any:
+    """Have one voter carry a command out, see ``run``."""
     body = {"format": messages.FORMAT, "command": command, "arguments": dict(arguments)}
     for raw in peer.stream("POST", messages.COMMAND, body, _SILENCE_SECONDS, _SILENCE_SECONDS):
         if not raw.strip():

@@ -14,11 +14,12 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from collective.daemon.clock import elapsed
 from collective.daemon.peers.recognition import Found
-from collective.errors import CollectiveError, IdentityError, RemovedError
+from collective.errors import CollectiveError, IdentityError, RemovedError, UnreachableError
 from collective.model.records import MemberRecord, Role
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
@@ -64,6 +65,7 @@ class _Line(threading.Thread):
         super().__init__(name=f"probe-{member.name}", daemon=True)
         self.member = member
         self._peer = Peer(member.address, member.door_port, context, check)
+        self._check = check
         self._ask_again = ask_again
         self.interval = INTERVAL_SECONDS
         self._last_asked, self._last_found = -INTERVAL_SECONDS, Found()
@@ -139,6 +141,10 @@ class _Line(threading.Thread):
         context, self._next_context = self._next_context, None
         if context is not None:
             self._peer.use(context)
+        with suppress(UnreachableError):
+            # What was recorded when this connection was opened need not be so any more; if it is
+            # not, it is closed, and another one tells.
+            self._peer.insist(self._check)
         try:
             raw = self._peer.call("GET", messages.STATUS, None, ANSWER_SECONDS)
             return Answer(ServerStatus.from_wire(raw), "", asked)

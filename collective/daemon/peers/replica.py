@@ -49,6 +49,11 @@ class Replica:
         """The newest view, at first that of the last run; revision 0 when there was none yet."""
         return self._view
 
+    @property
+    def has_told(self) -> bool:
+        """Whether the view was told in this life: by the store, or by a majority of the voters."""
+        return self._told
+
     def when_taken(self, call: Callable[[], None]) -> None:
         """Have something called each time that a new view is the one that ``view`` returns."""
         self._when_taken = call

@@ -99,7 +99,7 @@ def test_coroutine_is_told_of_members_in_order(etcd: FakeEtcd, handle: aio.Colle
     async def work() -> None:
         watch = handle.on_member_change(hear)
         for name in ("mgt2", "mgt3"):
-            record = MemberRecord(name, "1", Role.VOTER, "10.0.0.1", 1, 2, (), (), 0)
+            record = MemberRecord(name, "1", Role.VOTER, "10.0.0.1", 1, 2, (), 0)
             put = {"key": encode(MEMBERS + name), "value": encode(to_json(record))}
             etcd.call("/kv/txn", {"success": [{"request_put": put}]})
         while len(told) < 4:

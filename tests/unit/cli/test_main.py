@@ -51,7 +51,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Daemon:
 @pytest.mark.parametrize(
     ("line", "method", "route", "body"),
     [
-        ("gencert", "POST", "/v1/gencert", None),
+        ("gencert", "POST", "/v1/gencert", {}),
         ("show", "GET", "/v1/show", None),
         ("show --json", "GET", "/v1/show?json=1", None),
         ("invite mgt2", "POST", "/v1/invite?server=mgt2", None),
@@ -62,20 +62,19 @@ def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Daemon:
             {"server": "mgt2", "nonvoting": False, "ttl": 5400.0},
         ),
         ("invite -n mgt2", "POST", "/v1/invite", {"server": "mgt2", "nonvoting": True}),
-        ("delete", "POST", "/v1/delete", {"server": None, "force": False, "rekey": True}),
-        ("rotate-ca", "POST", "/v1/rotate-ca", None),
+        ("delete", "POST", "/v1/delete", {"server": None, "force": False}),
         (
-            "delete mgt3 --force --no-rekey",
+            "delete mgt3 --force",
             "POST",
             "/v1/delete",
-            {"server": "mgt3", "force": True, "rekey": False},
+            {"server": "mgt3", "force": True},
         ),
         (f"join mgt1 -i {TOKEN}", "POST", "/v1/join", {"server": "mgt1", "token": TOKEN}),
         (
             "delete mgt3 --dry-run --json",
             "POST",
             "/v1/delete",
-            {"server": "mgt3", "force": False, "rekey": True, "dry_run": True, "json": True},
+            {"server": "mgt3", "force": False, "dry_run": True, "json": True},
         ),
         ("invite --list --json", "POST", "/v1/invite/list", {"json": True}),
         (

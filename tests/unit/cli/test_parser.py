@@ -36,7 +36,6 @@ DELETE = {
     "command": "delete",
     "server": None,
     "force": False,
-    "rekey": True,
     "dry_run": False,
     "json": False,
 }
@@ -45,7 +44,8 @@ DELETE = {
 @pytest.mark.parametrize(
     ("line", "parsed"),
     [
-        ("gencert", {"command": "gencert"}),
+        ("gencert", {"command": "gencert", "json": False}),
+        ("gencert --json", {"command": "gencert", "json": True}),
         ("invite mgt2", INVITE),
         ("invite -n mgt2 --ttl 30m", {**INVITE, "nonvoting": True, "ttl": "30m"}),
         ("invite --nonvoting mgt2", {**INVITE, "nonvoting": True}),
@@ -65,8 +65,6 @@ DELETE = {
         ("delete", DELETE),
         ("delete mgt3 --force", {**DELETE, "server": "mgt3", "force": True}),
         ("delete --dry-run --json", {**DELETE, "dry_run": True, "json": True}),
-        ("delete mgt3 --no-rekey", {**DELETE, "server": "mgt3", "rekey": False}),
-        ("rotate-ca", {"command": "rotate-ca"}),
         ("readdress", {"command": "readdress", "address": None, "members": []}),
         (
             "readdress --address ::1",
@@ -97,6 +95,8 @@ def test_line_of_the_manual_is_parsed(line: str, parsed: dict[str, object]) -> N
         "show mgt1",
         "show --js",
         "delete mgt2 mgt3",
+        "delete mgt3 --no-rekey",
+        "rotate-ca",
     ],
 )
 def test_bad_line_exits_with_2_and_prints_on_stderr(

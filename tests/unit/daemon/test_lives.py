@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -19,6 +19,7 @@ from collective.daemon.state import State
 from collective.errors import RefusedError
 from collective.model.layout import Layout
 from collective.model.plan import Mode, Plan
+from tests.unit.cuts import Killed, killed_at
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
 LATER = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
@@ -95,118 +96,144 @@ def test_own_name_beside_loopback_says_nothing(tmp_path: Path) -> None:
 
 
 def test_fresh_server_becomes_a_collective_of_one(layout: Layout, state: State) -> None:
-    """CA, leaf and plan fit each other, and the plan is saved."""
+    """Certificate and plan fit each other, and the plan is saved."""
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
     assert plan == state.load()
     assert (plan.mode, plan.existing, plan.started, plan.aside) == (Mode.MEMBER, False, False, ())
     assert plan.initial_cluster == "mgt1=https://127.0.0.2:13003"
     made = Credentials(Path(layout.pki))
-    assert made.leaf.name == "mgt1"
-    assert "127.0.0.2" in made.leaf.addresses
-    assert made.holds_ca_key
+    assert made.identity.name == "mgt1"
+    assert "127.0.0.2" in made.identity.addresses
 
 
 def test_two_collectives_of_one_are_strangers(tmp_path: Path) -> None:
-    """Same name, same address: another CA and another cluster token all the same."""
-    plans, authorities = [], []
+    """Same name, same address: another key and another cluster token all the same."""
+    plans, keys = [], []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         layout = Layout("", str(tmp_path / name), "")
         plans.append(lives.begin_alone(layout, State(Path(layout.state)), SETTINGS, NOW))
-        authorities.append(Credentials(Path(layout.pki)).ca_pem)
+        keys.append(Credentials(Path(layout.pki)).key_pem)
     assert plans[0].cluster_token != plans[1].cluster_token
-    assert authorities[0] != authorities[1]
+    assert keys[0] != keys[1]
 
 
 def test_data_of_nobody_is_moved_aside(layout: Layout, state: State) -> None:
     """What is there without a state file is kept, and the plan says where (P7)."""
     write_etcd(layout, "precious")
     Path(layout.pki).mkdir()
-    Path(layout.pki, "ca.key").write_text("precious too")
+    Path(layout.pki, "server.pem").write_text("precious too")
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
     pki, etcd = sorted(map(Path, plan.aside), key=lambda place: place.name != "pki")
     assert (etcd / "member/wal").read_text() == "precious"
-    assert (pki / "ca.key").read_text() == "precious too"
+    assert (pki / "server.pem").read_text() == "precious too"
     assert not Path(layout.etcd_data).exists()
     assert plan.former_data == str(etcd)
 
 
 def prepared(layout: Layout, state: State) -> Plan:
-    """Bring a server to where its join adopts: old data there, new certificates prepared."""
+    """Bring a server to where its join adopts: old data there, and a certificate to keep."""
     alone = lives.begin_alone(layout, state, SETTINGS, NOW)
     write_etcd(layout, "old")
-    credentials.prepare_fresh(Path(layout.pki), "mgt1", ["127.0.0.2"], LATER)
     plan = replace(alone, mode=Mode.ADOPTING, existing=True, started=False)
     state.save(plan)
     return plan
 
 
-def test_adoption_moves_the_old_data_and_puts_the_new_certificates_in(
+def test_adoption_moves_the_old_data_and_keeps_the_certificate(
     layout: Layout, state: State
 ) -> None:
-    """Nothing of the old life is lost, and the plan of the learner is saved."""
+    """Nothing of the old life is lost, the plan of the learner is saved, and it is who it was."""
     plan = prepared(layout, state)
-    old = Path(layout.pki, "ca.pem").read_bytes()
-    new = (credentials.incoming(Path(layout.pki)) / "ca.pem").read_bytes()
+    pem = Path(layout.pki, "server.pem").read_bytes()
     learner = lives.adopt(layout, state, plan, LATER)
     assert learner == state.load() == replace(plan, mode=Mode.JOINING, aside=learner.aside)
-    assert Path(layout.pki, "ca.pem").read_bytes() == new != old
-    etcd, pki = map(Path, learner.aside)
+    assert Path(layout.pki, "server.pem").read_bytes() == pem
+    (etcd,) = map(Path, learner.aside)
     assert (etcd / "member/wal").read_text() == "old"
-    assert (pki / "ca.pem").read_bytes() == old
     assert not Path(layout.etcd_data).exists()
 
 
-class Killed(BaseException):
-    """The process ends here, as far as the test can tell."""
+def test_lost_server_adopts_the_certificate_that_it_was_taken_in_with(
+    layout: Layout, state: State
+) -> None:
+    """Its own was gone: it had got one beside the place of the real ones."""
+    plan = prepared(layout, state)
+    shutil.rmtree(layout.pki)
+    lost = replace(plan, mode=Mode.LOST)
+    place = lives.usable_pki(layout, lost)
+    assert place != Path(layout.pki)
+    pem = (place / "server.pem").read_bytes()
+    assert lives.usable_pki(layout, lost) == place
+    assert (place / "server.pem").read_bytes() == pem
+    lives.adopt(layout, state, plan, LATER)
+    assert Path(layout.pki, "server.pem").read_bytes() == pem
+    assert lives.usable_pki(layout, lost) == Path(layout.pki)
 
 
 def killed_after(monkeypatch: pytest.MonkeyPatch, name: str, times: int) -> None:
     """Let a step of ``lives`` work so many times, and end the process right after the last."""
-    module = lives if hasattr(lives, name) else credentials
-    real: Callable[..., Any] = getattr(module, name)
-    left = [times]
-
-    def step(*args: Any) -> Any:
-        result = real(*args)
-        left[0] -= 1
-        if left[0] == 0:
-            raise Killed
-        return result
-
-    monkeypatch.setattr(module, name, step)
+    killed_at(monkeypatch, lives if hasattr(lives, name) else credentials, name, times)
 
 
-@pytest.mark.parametrize(("step", "times"), [("set_aside", 1), ("set_aside", 2), ("install", 1)])
 def test_adoption_that_was_cut_is_finished_by_the_next_one(
-    layout: Layout, state: State, monkeypatch: pytest.MonkeyPatch, step: str, times: int
+    layout: Layout, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed after any step: the same files end in the same places, none twice, none lost."""
+    """Killed after its step: the same files end in the same places, none twice, none lost."""
     plan = prepared(layout, state)
-    old = Path(layout.pki, "ca.pem").read_bytes()
-    new = (credentials.incoming(Path(layout.pki)) / "ca.pem").read_bytes()
+    pem = Path(layout.pki, "server.pem").read_bytes()
     with monkeypatch.context() as patch:
-        killed_after(patch, step, times)
+        killed_after(patch, "set_aside", 1)
         with pytest.raises(Killed):
             lives.adopt(layout, state, plan, LATER)
     assert state.load() == plan
     learner = lives.adopt(layout, state, plan, LATER)
     assert learner.mode is Mode.JOINING
-    assert Path(layout.pki, "ca.pem").read_bytes() == new
+    assert Path(layout.pki, "server.pem").read_bytes() == pem
     kept = everything(layout)
     assert [v for k, v in kept.items() if k.endswith("wal")] == [b"old"]
-    assert sum(v == old for v in kept.values()) == 1
-    assert Credentials(Path(layout.pki)).holds_ca_key
+    assert sum(v == pem for v in kept.values()) == 1
 
 
-@pytest.mark.parametrize(("step", "times"), [("set_aside", 1), ("set_aside", 2), ("install", 1)])
+@pytest.mark.parametrize(
+    ("name", "times", "before"),
+    [
+        ("make_private_folder", 1, False),
+        ("write_atomically", 1, True),
+        ("write_atomically", 1, False),
+        ("install", 1, False),
+    ],
+)
+def test_adoption_of_another_certificate_that_was_cut_is_finished(
+    layout: Layout,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    times: int,
+    before: bool,
+) -> None:
+    """The members know that one alone: killed at any write, it is the one that is adopted."""
+    plan = prepared(layout, state)
+    shutil.rmtree(layout.pki)
+    place = lives.usable_pki(layout, replace(plan, mode=Mode.LOST))
+    pem = (place / "server.pem").read_bytes()
+    with monkeypatch.context() as patch:
+        killed_at(patch, credentials, name, times, before)
+        with pytest.raises(Killed):
+            lives.adopt(layout, state, plan, LATER)
+    credentials.repair(Path(layout.pki))
+    learner = lives.adopt(layout, state, plan, LATER)
+    assert learner.mode is Mode.JOINING
+    assert Path(layout.pki, "server.pem").read_bytes() == pem
+
+
 def test_adoption_that_was_cut_still_says_where_the_data_is(
-    layout: Layout, state: State, monkeypatch: pytest.MonkeyPatch, step: str, times: int
+    layout: Layout, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P7: the user is told where replaced data is, also after a kill -9."""
     plan = prepared(layout, state)
     with monkeypatch.context() as patch:
-        killed_after(patch, step, times)
+        killed_after(patch, "set_aside", 1)
         with pytest.raises(Killed):
             lives.adopt(layout, state, plan, LATER)
     learner = lives.adopt(layout, state, plan, LATER)
@@ -223,19 +250,18 @@ def test_adoption_twice_is_adoption_once(layout: Layout, state: State) -> None:
 
 
 def test_removed_server_rests_with_new_certificates(layout: Layout, state: State) -> None:
-    """Its data and old certificates are aside, its join key is gone, the reason is kept."""
+    """Data and old certificate are aside, nobody knows it now, the reason is kept."""
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
     write_etcd(layout, "old")
-    old = Path(layout.pki, "ca.pem").read_bytes()
-    state.save_join_key(b"key")
-    leaving = lives.begin_rest(layout, state, plan, "deleted by mgt2", LATER)
+    old = Path(layout.pki, "server.pem").read_bytes()
+    leaving = lives.begin_rest(layout, state, plan, "deleted by mgt2")
     assert state.load() == leaving
     rested = lives.rest(layout, state, leaving, LATER)
     assert rested == state.load()
     assert (rested.mode, rested.reason) == (Mode.REMOVED, "deleted by mgt2")
-    assert state.join_key() is None
     assert Path(rested.former_data, "member/wal").read_text() == "old"
-    assert Credentials(Path(layout.pki)).ca_pem != old
+    assert Path(layout.pki, "server.pem").read_bytes() != old
+    assert Credentials(Path(layout.pki)).identity.name == "mgt1"
     assert not Path(layout.etcd_data).exists()
 
 
@@ -246,8 +272,8 @@ def test_rest_that_was_cut_is_finished_by_the_next_one(
     """Killed after any step: nothing of the old life is lost."""
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
     write_etcd(layout, "old")
-    old = Path(layout.pki, "ca.pem").read_bytes()
-    leaving = lives.begin_rest(layout, state, plan, "deleted", LATER)
+    old = Path(layout.pki, "server.pem").read_bytes()
+    leaving = lives.begin_rest(layout, state, plan, "deleted")
     with monkeypatch.context() as patch:
         killed_after(patch, step, times)
         with pytest.raises(Killed):
@@ -257,7 +283,8 @@ def test_rest_that_was_cut_is_finished_by_the_next_one(
     kept = everything(layout)
     assert [v for k, v in kept.items() if k.endswith("wal")] == [b"old"]
     assert old in kept.values()
-    assert Credentials(Path(layout.pki)).ca_pem != old
+    assert Path(layout.pki, "server.pem").read_bytes() != old
+    assert Credentials(Path(layout.pki)).identity.name == "mgt1"
 
 
 @pytest.mark.parametrize(
@@ -290,7 +317,7 @@ def test_data_is_lost_where_it_was_and_is_not(
 ) -> None:
     """A disk that was replaced under a member is no fresh member."""
     plan = Plan(Mode.MEMBER, "mgt1", "a", 1, 2, "ab", "", False, started=started)
-    credentials.prepare_fresh(Path(layout.pki), "mgt1", ["127.0.0.2"], NOW)
+    credentials.prepare_fresh(Path(layout.pki), "mgt1", ["127.0.0.2"])
     credentials.install(Path(layout.pki))
     if there:
         write_etcd(layout, "")
@@ -348,7 +375,7 @@ def test_server_that_was_cut_on_its_way_out_or_back_can_start(
     def go() -> None:
         left = plan
         if step != "begin_alone":
-            left = lives.begin_rest(layout, state, left, "deleted", LATER)
+            left = lives.begin_rest(layout, state, left, "deleted")
             if step == "rest":
                 lives.rest(layout, state, left, LATER)
         else:
@@ -363,7 +390,7 @@ def test_server_that_was_cut_on_its_way_out_or_back_can_start(
     assert found is not None
     if found.mode is Mode.LEAVING:
         found = lives.rest(layout, state, found, LATER)
-    assert Credentials(Path(layout.pki)).leaf.name == "mgt1"
+    assert Credentials(Path(layout.pki)).identity.name == "mgt1"
     if found.mode is Mode.MEMBER:
         assert lives.data_is_lost(layout, found) is None
     assert [v for k, v in everything(layout).items() if k.endswith("wal")] == [b"old"]

@@ -16,6 +16,7 @@ from collective.daemon.settings import Settings, load_settings, parse_settings, 
 from collective.errors import AccessError, CollectiveError, InputError
 
 NOBODY = 65534
+SOME_COMMANDS = "none, or some of invite, delete, promote, demote with commas between them"
 DEFAULTS = Settings(
     name="mgt1",
     address=None,
@@ -30,6 +31,7 @@ DEFAULTS = Settings(
     invitation_ttl=3600.0,
     learner_timeout=300.0,
     corruption_check=14400.0,
+    nonvoting_commands=(),
     log_level="info",
 )
 
@@ -78,6 +80,9 @@ def test_text_that_sets_nothing_gives_the_defaults(text: str) -> None:
         ("invitation_ttl = 10s", "invitation_ttl", 10.0),
         ("invitation_ttl = 30d", "invitation_ttl", 2592000.0),
         ("learner_timeout = 1m30s", "learner_timeout", 90.0),
+        ("nonvoting_commands = invite,delete", "nonvoting_commands", ("invite", "delete")),
+        ("nonvoting_commands = promote , demote", "nonvoting_commands", ("promote", "demote")),
+        ("nonvoting_commands = none", "nonvoting_commands", ()),
         ("log_level = debug", "log_level", "debug"),
     ],
 )
@@ -117,6 +122,22 @@ def test_valid_line_changes_its_setting_and_no_other(line: str, key: str, value:
         ("etcd = etcd", "an absolute path"),
         ("hosts = ~/hosts", "an absolute path"),
         ("allow_unsafe_etcd = true", "yes or no"),
+        (
+            "nonvoting_commands = show",
+            SOME_COMMANDS,
+        ),
+        (
+            "nonvoting_commands = invite, none",
+            SOME_COMMANDS,
+        ),
+        (
+            "nonvoting_commands = invite, invite",
+            SOME_COMMANDS,
+        ),
+        (
+            "nonvoting_commands = invite,",
+            SOME_COMMANDS,
+        ),
         ("log_level = INFO", "debug, info, warning or error"),
         ("invitation_ttl = 9s", "a duration like 90s, 30m, 1h or 2d, from 10s to 30d"),
         ("invitation_ttl = 30d1s", "a duration like 90s, 30m, 1h or 2d, from 10s to 30d"),

@@ -25,10 +25,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def test_fresh_server_has_no_plan_and_no_key(folder: Path) -> None:
+def test_fresh_server_has_no_plan(folder: Path) -> None:
     """Nothing is made up."""
     state = State(folder)
-    assert (state.load(), state.join_key()) == (None, None)
+    assert state.load() is None
     assert mode_of(folder) == 0o700
 
 
@@ -39,17 +39,6 @@ def test_plan_that_was_saved_is_loaded_by_the_next_daemon(folder: Path) -> None:
     State(folder).save(later)
     assert State(folder).load() == later
     assert [(p.name, mode_of(p)) for p in folder.iterdir()] == [("server.json", 0o600)]
-
-
-def test_join_key_is_kept_until_it_is_dropped(folder: Path) -> None:
-    """It is as private as any key; dropping it twice is no error."""
-    state = State(folder)
-    state.save_join_key(b"key")
-    assert State(folder).join_key() == b"key"
-    assert mode_of(folder / "join.key") == 0o600
-    state.drop_join_key()
-    state.drop_join_key()
-    assert state.join_key() is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"format": 99}'])

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
-
 import pytest
 
-from collective.daemon.warnings import alarm_sentence, alarms_in, authority_ends_soon
+from collective.daemon.warnings import alarm_sentence, alarms_in
 from collective.model.records import MemberRecord, Role, to_json
 from collective.model.view import Item, View, member_key
 
-NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
-RECORD = MemberRecord("mgt3", f"{8630161756594109333:016x}", Role.VOTER, "a", 1, 2, (), (), 0.0)
+RECORD = MemberRecord("mgt3", f"{8630161756594109333:016x}", Role.VOTER, "a", 1, 2, (), 0.0)
 VIEW = View(1, {member_key("mgt3"): Item(to_json(RECORD).encode(), 1)})
 
 
@@ -44,9 +41,3 @@ def test_alarm_is_told_with_the_member(kind: str) -> None:
     """One that a later etcd has is told, too."""
     assert "mgt3" in alarm_sentence("mgt3", kind)
     assert "a member" in alarm_sentence(None, kind)
-
-
-@pytest.mark.parametrize(("days", "lines"), [(91, 0), (90, 1), (1, 1), (-1, 1)])
-def test_authority_that_ends_is_told_in_time(days: int, lines: int) -> None:
-    """From 90 days before on."""
-    assert len(authority_ends_soon(NOW + timedelta(days=days), NOW)) == lines

@@ -20,7 +20,7 @@ PLAN = Plan(
     initial_cluster="mgt1=https://10.0.0.1:13003",
     existing=False,
 )
-FILES = Files("/d/etcd", "/d/pki/leaf.pem", "/d/pki/ca.pem", "/d/pki/crl.der")
+FILES = Files("/d/etcd", "/d/pki/server.pem", "/d/pki/trusted.pem", "/d/pki/crl.der")
 
 
 def options(plan: Plan = PLAN, listen: tuple[str, ...] = ("10.0.0.1",)) -> dict[str, str]:
@@ -46,10 +46,10 @@ def test_socket_has_the_name_that_the_layout_expects() -> None:
 
 
 def test_peer_door_wants_a_certificate_that_is_not_revoked() -> None:
-    """Our CA, our revocation list, on both sides; nothing is made up by etcd itself."""
+    """Our trust file, our revocation list, on both sides; nothing is made up by etcd itself."""
     found = options()
     assert found["peer-client-cert-auth"] == "true"
-    assert found["peer-trusted-ca-file"] == FILES.ca
+    assert found["peer-trusted-ca-file"] == FILES.trusted
     assert found["peer-crl-file"] == FILES.crl
     assert (found["peer-cert-file"], found["peer-key-file"]) == (FILES.leaf, FILES.leaf)
     assert "peer-auto-tls" not in found

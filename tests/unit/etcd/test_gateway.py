@@ -25,7 +25,9 @@ from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
 from collective.etcd.calls import Put
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
+from collective.model.lease_ids import is_of
 from tests.harness import wait_until
+from tests.harness.fake_etcd import FakeEtcd
 
 
 class Wire:
@@ -164,3 +166,72 @@ def test_text_of_an_error_is_never_endless() -> None:
     with pytest.raises(EtcdError) as caught:
         gateway.call("/x", {})
     assert len(caught.value.message) < 300
+
+
+def test_lease_that_is_taken_is_asked_for_under_another_id() -> None:
+    """Chance, or a call that was made again; another refusal is told."""
+    gateway, wire = gateway_over(
+        of_etcd(PreconditionFailedError, "etcdserver: lease already exists")
+    )
+    with pytest.raises(EtcdError, match="already exists"):
+        gateway.grant_lease(5, "mgt1")
+    ids = [int(body["ID"]) for _, body in wire.sent]
+    assert len(set(ids)) == len(ids) == 3
+    assert all(is_of("mgt1", number) for number in ids)
+    gateway, wire = gateway_over(of_etcd(PreconditionFailedError, "etcdserver: no space"))
+    with pytest.raises(EtcdError, match="no space"):
+        gateway.grant_lease(5, "mgt1")
+    assert len(wire.sent) == 1
+
+
+class Watched(FakeEtcd):
+    """One whose watch tells what a test says."""
+
+    def __init__(self, *results: dict[str, Any]) -> None:
+        super().__init__()
+        self.results = results
+
+    def lines(self, path: str, body: Any, seconds: float) -> Any:
+        """Tell it."""
+        told = [json.dumps({"result": result}).encode() for result in self.results]
+
+        class Told(list[bytes]):
+            def close(self) -> None:
+                """There is nothing to end."""
+
+        return Told(told)
+
+
+def changed(key: str, revision: int) -> dict[str, Any]:
+    return {"kv": {"key": key, "mod_revision": str(revision)}}
+
+
+def test_revision_that_comes_in_fragments_is_told_as_one() -> None:
+    """etcd divides a large result anywhere; what is whole is not held back."""
+    etcd = Watched(
+        {"created": True},
+        {"fragment": True, "events": [changed("a", 5), changed("b", 6)]},
+        {"fragment": True, "events": [changed("c", 6)]},
+        {"events": [changed("d", 6), changed("e", 7)]},
+        {"events": [changed("f", 8)]},
+    )
+    told = [
+        [event["kv"]["key"] for event in result.get("events", ())]
+        for result in etcd.watch("", 5, 1.0)
+    ]
+    assert [keys for keys in told if keys] == [["a"], ["b", "c", "d", "e"], ["f"]]
+
+
+def test_range_that_comes_in_parts_is_read_whole_at_one_revision() -> None:
+    """A voter gives to one without a vote no more at a time than it has room for."""
+
+    class Sparing(FakeEtcd):
+        def call(self, path: str, body: Any) -> dict[str, Any]:
+            """Give two keys at a time."""
+            return super().call(path, {**body, "limit": "2"} if path == "/kv/range" else body)
+
+    etcd = Sparing()
+    for number in range(5):
+        etcd.transact({}, [Put(f"k/{number}", "")])
+    revision, found = etcd.range("k/")
+    assert (revision, [kv.key for kv in found]) == (6, [f"k/{n}" for n in range(5)])

@@ -17,16 +17,16 @@ from collective.model.records import (
     Change,
     ChangeKind,
     Invitation,
+    LoadedTrust,
     MemberRecord,
-    Phase,
     Record,
-    Rekey,
     Revocation,
     Role,
     Turn,
     from_json,
     to_json,
 )
+from tests.unit.identities import Identity, identity
 
 TEXT = st.text(max_size=20)
 TIME = st.floats(allow_nan=False, allow_infinity=False)
@@ -35,31 +35,30 @@ ROLE = st.sampled_from(Role)
 TEXTS = st.lists(TEXT, max_size=3).map(tuple)
 MEMBERS = st.builds(
     MemberRecord,
-    *(TEXT, TEXT, ROLE, TEXT, PORT, PORT, TEXTS, TEXTS, TIME, ROLE),
+    *(TEXT, TEXT, ROLE, TEXT, PORT, PORT, TEXTS, TIME, ROLE),
     fallback=st.one_of(st.none(), ROLE),
-    held_key=st.booleans(),
 )
-INVITATIONS = st.builds(Invitation, TEXT, ROLE, TEXT, TEXT, TIME, TIME, st.one_of(st.none(), TEXT))
+CLAIMED = st.one_of(st.none(), TEXT)
+INVITATIONS = st.builds(Invitation, TEXT, ROLE, TEXT, TEXT, TIME, TIME, CLAIMED, TEXTS)
 KIND = st.sampled_from(ChangeKind)
-CHANGES = st.builds(Change, KIND, TEXT, TEXT, TEXT, st.booleans(), st.booleans())
+CHANGES = st.builds(Change, KIND, TEXT, TEXT, TEXT, st.booleans())
 REVOCATIONS = st.builds(Revocation, TEXT, TEXT, TIME)
-PHASE = st.sampled_from(Phase)
-REKEYS = st.builds(Rekey, st.integers(1), PHASE, TEXT, TEXT, TEXT, TIME, st.booleans())
+LOADED = st.builds(LoadedTrust, TEXT, TEXTS)
 TURNS = st.builds(Turn, TEXT, TEXT)
 
 MEMBER = MemberRecord(
-    "mgt1", "8e9e05c52164694d", Role.VOTER, "10.0.0.1", 13002, 13003, ("a1",), ("f1",), 5.5
+    "mgt1", "8e9e05c52164694d", Role.VOTER, "10.0.0.1", 13002, 13003, ("PEM",), 5.5
 )
 INVITATION = Invitation("mgt2", Role.VOTER, "ab" * 32, "mgt1", 1.0, 3601.0)
 CHANGE = Change(ChangeKind.REMOVE, "mgt3", "1f", "mgt1", False)
 REVOCATION = Revocation("a1", "mgt3", 7.0)
-REKEY = Rekey(2, Phase.TRUST, "PEM", "mgt1", "mgt3 was deleted", 9.0)
-TURN = Turn("mgt1", "re-keying")
-EXAMPLES: list[Record] = [MEMBER, INVITATION, CHANGE, REVOCATION, REKEY, TURN]
+TRUST = LoadedTrust("mgt1", ("a1", "b2"))
+TURN = Turn("mgt1", "taking up mgt2")
+EXAMPLES: list[Record] = [MEMBER, INVITATION, CHANGE, REVOCATION, TRUST, TURN]
 each_example = pytest.mark.parametrize("record", EXAMPLES, ids=lambda r: type(r).__name__)
 
 
-@given(st.one_of(MEMBERS, INVITATIONS, CHANGES, REVOCATIONS, REKEYS, TURNS))
+@given(st.one_of(MEMBERS, INVITATIONS, CHANGES, REVOCATIONS, LOADED, TURNS))
 def test_record_comes_back_from_its_json(record: Any) -> None:
     """Nothing is lost or changed on the way through the store, whatever the values."""
     back = from_json(type(record), to_json(record))
@@ -72,36 +71,30 @@ def test_record_comes_back_from_its_json(record: Any) -> None:
 STORED = [
     (
         MEMBER,
-        '{"address": "10.0.0.1", "door_port": 13002, "fallback": null, "fingerprints": ["f1"], '
-        '"format": 1, "held_key": false, "joined": 5.5, '
+        '{"address": "10.0.0.1", "certificates": ["PEM"], "door_port": 13002, "fallback": null, '
+        '"format": 1, "joined": 5.5, '
         '"member_id": "8e9e05c52164694d", "name": "mgt1", "peer_port": 13003, '
-        '"role": "voter", "serials": ["a1"], "target": "voter"}',
+        '"role": "voter", "target": "voter"}',
     ),
     (
         INVITATION,
-        '{"claimed_by": null, "expires": 3601.0, "format": 1, "issued": 1.0, "issuer": "mgt1", '
-        f'"name": "mgt2", "pin": "", "public_key": "{"ab" * 32}", "role": "voter"}}',
+        '{"claimed_by": null, "expires": 3601.0, "format": 1, "guests": [], "issued": 1.0, '
+        '"issuer": "mgt1", '
+        f'"name": "mgt2", "public_key": "{"ab" * 32}", "role": "voter"}}',
     ),
     (
         CHANGE,
-        '{"by": "mgt1", "done": false, "format": 1, "kept_key": false, "kind": "remove", '
-        '"member_id": "1f", '
-        '"name": "mgt3", "rekey": false}',
+        '{"by": "mgt1", "done": false, "format": 1, "kind": "remove", '
+        '"member_id": "1f", "name": "mgt3"}',
     ),
-    (REVOCATION, '{"format": 1, "name": "mgt3", "serial": "a1", "when": 7.0}'),
-    (
-        REKEY,
-        '{"again": false, "began": 9.0, "by": "mgt1", "certificate": "PEM", "format": 1, '
-        '"number": 2, "phase": "trust", "reason": "mgt3 was deleted"}',
-    ),
-    (TURN, '{"doing": "re-keying", "format": 1, "name": "mgt1"}'),
+    (REVOCATION, '{"fingerprint": "a1", "format": 1, "name": "mgt3", "when": 7.0}'),
+    (TRUST, '{"fingerprints": ["a1", "b2"], "format": 1, "name": "mgt1"}'),
+    (TURN, '{"doing": "taking up mgt2", "format": 1, "name": "mgt1"}'),
 ]
-#: Fields that came later: a record of an earlier release has none of them.
+#: Fields that may miss: they have a default.
 LATER = {
-    MemberRecord: ("target", "fallback", "held_key"),
-    Invitation: ("claimed_by", "pin"),
-    Change: ("rekey", "kept_key"),
-    Rekey: ("again",),
+    MemberRecord: ("target", "fallback"),
+    Invitation: ("claimed_by", "guests"),
 }
 
 
@@ -116,7 +109,6 @@ def test_values_of_enums_never_change() -> None:
     """They are in stores and on the wire."""
     assert [role.value for role in Role] == ["voter", "learner", "nonvoting"]
     assert [kind.value for kind in ChangeKind] == ["remove", "demote"]
-    assert [phase.value for phase in Phase] == ["trust", "issue", "drop", "done"]
 
 
 def changed(record: Record, **values: Any) -> str:
@@ -174,11 +166,9 @@ def test_record_of_an_earlier_release_is_read(record: Any) -> None:
         '{"format": []}',
         changed(MEMBER, role="king"),
         changed(MEMBER, role=None),
-        changed(MEMBER, serials=None),
-        changed(MEMBER, serials=3),
-        changed(MEMBER, fingerprints=None),
-        changed(MEMBER, fingerprints=3),
-        changed(MEMBER, fingerprints=["f1", 2]),
+        changed(MEMBER, certificates=None),
+        changed(MEMBER, certificates=3),
+        changed(MEMBER, certificates=["PEM", 2]),
     ],
 )
 def test_broken_record_is_a_protocol_error(text: str | bytes) -> None:
@@ -193,49 +183,71 @@ def test_format_without_an_end_is_a_protocol_error() -> None:
         from_json(MemberRecord, '{"format": Infinity}')
 
 
-def test_serials_that_are_no_list_are_refused() -> None:
-    """A text is not taken apart into letters: each of them would be a serial number."""
-    for field in ("serials", "fingerprints"):
-        with pytest.raises(ProtocolError):
-            from_json(MemberRecord, changed(MEMBER, **{field: "abc"}))
+def test_lists_that_are_texts_are_refused() -> None:
+    """A text is not taken apart into letters: each of them would be a certificate."""
+    with pytest.raises(ProtocolError):
+        from_json(MemberRecord, changed(MEMBER, certificates="abc"))
+    with pytest.raises(ProtocolError):
+        from_json(LoadedTrust, changed(TRUST, fingerprints="abc"))
+    with pytest.raises(ProtocolError):
+        from_json(Invitation, changed(INVITATION, guests="abc"))
 
 
-def with_certificates(count: int) -> MemberRecord:
-    """Return a member with so many certificates, oldest first."""
-    serials = tuple(f"a{n}" for n in range(count))
-    return replace(MEMBER, serials=serials, fingerprints=tuple(f"f{n}" for n in range(count)))
+OLD, IN_USE, NEXT = (identity("mgt1", number=n) for n in (1, 2, 3))
 
 
-def test_certificates_are_kept_up_to_sixteen() -> None:
-    """Serials and fingerprints stay side by side, newest last, and nothing is revoked."""
-    record = with_certificates(0)
-    for n in range(16):
-        record, revoked = record.certified(f"a{n}", f"f{n}")
-        assert revoked == ()
-    assert record == with_certificates(16)
+def with_certificates(*held: Identity) -> MemberRecord:
+    return replace(MEMBER, certificates=tuple(each.pem for each in held))
 
 
-@pytest.mark.parametrize("before", [16, 17, 40])
-def test_certificates_that_are_too_many_are_to_be_revoked(before: int) -> None:
-    """The oldest go, also several at once; what is kept and what is revoked is all there was."""
-    record, revoked = with_certificates(before).certified("new", "print")
-    assert len(record.serials) == len(record.fingerprints) == MOST_CERTIFICATES == 16
-    assert (*revoked, *record.serials) == (*with_certificates(before).serials, "new")
-    assert record.fingerprints == (*with_certificates(before).fingerprints[-15:], "print")
-    assert replace(record, serials=("a1",), fingerprints=("f1",)) == MEMBER
+def test_fingerprints_are_those_of_the_certificates() -> None:
+    """In their order; what is no certificate has none, and is never somebody's."""
+    record = replace(with_certificates(OLD, NEXT), certificates=(OLD.pem, "?", NEXT.pem))
+    assert record.fingerprints == (OLD.fingerprint, "", NEXT.fingerprint)
 
 
-def test_certificate_in_use_is_not_among_those_that_go() -> None:
-    """Renewals that were written down and never heard of would revoke it in the end."""
-    record, in_use = with_certificates(16), "a0"
-    for n in range(30):
-        record, revoked = record.certified(f"new{n}", f"print{n}", in_use)
-        assert in_use not in revoked
-        assert len(revoked) == 1
-    assert record.serials[0] == in_use
-    assert record.fingerprints[0] == "f0"
-    assert record.serials[-1] == "new29"
-    assert len(record.serials) == len(record.fingerprints) == MOST_CERTIFICATES
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((IN_USE,), (IN_USE, NEXT)),
+        ((IN_USE, OLD), (IN_USE, NEXT)),
+        ((OLD, IN_USE), (IN_USE, NEXT)),
+        ((OLD,), (NEXT,)),
+    ],
+    ids=["first", "in place of one that was to be it", "whatever the order", "shown by nobody"],
+)
+def test_next_certificate_stands_beside_the_one_in_use(
+    before: tuple[Identity, ...], after: tuple[Identity, ...]
+) -> None:
+    """There are never more than two: a door lets in what is shown, and what is to be."""
+    record = with_certificates(*before).with_next(NEXT.pem, IN_USE.fingerprint)
+    assert record == with_certificates(*after)
+    assert len(record.certificates) <= MOST_CERTIFICATES == 2
+
+
+def test_only_certificate_is_the_one_that_is_named() -> None:
+    """The others are dropped, and nothing else changes."""
+    record = with_certificates(OLD, NEXT)
+    assert record.with_only(NEXT.fingerprint) == with_certificates(NEXT)
+    assert record.with_only(IN_USE.fingerprint) == with_certificates()
+
+
+@pytest.mark.parametrize(
+    ("role", "target", "peer"),
+    [
+        (Role.VOTER, Role.VOTER, True),
+        (Role.LEARNER, Role.VOTER, True),
+        (Role.LEARNER, Role.NONVOTING, False),
+        (Role.NONVOTING, Role.VOTER, False),
+        (Role.NONVOTING, Role.NONVOTING, False),
+    ],
+)
+def test_etcd_lets_in_who_votes_or_is_taken_in_to_vote(
+    role: Role, target: Role, peer: bool
+) -> None:
+    """A server without a vote is in no trust file of an etcd."""
+    assert replace(MEMBER, role=role, target=target).is_peer is peer
+    assert not replace(MEMBER, role=role, target=target).as_nonvoting().is_peer
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ def test_token_of_the_manual_is_parsed() -> None:
     token = Token.parse(MANUAL)
     raw = base64.b64decode(MANUAL)
     assert token.name == "mgt2"
-    assert b"mgt2@" + token.seed + token.pin == raw
-    assert (len(token.seed), len(token.pin)) == (32, 32)
+    assert b"mgt2@" + token.seed + token.guests == raw
+    assert (len(token.seed), len(token.guests)) == (32, 32)
     assert token.to_text() == MANUAL
 
 

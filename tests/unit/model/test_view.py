@@ -15,20 +15,25 @@ from collective.model.records import (
     Change,
     ChangeKind,
     Invitation,
+    LoadedTrust,
     MemberRecord,
     Revocation,
     Role,
+    Turn,
     to_json,
 )
 from collective.model.view import (
     CHANGE_KEY,
     PREFIX,
+    TURN_KEY,
     Item,
     View,
     invitation_key,
+    loaded_key,
     member_key,
     revoked_key,
 )
+from tests.unit.identities import identity
 
 KEYS = st.sampled_from([PREFIX + name for name in "abcd"])
 ITEMS = st.builds(Item, st.binary(max_size=2), st.integers(1, 50), st.integers(0, 2))
@@ -36,7 +41,7 @@ EVENTS = st.tuples(st.dictionaries(KEYS, ITEMS, max_size=3), st.sets(KEYS, max_s
 
 
 def member(name: str, role: Role = Role.VOTER, member_id: str = "1") -> MemberRecord:
-    return MemberRecord(name, member_id, role, "10.0.0.1", 13002, 13003, (), (), 0.0)
+    return MemberRecord(name, member_id, role, "10.0.0.1", 13002, 13003, (), 0.0)
 
 
 def view_of(**records: MemberRecord) -> View:
@@ -81,7 +86,9 @@ def test_keys_never_change() -> None:
     assert member_key("mgt1") == "collective/v1/members/mgt1"
     assert invitation_key("mgt1") == "collective/v1/invitations/mgt1"
     assert revoked_key("a1") == "collective/v1/revoked/a1"
+    assert loaded_key("mgt1") == "collective/v1/trust/mgt1"
     assert CHANGE_KEY == "collective/v1/change"
+    assert TURN_KEY == "collective/v1/turn"
 
 
 def test_view_sorts_records_by_kind() -> None:
@@ -90,11 +97,15 @@ def test_view_sorts_records_by_kind() -> None:
     invitation = Invitation("mgt1", Role.VOTER, "ab", "mgt9", 0.0, 1.0)
     revocation = Revocation("a1", "mgt3", 0.0)
     change = Change(ChangeKind.REMOVE, "mgt3", "1", "mgt1", True)
+    loaded = LoadedTrust("mgt1", ("a1", "b1"))
+    turn = Turn("mgt1", "taking up mgt2")
     stored = {
         member_key("mgt1"): one,
         invitation_key("mgt1"): invitation,
         revoked_key("a1"): revocation,
         CHANGE_KEY: change,
+        loaded_key("mgt1"): loaded,
+        TURN_KEY: turn,
     }
     items = {key: Item(to_json(r).encode(), 1) for key, r in stored.items()}  # type: ignore[arg-type]
     view = View(1, {**items, PREFIX + "of-a-later-release": Item(b"?", 1)})
@@ -102,13 +113,20 @@ def test_view_sorts_records_by_kind() -> None:
     assert dict(view.invitations) == {"mgt1": invitation}
     assert dict(view.revoked) == {"a1": revocation}
     assert view.change == change
+    assert dict(view.loaded) == {"mgt1": loaded}
+    assert view.turn == turn
 
 
 def test_empty_view_has_nothing() -> None:
     """A store that nobody wrote to is no error."""
     view = View(1)
     assert [*view.members, *view.invitations, *view.revoked, *view.voters] == []
+    assert not view.loaded
+    assert not view.unreadable
+    assert not view.certificates
     assert view.change is None
+    assert view.turn is None
+    assert view.newest == 0
     assert view.by_member_id("1") is None
 
 
@@ -125,12 +143,78 @@ def test_voters_are_those_that_count() -> None:
     assert view.by_member_id("3") is None
 
 
-def test_broken_record_is_a_protocol_error_where_it_is_read() -> None:
-    """A record of a newer release stops what needs its kind, and nothing else."""
-    view = View(1, {member_key("a"): Item(b'{"format": 2}', 1)})
+def broken(**changes: Any) -> bytes:
+    """Return the record of mgt9 with something wrong in it."""
+    return json.dumps({**json.loads(to_json(member("mgt9"))), **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("stored", "says"),
+    [
+        (b"", "is broken"),
+        (b"\xff\xfe", "is broken"),
+        (b"[" * 100_000, "is broken"),
+        (broken(format=2), "has format 2"),
+        (broken(format=float("inf")), "is broken"),
+        (broken(role="king"), "is broken"),
+        (broken(certificates="abc"), "is broken"),
+        (broken(certificates=None), "is broken"),
+        (broken(certificates=[1]), "is broken"),
+        (broken(name="mgt1"), "its record is for 'mgt1'"),
+        (broken(name="x" * 9000), "its record is for 'xxx"),
+    ],
+)
+def test_record_that_cannot_be_read_leaves_its_member_out_and_names_it(
+    stored: bytes, says: str
+) -> None:
+    """That member alone: everybody else's record is as good as before."""
+    view = view_of(mgt1=member("mgt1")).updated(6, {member_key("mgt9"): Item(stored, 6)}, ())
+    assert dict(view.members) == {"mgt1": member("mgt1")}
+    assert set(view.voters) == {"mgt1"}
+    assert view.unreadable.keys() == {"mgt9"}
+    assert says in view.unreadable["mgt9"]
+    assert len(view.unreadable["mgt9"]) < 500
+    assert "mgt9" not in view.certificates.values()
+
+
+def test_member_whose_record_cannot_be_read_is_remembered_so() -> None:
+    """It is not taken for one that was deleted."""
+    stored = broken(format=2)
+    view = view_of(mgt1=member("mgt1")).updated(6, {member_key("mgt9"): Item(stored, 6)}, ())
+    back = View.from_json(view.to_json("ours"), "ours")
+    assert dict(back.members) == dict(view.members)
+    assert dict(back.unreadable) == dict(view.unreadable)
+
+
+def test_broken_record_of_another_kind_is_a_protocol_error_where_it_is_read() -> None:
+    """It stops what needs its kind, and nothing else."""
+    view = View(1, {invitation_key("a"): Item(b'{"format": 2}', 1)})
     with pytest.raises(ProtocolError):
-        _ = view.members
-    assert not view.invitations
+        _ = view.invitations
+    assert not view.members
+    assert not view.revoked
+
+
+def test_certificates_are_those_that_records_list_and_nobody_has_revoked() -> None:
+    """Each with whose it is; one that cannot be read is nobody's."""
+    old, new, other = (identity(name, number=n) for name, n in (("a", 1), ("a", 2), ("b", 1)))
+    one = dataclasses.replace(member("a"), certificates=(old.pem, new.pem))
+    two = dataclasses.replace(member("b"), certificates=(other.pem, "no certificate"))
+    view = view_of(a=one, b=two)
+    assert dict(view.certificates) == {
+        old.fingerprint: "a",
+        new.fingerprint: "a",
+        other.fingerprint: "b",
+    }
+    gone = Item(to_json(Revocation(old.fingerprint, "a", 0.0)).encode(), 6)
+    after = view.updated(6, {revoked_key(old.fingerprint): gone}, ())
+    assert dict(after.certificates) == {new.fingerprint: "a", other.fingerprint: "b"}
+
+
+def test_newest_is_the_revision_of_the_newest_record() -> None:
+    """The store's own counts the keys of others, too."""
+    view = view_of(a=member("a")).updated(9, {member_key("b"): Item(b"", 7)}, ())
+    assert (view.revision, view.newest) == (9, 7)
 
 
 ONE = member("mgt1")
@@ -169,7 +253,7 @@ def test_memory_of_another_collective_is_an_empty_view() -> None:
         {"format": None},
         {"items": []},
         {"items": {"collective/v1/members/a": []}},
-        {"items": {"collective/v1/members/a": ["{}", 1]}},
+        {"items": {"collective/v1/revoked/a": ["{}", 1]}},
         {"items": {"collective/v1/members/a": ["\ud800", 1]}},
         {"revision": None},
         {"revision": "x"},

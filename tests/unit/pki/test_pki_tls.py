@@ -1,75 +1,55 @@
-"""Tests of the certificates in real TLS 1.3 handshakes, both sides in memory, no sockets."""
+"""Tests of pinned certificates in real TLS 1.3 handshakes, both sides in memory, no sockets."""
 
 from __future__ import annotations
 
+import hashlib
 import ssl
-from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from collective import pki
-from collective.errors import InvitationError
-from tests.unit.pki.attacks import as_pem
-
-STRICT = ssl.VERIFY_X509_STRICT  # the default from Python 3.13 on
-
-
-@pytest.fixture(scope="module")
-def real_now() -> datetime:
-    """The time by which the TLS library judges."""
-    return datetime.now(timezone.utc)
+from collective.daemon.certificates import credentials
+from collective.daemon.certificates.credentials import Credentials
+from tests.unit.identities import Identity, identity
+from tests.unit.pki.attacks import Forged, subject_of
 
 
-@pytest.fixture(scope="module")
-def trusted(real_now: datetime) -> pki.Authority:
-    """The CA of the collective, made now."""
-    return pki.Authority.create("collective", real_now)
+class Server:
+    """One server: its folder on disk, and the contexts of its door and of its calls."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        path = folder / name / "pki"
+        path.parent.mkdir()
+        credentials.prepare_fresh(path, name, ["127.0.0.1"])
+        credentials.install(path)
+        self.held = Credentials(path)
+
+    @property
+    def certificate(self) -> pki.Certificate:
+        return self.held.identity
+
+    def trust(self, *certificates: pki.Certificate) -> None:
+        self.held.trust({c.fingerprint: c.pem for c in certificates})
 
 
-class Peer:
-    """One server in the handshake: its key and certificate on disk, as the daemon has them."""
-
-    def __init__(self, folder: Path, leaf: bytes, key: bytes) -> None:
-        self.leaf = leaf
-        self.pair = folder / f"{pki.read_leaf(leaf).serial}.pem"
-        self.pair.write_bytes(leaf + key)
-
-    def context(
-        self, trust: Sequence[pki.Authority], protocol: ssl._SSLMethod, crl: Path | None = None
-    ) -> ssl.SSLContext:
-        context = ssl.SSLContext(protocol)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(self.pair)
-        for authority in trust:
-            context.load_verify_locations(cadata=authority.certificate_pem.decode())
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.verify_flags |= STRICT
-        if crl is not None:
-            context.load_verify_locations(crl)
-            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-        return context
+@pytest.fixture
+def door(tmp_path: Path) -> Server:
+    """The server that is dialled."""
+    return Server(tmp_path, "mgt1")
 
 
-def make_peer(
-    folder: Path,
-    authority: pki.Authority,
-    name: str,
-    now: datetime,
-    addresses: Sequence[str] = (),
-) -> Peer:
-    key = pki.new_key()
-    leaf = authority.issue(pki.make_request(key, name), name, addresses, now)
-    return Peer(folder, leaf, key)
+@pytest.fixture
+def caller(tmp_path: Path) -> Server:
+    """The server that dials."""
+    return Server(tmp_path, "mgt2")
 
 
 def handshake(
-    client: ssl.SSLContext, server: ssl.SSLContext, host: str
+    client: ssl.SSLContext, server: ssl.SSLContext, host: str = "mgt1"
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """Run a handshake to its end on both sides, then one message each way."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -90,188 +70,167 @@ def handshake(
     return near, far
 
 
-def connect(
-    client: Peer,
-    server: Peer,
-    trust: Sequence[pki.Authority],
-    host: str,
-    crl: Path | None = None,
-) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    return handshake(
-        client.context(trust, ssl.PROTOCOL_TLS_CLIENT, crl),
-        server.context(trust, ssl.PROTOCOL_TLS_SERVER, crl),
-        host,
+def client_with(folder: Path, pem: str, key: bytes) -> ssl.SSLContext:
+    """Return the context of somebody who shows a certificate and looks at nothing."""
+    path = folder / f"{hashlib.sha256(pem.encode()).hexdigest()}.pem"
+    path.write_bytes(key + pem.encode())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(path)
+    return context
+
+
+def shown(held: Identity, folder: Path) -> ssl.SSLContext:
+    return client_with(folder, held.pem, held.key)
+
+
+def fingerprint(connection: ssl.SSLObject) -> str:
+    der = connection.getpeercert(True)
+    return "" if der is None else hashlib.sha256(der).hexdigest()
+
+
+def key_octets(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
 
 
-@pytest.mark.parametrize("host", ["mgt1", "mgt1.example.com", "10.0.0.1", "fd00::1"])
-def test_two_servers_of_one_collective_accept_each_other(
-    tmp_path: Path, trusted: pki.Authority, real_now: datetime, host: str
+def test_recorded_servers_see_each_others_certificates(door: Server, caller: Server) -> None:
+    """What each finds at the other end is the fingerprint that the records list."""
+    door.trust(door.certificate, caller.certificate)
+    near, far = handshake(caller.held.client_context, door.held.server_context)
+    assert fingerprint(near) == door.certificate.fingerprint
+    assert fingerprint(far) == caller.certificate.fingerprint
+
+
+def test_stranger_without_a_certificate_gets_in_as_nobody(door: Server, caller: Server) -> None:
+    """A joiner has none that anybody knows; the routes say what it may ask."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    for trusted in ((), (caller.certificate,)):
+        door.trust(*trusted)
+        _, far = handshake(context, door.held.server_context)
+        assert far.getpeercert(True) is None
+
+
+def test_certificate_is_not_even_asked_for_while_nobody_is_trusted(
+    door: Server, caller: Server
 ) -> None:
-    """Each dials the other by any name or address, and both see whom they speak with."""
-    known = ["10.0.0.1", "fd00::1", "mgt1.example.com"]
-    one = make_peer(tmp_path, trusted, "mgt1", real_now, known)
-    two = make_peer(tmp_path, trusted, "mgt2", real_now, ["10.0.0.2"])
-    near, far = connect(two, one, [trusted], host)
-    assert near.getpeercert(True) == ssl.PEM_cert_to_DER_cert(one.leaf.decode())
-    assert far.getpeercert(True) == ssl.PEM_cert_to_DER_cert(two.leaf.decode())
-    connect(one, two, [trusted], "10.0.0.2")
+    """A door that trusts nobody must not take everybody's."""
+    _, far = handshake(caller.held.client_context, door.held.server_context)
+    assert far.getpeercert(True) is None
 
 
-def test_p384_key_of_a_joiner_works_too(
-    tmp_path: Path, trusted: pki.Authority, real_now: datetime
-) -> None:
-    """The CA's own kind of key is fit for a server."""
-    fresh = pki.Authority.create("throw away", real_now)
-    assert fresh.key_pem is not None
-    leaf = trusted.issue(pki.make_request(fresh.key_pem, "mgt1"), "mgt1", [], real_now)
-    peer = Peer(tmp_path, leaf, fresh.key_pem)
-    connect(peer, peer, [trusted], "mgt1")
+def test_unlisted_certificate_is_refused(door: Server, caller: Server, tmp_path: Path) -> None:
+    """Of the same name and address, made a moment later: another server, until it is recorded."""
+    door.trust(door.certificate, caller.certificate)
+    other = identity("mgt2", "127.0.0.1", 7)
+    with pytest.raises(ssl.SSLError):
+        handshake(shown(other, tmp_path), door.held.server_context)
+    door.trust(door.certificate, other.certificate)
+    _, far = handshake(shown(other, tmp_path), door.held.server_context)
+    assert fingerprint(far) == other.fingerprint
+    with pytest.raises(ssl.SSLError):
+        handshake(caller.held.client_context, door.held.server_context)
 
 
-@pytest.mark.parametrize("host", ["mgt2", "10.0.0.9", "mgt1.example.org"])
-def test_server_at_another_address_is_refused(
-    tmp_path: Path, trusted: pki.Authority, real_now: datetime, host: str
-) -> None:
-    """A certificate is good for the addresses in it and no other."""
-    peer = make_peer(tmp_path, trusted, "mgt1", real_now, ["10.0.0.1"])
-    with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
-        connect(peer, peer, [trusted], host)
-
-
-def test_server_of_another_collective_is_refused(
-    tmp_path: Path, trusted: pki.Authority, real_now: datetime
-) -> None:
-    """A CA of the same name does not help: the dialling side refuses."""
-    stranger = pki.Authority.create("collective", real_now)
-    one = make_peer(tmp_path, trusted, "mgt1", real_now)
-    two = make_peer(tmp_path, stranger, "mgt2", real_now)
-    with pytest.raises(ssl.SSLCertVerificationError):
-        connect(one, two, [trusted], "mgt2")
-
-
-def test_client_of_another_collective_is_refused(
-    tmp_path: Path, trusted: pki.Authority, real_now: datetime
-) -> None:
-    """A client trusts the server, but the server does not trust the client's CA."""
-    stranger = pki.Authority.create("collective", real_now)
-    server = make_peer(tmp_path, trusted, "mgt1", real_now)
-    client = make_peer(tmp_path, stranger, "mgt2", real_now)
-    with pytest.raises(ssl.SSLCertVerificationError):
-        connect(client, server, [trusted], "mgt1")
-
-
-def test_leaf_does_not_act_as_a_ca(
-    tmp_path: Path, trusted: pki.Authority, real_now: datetime
-) -> None:
-    """A server that signs for others with its own key gains nothing."""
-    own_key = pki.new_key()
-    own = trusted.issue(pki.make_request(own_key, "mgt2"), "mgt2", [], real_now)
-    signer = serialization.load_pem_private_key(own_key, None)
+def signed_by_listed(listed: Identity) -> Iterator[tuple[str, bytes]]:
+    """Yield certificates that a listed server has signed for another key, with that key."""
+    signer = serialization.load_pem_private_key(listed.key, None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
-    issuer = x509.load_pem_x509_certificate(own)
-    taken_key = pki.new_key()
-    taken = x509.load_pem_x509_csr(pki.make_request(taken_key, "mgt1"))
-    forged = (
-        x509.CertificateBuilder(issuer.subject, taken.subject, taken.public_key(), 5)
-        .not_valid_before(real_now - timedelta(hours=1))
-        .not_valid_after(real_now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("mgt1")]), critical=False)
-        .sign(signer, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-    )
-    peer = Peer(tmp_path, forged + own, taken_key)
-    with pytest.raises(ssl.SSLCertVerificationError):
-        connect(peer, peer, [trusted], "mgt1")
+    issuer = subject_of("mgt2", listed.certificate.serial)
+    for forged in (
+        Forged(name="mgt3", signer=signer, issuer=issuer),
+        Forged(name="mgt2", signer=signer, issuer=issuer, subject=issuer),
+        Forged(
+            name="mgt2",
+            signer=signer,
+            issuer=issuer,
+            subject=issuer,
+            serial=int(listed.certificate.serial, 16),
+        ),
+        Forged(name="mgt3", signer=signer, issuer=issuer, ca=True),
+    ):
+        key = ec.generate_private_key(ec.SECP256R1())
+        yield Forged(**{**vars(forged), "key": key}).pem(), key_octets(key)
 
 
-def test_two_authorities_of_one_name_serve_side_by_side(
-    tmp_path: Path, trusted: pki.Authority, real_now: datetime
+def test_what_a_listed_server_has_signed_is_refused(door: Server, tmp_path: Path) -> None:
+    """Whatever it says in it, and whether its signer is sent along: nobody signs for others."""
+    listed = identity("mgt2", "127.0.0.1")
+    door.trust(door.certificate, listed.certificate)
+    for pem, key in signed_by_listed(listed):
+        for chain in (pem, pem + listed.pem):
+            with pytest.raises(ssl.SSLError):
+                handshake(client_with(tmp_path, chain, key), door.held.server_context)
+    handshake(shown(listed, tmp_path), door.held.server_context)
+
+
+def test_copy_of_a_listed_certificate_with_another_key_is_refused(
+    door: Server, tmp_path: Path
 ) -> None:
-    """During re-keying both CAs are trusted, and each leaf is verified by its own."""
-    successor = pki.Authority.create("collective", real_now)
-    old = make_peer(tmp_path, trusted, "mgt1", real_now)
-    new = make_peer(tmp_path, successor, "mgt2", real_now)
-    for trust in ([trusted, successor], [successor, trusted]):
-        connect(old, new, trust, "mgt2")
-        connect(new, old, trust, "mgt1")
+    """Subject, serial and SANs may be anybody's; self-signed, so that it is its own chain."""
+    listed = identity("mgt2", "127.0.0.1")
+    door.trust(door.certificate, listed.certificate)
+    key = ec.generate_private_key(ec.SECP256R1())
+    serial = int(listed.certificate.serial, 16)
+    copied = Forged(name="mgt2", key=key, serial=serial).pem()
+    assert pki.judge_certificate(copied, "mgt2").serial == listed.certificate.serial
+    with pytest.raises(ssl.SSLError):
+        handshake(client_with(tmp_path, copied, key_octets(key)), door.held.server_context)
 
 
-def test_server_whose_clock_is_behind_accepts_a_new_leaf(
-    tmp_path: Path, trusted: pki.Authority, real_now: datetime
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
+def test_each_of_several_certificates_of_one_server_opens_the_door(
+    door: Server, tmp_path: Path, order: Sequence[int]
 ) -> None:
-    """Issued by a clock that is 55 minutes ahead, a leaf is good already."""
-    ahead = real_now + timedelta(minutes=55)
-    new = pki.Authority.create("collective", ahead)
-    for authority in (trusted, new):
-        peer = make_peer(tmp_path, authority, "mgt1", ahead)
-        connect(peer, peer, [authority], "mgt1")
+    """During a change two are recorded. OpenSSL finds them by subject, and compares one alone."""
+    held = [identity("mgt2", "127.0.0.1", number) for number in order]
+    door.trust(door.certificate, *(each.certificate for each in held))
+    for each in held:
+        _, far = handshake(shown(each, tmp_path), door.held.server_context)
+        assert fingerprint(far) == each.fingerprint
 
 
-@pytest.mark.parametrize(
-    ("age", "problem"),
-    [
-        (timedelta(hours=-2), "not yet valid"),
-        (timedelta(days=366), "expired"),
-    ],
-    ids=["two-hours-ahead", "a-year-old"],
-)
-def test_leaf_outside_its_time_is_refused(
-    tmp_path: Path, real_now: datetime, age: timedelta, problem: str
-) -> None:
-    """Before its backdated start and after its end a leaf opens nothing."""
-    authority = pki.Authority.create("collective", real_now - timedelta(days=500))
-    peer = make_peer(tmp_path, authority, "mgt1", real_now - age)
-    with pytest.raises(ssl.SSLCertVerificationError, match=problem):
-        connect(peer, peer, [authority], "mgt1")
-
-
-def crl_file(folder: Path, authority: pki.Authority, serials: list[str], now: datetime) -> Path:
-    """Write the list as PEM, the only form that Python's TLS reads."""
-    path = folder / "crl.pem"
-    path.write_bytes(as_pem("X509 CRL", authority.crl(serials, now)))
-    return path
-
-
-def test_revoked_leaf_is_refused_by_either_side(
-    tmp_path: Path, trusted: pki.Authority, real_now: datetime
-) -> None:
-    """The list shuts out the one that is on it, as server and as client, and nobody else."""
-    gone = make_peer(tmp_path, trusted, "mgt1", real_now)
-    stays = make_peer(tmp_path, trusted, "mgt2", real_now)
-    empty = crl_file(tmp_path, trusted, [], real_now)
-    connect(gone, stays, [trusted], "mgt2", empty)
-    crl = crl_file(tmp_path, trusted, [pki.read_leaf(gone.leaf).serial], real_now)
-    connect(stays, stays, [trusted], "mgt2", crl)
-    with pytest.raises(ssl.SSLCertVerificationError, match="revoked"):
-        connect(stays, gone, [trusted], "mgt1", crl)
-    with pytest.raises(ssl.SSLCertVerificationError, match="revoked"):
-        connect(gone, stays, [trusted], "mgt2", crl)
-
-
-def test_joiner_finds_the_pinned_ca_in_a_live_handshake(
-    tmp_path: Path, trusted: pki.Authority, real_now: datetime
-) -> None:
-    """Trusting nothing yet, a joiner takes the CA from what the server sends, by the pin."""
+def test_certificates_of_one_key_open_the_door_each(door: Server, tmp_path: Path) -> None:
+    """So it is the certificate that is listed, and not the key."""
     key = pki.new_key()
-    leaf = trusted.issue(pki.make_request(key, "mgt1"), "mgt1", [], real_now)
-    server = Peer(tmp_path, leaf + trusted.certificate_pem, key)
-    joiner = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    joiner.check_hostname = False
-    joiner.verify_mode = ssl.CERT_NONE
-    open_door = server.context([trusted], ssl.PROTOCOL_TLS_SERVER)
-    open_door.verify_mode = ssl.CERT_OPTIONAL
-    near, _ = handshake(joiner, open_door, "mgt1")
-    chain = shown_chain(near)
-    assert chain[0] == near.getpeercert(True)
-    assert pki.authority_in_chain(chain, trusted.pin, "mgt1") == trusted.certificate_pem
-    with pytest.raises(InvitationError, match="mgt1 is not of the collective"):
-        pki.authority_in_chain(chain, bytes(32), "mgt1")
+    one, two = (pki.make_certificate(key, "mgt2", []) for _ in range(2))
+    door.trust(door.certificate, two)
+    with pytest.raises(ssl.SSLError):
+        handshake(client_with(tmp_path, one.pem, key), door.held.server_context)
+    handshake(client_with(tmp_path, two.pem, key), door.held.server_context)
 
 
-def shown_chain(connection: ssl.SSLObject) -> list[bytes]:
-    """Return what the server sent, DER; the public method for it came with Python 3.13."""
-    if hasattr(connection, "get_unverified_chain"):
-        return list(connection.get_unverified_chain())
-    inner: Any = connection._sslobj  # type: ignore[attr-defined]
-    return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner.get_unverified_chain()]
+def test_door_of_another_is_not_taken_for_the_one_that_is_dialled(
+    door: Server, caller: Server
+) -> None:
+    """Calls look at the fingerprint, which TLS has proven; names and times they leave alone."""
+    near, _ = handshake(caller.held.client_context, door.held.server_context, "any.example.com")
+    assert fingerprint(near) == door.certificate.fingerprint
+    assert fingerprint(near) != identity("mgt1", "127.0.0.1").fingerprint
+
+
+def test_no_session_is_taken_up_again(door: Server, caller: Server) -> None:
+    """Who was let in once is looked at anew at each connection, also after it was deleted."""
+    door.trust(door.certificate, caller.certificate)
+    context = caller.held.client_context
+    near, _ = handshake(context, door.held.server_context)
+    assert near.session is None or not near.session.has_ticket
+    door.trust(door.certificate)
+    with pytest.raises(ssl.SSLError):
+        handshake(context, door.held.server_context)
+
+
+def test_door_speaks_tls_1_3_alone(door: Server) -> None:
+    """Before it, certificates cross the network in the open."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        handshake(context, door.held.server_context)

@@ -9,7 +9,15 @@ import pytest
 from collective.errors import RefusedError
 from collective.model.records import Change, ChangeKind, MemberRecord, Role, to_json
 from collective.model.view import CHANGE_KEY, Item, View, member_key
-from collective.policy.addressing import OwnAddresses, check_readdress, new_address
+from collective.policy.addressing import (
+    OwnAddresses,
+    certifiable,
+    check_advertised,
+    check_certified,
+    check_readdress,
+    new_address,
+    plain,
+)
 
 LOCAL = ("127.0.0.1", "10.0.0.5", "10.1.0.5", "fd00::5")
 
@@ -57,7 +65,7 @@ def test_address_is_not_guessed_where_several_can_be_meant(
 
 
 def member(name: str, address: str, role: Role = Role.VOTER) -> MemberRecord:
-    return MemberRecord(name, name, role, address, 1, 2, (), (), 0.0)
+    return MemberRecord(name, name, role, address, 1, 2, (), 0.0)
 
 
 def view(*members: MemberRecord, change: Change | None = None) -> View:
@@ -93,6 +101,8 @@ def test_server_that_is_alone_may_leave_loopback() -> None:
         (view(*TWO, change=CHANGE), "mgt2", "10.0.0.9", "another change is under way"),
         (view(*TWO), "mgt2", "10.0.0.1", "address of mgt1"),
         (view(*TWO), "mgt2", "127.0.0.2", "loopback"),
+        (view(*TWO), "mgt2", "::ffff:127.0.0.2", "loopback"),
+        (view(*TWO), "mgt2", "::ffff:10.0.0.1", "address of mgt1"),
     ],
 )
 def test_address_that_would_do_harm_is_refused(
@@ -101,3 +111,146 @@ def test_address_that_would_do_harm_is_refused(
     """No stranger, no learner, no change beside another, nobody else's, no mixed loopback."""
     with pytest.raises(RefusedError, match=words):
         check_readdress(records, name, address)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10.0.0.1", "::ffff:10.0.0.1", True),
+        ("127.0.0.2", "::ffff:127.0.0.2", True),
+        ("127.0.0.2", "::FFFF:7f00:2", True),
+        ("fd00::1", "FD00:0:0::1", True),
+        ("fe80::1%eth0", "fe80::1", True),
+        ("fe80::1%eth0", "fe80::1%eth1", True),
+        ("::ffff:10.0.0.1%eth0", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("::1", "127.0.0.1", False),
+        ("::10.0.0.1", "10.0.0.1", False),
+    ],
+)
+def test_addresses_are_compared_and_not_their_texts(one: str, other: str, same: bool) -> None:
+    """Two that lead to one place are equal, however they are written."""
+    assert (plain(one) == plain(other)) is same
+
+
+@pytest.mark.parametrize("text", ["", "mgt1", "10.0.0.256", "10.1", "%eth0", "10.0.0.01", "::g"])
+def test_text_that_is_no_address_is_an_error(text: str) -> None:
+    """Whoever asks must have looked."""
+    with pytest.raises(ValueError, match=r"."):
+        plain(text)
+
+
+LOOPED = (member("mgt1", "127.0.0.1"), member("mgt2", "127.0.0.2"))
+
+
+@pytest.mark.parametrize(
+    ("members", "claimed", "allowed"),
+    [
+        (TWO, ["10.0.0.3", "10.1.0.3", "fd00::3"], ["10.0.0.3", "10.1.0.3", "fd00::3"]),
+        (TWO, ["10.0.0.3", "10.0.0.1", "10.0.0.2"], ["10.0.0.3"]),
+        (TWO, ["10.0.0.3", "::ffff:10.0.0.1", "::FFFF:0a00:0001"], ["10.0.0.3"]),
+        (TWO, ["10.0.0.3", "::ffff:10.0.0.1%eth0"], ["10.0.0.3"]),
+        (TWO, ["10.0.0.1"], []),
+        (LOOPED, ["127.0.0.3", "127.0.0.1", "::1"], ["127.0.0.3", "127.0.0.1", "::1"]),
+        (LOOPED, ["127.0.0.3", "127.0.0.2", "::ffff:127.0.0.2"], ["127.0.0.3"]),
+        (LOOPED, ["10.0.0.3", "127.0.0.1"], ["10.0.0.3"]),
+        (LOOPED, ["127.0.0.3", "::ffff:127.0.0.1"], ["127.0.0.3"]),
+    ],
+)
+def test_certificate_may_name_what_is_no_other_members(
+    members: tuple[MemberRecord, ...], claimed: list[str], allowed: list[str]
+) -> None:
+    """On one machine, what the kernel sends from is everybody's; nothing else of loopback is."""
+    assert certifiable(view(*members), "mgt3", claimed) == allowed
+
+
+def test_certificate_may_name_its_own_members_address() -> None:
+    """A server that is recorded already is no other."""
+    assert certifiable(view(*TWO), "mgt2", ["10.0.0.2"]) == ["10.0.0.2"]
+
+
+@pytest.mark.parametrize(
+    ("members", "address", "named"),
+    [
+        (TWO, "10.0.0.3", ["10.0.0.3"]),
+        (TWO, "10.0.0.3", ["fd00::3", "::ffff:10.0.0.3"]),
+        (TWO, "fd00::3", ["FD00:0::3", "10.1.0.3"]),
+        (LOOPED, "127.0.0.3", ["127.0.0.3", "127.0.0.1", "::1"]),
+        ((), "10.0.0.3", ["10.0.0.3", "10.0.0.1"]),
+    ],
+)
+def test_certificate_of_what_is_its_servers_is_good(
+    members: tuple[MemberRecord, ...], address: str, named: list[str]
+) -> None:
+    """The advertised address in whatever form, and others that are nobody's."""
+    check_certified(view(*members), "mgt3", address, named)
+
+
+@pytest.mark.parametrize(
+    ("members", "address", "named", "says"),
+    [
+        (TWO, "10.0.0.3", [], "does not name its address 10.0.0.3"),
+        (TWO, "10.0.0.3", ["10.0.0.4"], "does not name its address 10.0.0.3"),
+        (TWO, "10.0.0.3", ["10.0.0.3", "mgt1"], "names a host"),
+        (TWO, "10.0.0.3", ["10.0.0.3", "mgt1.example.com"], "names a host"),
+        (TWO, "10.0.0.3", ["10.0.0.3", "10.0.0.1"], "10.0.0.1, which is the address of mgt1"),
+        (TWO, "10.0.0.3", ["10.0.0.3", "::ffff:10.0.0.1"], "which is the address of mgt1"),
+        (TWO, "10.0.0.1", ["10.0.0.1"], "which is the address of mgt1"),
+        (LOOPED, "127.0.0.3", ["127.0.0.3", "127.0.0.2"], "which is the address of mgt2"),
+        (LOOPED, "127.0.0.3", ["127.0.0.3", "::ffff:127.0.0.2"], "the address of mgt2"),
+        (LOOPED, "10.0.0.3", ["10.0.0.3", "127.0.0.1"], "which is the address of mgt1"),
+    ],
+)
+def test_certificate_of_what_is_not_its_servers_is_refused(
+    members: tuple[MemberRecord, ...], address: str, named: list[str], says: str
+) -> None:
+    """Etcd compares it with where a connection comes from: it would be let in as another."""
+    with pytest.raises(RefusedError, match=says) as caught:
+        check_certified(view(*members), "mgt3", address, named)
+    assert "gencert" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("members", "here", "address"),
+    [
+        (TWO, "10.0.0.1", "10.0.0.3"),
+        (TWO, "10.0.0.1", "fd00::3"),
+        (LOOPED, "127.0.0.1", "127.0.0.3"),
+        (LOOPED, "127.0.0.1", "::1"),
+    ],
+)
+def test_address_at_which_a_server_can_be_is_dialled(
+    members: tuple[MemberRecord, ...], here: str, address: str
+) -> None:
+    """Also the one that it has already: a join that was cut off is repeated."""
+    check_advertised(view(*members), "mgt3", here, address)
+    check_advertised(view(*members, member("mgt3", address)), "mgt3", here, address)
+
+
+@pytest.mark.parametrize(
+    ("here", "address", "says"),
+    [
+        ("10.0.0.1", "10.0.0.1", "is the address of mgt1"),
+        ("10.0.0.1", "10.0.0.2", "is the address of mgt2"),
+        ("10.0.0.1", "::ffff:10.0.0.2", "is the address of mgt2"),
+        ("10.0.0.1", "127.0.0.1", "is reached from its own server only"),
+        ("10.0.0.1", "127.0.0.2", "is reached from its own server only"),
+        ("10.0.0.1", "::1", "is reached from its own server only"),
+        ("10.0.0.1", "::ffff:127.0.0.2", "is reached from its own server only"),
+        ("10.0.0.1", "::ffff:7f00:2%lo", "is reached from its own server only"),
+        ("10.0.0.1", "0.0.0.0", "no address of one server"),
+        ("10.0.0.1", "::", "no address of one server"),
+        ("10.0.0.1", "::ffff:0.0.0.0", "no address of one server"),
+        ("10.0.0.1", "224.0.0.1", "no address of one server"),
+        ("10.0.0.1", "ff02::1", "no address of one server"),
+        ("10.0.0.1", "169.254.169.254", "no address of one server"),
+        ("10.0.0.1", "::ffff:169.254.169.254", "no address of one server"),
+        ("10.0.0.1", "fe80::1%eth0", "no address of one server"),
+    ],
+)
+def test_address_at_which_no_other_server_can_be_is_not_dialled(
+    here: str, address: str, says: str
+) -> None:
+    """Who holds a token must not have a member connect to itself, or to others, or anywhere."""
+    with pytest.raises(RefusedError, match=f"^cannot take in mgt3: .*{says}"):
+        check_advertised(view(*TWO), "mgt3", here, address)

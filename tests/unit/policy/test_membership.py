@@ -14,6 +14,7 @@ from collective.model.view import CHANGE_KEY, Item, View, member_key
 from collective.policy.membership import (
     Observed,
     Strength,
+    can_be_spared,
     check_addresses,
     check_admission,
     check_delete,
@@ -21,6 +22,7 @@ from collective.policy.membership import (
     check_invite,
     check_no_change_under_way,
     check_promote,
+    check_restart,
     quorum,
     removal_of,
     tolerance_sentence,
@@ -39,7 +41,7 @@ def view_of(
     roles = {f"m{n}": Role.VOTER for n in range(1, voters + 1)} | (others or {})
     items = {
         member_key(name): Item(
-            to_json(MemberRecord(name, name, role, address, 1, 2, (), (), 0.0)).encode(), 1
+            to_json(MemberRecord(name, name, role, address, 1, 2, (), 0.0)).encode(), 1
         )
         for name, role in roles.items()
     }
@@ -442,3 +444,52 @@ def test_removal_that_was_begun_is_found_again(
     """A delete that is run again goes on with its removal, or finds it made."""
     change = Change(kind, "m3", "m3", "m1", done)
     assert removal_of(view_of(members, change=change), victim) == (change if found else None)
+
+
+def restarts(observed: Observed, spare: bool) -> bool:
+    try:
+        check_restart(observed, "taking up m9", spare)
+    except QuorumError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("voters", range(1, MOST_VOTERS + 1))
+def test_restart_that_spares_the_quorum_leaves_one_or_needs_everybody(voters: int) -> None:
+    """P1: the others are a quorum meanwhile, or all of them are there when it comes back."""
+    view = view_of(voters, {"l1": Role.LEARNER})
+    names = [f"m{n}" for n in range(1, voters + 1)]
+    for answering in subsets([*names[1:], "l1"]):
+        observed = observe("m1", view, answering | {"m1"})
+        others = len(answering - {"l1"})
+        goes_on = others >= majority(voters)
+        assert can_be_spared(observed) is goes_on
+        assert restarts(observed, spare=True) is (goes_on or others == voters - 1)
+
+
+@pytest.mark.parametrize("voters", range(1, MOST_VOTERS + 1))
+def test_restart_that_need_not_spare_it_is_made_while_there_is_a_quorum_to_come_back_to(
+    voters: int,
+) -> None:
+    """Three with one off: writers wait a moment. Without a quorum it could not end its turn."""
+    view = view_of(voters)
+    names = [f"m{n}" for n in range(1, voters + 1)]
+    for answering in subsets(names[1:]):
+        observed = observe("m1", view, answering | {"m1"})
+        holds = len(answering) + 1 >= majority(voters)
+        assert restarts(observed, spare=False) is holds
+        if restarts(observed, spare=True):
+            assert holds
+
+
+def test_restart_that_is_refused_says_what_would_answer_and_whom_to_start() -> None:
+    """The numbers, and why etcd was to be restarted."""
+    observed = observe("m1", view_of(3), frozenset({"m1", "m3"}))
+    with pytest.raises(QuorumError) as caught:
+        check_restart(observed, "taking up m9")
+    assert caught.value.message == (
+        "cannot restart etcd on m1 for taking up m9: 1 of 3 voters would answer meanwhile, "
+        "quorum is 2"
+    )
+    assert caught.value.hint == "start m2 first"
+    check_restart(observed, "taking up m9", spare=False)

@@ -22,12 +22,19 @@ class Context:
         enlister: its joins.
         emit: gets the name of each step that is done, and a sentence.
         mover: its changes of address; None for a command that another server has sent.
+        sent_by: the member that has sent the command, as its certificate says; "" for one that
+            was typed here.
     """
 
     server: CollectiveServer
     enlister: Enlister
     emit: Emit
     mover: Mover | None = None
+    sent_by: str = ""
+
+    def by(self, here: str) -> str:
+        """Return who gave the command, for the record, on a server of this name."""
+        return self.sent_by or here
 
 
 #: Gets the decoded request; returns the result, for a renderer and for ``--json``.

@@ -40,7 +40,7 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         return {**document, "former_data": server.plan.former_data}
     if not node.votes:
         return voters.run(node, "delete", raw, context.emit, (name,))
-    deleted = removal.delete(node, name, force, node.name)
+    deleted = removal.delete(node, name, force, context.by(node.name))
     return _deleted(deleted, told)
 
 

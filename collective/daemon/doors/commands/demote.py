@@ -26,9 +26,9 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         # Here first: where it is the last voter, there is no other one to refuse it.
         if name in node.replica.view.voters:
             _checked(node, name)
-        return voters.run(node, "demote", {**raw, "by": node.name}, context.emit, (name,))
+        return voters.run(node, "demote", raw, context.emit, (name,))
     before, votes = strength_known(node), name in node.replica.view.voters
-    demotion.demote(node, name, str(raw.get("by", node.name)), context.emit)
+    demotion.demote(node, name, context.by(node.name), context.emit)
     # One that does not vote already changes nothing.
     made = forecast.demoted(before, name, answers=True).to_document(done=True) if votes else None
     return {"name": name, "dry_run": False, "forecast": made}

@@ -23,7 +23,10 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
     if raw.get("dry_run"):
         foretold = invitations.foretell(node, name, _role(raw))
         return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
-    return _document(invitations.invite(node, name, seconds, _role(raw)))
+    if not node.votes:
+        return voters.run(node, "invite", {**raw, "ttl": seconds}, context.emit, ())
+    issuer = context.by(node.name)
+    return _document(invitations.invite(node, name, seconds, _role(raw), issuer))
 
 
 def replace(context: Context, raw: Mapping[str, Any]) -> Any:
@@ -34,8 +37,10 @@ def replace(context: Context, raw: Mapping[str, Any]) -> Any:
         foretold = invitations.foretell_replacement(node, name, _role(raw))
         return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
     if not node.votes:
-        return voters.run(node, "replace", raw, context.emit, (name,))
-    deleted, invited = invitations.replace(node, name, seconds, _role(raw), context.emit)
+        asked = {**raw, "ttl": seconds}
+        return voters.run(node, "replace", asked, context.emit, (name,))
+    issuer = context.by(node.name)
+    deleted, invited = invitations.replace(node, name, seconds, _role(raw), context.emit, issuer)
     return {**_document(invited), "replaced": deleted.to_document()}
 
 
@@ -43,7 +48,10 @@ def revoke(context: Context, raw: Mapping[str, Any]) -> Any:
     """End a pending invitation."""
     name = parse_server_name(str(raw.get("server", "")))
     dry_run = bool(raw.get("dry_run"))
-    ended = invitations.revoke(context.server.require_node(), name, dry_run)
+    node = context.server.require_node()
+    if not node.votes and not dry_run:
+        return voters.run(node, "revoke", raw, context.emit, ())
+    ended = invitations.revoke(node, name, dry_run)
     return {**_listed(ended, 0.0), "dry_run": dry_run}
 
 

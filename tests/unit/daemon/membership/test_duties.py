@@ -91,7 +91,7 @@ def test_leader_is_who_etcd_says(member_id: int, leader: int, does: bool) -> Non
 
 
 def recorded(name: str, member_id: str, role: Role, address: str) -> MemberRecord:
-    return MemberRecord(name, member_id, role, address, 13002, 13003, (), (), 0.0)
+    return MemberRecord(name, member_id, role, address, 13002, 13003, (), 0.0)
 
 
 def seen(*records: MemberRecord) -> View:

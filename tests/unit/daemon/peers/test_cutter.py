@@ -15,7 +15,7 @@ from collective.protocol.interfaces import connected_to
 def view_of(*addresses: str) -> View:
     """Return a view of voters at these addresses."""
     records = [
-        MemberRecord(f"mgt{n}", f"{n:x}", Role.VOTER, a, 13002, 13003, (), (), 0.0)
+        MemberRecord(f"mgt{n}", f"{n:x}", Role.VOTER, a, 13002, 13003, (), 0.0)
         for n, a in enumerate(addresses, 1)
     ]
     return View(1, {member_key(r.name): Item(to_json(r).encode(), 1) for r in records})

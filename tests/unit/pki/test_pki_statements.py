@@ -6,11 +6,13 @@ import dataclasses
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collective import pki
 from collective.errors import InputError, ProtocolError
+from tests.unit.pki.attacks import Forged, Key
 
 SEED = bytes(range(32))
 
@@ -19,19 +21,12 @@ ENROLLMENT = pki.EnrollmentStatement(
     role="member",
     server_fingerprint="aa" * 32,
     nonce="01" * 16,
-    csr_key_id="bb" * 32,
-    csr_sha256="cc" * 32,
+    certificate_fingerprint="bb" * 32,
     addresses=("10.0.0.2", "mgt2.example.com"),
     door_port=13002,
     peer_port=13003,
 )
-DIAL_BACK = pki.DialBackStatement(
-    nonce="02" * 16,
-    name="mgt2",
-    server_fingerprint="dd" * 32,
-    address="10.0.0.2",
-    door_port=13002,
-)
+REPLACEMENT = pki.ReplacementStatement(name="mgt2", former="dd" * 32, following="ee" * 32)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 PORT = st.integers(min_value=0, max_value=65535)
@@ -41,20 +36,12 @@ ENROLLMENTS = st.builds(
     role=TEXT,
     server_fingerprint=TEXT,
     nonce=TEXT,
-    csr_key_id=TEXT,
-    csr_sha256=TEXT,
+    certificate_fingerprint=TEXT,
     addresses=st.lists(TEXT, max_size=3).map(tuple),
     door_port=PORT,
     peer_port=PORT,
 )
-DIAL_BACKS = st.builds(
-    pki.DialBackStatement,
-    nonce=TEXT,
-    name=TEXT,
-    server_fingerprint=TEXT,
-    address=TEXT,
-    door_port=PORT,
-)
+REPLACEMENTS = st.builds(pki.ReplacementStatement, name=TEXT, former=TEXT, following=TEXT)
 
 
 def tampered(value: object) -> list[Any]:
@@ -68,7 +55,9 @@ def tampered(value: object) -> list[Any]:
     return [value[:-1], value[::-1], (*value, "10.0.0.9"), (), (joined,), joined, (*value, "")]
 
 
-def changes(statement: pki.EnrollmentStatement | pki.DialBackStatement) -> list[tuple[str, Any]]:
+def changes(
+    statement: pki.EnrollmentStatement | pki.ReplacementStatement,
+) -> list[tuple[str, Any]]:
     return [
         (entry.name, value)
         for entry in dataclasses.fields(statement)
@@ -112,7 +101,6 @@ def test_octets_of_enrollment_never_change() -> None:
             b"s\0\0\0\x40" + b"aa" * 32,
             b"s\0\0\0\x20" + b"01" * 16,
             b"s\0\0\0\x40" + b"bb" * 32,
-            b"s\0\0\0\x40" + b"cc" * 32,
             b"t\0\0\0\x02s\0\0\0\x0810.0.0.2s\0\0\0\x10mgt2.example.com",
             b"i\0\0\0\0\0\0\x32\xca",
             b"i\0\0\0\0\0\0\x32\xcb",
@@ -120,16 +108,14 @@ def test_octets_of_enrollment_never_change() -> None:
     )
 
 
-def test_octets_of_dial_back_never_change() -> None:
-    """The same for the statement that is signed when the sponsor dials."""
-    assert DIAL_BACK.to_bytes() == b"".join(
+def test_octets_of_replacement_never_change() -> None:
+    """The same for the statement with which one certificate names the next."""
+    assert REPLACEMENT.to_bytes() == b"".join(
         [
-            b"collective dial-back v1\0",
-            b"s\0\0\0\x20" + b"02" * 16,
+            b"collective replacement v1\0",
             b"s\0\0\0\x04mgt2",
             b"s\0\0\0\x40" + b"dd" * 32,
-            b"s\0\0\0\x0810.0.0.2",
-            b"i\0\0\0\0\0\0\x32\xca",
+            b"s\0\0\0\x40" + b"ee" * 32,
         ]
     )
 
@@ -150,14 +136,14 @@ def test_enrollment_with_a_field_changed_is_refused(field: str, value: Any) -> N
     assert not pki.verify_enrollment(pki.public_key_of(SEED), other, signature)
 
 
-@pytest.mark.parametrize(("field", "value"), changes(DIAL_BACK))
-def test_dial_back_with_a_field_changed_is_refused(
-    key_pem: bytes, csr_pem: bytes, field: str, value: Any
+@pytest.mark.parametrize(("field", "value"), changes(REPLACEMENT))
+def test_replacement_with_a_field_changed_is_refused(
+    key_pem: bytes, certificate: pki.Certificate, field: str, value: Any
 ) -> None:
     """The signature covers each field, its type and its borders."""
-    signature = pki.sign_dial_back(key_pem, DIAL_BACK)
-    other = dataclasses.replace(DIAL_BACK, **{field: value})
-    assert not pki.verify_dial_back(csr_pem, other, signature)
+    signature = pki.sign_replacement(key_pem, REPLACEMENT)
+    other = dataclasses.replace(REPLACEMENT, **{field: value})
+    assert not pki.verify_replacement(certificate.pem, other, signature)
 
 
 @given(ENROLLMENTS, ENROLLMENTS)
@@ -215,15 +201,17 @@ def test_enrollment_signed_with_another_seed_is_refused() -> None:
     assert not pki.verify_enrollment(pki.public_key_of(SEED), ENROLLMENT, signature)
 
 
-def test_each_changed_octet_of_a_signature_is_noticed(key_pem: bytes, csr_pem: bytes) -> None:
+def test_each_changed_octet_of_a_signature_is_noticed(
+    key_pem: bytes, certificate: pki.Certificate
+) -> None:
     """Flipping a bit anywhere, or cutting or adding an octet, spoils both kinds of signature."""
     public = pki.public_key_of(SEED)
     enrolled = pki.sign_enrollment(SEED, ENROLLMENT)
-    dialled = pki.sign_dial_back(key_pem, DIAL_BACK)
+    replaced = pki.sign_replacement(key_pem, REPLACEMENT)
     for bad in spoiled(enrolled):
         assert not pki.verify_enrollment(public, ENROLLMENT, bad)
-    for bad in spoiled(dialled):
-        assert not pki.verify_dial_back(csr_pem, DIAL_BACK, bad)
+    for bad in spoiled(replaced):
+        assert not pki.verify_replacement(certificate.pem, REPLACEMENT, bad)
 
 
 def spoiled(signature: bytes) -> list[bytes]:
@@ -234,42 +222,52 @@ def spoiled(signature: bytes) -> list[bytes]:
     return [*flipped, signature[:-1], signature + b"\0", b""]
 
 
-@given(key=st.binary(max_size=40), signature=st.binary(max_size=80))
+@given(key=st.binary(max_size=40), text=st.text(max_size=40), signature=st.binary(max_size=80))
 def test_garbage_verifies_nothing_and_raises_nothing(
-    csr_pem: bytes, key: bytes, signature: bytes
+    certificate: pki.Certificate, key: bytes, text: str, signature: bytes
 ) -> None:
     """Whatever octets come from outside, the answer is no."""
     assert not pki.verify_enrollment(key, ENROLLMENT, signature)
     assert not pki.verify_enrollment(pki.public_key_of(SEED), ENROLLMENT, signature)
-    assert not pki.verify_dial_back(key, DIAL_BACK, signature)
-    assert not pki.verify_dial_back(csr_pem, DIAL_BACK, signature)
+    assert not pki.verify_replacement(text, REPLACEMENT, signature)
+    assert not pki.verify_replacement(certificate.pem, REPLACEMENT, signature)
 
 
-@given(statement=DIAL_BACKS)
-def test_signed_dial_back_verifies(
-    key_pem: bytes, csr_pem: bytes, statement: pki.DialBackStatement
+@given(statement=REPLACEMENTS)
+def test_signed_replacement_verifies(
+    key_pem: bytes, certificate: pki.Certificate, statement: pki.ReplacementStatement
 ) -> None:
     """Every statement that exists can be signed and verified."""
-    signature = pki.sign_dial_back(key_pem, statement)
-    assert pki.verify_dial_back(csr_pem, statement, signature)
+    signature = pki.sign_replacement(key_pem, statement)
+    assert pki.verify_replacement(certificate.pem, statement, signature)
 
 
-def test_dial_back_by_another_key_is_refused(csr_pem: bytes) -> None:
-    """A machine at the dialled address that does not hold the request's key is found out."""
-    signature = pki.sign_dial_back(pki.new_key(), DIAL_BACK)
-    assert not pki.verify_dial_back(csr_pem, DIAL_BACK, signature)
+def test_replacement_by_another_key_is_refused(certificate: pki.Certificate) -> None:
+    """A certificate that says of itself that it takes another one's place is found out."""
+    signature = pki.sign_replacement(pki.new_key(), REPLACEMENT)
+    assert not pki.verify_replacement(certificate.pem, REPLACEMENT, signature)
 
 
-def test_dial_back_with_a_bad_key_is_refused() -> None:
+@pytest.mark.parametrize(
+    "key",
+    [ed25519.Ed25519PrivateKey.generate(), rsa.generate_private_key(65537, 2048)],
+    ids=["Ed25519", "RSA"],
+)
+def test_replacement_by_another_kind_of_key_is_refused(key: Key) -> None:
+    """Such a certificate is none of ours, whatever it signs: no, and no error."""
+    assert not pki.verify_replacement(Forged(key=key).pem(), REPLACEMENT, bytes(64))
+
+
+def test_replacement_with_a_bad_key_is_refused() -> None:
     """A key that is none is a mistake of this server's own, so it is raised."""
     with pytest.raises(InputError, match="not readable"):
-        pki.sign_dial_back(b"no key", DIAL_BACK)
+        pki.sign_replacement(b"no key", REPLACEMENT)
 
 
 def test_kinds_of_statement_never_share_octets() -> None:
     """Each kind starts with a prefix of its own, and neither prefix starts the other."""
-    prefixes = [pki.EnrollmentStatement.prefix, pki.DialBackStatement.prefix]
-    for statement, prefix in zip((ENROLLMENT, DIAL_BACK), prefixes, strict=True):
+    prefixes = [pki.EnrollmentStatement.prefix, pki.ReplacementStatement.prefix]
+    for statement, prefix in zip((ENROLLMENT, REPLACEMENT), prefixes, strict=True):
         assert statement.to_bytes().startswith(prefix)
         assert prefix.endswith(b"\0")
     assert not prefixes[0].startswith(prefixes[1])
