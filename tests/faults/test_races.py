@@ -205,6 +205,40 @@ def test_three_joins_at_once_all_succeed(gather: Gather) -> None:
     wait_until_whole(troupe.everybody)
 
 
+@pytest.mark.peers(6)
+def test_joiners_that_wait_together_are_taken_up_by_one_restart(gather: Gather) -> None:
+    """The first voter stands in its turn meanwhile; those after it restart once for both."""
+    troupe = gather(3, 2)
+    mgt1, (first, second) = troupe.members[0], troupe.joiners
+    tokens = [invite(mgt1, joiner) for joiner in troupe.joiners]
+    with troupe.points.at(Step.TRUST_RESTART) as held, join(first, mgt1, tokens[0]) as one:
+        standing = held.wait(SECONDS)
+        with join(second, mgt1, tokens[1]) as other:
+            key = f"collective/v1/members/{second.name}"
+            wait_until(lambda: key in records(mgt1), SECONDS, "the second one is recorded")
+            held.go()
+            assert_joined(one, first, mgt1, tokens[0])
+            assert_joined(other, second, mgt1, tokens[1])
+    wait_until_whole(troupe.everybody)
+    both = f"to take up names={first.name}, {second.name}"
+    for server in (member for member in troupe.members if member is not standing):
+        assert both in server.log_text, server.name
+
+
+@pytest.mark.peers(6)
+def test_voter_that_is_off_blocks_no_join_and_lets_the_joiner_in_later(gather: Gather) -> None:
+    """It takes the certificate up when it starts, before its etcd does."""
+    troupe = gather(3, 1)
+    mgt1, mgt2, off = troupe.members
+    (joiner,) = troupe.joiners
+    off.kill()
+    troupe.cluster.wait_for_leader([mgt1, mgt2], other_than=off)
+    with join(joiner, mgt1, invite(mgt2, joiner)) as command:
+        assert OK in command.end()
+    off.start()
+    wait_until_whole(troupe.everybody)
+
+
 @pytest.mark.peers(7)
 def test_token_is_good_at_another_member_after_its_issuer_is_gone(gather: Gather) -> None:
     """peers 7: any member, any time until it expires."""
@@ -245,7 +279,15 @@ def test_join_during_the_delete_of_another_succeeds(gather: Gather, step: Step) 
 
 @pytest.mark.parametrize(
     "step",
-    [*ON_SPONSOR, Step.JOIN_ADOPTING, Step.JOIN_START, Step.LEADER_PROMOTE, Step.JOIN_CONFIRM],
+    [
+        *ON_SPONSOR,
+        Step.JOIN_CONFIRM,
+        Step.TRUST_RESTART,
+        Step.TRUST_DONE,
+        Step.JOIN_ADOPTING,
+        Step.JOIN_START,
+        Step.LEADER_PROMOTE,
+    ],
     ids=named,
 )
 def test_delete_of_another_during_a_join_succeeds(gather: Gather, step: Step) -> None:

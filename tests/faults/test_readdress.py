@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -124,7 +125,7 @@ def test_server_that_comes_later_than_all_others_that_moved_finds_them(
     cluster.start_all(others)
     cluster.wait_for_leader(others, seconds=SETTLE_SECONDS)
     for server in others:
-        wait_until(lambda s=server: moved(s, "mgt2", "mgt3"), SETTLE_SECONDS, "the others moved")
+        wait_until(partial(moved, server, "mgt2", "mgt3"), SETTLE_SECONDS, "the others moved")
     mgt1.start()
     for server in (mgt1, *others):
         cluster.wait_until_all_active(server, [mgt1, *others], SETTLE_SECONDS)

@@ -210,9 +210,7 @@ class Move:
             self._save(node, replace(plan, moving_to=""))
             self._server.front.only(lives.listen_addresses(self._server.settings, plan.address))
 
-    def _obtain(
-        self, node: Node, address: str, prepare: bool = False
-    ) -> tuple[str, Certificate]:
+    def _obtain(self, node: Node, address: str, prepare: bool = False) -> tuple[str, Certificate]:
         """Have the new address proven and recorded, with a certificate that names it.
 
         Args:

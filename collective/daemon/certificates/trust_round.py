@@ -13,14 +13,14 @@ off, whose etcd does not know the others' certificates any more, hears of them o
 Servers that wait together to be taken in are taken up by one restart.
 
 Invariants:
-  * etcd is restarted in ``turn`` only, but where it has had no leader for seconds, and has no part.
+  * etcd is restarted in ``turn`` only, but where it has had no leader for seconds.
   * Nobody needs a restart to be shut out: the revocation list does that.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from collective.daemon.certificates.recorded import is_broken
 from collective.daemon.certificates.turn import end_leftover, turn
@@ -29,6 +29,7 @@ from collective.daemon.node import Node
 from collective.daemon.worker import Worker
 from collective.errors import EtcdError
 from collective.failpoints import Step, reached
+from collective.model.names import natural_key
 from collective.model.records import LoadedTrust, Role
 from collective.model.view import View
 from collective.policy.membership import quorum
@@ -107,6 +108,10 @@ def until_taken_up(node: Node, fingerprint: str) -> Iterator[None]:
         yield
 
 
+def _names(wanted: Mapping[str, str]) -> str:
+    return ", ".join(sorted(set(wanted.values()), key=natural_key))
+
+
 class TrustRound(Worker):
     """A thread that does what a trust round wants of this voter."""
 
@@ -142,10 +147,10 @@ class TrustRound(Worker):
             return False
         if self._comes_last():
             return True
-        names = ", ".join(sorted(set(wanted.values())))
-        with turn(node, f"taking up {names}", _TURN_SECONDS, spare=False):
-            if self._not_loaded():
-                log.info("etcd is restarted to take up names=%s", names)
+        with turn(node, f"taking up {_names(wanted)}", _TURN_SECONDS, spare=False):
+            # Others may have been recorded while this server waited for its turn.
+            if wanted := self._not_loaded():
+                log.info("etcd is restarted to take up names=%s", _names(wanted))
                 node.restart_etcd()
                 reached(Step.TRUST_RESTART)
         reached(Step.TRUST_DONE)
