@@ -98,8 +98,8 @@ def become_nonvoting(server: CollectiveServer, node: Node) -> None:
 def look_after(server: CollectiveServer, node: Node) -> None:
     """Go on without a vote where a voter says so, and etcd here cannot hear of it any more.
 
-    That is one that was off, or lost its network, when it was demoted: the others' etcds refuse its
-    certificate by now, so its own never learns that its member was removed.
+    That is one that was off, or lost its network, when it was demoted: the others' etcds refuse
+    its certificate by now, so its own never learns that its member was removed.
     """
     if not node.votes or _follows(node):
         return
