@@ -292,7 +292,7 @@ BUGS: Mapping[str, Bug] = {
         ("P4",), ((EtcdTrust, "refuse_others", _refuse_nobody),)
     ),
     "who is demoted is not put on the revocation list": Bug(
-        ("P4",), ((Node, "wanted_peers", _wants_all),)
+        ("P4", "P5"), ((Node, "wanted_peers", _wants_all),)
     ),
     "a returning server believes one report": Bug(
         ("P4",), ((returning, "newest_agreed", _believe_one),)
@@ -305,7 +305,7 @@ BUGS: Mapping[str, Bug] = {
         ("P5",), ((changeover, "look_after", _nothing),)
     ),
     "a learner's address is changed": Bug(
-        ("P1", "P2"),
+        ("P1", "P2", "P5"),
         (
             (door, "ROUTES", _OPEN_DOOR),
             (readdress, "check_readdress", _any_address),

@@ -182,6 +182,8 @@ class Promises:
         world = self._world
         if by is None or not world.in_touch(machine):
             return  # it takes no part
+        if by.label == "move":
+            return  # it took no part for seconds, until a moment ago
         self._count("restarted")
         if machine.name not in self._in_turn:
             self._break(f"P1: etcd on {machine.name} is restarted, and it is not its turn")
