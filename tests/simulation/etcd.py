@@ -67,7 +67,7 @@ class SimulatedEtcd:
             return False
         return known.serial not in self._world.files[self._trust.crl_file].decode().split()
 
-    def start(self, _plan: Plan, _credentials: Credentials) -> None:
+    def start(self, _plan: Plan, _credentials: Credentials, _alone: bool) -> None:
         """Read the trust file, and run."""
         self._loaded = certificates_in(self._world.files[self._trust.trust_file])
         self.running = True

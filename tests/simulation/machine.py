@@ -83,6 +83,7 @@ class Machine:
         self.credentials = SimulatedCredentials(self, self.name)
         self.node: SimulatedNode | None = None
         self.gate, self.life, self.trouble = Gate(), nullcontext(), None
+        self.hand_overs = RateLimit(HAND_OVERS_PER_SECOND, HAND_OVERS_AT_ONCE)
         self.enlister = Enlister(self)
         self.layout = self.state = self.recollection = None
         self.front: Any = SimpleNamespace(listen_at=lambda _: None, only=lambda _: None)
@@ -260,7 +261,6 @@ class Machine:
         self.world.actors.kill(self)
         self.end_life()
         self.gate = Gate()
-        self.hand_overs = RateLimit(HAND_OVERS_PER_SECOND, HAND_OVERS_AT_ONCE)
         kept = {k: i for k, i in self.view.items.items() if k.startswith(_REMEMBERED)}
         self.view = View(self.view.revision, kept)
 

@@ -404,6 +404,7 @@ class SimulatedNode(Node):
         self._cut = frozenset()
         self.in_turn = threading.Event()
         self._etcd_wanted = False
+        self._may_live = threading.Event()
         self._trusted_view = machine.view
         self._recognised, self._detours = {}, {}
         # Histories try what is decided on a read; how few reads there are is tried elsewhere.
