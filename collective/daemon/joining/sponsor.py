@@ -33,7 +33,7 @@ from collective.failpoints import Step, reached
 from collective.model.guest_list import collective_id
 from collective.model.names import MOST_ADDRESSES, is_ip_address, parse_server_name
 from collective.model.records import Role
-from collective.model.view import View
+from collective.model.view import View, member_key
 from collective.pki import EnrollmentStatement, judge_certificate, verify_enrollment
 from collective.policy.addressing import check_advertised, plain
 from collective.policy.admission import Proof, judge
@@ -212,7 +212,7 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
     if not votes:
         take_in(node, candidate)
         yield {"step": "record"}
-        yield {"result": {**given, "view": _for_joiner(node)}}
+        yield {"result": {**given, "view": _for_joiner(node, candidate.name)}}
         return
     yield from take_up(node, candidate)
     added = add(node, candidate)
@@ -222,9 +222,15 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
     member_id, initial_cluster = added
     yield {"step": "add", "member_id": hex_id(member_id)}
     etcd = {"member_id": hex_id(member_id), "initial_cluster": initial_cluster}
-    yield {"result": {**given, **etcd, "view": _for_joiner(node)}}
+    yield {"result": {**given, **etcd, "view": _for_joiner(node, candidate.name)}}
 
 
-def _for_joiner(node: Node) -> str:
-    """Return the members' records: whom the joiner is to let in, and where they are."""
-    return node.store.read().to_json(node.plan.cluster_token)
+def _for_joiner(node: Node, name: str) -> str:
+    """Return the records of the voters and the joiner: whom it is to let in, and where they are.
+
+    The rest it reads when it is in. Revocations are many, and this is one line of an answer.
+    """
+    view = node.store.read()
+    wanted = {member_key(member) for member in (*view.voters, name)}
+    items = {key: item for key, item in view.items.items() if key in wanted}
+    return View(view.revision, items).to_json(node.plan.cluster_token)
