@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from collective.daemon.certificates import replacement
 from collective.daemon.doors import member as door
 from collective.daemon.doors.access import Caller
 from collective.daemon.doors.member import Asked, Route, handler, route_of
@@ -320,11 +321,14 @@ def test_member_that_changes_its_certificate_over_and_over_is_refused_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two changes at once, then one in two minutes; each leaves a revocation. Others wait not."""
-    now, taken = [0.0], []
+    now, taken = [0.0], list[str]()
+
+    def take(_node: object, member: MemberRecord, _shown: str, _pem: str) -> int:
+        taken.append(member.name)
+        return 1
+
     monkeypatch.setattr(door, "elapsed", lambda: now[0])
-    monkeypatch.setattr(
-        door.replacement, "take_request", lambda _node, member, *_: taken.append(member.name) or 1
-    )
+    monkeypatch.setattr(replacement, "take_request", take)
     limit = RateLimit(CERTIFICATES_PER_SECOND, CERTIFICATES_AT_ONCE)
     server: Any = SimpleNamespace(certificates=limit)
 
@@ -333,7 +337,8 @@ def test_member_that_changes_its_certificate_over_and_over_is_refused_most(
         body = b'{"format": 1, "certificate": ""}'
         request = Request("POST", "/v1/certificate", {}, body, peer, {})
         node: Any = SimpleNamespace(name="mgt1")
-        asked = Asked(server, None, None, node, request, member)  # type: ignore[arg-type]
+        nothing: Any = None
+        asked = Asked(server, nothing, nothing, node, request, member)
         route_of("POST", "/v1/certificate").run(asked)
 
     for _ in range(4):
