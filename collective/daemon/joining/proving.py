@@ -7,6 +7,8 @@ for who has proven himself, and for a few others.
 It does not admit anybody: ``sponsor`` decides again, on what was read.
 
 Invariants:
+  * However often an invitation is shown, one dial-back at a time is under way for its name,
+    and one more waits.
   * However many bad proofs come in, from however many addresses, they cause no more than
     ``READS_A_SECOND`` linearizable reads in the long run.
 """
@@ -14,15 +16,18 @@ Invariants:
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from collective.daemon.clock import elapsed
-from collective.errors import InvitationError
+from collective.errors import InvitationError, RefusedError
 from collective.model.view import View
 from collective.policy.admission import Proof, judge
 from collective.protocol.limits import RateLimit
 
 READS_A_SECOND = 2.0
 _BURST = 8
+_PATIENCE_SECONDS = 1.0
 
 
 class Doubts:
@@ -55,3 +60,53 @@ class Doubts:
                 allowed = self._rate.allow("", elapsed())
             if not allowed:
                 raise
+
+
+class OneEach:
+    """What is done once at a time for each invited name; may be used by several threads.
+
+    A dial-back that hangs holds one of the few threads that strangers have: whoever holds a token
+    could else have all of them wait. One more may wait for it: two servers that race for an
+    invitation are told who has it, and not to try again.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._names: set[str] = set()
+        self._waiting: set[str] = set()
+
+    @contextmanager
+    def alone(self, name: str, patience: float = _PATIENCE_SECONDS) -> Iterator[None]:
+        """Be the one for a name, for a block of code.
+
+        Args:
+            name: the invited one.
+            patience: how long to wait for it, in seconds.
+
+        Raises:
+            RefusedError: it is being done already.
+        """
+        with self._changed:
+            if not self._is_free_in(name, patience):
+                raise RefusedError(
+                    f"the invitation for {name} is being tried already",
+                    "try again in a few seconds",
+                )
+            self._names.add(name)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._names.discard(name)
+                self._changed.notify_all()
+
+    def _is_free_in(self, name: str, patience: float) -> bool:
+        if name not in self._names:
+            return True
+        if name in self._waiting:
+            return False
+        self._waiting.add(name)
+        try:
+            return self._changed.wait_for(lambda: name not in self._names, patience)
+        finally:
+            self._waiting.discard(name)

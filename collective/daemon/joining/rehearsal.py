@@ -37,6 +37,7 @@ def rehearse(node: Node, proof: Proof, candidate: Candidate) -> dict[str, Any]:
 
     Raises:
         QuorumError: there is no quorum.
+        RefusedError: the invitation is being tried already.
     """
     view = read_records(node, proof.name)
     name = proof.name
@@ -54,7 +55,8 @@ def rehearse(node: Node, proof: Proof, candidate: Candidate) -> dict[str, Any]:
     findings.append(_addresses(node, view, candidate))
     votes = claimed.role is Role.VOTER
     if findings[-1].ok:
-        findings.append(_dialled_back(node, candidate, votes))
+        with node.dialled.alone(name):
+            findings.append(_dialled_back(node, candidate, votes))
     else:
         findings.append(skipped("dial-back", "it needs an address that can be its"))
     told = prospect(node, view, name, claimed.role)

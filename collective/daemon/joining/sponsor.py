@@ -195,6 +195,7 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
     Raises:
         ProtocolError: there was no claim on this connection.
         UnreachableError: the dial-back failed.
+        RefusedError: another one is under way for the same name.
         QuorumError, EtcdError: etcd did not add it.
     """
     # A claim is good for one admission: a server that keeps its connection is a stranger again.
@@ -203,9 +204,10 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
         raise ProtocolError("a server wants to be admitted without a claim")
     check_claim(node.store.read(), candidate)
     votes = candidate.role is Role.VOTER
-    dial_back(node.name, candidate)
-    if votes:
-        knock(node.name, candidate.name, candidate.address, candidate.peer_port)
+    with node.dialled.alone(candidate.name):
+        dial_back(node.name, candidate)
+        if votes:
+            knock(node.name, candidate.name, candidate.address, candidate.peer_port)
     yield {"step": "dial-back", "address": where(candidate.address, candidate.door_port)}
     reached(Step.SPONSOR_DIAL_BACK)
     given = {"format": messages.FORMAT, "cluster_token": node.plan.cluster_token}
