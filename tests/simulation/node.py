@@ -409,7 +409,7 @@ class SimulatedNode(Node):
         self._trusted_view = machine.view
         self._recognised, self._detours = {}, {}
         # Histories try what is decided on a read; how few reads there are is tried elsewhere.
-        self.doubts = Doubts(per_second=1e9, burst=10**9)
+        self.doubts = Doubts(per_second=1e9, burst=10**9, at_once=10**9)
         self.dialled = cast(Any, SimpleNamespace(alone=lambda _name: nullcontext()))
 
     @property

@@ -10,7 +10,8 @@ Invariants:
   * However often an invitation is shown, one dial-back at a time is under way for its name,
     and one more waits.
   * However many bad proofs come in, from however many addresses, they cause no more than
-    ``READS_A_SECOND`` linearizable reads in the long run.
+    ``READS_A_SECOND`` linearizable reads in the long run, and of those that hang, where there is
+    no quorum, ``READS_AT_ONCE`` at a time, for a second.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from contextlib import contextmanager
 
 from collective.daemon.clock import elapsed
 from collective.errors import InvitationError, RefusedError
+from collective.etcd.store import READ_SECONDS
 from collective.model.view import View
 from collective.policy.admission import Proof, judge
 from collective.protocol.limits import RateLimit
 
 READS_A_SECOND = 2.0
+READS_AT_ONCE = 2
+#: A deadline, for the read on a proof that looks bad.
+DOUBTFUL_SECONDS = 1.0
 _BURST = 8
 _PATIENCE_SECONDS = 1.0
 
@@ -33,33 +38,54 @@ _PATIENCE_SECONDS = 1.0
 class Doubts:
     """The budget of reads for proofs that look bad; may be used by several threads."""
 
-    def __init__(self, per_second: float = READS_A_SECOND, burst: int = _BURST) -> None:
+    def __init__(
+        self,
+        per_second: float = READS_A_SECOND,
+        burst: int = _BURST,
+        at_once: int = READS_AT_ONCE,
+    ) -> None:
         """Begin with a full budget.
 
         Args:
             per_second: reads in the long run.
             burst: how many of these may come at once.
+            at_once: how many may be under way.
         """
         self._lock = threading.Lock()
         self._rate = RateLimit(per_second, burst)
+        self._places = at_once
 
-    def check(self, known: View, proof: Proof) -> None:
-        """Refuse a proof that is bad as far as is known here, unless the budget allows to ask.
+    @contextmanager
+    def reading(self, known: View, proof: Proof) -> Iterator[float]:
+        """Have the records read to judge a proof, in a block of code; yield the read's deadline.
 
         Args:
             known: the records as they are here, maybe a moment old.
             proof: what the joiner showed.
 
         Raises:
-            InvitationError: it is bad.
+            InvitationError: it is bad as far as is known here, and the budget is used up.
         """
         try:
             judge(known.invitations.get(proof.name), proof)
         except InvitationError:
-            with self._lock:
-                allowed = self._rate.allow("", elapsed())
-            if not allowed:
+            if not self._enter():
                 raise
+        else:
+            yield READ_SECONDS
+            return
+        try:
+            yield DOUBTFUL_SECONDS
+        finally:
+            with self._lock:
+                self._places += 1
+
+    def _enter(self) -> bool:
+        with self._lock:
+            if not self._places or not self._rate.allow("", elapsed()):
+                return False
+            self._places -= 1
+            return True
 
 
 class OneEach:

@@ -101,11 +101,12 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
         candidate.certificate.fingerprint,
         lambda key: verify_enrollment(bytes.fromhex(key), statement, signature),
     )
-    node.doubts.check(node.replica.view, proof)
+    with node.doubts.reading(node.replica.view, proof) as seconds:
+        read = read_records(node, proof.name, seconds)
     candidate = replace(candidate, addresses=_with_seen(candidate, request.peer.address))
     if raw.get("dry_run") is True:
-        return {"format": messages.FORMAT, **rehearse(node, proof, candidate)}
-    view, role = _claimed(node, proof, candidate)
+        return {"format": messages.FORMAT, **rehearse(node, read, proof, candidate)}
+    view, role = _claimed(node, read, proof, candidate)
     reached(Step.SPONSOR_CLAIM)
     request.memory[_ADMITTED] = replace(candidate, role=role)
     log.info("an invitation was claimed name=%s from=%s", candidate.name, request.peer.address)
@@ -154,9 +155,11 @@ def _statement(node: Node, candidate: Candidate, nonce: str) -> EnrollmentStatem
     )
 
 
-def _claimed(node: Node, proof: Proof, candidate: Candidate) -> tuple[View, Role]:
+def _claimed(node: Node, read: View, proof: Proof, candidate: Candidate) -> tuple[View, Role]:
+    held = [read]
+
     def attempt() -> tuple[View, Role] | None:
-        view = read_records(node, proof.name)
+        view = held.pop() if held else read_records(node, proof.name)
         invitation = view.invitations.get(proof.name)
         claimed = judge(invitation, proof)
         check_admission(view, proof.name, node.name)

@@ -40,11 +40,10 @@ def test_token_is_tried_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "dial_back", hang)
     monkeypatch.setattr(rehearsal, "prospect", lambda *_: {})
     plan = SimpleNamespace(address="10.0.0.1")
-    store = SimpleNamespace(read=lambda *_: VIEW)
-    node: Any = SimpleNamespace(name="mgt1", plan=plan, store=store, dialled=OneEach())
+    node: Any = SimpleNamespace(name="mgt1", plan=plan, dialled=OneEach())
 
     def rehearse() -> None:
-        done.append(rehearsal.rehearse(node, PROOF, CANDIDATE))
+        done.append(rehearsal.rehearse(node, VIEW, PROOF, CANDIDATE))
 
     first = threading.Thread(target=rehearse)
     first.start()
