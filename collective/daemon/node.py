@@ -21,7 +21,7 @@ from collective.daemon.certificates.etcd_trust import EtcdTrust
 from collective.daemon.certificates.recorded import certificates_of
 from collective.daemon.clock import elapsed
 from collective.daemon.doors.access import objection
-from collective.daemon.joining.proving import Doubts
+from collective.daemon.joining.proving import Doubts, OneEach
 from collective.daemon.nonvoting.backend import Backend, Frame, OwnEtcd, VotersEtcd
 from collective.daemon.nonvoting.places import MemberPlaces
 from collective.daemon.peers import recognition
@@ -126,6 +126,8 @@ class Node:
         self.in_turn = threading.Event()
         self._cut = frozenset[str]()
         self.doubts = Doubts()
+        #: Whom this server dials back now, for a join or its preflight.
+        self.dialled = OneEach()
         #: What each member without a vote takes of this server at a time, see ``relay``.
         self.places = MemberPlaces()
 

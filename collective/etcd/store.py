@@ -36,6 +36,11 @@ from collective.model.view import (
     revoked_key,
 )
 
+#: Revocations of one member that stays. A server that shows a certificate from before so many
+#: changes must be invited again anyway (``succession``).
+MOST_REVOKED = 32
+# Of one transaction: etcd takes 128 (--max-txn-ops).
+_MOST_OPERATIONS = 120
 READ_SECONDS = 3.0
 WRITE_SECONDS = 5.0
 _WATCH_SILENCE_SECONDS = 300.0
@@ -112,11 +117,15 @@ class Store:
     ) -> bool:
         """Write a member's record, and revoke certificates that it no longer lists.
 
+        Of what was revoked of a member that stays, the oldest is forgotten in the end: no record
+        lists it and no etcd trusts it, so it opens nothing.
+
         Returns:
             False when the record changed meanwhile.
         """
         key = member_key(member.name)
-        return self._write(view, (key,), {key: member} | _revoked(member.name, revoke, when))
+        puts = {key: member} | _revoked(member.name, revoke, when)
+        return self._write(view, (key,), puts, deletes=_outdated(view, member.name, puts))
 
     def promote_member(self, view: View, member: MemberRecord) -> bool:
         """Write the record of a learner that became a voter, and end its invitation.
@@ -151,7 +160,7 @@ class Store:
         former = view.members[member.name].fingerprints if member.name in view.members else ()
         gone = [f for f in former if f not in member.fingerprints]
         puts = {member_key(member.name): member} | _revoked(member.name, gone, when)
-        return self._write(view, unchanged, puts)
+        return self._write(view, unchanged, puts, deletes=_outdated(view, member.name, puts))
 
     def begin_change(self, view: View, change: Change, member: MemberRecord | None = None) -> bool:
         """Begin a change of the voters, and note it in the record of the member concerned.
@@ -295,6 +304,17 @@ def _issued_by(view: View, name: str) -> tuple[str, ...]:
     """
     issued = (i.name for i in view.invitations.values() if i.issuer == name != i.name)
     return tuple(invitation_key(invited) for invited in sorted(issued))[:_MOST_ENDED]
+
+
+def _outdated(view: View, name: str, puts: Mapping[str, Record]) -> tuple[str, ...]:
+    """Return the keys of a member's oldest revocations, where these puts make too many of them."""
+    new = [key for key, record in puts.items() if isinstance(record, Revocation)]
+    if not new:
+        return ()
+    found = {revoked_key(f) for f, r in view.revoked.items() if r.name == name}
+    former = sorted(found.difference(new), key=lambda key: (view.mod_revision(key), key))
+    too_many = max(0, len(former) + len(new) - MOST_REVOKED)
+    return tuple(former[: min(too_many, _MOST_OPERATIONS - len(puts))])
 
 
 def _all_keys_of(name: str) -> tuple[str, ...]:
