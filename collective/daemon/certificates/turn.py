@@ -46,10 +46,12 @@ def turn(node: Node, doing: str, patience: float, spare: bool = True) -> Iterato
         RefusedError: all that time, another server had the turn.
         EtcdError: the store did not answer.
     """
-    begun = elapsed()
-    while (refusal := _try_to_take(node, doing, spare, elapsed() - begun)) is not None:
+    begun, short = elapsed(), None
+    while (refusal := _try_to_take(node, doing, spare, _waited_since(short))) is not None:
         if elapsed() - begun > patience or node.stopping.is_set():
             raise refusal
+        if short is None and isinstance(refusal, QuorumError):
+            short = elapsed()
         _wait_for_turn(node)
     try:
         yield
@@ -67,6 +69,11 @@ def end_leftover(node: Node) -> None:
     held = node.replica.view.turn
     if held is not None and held.name == node.name and not node.in_turn.is_set():
         _end(node)
+
+
+def _waited_since(moment: float | None) -> float:
+    """Return how long those that are missing were waited for: not while others had the turn."""
+    return 0.0 if moment is None else elapsed() - moment
 
 
 def _wait_for_turn(node: Node) -> None:
