@@ -44,6 +44,8 @@ _MOST_OPERATIONS = 120
 READ_SECONDS = 3.0
 WRITE_SECONDS = 5.0
 _WATCH_SILENCE_SECONDS = 300.0
+# A transaction of etcd has 128 operations at most.
+_MOST_ENDED = 64
 
 
 class Store:
@@ -195,7 +197,7 @@ class Store:
         deletes: tuple[str, ...] = ()
         if member is not None and member.member_id == change.member_id:
             puts |= _revoked(member.name, member.fingerprints, when)
-            deletes = _all_keys_of(change.name)
+            deletes = (*_all_keys_of(change.name), *_issued_by(view, change.name))
         return self._write(view, keys, puts, deletes=deletes)
 
     def finish_demotion(self, view: View, change: Change) -> bool:
@@ -210,7 +212,8 @@ class Store:
         if member is not None and member.member_id == change.member_id:
             puts[member_key(change.name)] = member.as_nonvoting()
         unchanged = (CHANGE_KEY, member_key(change.name))
-        return self._write(view, unchanged, puts, deletes=(loaded_key(change.name),))
+        deletes = (loaded_key(change.name), *_issued_by(view, change.name))
+        return self._write(view, unchanged, puts, deletes=deletes)
 
     def put_out(self, view: View, member: MemberRecord, when: float) -> bool:
         """Drop the record of a member that etcd has none of, its invitation and certificates.
@@ -224,9 +227,8 @@ class Store:
             False when the record is not what the view says any more.
         """
         puts = _revoked(member.name, member.fingerprints, when)
-        return self._write(
-            view, (member_key(member.name),), puts, deletes=_all_keys_of(member.name)
-        )
+        deletes = (*_all_keys_of(member.name), *_issued_by(view, member.name))
+        return self._write(view, (member_key(member.name),), puts, deletes=deletes)
 
     def take_turn(self, view: View, turn: Turn, seconds: int) -> bool:
         """Take the turn to restart etcd, for so many seconds at most; False if another has it."""
@@ -293,6 +295,15 @@ class Store:
 
 def _revoked(name: str, fingerprints: Sequence[str], when: float) -> dict[str, Record]:
     return {revoked_key(f): Revocation(f, name, when) for f in fingerprints if f}
+
+
+def _issued_by(view: View, name: str) -> tuple[str, ...]:
+    """Return the invitations that a member has issued: it has their tokens.
+
+    Its own is not among them; more than so many, which one transaction cannot hold, are left.
+    """
+    issued = (i.name for i in view.invitations.values() if i.issuer == name != i.name)
+    return tuple(invitation_key(invited) for invited in sorted(issued))[:_MOST_ENDED]
 
 
 def _outdated(view: View, name: str, puts: Mapping[str, Record]) -> tuple[str, ...]:

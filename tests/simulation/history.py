@@ -184,8 +184,7 @@ class History(RuleBasedStateMachine):
         machine = self._pick(self._members(), by)
         if machine is not None:
             node = machine.require_node()
-            body = lambda: replace_certificate(node, [machine.address], _ignore)  # noqa: E731
-            self._spawn(machine, "gencert", body, 2 * steps)
+            self._spawn(machine, "gencert", partial(_gencert, machine, node), 2 * steps)
 
     @rule(by=indexes, steps=ahead)
     def readdress(self, by: int, steps: int) -> None:
@@ -369,6 +368,12 @@ class History(RuleBasedStateMachine):
     def _run_some(self, actors: list[Actor]) -> None:
         for actor in actors:
             self.world.actors.run(actor, _STEPS_A_ROUND)
+
+
+def _gencert(machine: Machine, node: Node) -> None:
+    """Make a certificate for where a server is once it is its turn, see ``gencert``."""
+    with node.replacing:
+        replace_certificate(node, [machine.address], _ignore)
 
 
 def _ignore(_step: str, _said: str) -> None:

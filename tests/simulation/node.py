@@ -388,6 +388,7 @@ class SimulatedNode(Node):
         self.trouble = self.waits_for = self.served = ""
         self.durable = None
         self._served_wrongly = ()
+        self.detoured = False
         self._votes = machine.plan.votes
         self.credentials = machine.credentials
         self.etcd_trust = EtcdTrust(machine.credentials)

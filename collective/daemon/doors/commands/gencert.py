@@ -25,7 +25,8 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         known = strength_known(node)
         if node.votes and known.voters > 1 and known.spare == 0:
             context.emit("pause", pause_sentence(known.answering - 1))
-        with needs_quorum(node, "change the certificate"):
+        # In turn first: a change of the address that is under way decides what is to be named.
+        with needs_quorum(node, "change the certificate"), node.replacing:
             replace_certificate(node, certified_here(node.plan.address), context.emit)
     own = server.credentials.identity
     return {
