@@ -405,7 +405,6 @@ class SimulatedNode(Node):
         self._cutting = threading.Condition()
         self._cut = frozenset()
         self.in_turn = threading.Event()
-        self.detoured = False
         self._etcd_wanted = False
         self._may_live = threading.Event()
         self._trusted_view = machine.view
