@@ -1,7 +1,7 @@
 """Promise P3: a joiner's claim that somebody else makes for it leads nowhere.
 
 A voter that was put out is on the guest list of the tokens from before, so joiners speak to it. It
-knows the seed of those that it made, or has seen: so it can claim the invitation at an honest voter
+knows the seed of those that it made, or has seen: so it can claim the invitation at an honest one
 for the joiner's own certificate, and a majority of the list has the claim. It hands out what is
 true, and itself beside it.
 """
