@@ -384,8 +384,10 @@ class Promises:
                 f for m in world.etcd.view.members.values() if m.is_peer for f in m.fingerprints
             }
             trusted = machine.require_node().etcd.trusted.keys()
-            if (trusted ^ peers) - {shown.fingerprint}:
-                why.append(f"etcd on {machine} lets others in than the voters")
+            if trusted - peers - {shown.fingerprint}:
+                why.append(f"P4: etcd on {machine} lets others in than the voters")
+            if peers - trusted - {shown.fingerprint}:
+                why.append(f"etcd on {machine} does not let all voters in")
         elif world.relay_of(machine) is None:
             why.append(f"{machine} reaches no voter")
         return why
