@@ -218,6 +218,9 @@ def _confirmations(result: Document) -> list[str]:
     if result["remaining"]:
         notes.append("members now, with the SHA-256 of their certificates:")
         notes += [_remaining(member) for member in result["remaining"]]
+    if result["pending"]:
+        told = ", ".join(f"{i['name']} (by {i['issuer']})" for i in result["pending"])
+        notes.append(f"invitations are pending for: {told}; 'invite --revoke' ends one")
     return notes
 
 

@@ -21,7 +21,7 @@ from collective.daemon.certificates.etcd_trust import EtcdTrust
 from collective.daemon.certificates.recorded import certificates_of
 from collective.daemon.clock import elapsed
 from collective.daemon.doors.access import objection
-from collective.daemon.joining.proving import Doubts
+from collective.daemon.joining.proving import Doubts, OneEach
 from collective.daemon.nonvoting.backend import Backend, Frame, OwnEtcd, VotersEtcd
 from collective.daemon.nonvoting.places import MemberPlaces
 from collective.daemon.peers import recognition
@@ -119,13 +119,15 @@ class Node:
         self._may_live = threading.Event()
         self._trusting = threading.RLock()
         self._trusted_view = remembered
-        self._recognised: dict[str, str] = {}
-        self._detours: Mapping[str, Certificate] = {}
+        self._recognised: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._detours: Mapping[str, tuple[Certificate, tuple[str, ...]]] = {}
         self._cutting = threading.Condition()
         #: Set while this server has its turn to restart etcd, or tries to get it.
         self.in_turn = threading.Event()
         self._cut = frozenset[str]()
         self.doubts = Doubts()
+        #: Whom this server dials back now, for a join or its preflight.
+        self.dialled = OneEach()
         #: What each member without a vote takes of this server at a time, see ``relay``.
         self.places = MemberPlaces()
 
@@ -440,8 +442,7 @@ class Node:
 
         def check(served: str) -> str | None:
             view = self.replica.view
-            recognised = wanted in view.members and served == self._recognised.get(wanted)
-            if recognised and served not in view.revoked:
+            if served in self._recognised_as(wanted) and served not in view.revoked:
                 return None
             return objection(view, wanted, served)
 
@@ -450,16 +451,26 @@ class Node:
     def _ask_as_stranger(self, member: MemberRecord) -> Found:
         """Find out why a member and we do not know each other, and recognise it if that is why."""
         record = self.replica.view.members.get(member.name, member)
-        known = frozenset((*record.fingerprints, self._recognised.get(member.name, ""))) - {""}
+        known = (frozenset(record.fingerprints) | self._recognised_as(member.name)) - {""}
         found = recognition.ask(member, known, self.credentials.identity.fingerprint)
         if found.recognised:
             log.warning("a member has another certificate than it had name=%s", member.name)
-            self._recognised[member.name] = found.recognised
+            self._recognised[member.name] = (found.recognised, record.fingerprints)
         return found
 
     def recognises(self, member: MemberRecord) -> bool:
         """Tell whether a member that shows another certificate than is known has proven it its."""
         return bool(self._ask_as_stranger(member).recognised)
+
+    def _recognised_as(self, name: str) -> frozenset[str]:
+        """Return the certificate by which a member was recognised, while its record is the same.
+
+        What is recorded since counts alone: the server may be another one, or its key was stolen.
+        """
+        found, recorded = self._recognised.get(name, ("", ()))
+        member = self.replica.view.members.get(name)
+        same = member is not None and member.fingerprints == recorded
+        return frozenset((found,)) if same else frozenset()
 
     def is_deleted_by(self, member: MemberRecord) -> bool:
         """Ask a member that does not let us in whether we were deleted."""
@@ -473,7 +484,11 @@ class Node:
         return {
             own.fingerprint: own,
             **certificates_of(peers, view.revoked),
-            **{f: c for f, c in self._detours.items() if c.name in view.voters},
+            **{
+                f: c
+                for f, (c, recorded) in self._detours.items()
+                if c.name in view.voters and view.voters[c.name].fingerprints == recorded
+            },
         }
 
     def let_in_by_detour(self, certificates: Mapping[str, Certificate]) -> None:
@@ -483,7 +498,12 @@ class Node:
             certificates: that these have shown to us over the door, by fingerprint.
         """
         with self._trusting:
-            self._detours = dict(certificates)
+            voters = self._trusted_view.voters
+            self._detours = {
+                f: (c, voters[c.name].fingerprints)
+                for f, c in certificates.items()
+                if c.name in voters
+            }
 
     def _trust(self, view: View) -> None:
         """Let in at both doors those whose certificates a view of the records lists.

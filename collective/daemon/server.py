@@ -62,6 +62,9 @@ FIRST_ANSWER_SECONDS = 30.0
 #: Each is a term without a leader for a moment: a member that asks for many stops the writes.
 HAND_OVERS_PER_SECOND = 0.2
 HAND_OVERS_AT_ONCE = 2
+#: Each writes a record and leaves a revocation. A change of a certificate takes two.
+CERTIFICATES_PER_SECOND = 1 / 60
+CERTIFICATES_AT_ONCE = 4
 _WATCH_SECONDS = 0.5
 _LEAVE_SECONDS = 10.0
 _LEAVE_POLL_SECONDS = 0.05
@@ -100,6 +103,8 @@ class CollectiveServer:
         self.gate = Gate()
         #: How often each member may have this server hand leadership over.
         self.hand_overs = RateLimit(HAND_OVERS_PER_SECOND, HAND_OVERS_AT_ONCE)
+        #: How often each member without a vote may have its certificates changed here.
+        self.certificates = RateLimit(CERTIFICATES_PER_SECOND, CERTIFICATES_AT_ONCE)
         self.node: Node | None = None
         #: What keeps this server between two lives, None for nothing.
         self.trouble: CollectiveError | None = None

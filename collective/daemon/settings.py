@@ -49,7 +49,8 @@ class Settings:
         election_ms: the silence of a leader that starts an election, in milliseconds.
         hosts: a hosts(5) file to look names up in first, or None.
         invitation_ttl: how long an invitation is good, in seconds.
-        learner_timeout: how long a learner may make no progress, in seconds.
+        learner_timeout: how long a learner may make no progress, in seconds; it has four
+            times that for all of it.
         corruption_check: how often the data of all members is compared, in seconds.
         nonvoting_commands: commands about others that a server without a vote may have this one
             carry out.

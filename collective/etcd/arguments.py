@@ -20,7 +20,8 @@ from collective.model.plan import Plan
 # on 3.5.30 only. The advertised client address must look like host:port and is never dialled.
 CLIENT_SOCKET = "etcd:1"
 _ADVERTISED_CLIENT = "http://localhost:1"
-_QUOTA_BYTES = 2 * 1024**3
+#: How large etcd's database may be; above it etcd takes no write at all.
+QUOTA_BYTES = 2 * 1024**3
 # etcd takes no less: an election time-out of five heartbeats (server/embed/config.go).
 _LEAST_HEARTBEATS = 5
 _LEAST_ELECTION_MS = 250
@@ -101,7 +102,7 @@ def etcd_arguments(plan: Plan, files: Files, timing: Timing, listen: Sequence[st
         "auto-compaction-retention": "1h",
         # The leader compares the hashes of all members' data; a divergent one raises an alarm.
         "experimental-corrupt-check-time": f"{timing.corruption_check_s:.0f}s",
-        "quota-backend-bytes": str(_QUOTA_BYTES),
+        "quota-backend-bytes": str(QUOTA_BYTES),
         "logger": "zap",
         "log-level": "info",
     }

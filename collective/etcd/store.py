@@ -36,9 +36,16 @@ from collective.model.view import (
     revoked_key,
 )
 
+#: Revocations of one member that stays. A server that shows a certificate from before so many
+#: changes must be invited again anyway (``succession``).
+MOST_REVOKED = 32
+# Of one transaction: etcd takes 128 (--max-txn-ops).
+_MOST_OPERATIONS = 120
 READ_SECONDS = 3.0
 WRITE_SECONDS = 5.0
 _WATCH_SILENCE_SECONDS = 300.0
+# A transaction of etcd has 128 operations at most.
+_MOST_ENDED = 64
 
 
 class Store:
@@ -110,11 +117,15 @@ class Store:
     ) -> bool:
         """Write a member's record, and revoke certificates that it no longer lists.
 
+        Of what was revoked of a member that stays, the oldest is forgotten in the end: no record
+        lists it and no etcd trusts it, so it opens nothing.
+
         Returns:
             False when the record changed meanwhile.
         """
         key = member_key(member.name)
-        return self._write(view, (key,), {key: member} | _revoked(member.name, revoke, when))
+        puts = {key: member} | _revoked(member.name, revoke, when)
+        return self._write(view, (key,), puts, deletes=_outdated(view, member.name, puts))
 
     def promote_member(self, view: View, member: MemberRecord) -> bool:
         """Write the record of a learner that became a voter, and end its invitation.
@@ -149,7 +160,7 @@ class Store:
         former = view.members[member.name].fingerprints if member.name in view.members else ()
         gone = [f for f in former if f not in member.fingerprints]
         puts = {member_key(member.name): member} | _revoked(member.name, gone, when)
-        return self._write(view, unchanged, puts)
+        return self._write(view, unchanged, puts, deletes=_outdated(view, member.name, puts))
 
     def begin_change(self, view: View, change: Change, member: MemberRecord | None = None) -> bool:
         """Begin a change of the voters, and note it in the record of the member concerned.
@@ -186,7 +197,7 @@ class Store:
         deletes: tuple[str, ...] = ()
         if member is not None and member.member_id == change.member_id:
             puts |= _revoked(member.name, member.fingerprints, when)
-            deletes = _all_keys_of(change.name)
+            deletes = (*_all_keys_of(change.name), *_issued_by(view, change.name))
         return self._write(view, keys, puts, deletes=deletes)
 
     def finish_demotion(self, view: View, change: Change) -> bool:
@@ -201,7 +212,8 @@ class Store:
         if member is not None and member.member_id == change.member_id:
             puts[member_key(change.name)] = member.as_nonvoting()
         unchanged = (CHANGE_KEY, member_key(change.name))
-        return self._write(view, unchanged, puts, deletes=(loaded_key(change.name),))
+        deletes = (loaded_key(change.name), *_issued_by(view, change.name))
+        return self._write(view, unchanged, puts, deletes=deletes)
 
     def put_out(self, view: View, member: MemberRecord, when: float) -> bool:
         """Drop the record of a member that etcd has none of, its invitation and certificates.
@@ -215,9 +227,8 @@ class Store:
             False when the record is not what the view says any more.
         """
         puts = _revoked(member.name, member.fingerprints, when)
-        return self._write(
-            view, (member_key(member.name),), puts, deletes=_all_keys_of(member.name)
-        )
+        deletes = (*_all_keys_of(member.name), *_issued_by(view, member.name))
+        return self._write(view, (member_key(member.name),), puts, deletes=deletes)
 
     def take_turn(self, view: View, turn: Turn, seconds: int) -> bool:
         """Take the turn to restart etcd, for so many seconds at most; False if another has it."""
@@ -284,6 +295,26 @@ class Store:
 
 def _revoked(name: str, fingerprints: Sequence[str], when: float) -> dict[str, Record]:
     return {revoked_key(f): Revocation(f, name, when) for f in fingerprints if f}
+
+
+def _issued_by(view: View, name: str) -> tuple[str, ...]:
+    """Return the invitations that a member has issued: it has their tokens.
+
+    Its own is not among them; more than so many, which one transaction cannot hold, are left.
+    """
+    issued = (i.name for i in view.invitations.values() if i.issuer == name != i.name)
+    return tuple(invitation_key(invited) for invited in sorted(issued))[:_MOST_ENDED]
+
+
+def _outdated(view: View, name: str, puts: Mapping[str, Record]) -> tuple[str, ...]:
+    """Return the keys of a member's oldest revocations, where these puts make too many of them."""
+    new = [key for key, record in puts.items() if isinstance(record, Revocation)]
+    if not new:
+        return ()
+    found = {revoked_key(f) for f, r in view.revoked.items() if r.name == name}
+    former = sorted(found.difference(new), key=lambda key: (view.mod_revision(key), key))
+    too_many = max(0, len(former) + len(new) - MOST_REVOKED)
+    return tuple(former[: min(too_many, _MOST_OPERATIONS - len(puts))])
 
 
 def _all_keys_of(name: str) -> tuple[str, ...]:

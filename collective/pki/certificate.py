@@ -22,6 +22,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -87,8 +88,18 @@ def make_certificate(key_pem: bytes, name: str, addresses: Sequence[str]) -> Cer
         InputError: the key is not readable, or the name or an address cannot stand in one.
     """
     key, serial = codec.load_key(key_pem), x509.random_serial_number()
-    subject, public_key = codec.subject(name, f"{serial:x}"), key.public_key()
-    certificate = (
+    return _read(_built(key.public_key(), key, name, addresses, serial))
+
+
+def _built(
+    public_key: ec.EllipticCurvePublicKey,
+    signed_by: ec.EllipticCurvePrivateKey,
+    name: str,
+    addresses: Sequence[str],
+    serial: int,
+) -> x509.Certificate:
+    subject = codec.subject(name, f"{serial:x}")
+    return (
         x509.CertificateBuilder(subject, subject, public_key, serial)
         .not_valid_before(VALID_FROM)
         .not_valid_after(VALID_UNTIL)
@@ -97,9 +108,8 @@ def make_certificate(key_pem: bytes, name: str, addresses: Sequence[str]) -> Cer
         .add_extension(x509.ExtendedKeyUsage(_BOTH_ENDS), critical=False)
         .add_extension(_alternative_names(name, addresses), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .sign(key, hashes.SHA256())
+        .sign(signed_by, hashes.SHA256())
     )
-    return _read(certificate)
 
 
 def read_certificate(data: bytes | str) -> Certificate:
@@ -124,7 +134,8 @@ def judge_certificate(pem: str, name: str) -> Certificate:
     Raises:
         ProtocolError: it is not readable, too long, for another name, that of a CA, without
             SANs, of another kind of key, not signed by its own key, valid for a time only,
-            without its serial number in its subject, or has extensions that none of ours has.
+            without its serial number in its subject, has extensions that none of ours has, or
+            is in any other way not what we would make.
     """
     if len(pem) > MOST_BYTES:
         raise ProtocolError(
@@ -185,8 +196,32 @@ def _what_is_wrong(certificate: x509.Certificate, name: str) -> str | None:
             "has a serial number of more than 159 bits",
         ),
         (_signs_itself(certificate), "is not signed by its own key"),
+        (_is_as_built(certificate, name), "is not of the form that ours have"),
     )
     return next((wrong for good, wrong in checks if not good), None)
+
+
+def _is_as_built(certificate: x509.Certificate, name: str) -> bool:
+    """Tell whether a certificate is, octet for octet, what we would make of what it says.
+
+    Three libraries read certificates here (OpenSSL's, Go's and ours), and no two of them take the
+    same forms: one that etcd cannot read would end it at each start.
+    """
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return False
+    try:
+        addresses = [a for a in _names_in(certificate) if a.lower() != name.lower()]
+        built = _built(key, _anybody(), name, addresses, certificate.serial_number)
+    except (InputError, *codec.UNREADABLE):
+        return False
+    return built.tbs_certificate_bytes == certificate.tbs_certificate_bytes
+
+
+@cache
+def _anybody() -> ec.EllipticCurvePrivateKey:
+    """Return a key to build with what is compared without its signature."""
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def _signs_itself(certificate: x509.Certificate) -> bool:

@@ -1,7 +1,7 @@
 """Was this server deleted? What the other voters say, weighed.
 
-Safety property: a single voter's word puts a server to rest only when nobody else is left to ask;
-one that says otherwise is always heard.
+Safety property: a server is put to rest only by the word of more than half of the other voters
+that it knows; one that says otherwise is always heard.
 
 It asks nobody and does nothing.
 """
@@ -26,8 +26,9 @@ class Word(enum.Enum):
 def is_believed(voters: Iterable[str], here: str, words: Mapping[str, Word], tries: int) -> bool:
     """Tell whether this server may take itself for deleted.
 
-    Its data is moved aside then, so a voter that errs, or lies, must not be enough. But the
-    collective may have shrunk: of two voters, one is left, which is never a majority.
+    Its data is moved aside then, so a voter that errs, or lies, must not be enough, nor one that
+    was deleted itself and is the only one that answers. But the collective may have shrunk: of two
+    voters, one is left, which is never a majority.
 
     Args:
         voters: names of the voters that this server knows, maybe with its own.
@@ -39,7 +40,8 @@ def is_believed(voters: Iterable[str], here: str, words: Mapping[str, Word], tri
     said = [words.get(name, Word.NOTHING) for name in known - {here}]
     if said.count(Word.DELETED) >= len(known) // 2 + 1:
         return True
-    return is_unopposed(words) and tries >= TRIES
+    most = 2 * said.count(Word.DELETED) > len(said)
+    return most and is_unopposed(words) and tries >= TRIES
 
 
 def is_unopposed(words: Mapping[str, Word]) -> bool:

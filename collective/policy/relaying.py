@@ -141,6 +141,17 @@ def is_long(path: str, body: Body) -> bool:
     return path == RANGE and bool(body.get("range_end")) and not body.get("count_only", False)
 
 
+def puts_anything(path: str, body: Body) -> bool:
+    """Tell whether a call that passed may write a key; to delete one makes room."""
+    if path == "/kv/put":
+        return True
+    return any(
+        kind == "request_put" or (kind == "request_txn" and puts_anything(path, inner))
+        for operation in _operations(body)
+        for kind, inner in operation.items()
+    )
+
+
 def reads_of(body: Any) -> int:
     """Return how many keys a transaction that passed may read, in all its branches."""
     count = 0

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 _MakeContext = Callable[[], ssl.SSLContext]
 
-_THREADS = {"anonymous": 4, "member": Limits.member_calls, "unix": 8, "store": 16}
+_THREADS = {"anonymous": 8, "member": Limits.member_calls, "unix": 8, "store": 16}
 # A member that does not vote has a stream open all its life, and so has whoever follows the store
 # there. Threads are made when needed.
 _STREAMS = {**_THREADS, "member": Limits.streams, "store": 128}

@@ -7,11 +7,7 @@ not exist: who goes there has lost what it had.
 
 from __future__ import annotations
 
-import http.server
-import json
 import secrets
-import ssl
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,20 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.attacks.forging import Forger
+from tests.attacks.stand import Heard, Said, Stand
 from tests.harness import Server
 
-_END_SECONDS = 10.0
 #: Where its collective is said to be: on an address that nobody has.
 ELSEWHERE = "127.0.0.14"
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One request."""
-
-    method: str
-    path: str
-    body: bytes
 
 
 @dataclass
@@ -62,20 +49,12 @@ class FalseSponsor:
     @contextmanager
     def standing(self) -> Iterator[FalseSponsor]:
         """Stand at the server's own door, which must be free."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.pem)
-        handler = type("Handler", (_Handler,), {"sponsor": self, "context": context})
         place = (self.server.address, self.server.port)
-        with http.server.ThreadingHTTPServer(place, handler) as listener:
-            listener.daemon_threads = True
-            listener.block_on_close = False
-            thread = threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True)
-            thread.start()
-            try:
-                yield self
-            finally:
-                listener.shutdown()
-                thread.join(_END_SECONDS)
+        with Stand(place, self.pem, self._say, self.requests).standing():
+            yield self
+
+    def _say(self, path: str, raw: dict[str, Any]) -> Said:
+        return Said(tuple(self.answer(path, raw)))
 
     def answer(self, path: str, raw: dict[str, Any]) -> list[dict[str, Any]]:
         """Return what is said to a request, an object a line."""
@@ -140,48 +119,3 @@ class FalseSponsor:
             "initial_cluster": cluster,
         }
         return [{"step": "add", "member_id": "00000000000000ff"}, {"result": result}]
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    """One connection; TLS is spoken in its own thread."""
-
-    sponsor: FalseSponsor
-    context: ssl.SSLContext
-    protocol_version = "HTTP/1.1"
-
-    def setup(self) -> None:
-        """Shake hands."""
-        self.request.settimeout(_END_SECONDS)
-        self.request = self.context.wrap_socket(self.request, server_side=True)
-        super().setup()
-
-    def handle(self) -> None:
-        """Serve; who hangs up has a reason."""
-        with suppress(OSError):
-            super().handle()
-
-    def finish(self) -> None:
-        """Close."""
-        with suppress(OSError):
-            super().finish()
-        self.request.close()
-
-    def do_GET(self) -> None:
-        """Answer."""
-        sponsor = self.sponsor
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        sponsor.requests.append(Heard(str(self.command), self.path, body))
-        raw: Any = {}
-        with suppress(ValueError):
-            raw = json.loads(body)
-        lines = sponsor.answer(self.path, raw if isinstance(raw, dict) else {})
-        data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""

@@ -17,6 +17,7 @@ from collective.daemon.node import Node
 from collective.daemon.nonvoting.backend import Frame
 from collective.daemon.nonvoting.relay import BEAT_SECONDS, relay
 from collective.daemon.nonvoting.remote import SILENCE_SECONDS, RemoteGateway
+from collective.daemon.nonvoting.room import Room
 from collective.errors import EtcdError, EtcdUnavailableError
 from collective.etcd.arguments import Timing
 from collective.etcd.calls import EtcdCalls, Put, encode, prefix_end
@@ -462,3 +463,27 @@ def test_prefix_of_our_records_can_be_read(voter: Voter) -> None:
     """The view that a voter has is the one that it gets."""
     assert prefix_end("k/") == "k0"
     assert Store(voter.remote).read().items == voter.node.store.read().items
+
+
+def test_store_that_is_nearly_full_takes_deletions_and_leases_and_reads_alone(
+    voter: Voter,
+) -> None:
+    """What is left is for the voters; who does not vote is told so at once, in words."""
+    remote = voter.remote
+    put(remote, K + "a", "1")
+    lease = remote.grant_lease(60, "mgt4")
+    voter.node.places.room = Room(most_bytes=1)
+    voter.requests.clear()
+    for write in (
+        lambda: remote.transact({}, [Put(K + "b", "1")]),
+        lambda: remote.call("/kv/put", {"key": encode(K + "b"), "value": "MQ=="}),
+    ):
+        with within(SECONDS), pytest.raises(EtcdError, match="no room for servers") as caught:
+            write()
+        assert not isinstance(caught.value, EtcdUnavailableError), "nothing was written, for sure"
+    assert len(voter.requests) == 2, "it is not tried over and over"
+    assert [kv.key for kv in remote.range(K)[1]] == [K + "a"]
+    assert remote.prolong_lease(lease)
+    assert remote.grant_lease(60, "mgt4")
+    assert remote.call("/kv/deleterange", {"key": encode(K + "a")})["deleted"] == "1"
+    put(voter.node.gateway, K + "c", "1")

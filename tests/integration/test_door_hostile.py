@@ -241,7 +241,7 @@ def test_strangers_that_hold_every_thread_do_not_starve_a_member(
     strangers = [entrance.connect() for _ in range(12)]
     for sock in strangers:
         sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
-    for _ in range(4):
+    for _ in range(8):
         assert inside.acquire(timeout=PATIENCE)
     try:
         assert get(entrance.connect(entrance.member)) == (200, True)

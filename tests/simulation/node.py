@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from collective.daemon.certificates.etcd_trust import EtcdTrust
@@ -409,7 +410,8 @@ class SimulatedNode(Node):
         self._trusted_view = machine.view
         self._recognised, self._detours = {}, {}
         # Histories try what is decided on a read; how few reads there are is tried elsewhere.
-        self.doubts = Doubts(per_second=1e9, burst=10**9)
+        self.doubts = Doubts(per_second=1e9, burst=10**9, at_once=10**9)
+        self.dialled = cast(Any, SimpleNamespace(alone=lambda _name: nullcontext()))
 
     @property
     def failure(self) -> str | None:

@@ -126,11 +126,13 @@ def test_deletion_says_who_has_confirmed_it(
             {"name": "mgt1", "role": "voter", "fingerprints": ["ab" * 32, "cd" * 32]},
             {"name": "mgt2", "role": "nonvoting", "fingerprints": ["ef" * 32]},
         ],
+        "pending": [{"name": "mgt9", "role": "voter", "issuer": "mgt1"}],
     }
     remaining = (
         "members now, with the SHA-256 of their certificates:",
         f"  mgt1 (voter) {'ab' * 32} {'cd' * 32}",
         f"  mgt2 (nonvoting) {'ef' * 32}",
+        "invitations are pending for: mgt9 (by mgt1); 'invite --revoke' ends one",
     )
     expected = Rendered(("mgt3 is deleted",), (*notes, *remaining, *FORECAST), 0)
     assert render.delete(result) == expected
@@ -165,7 +167,13 @@ def test_dry_run_prints_the_forecast_alone(rendered: Rendered) -> None:
 def test_replacement_prints_the_token_alone() -> None:
     """Who confirmed is told, and who remains."""
     rest = [{"name": "mgt1", "role": "voter", "fingerprints": ["ab"]}]
-    replaced = {"name": "mgt3", "confirmed": ["mgt1"], "unconfirmed": ["mgt2"], "remaining": rest}
+    replaced = {
+        "name": "mgt3",
+        "confirmed": ["mgt1"],
+        "unconfirmed": ["mgt2"],
+        "remaining": rest,
+        "pending": [],
+    }
     rendered = render.invite({"token": "bWd0", "forecast": None, "replaced": replaced})
     assert rendered.out == ("bWd0",)
     assert rendered.notes[0] == "mgt3 is locked out of: mgt1"

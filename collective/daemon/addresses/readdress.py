@@ -11,6 +11,8 @@ It does not restart anything; ``mover``, on the server that moves, does.
 Invariants:
   * Refused, or not reached at the new address, means that nothing was changed: a wrong peer URL
     cannot be taken back without the quorum that it may cost (etcd issue 6420).
+  * What is told of a place where the member is not is the same whatever is there: it must not find
+    out by it which ports of others are open.
   * A learner's URL is never updated: etcd would make a voter of it (etcd issue 21694).
   * Each step finds out what an earlier, broken off run has done, and goes on from there.
 """
@@ -106,25 +108,30 @@ def _reach(node: Node, member: MemberRecord) -> None:
     Raises:
         UnreachableError: nobody answers there, or somebody else does.
     """
-    hint = f"check the address, and firewalls between {node.name} and {member.name}"
     peer = node.peer(member)
     try:
         peer.open(_DIAL_SECONDS)
+        if member.role is Role.VOTER:
+            _knock(member)
     except UnreachableError as error:
-        raise UnreachableError(f"{node.name} {error.message}", hint) from error
+        log.info("a member is not at its new address: %s name=%s", error, member.name)
+        raise UnreachableError(
+            f"{node.name} does not find {member.name} at {member.address}: nothing answers there, "
+            "or another server does",
+            f"check the address, and firewalls between {node.name} and {member.name}; the log of "
+            f"collectived on {node.name} says more",
+        ) from error
     finally:
         peer.close()
-    if member.role is Role.VOTER:
-        _knock(node.name, member, hint)
 
 
-def _knock(here: str, member: MemberRecord, hint: str) -> None:
+def _knock(member: MemberRecord) -> None:
+    """See that the member's peer port is open."""
     address, port = member.address, member.peer_port
     try:
         socket.create_connection((address, port), timeout=_DIAL_SECONDS).close()
     except OSError as error:
-        told = unreachable(address, port, error, _DIAL_SECONDS)
-        raise UnreachableError(f"{here} {told.message} (the peer port)", hint) from error
+        raise unreachable(address, port, error, _DIAL_SECONDS) from error
 
 
 def grant(node: Node, wish: Wish) -> None:

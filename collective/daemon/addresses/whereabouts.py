@@ -6,6 +6,7 @@ new addresses are recorded.
 
 Invariants:
   * What others, or a person, say of a member's address is never believed, only tried.
+  * What a server without a vote says of it is not even kept.
   * A round ends by its deadline, whoever does not answer.
 """
 
@@ -25,7 +26,7 @@ from collective.daemon.node import Node
 from collective.errors import CollectiveError, IdentityError, ProtocolError
 from collective.files import read_private, write_atomically
 from collective.model.names import is_ip_address
-from collective.model.records import MemberRecord
+from collective.model.records import MemberRecord, Role
 from collective.pki import MOST_BYTES, Certificate, judge_certificate
 from collective.protocol import messages
 from collective.protocol.resolve import resolve
@@ -124,7 +125,7 @@ class Whereabouts:
         }
         try:
             answer = peer.call("POST", messages.WHEREABOUTS, body, _DIAL_SECONDS)
-            self.hint(_places(answer, node))
+            self._hear_places(node, member, answer)
             self._take(node, member, answer)
         except CollectiveError as error:
             log.debug("a member was not told where the others are: %s", error)
@@ -137,13 +138,22 @@ class Whereabouts:
         Raises:
             ProtocolError: the message is broken.
         """
-        self.hint(_places(raw, node))
+        self._hear_places(node, member, raw)
         self._take(node, member, raw)
         return {
             "format": messages.FORMAT,
             "places": {**self._hints, **self._found},
             "certificate": self._own_pem(node),
         }
+
+    def _hear_places(self, node: Node, member: MemberRecord, raw: Mapping[str, Any]) -> None:
+        """Remember where a voter says that members may be.
+
+        Another could overwrite what an administrator has told, and have files written at will.
+        """
+        places = _places(raw, node)
+        if member.role is Role.VOTER:
+            self.hint(places)
 
     def _own_pem(self, node: Node) -> str:
         """Return the certificate by which our etcd goes, or is to go as soon as it must."""

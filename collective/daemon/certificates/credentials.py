@@ -15,6 +15,7 @@ Invariants:
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import ssl
@@ -28,6 +29,8 @@ from collective.files import fsync_folder, make_private_folder, read_private, wr
 from collective.pki import Certificate, make_certificate, new_key, read_certificate
 from collective.protocol.door import without_resumption
 from collective.protocol.peer import client_context
+
+log = logging.getLogger(__name__)
 
 _SERVER, _NEXT, _SUCCESSION = "server.pem", "next.pem", "succession.json"
 _MARK = b"-----BEGIN CERTIFICATE-----"
@@ -211,9 +214,13 @@ class Credentials:
 def _door_context(identity: Path, trusted: Mapping[str, str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    if trusted:
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.load_verify_locations(cadata="".join(trusted.values()))
+    for fingerprint, pem in trusted.items():
+        try:
+            context.load_verify_locations(cadata=pem)
+            context.verify_mode = ssl.CERT_OPTIONAL
+        except ssl.SSLError as error:
+            # One that OpenSSL does not take keeps nobody else out.
+            log.error("a certificate is left out: %s fingerprint=%s", error, fingerprint)
     context.load_cert_chain(identity)
     return without_resumption(context)
 

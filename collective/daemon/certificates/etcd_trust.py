@@ -8,7 +8,8 @@ It does not decide who is to be let in and restarts nothing.
 Invariants:
   * The trust file is written before etcd starts and never while it runs: so what it holds is what
     the running etcd believes.
-  * The list names each certificate that the running etcd believes and that is not wanted any more.
+  * The list names each certificate that the running etcd believes and that is not wanted any more,
+    but for one with the serial number of one that is wanted (``unlisted``).
     What stands in no trust file needs no revoking: nobody believes it.
   * Both files are replaced whole: etcd refuses everybody on a broken list.
 """
@@ -33,6 +34,7 @@ class EtcdTrust:
         self._lock = threading.RLock()
         self._loaded: Mapping[str, Certificate] = {}
         self._refused: frozenset[str] | None = None
+        self._unlisted = frozenset[str]()
         self.trust_file = credentials.folder / TRUSTED
         self.crl_file = credentials.folder / _CRL
 
@@ -45,6 +47,11 @@ class EtcdTrust:
     def refused(self) -> frozenset[str]:
         """Fingerprints of what the list takes back of it."""
         return self._refused or frozenset()
+
+    @property
+    def unlisted(self) -> frozenset[str]:
+        """Those of the refused that the list cannot name: only a restart shuts them out."""
+        return self._unlisted
 
     def name_of(self, fingerprint: str) -> str:
         """Return whose a certificate is that was loaded."""
@@ -71,6 +78,7 @@ class EtcdTrust:
                 return
             # A member that is wanted is not shut out by a number that somebody chose to be its.
             kept = {certificate.serial for certificate in wanted.values()}
+            self._unlisted = frozenset(f for f in refused if self._loaded[f].serial in kept)
             serials = {self._loaded[fingerprint].serial for fingerprint in refused} - kept
             name = self._credentials.identity.name
             crl = make_revocation_list(self._credentials.key_pem, name, serials)

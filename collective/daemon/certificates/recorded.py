@@ -12,16 +12,16 @@ from functools import lru_cache
 from collective.errors import ProtocolError, RefusedError
 from collective.model.records import MemberRecord
 from collective.model.view import View
-from collective.pki import Certificate, read_certificate
+from collective.pki import Certificate, judge_certificate
 from collective.policy.addressing import check_certified
 
 _MOST_CACHED = 1024
 
 
 @lru_cache(_MOST_CACHED)
-def _read(pem: str) -> Certificate | None:
+def _read(pem: str, name: str) -> Certificate | None:
     try:
-        return read_certificate(pem)
+        return judge_certificate(pem, name)
     except ProtocolError:
         return None
 
@@ -31,15 +31,21 @@ def certificates_of(
 ) -> dict[str, Certificate]:
     """Return the certificates of members, by fingerprint, but for those that are of no use."""
     found = (
-        _read(pem) for member in members for pem in member.certificates if not is_broken(member)
+        _read(pem, member.name)
+        for member in members
+        for pem in member.certificates
+        if not is_broken(member)
     )
     return {c.fingerprint: c for c in found if c is not None and c.fingerprint not in revoked}
 
 
 def is_broken(member: MemberRecord) -> bool:
-    """Tell whether a record lists a certificate that cannot be read, or is another server's."""
-    read = [_read(pem) for pem in member.certificates]
-    return any(c is None or c.name != member.name for c in read) or not read
+    """Tell whether a record lists no certificate, one that is none of ours, or another server's.
+
+    Whatever wrote it: OpenSSL and etcd are given none that they may not read.
+    """
+    read = [_read(pem, member.name) for pem in member.certificates]
+    return None in read or not read
 
 
 def check_recordable(view: View, name: str, address: str, certificate: Certificate) -> None:

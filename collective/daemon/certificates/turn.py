@@ -20,7 +20,7 @@ from collective.daemon.node import Node
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, QuorumError, RefusedError
 from collective.model.records import LoadedTrust, Turn
-from collective.policy.membership import check_restart
+from collective.policy.membership import Observed, check_restart
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,10 @@ def _try_to_take(
     observed = node.observe()
     node.in_turn.set()
     try:
-        check_restart(observed, doing, spare or waited < _SPARE_SECONDS)
+        # A server whose daemon answers and whose etcd does not may be one that this very restart
+        # has ended: then the next one waits, and does not end the quorum with it.
+        hurt = _is_hurt(node, observed)
+        check_restart(observed, doing, spare or hurt or waited < _SPARE_SECONDS)
     except QuorumError as refusal:
         node.in_turn.clear()
         return refusal
@@ -105,6 +108,16 @@ def _try_to_take(
         return None
     node.in_turn.clear()
     return _others_turn(node, doing, observed.view.turn)
+
+
+def _is_hurt(node: Node, observed: Observed) -> bool:
+    """Tell whether the etcd of a voter does not take part, though its daemon answers."""
+    answers = node.prober.answers(0.0)
+    return any(
+        answer.status is not None and not answer.status.healthy
+        for name, answer in answers.items()
+        if name in observed.voters
+    )
 
 
 def _others_turn(node: Node, doing: str, held: Turn | None) -> RefusedError:

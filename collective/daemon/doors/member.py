@@ -353,6 +353,11 @@ def _self(asked: Asked) -> Response:
 
 def _certificate(asked: Asked) -> Response:
     pem = messages.text(asked.json(), "certificate", MOST_BYTES)
+    if not asked.server.certificates.allow(asked.member.name, elapsed()):
+        raise RefusedError(
+            f"{asked.member.name} has changed its certificate too often just now",
+            "try again in a minute",
+        )
     revision = replacement.take_request(asked.node, asked.member, asked.fingerprint, pem)
     return json_response(200, {"format": messages.FORMAT, "revision": revision})
 

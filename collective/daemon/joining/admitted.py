@@ -5,6 +5,7 @@ It asks nobody; ``joiner`` does.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from collective.model.guest_list import collective_id
 from collective.model.names import peer_url
 from collective.model.plan import Plan
 from collective.model.records import Role
-from collective.model.view import View
+from collective.model.view import View, member_key
 from collective.protocol import messages
 
 _VIEW_BYTES = 1 << 20
@@ -26,6 +27,12 @@ class Admitted:
 
     plan: Plan
     view: View
+
+
+def _only_of(view: View, names: Collection[str]) -> View:
+    """Return the records of some members: of others nobody but the sponsor has told."""
+    keys = {member_key(name) for name in names}
+    return View(view.revision, {k: item for k, item in view.items.items() if k in keys})
 
 
 def role_of(answer: dict[str, Any]) -> Role:
@@ -43,8 +50,17 @@ def role_of(answer: dict[str, Any]) -> Role:
     return role
 
 
-def members_in(raw: dict[str, Any], plan: Plan, confirmed: Confirmed, ours: str) -> View:
-    """Return the members' records, whose certificates this server will trust.
+def members_in(
+    raw: dict[str, Any], plan: Plan, confirmed: Confirmed, sponsor: str, ours: str
+) -> View:
+    """Return the voters' records and our own, whose certificates this server will trust.
+
+    Args:
+        raw: what the sponsor gives.
+        plan: what this server is to be.
+        confirmed: what the other guests say.
+        sponsor: fingerprint of the certificate that the sponsor shows.
+        ours: fingerprint of our own.
 
     Raises:
         ProtocolError: they are not there, or do not have this server.
@@ -55,6 +71,7 @@ def members_in(raw: dict[str, Any], plan: Plan, confirmed: Confirmed, ours: str)
     own = view.members.get(plan.name)
     if not view.voters or own is None or ours not in own.fingerprints:
         raise ProtocolError("the sponsor's list of members lacks this server, or has no voters")
+    view = _only_of(view, {*view.voters, plan.name})
     found = set(voters_of(view))
     same = collective_id(plan.cluster_token) == confirmed.collective
     # Of a list of one guest, which is the sponsor, there was nobody else to ask.
@@ -62,6 +79,12 @@ def members_in(raw: dict[str, Any], plan: Plan, confirmed: Confirmed, ours: str)
         raise InvitationError(
             "the sponsor gave records that the others on the token's guest list do not know",
             "ask another member to take this server in; the sponsor may have been tampered with",
+        )
+    if sponsor not in {voter.partition(" ")[0] for voter in found}:
+        # One that was deleted can have the claim made, for us, at another one.
+        raise InvitationError(
+            "the server that would take this one in is no voter of its collective",
+            "ask another member to take this server in",
         )
     known = {voter.partition(" ")[2] for voter in found | confirmed.voters}
     places = (entry.partition("=")[2] for entry in plan.initial_cluster.split(",") if entry)

@@ -29,7 +29,8 @@ def why_not_free(server: CollectiveServer) -> RefusedError | None:
         known = {m.name or hex_id(m.id) for m in members} | view.members.keys()
     except EtcdError as error:
         known = set(node.replica.view.members)
-        if _was_just_removed(server, node):
+        # It may wait for voters that are lost, and a person says that it is to begin anew.
+        if node.prober.told_removed() or _was_just_removed(server, node):
             return None
         # What is remembered says that we are alone; a memory that is lost says nothing.
         if not known:

@@ -21,7 +21,8 @@ from collective.protocol.peer import served_certificate, unreachable, where
 
 log = logging.getLogger(__name__)
 
-_DIAL_SECONDS = 5.0
+# A stranger's request has a thread meanwhile.
+_DIAL_SECONDS = 3.0
 
 
 def dial_back(here: str, candidate: Candidate) -> None:

@@ -361,11 +361,12 @@ class Join:
             raise ProtocolError(f"the sponsor's list of members lacks {ours}")
         fingerprint = self._server.credentials.identity.fingerprint
         try:
-            view = members_in(raw, plan, confirmed, fingerprint)
+            view = members_in(raw, plan, confirmed, asked.peer.fingerprint, fingerprint)
         except InvitationError:
             # Another server may have become a voter since: the guests know that one by now.
             answer = self._claim(asked.peer, token, preflight.challenge(asked.peer))
-            view = members_in(raw, plan, self._confirm(asked, token, answer), fingerprint)
+            confirmed = self._confirm(asked, token, answer)
+            view = members_in(raw, plan, confirmed, asked.peer.fingerprint, fingerprint)
         return Admitted(plan, view)
 
 

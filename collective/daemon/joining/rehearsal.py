@@ -17,6 +17,7 @@ from collective.daemon.joining.dialback import dial_back, knock
 from collective.daemon.node import Node
 from collective.daemon.peers.quorum import strength_known
 from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedError
+from collective.etcd.store import READ_SECONDS
 from collective.model.names import certified_addresses
 from collective.model.records import Role
 from collective.model.view import View
@@ -28,17 +29,22 @@ from collective.policy.preflight import Finding, good, problem, skipped
 from collective.protocol.peer import where
 
 
-def rehearse(node: Node, proof: Proof, candidate: Candidate) -> dict[str, Any]:
+def rehearse(node: Node, view: View, proof: Proof, candidate: Candidate) -> dict[str, Any]:
     """Find out what would hinder a join.
+
+    Args:
+        node: this server.
+        view: the records, as they were read for it.
+        proof: what the candidate showed.
+        candidate: who wants to join.
 
     Returns:
         The findings; with a good proof also what ``prospect`` tells, and, where the candidate is
         to make itself another certificate, which addresses that is to name.
 
     Raises:
-        QuorumError: there is no quorum.
+        RefusedError: the invitation is being tried already.
     """
-    view = read_records(node, proof.name)
     name = proof.name
     try:
         claimed = judge(view.invitations.get(name), proof)
@@ -54,7 +60,8 @@ def rehearse(node: Node, proof: Proof, candidate: Candidate) -> dict[str, Any]:
     findings.append(_addresses(node, view, candidate))
     votes = claimed.role is Role.VOTER
     if findings[-1].ok:
-        findings.append(_dialled_back(node, candidate, votes))
+        with node.dialled.alone(name):
+            findings.append(_dialled_back(node, candidate, votes))
     else:
         findings.append(skipped("dial-back", "it needs an address that can be its"))
     told = prospect(node, view, name, claimed.role)
@@ -107,14 +114,14 @@ def prospect(node: Node, view: View, name: str, role: Role) -> dict[str, Any]:
     }
 
 
-def read_records(node: Node, name: str) -> View:
-    """Read the records to decide on a joiner.
+def read_records(node: Node, name: str, seconds: float = READ_SECONDS) -> View:
+    """Read the records to decide on a joiner, in so many seconds.
 
     Raises:
         QuorumError: there is no quorum.
     """
     try:
-        return node.store.read()
+        return node.store.read(seconds)
     except EtcdError as error:
         raise QuorumError(
             f"cannot take in {name}: {node.name} has no quorum",

@@ -33,7 +33,7 @@ from collective.failpoints import Step, reached
 from collective.model.guest_list import collective_id
 from collective.model.names import MOST_ADDRESSES, is_ip_address, parse_server_name
 from collective.model.records import Role
-from collective.model.view import View
+from collective.model.view import View, member_key
 from collective.pki import EnrollmentStatement, judge_certificate, verify_enrollment
 from collective.policy.addressing import check_advertised, plain
 from collective.policy.admission import Proof, judge
@@ -101,11 +101,12 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
         candidate.certificate.fingerprint,
         lambda key: verify_enrollment(bytes.fromhex(key), statement, signature),
     )
-    node.doubts.check(node.replica.view, proof)
+    with node.doubts.reading(node.replica.view, proof) as seconds:
+        read = read_records(node, proof.name, seconds)
     candidate = replace(candidate, addresses=_with_seen(candidate, request.peer.address))
     if raw.get("dry_run") is True:
-        return {"format": messages.FORMAT, **rehearse(node, proof, candidate)}
-    view, role = _claimed(node, proof, candidate)
+        return {"format": messages.FORMAT, **rehearse(node, read, proof, candidate)}
+    view, role = _claimed(node, read, proof, candidate)
     reached(Step.SPONSOR_CLAIM)
     request.memory[_ADMITTED] = replace(candidate, role=role)
     log.info("an invitation was claimed name=%s from=%s", candidate.name, request.peer.address)
@@ -154,9 +155,11 @@ def _statement(node: Node, candidate: Candidate, nonce: str) -> EnrollmentStatem
     )
 
 
-def _claimed(node: Node, proof: Proof, candidate: Candidate) -> tuple[View, Role]:
+def _claimed(node: Node, read: View, proof: Proof, candidate: Candidate) -> tuple[View, Role]:
+    held = [read]
+
     def attempt() -> tuple[View, Role] | None:
-        view = read_records(node, proof.name)
+        view = held.pop() if held else read_records(node, proof.name)
         invitation = view.invitations.get(proof.name)
         claimed = judge(invitation, proof)
         check_admission(view, proof.name, node.name)
@@ -195,6 +198,7 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
     Raises:
         ProtocolError: there was no claim on this connection.
         UnreachableError: the dial-back failed.
+        RefusedError: another one is under way for the same name.
         QuorumError, EtcdError: etcd did not add it.
     """
     # A claim is good for one admission: a server that keeps its connection is a stranger again.
@@ -203,16 +207,17 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
         raise ProtocolError("a server wants to be admitted without a claim")
     check_claim(node.store.read(), candidate)
     votes = candidate.role is Role.VOTER
-    dial_back(node.name, candidate)
-    if votes:
-        knock(node.name, candidate.name, candidate.address, candidate.peer_port)
+    with node.dialled.alone(candidate.name):
+        dial_back(node.name, candidate)
+        if votes:
+            knock(node.name, candidate.name, candidate.address, candidate.peer_port)
     yield {"step": "dial-back", "address": where(candidate.address, candidate.door_port)}
     reached(Step.SPONSOR_DIAL_BACK)
     given = {"format": messages.FORMAT, "cluster_token": node.plan.cluster_token}
     if not votes:
         take_in(node, candidate)
         yield {"step": "record"}
-        yield {"result": {**given, "view": _for_joiner(node)}}
+        yield {"result": {**given, "view": _for_joiner(node, candidate.name)}}
         return
     yield from take_up(node, candidate)
     added = add(node, candidate)
@@ -222,9 +227,15 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
     member_id, initial_cluster = added
     yield {"step": "add", "member_id": hex_id(member_id)}
     etcd = {"member_id": hex_id(member_id), "initial_cluster": initial_cluster}
-    yield {"result": {**given, **etcd, "view": _for_joiner(node)}}
+    yield {"result": {**given, **etcd, "view": _for_joiner(node, candidate.name)}}
 
 
-def _for_joiner(node: Node) -> str:
-    """Return the members' records: whom the joiner is to let in, and where they are."""
-    return node.store.read().to_json(node.plan.cluster_token)
+def _for_joiner(node: Node, name: str) -> str:
+    """Return the records of the voters and the joiner: whom it is to let in, and where they are.
+
+    The rest it reads when it is in. Revocations are many, and this is one line of an answer.
+    """
+    view = node.store.read()
+    wanted = {member_key(member) for member in (*view.voters, name)}
+    items = {key: item for key, item in view.items.items() if key in wanted}
+    return View(view.revision, items).to_json(node.plan.cluster_token)

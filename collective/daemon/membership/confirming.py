@@ -24,7 +24,7 @@ from collective.errors import (
     RemovedError,
 )
 from collective.model.names import natural_key
-from collective.model.records import MemberRecord, Role
+from collective.model.records import Invitation, MemberRecord, Role
 from collective.policy.membership import Strength
 from collective.protocol import messages
 
@@ -46,6 +46,7 @@ class Deleted:
         confirmed: members that refuse the server from now on.
         unconfirmed: members that did not answer; they learn it before they take part again.
         remaining: the members that there are now, with their certificates' fingerprints.
+        pending: the invitations that are good still, with their issuers.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Deleted:
     confirmed: tuple[str, ...]
     unconfirmed: tuple[str, ...]
     remaining: tuple[MemberRecord, ...] = ()
+    pending: tuple[Invitation, ...] = ()
 
     def to_document(self) -> dict[str, Any]:
         """Return the JSON form: whom it is cut off by, and who remains."""
@@ -63,6 +65,9 @@ class Deleted:
             "remaining": [
                 {"name": m.name, "role": m.role.value, "fingerprints": list(m.fingerprints)}
                 for m in self.remaining
+            ],
+            "pending": [
+                {"name": i.name, "role": i.role.value, "issuer": i.issuer} for i in self.pending
             ],
         }
 
@@ -122,6 +127,7 @@ def confirm(node: Node, done: str, name: str) -> Deleted:
         tuple(n for n in ordered if said[n].takes_part),
         tuple(n for n in ordered if not said[n].takes_part),
         tuple(members[n] for n in sorted(members, key=natural_key)),
+        tuple(observed.view.invitations.values()),
     )
 
 

@@ -33,14 +33,23 @@ _CALL_SECONDS = 2.0
 # Whoever began a change finishes it; only when that takes so long is it taken over.
 _PATIENCE_SECONDS = 2.0
 _ADD_SECONDS = 10.0
+#: A learner has so many times the time without progress for all of it.
+WHOLE_TIMEOUTS = 4
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a learner was, and since when (monotonic seconds) it has been no further."""
+    """How far a learner was, and since when: monotonic seconds.
+
+    Attributes:
+        index: the highest that it has told.
+        since: when it told that.
+        begun: when it was first seen.
+    """
 
     index: int
     since: float
+    begun: float
 
 
 def advance(
@@ -53,17 +62,25 @@ def advance(
         seen: learner id to its raft index, 0 for one that does not answer.
         now: monotonic seconds.
     """
+    before = {member: known.get(member, Progress(-1, now, now)) for member in seen}
     return {
-        member: known[member]
-        if member in known and known[member].index >= index
-        else Progress(index, now)
+        member: before[member]
+        if before[member].index >= index
+        else Progress(index, now, before[member].begun)
         for member, index in seen.items()
     }
 
 
 def stuck(progress: Mapping[int, Progress], now: float, timeout: float) -> list[int]:
-    """Return the learners that made no progress for so many seconds."""
-    return [member for member, p in progress.items() if now - p.since > timeout]
+    """Return the learners that made no progress for so many seconds, or take far too long.
+
+    Progress is the learner's own word.
+    """
+    return [
+        member
+        for member, p in progress.items()
+        if now - p.since > timeout or now - p.begun > WHOLE_TIMEOUTS * timeout
+    ]
 
 
 def lost_learners(view: View, members: Sequence[EtcdMember]) -> frozenset[str]:
@@ -246,8 +263,10 @@ class Duties(Worker):
             still = any(m.id == member and m.learner for m in self._node.gateway.members())
         if still:
             log.warning(
-                "a learner made no progress for %.0f s and is removed id=%s",
+                "a learner made no progress for %.0f s, or did not become a voter in %.0f s, and "
+                "is removed id=%s",
                 self._timeout,
+                self._timeout * WHOLE_TIMEOUTS,
                 hex_id(member),
             )
             with within(CHANGE_SECONDS):

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from collective.daemon.nonvoting.room import Room
 from collective.errors import RefusedError
 
 
@@ -74,8 +75,10 @@ class MemberPlaces:
     Attributes:
         readings: calls that read ranges of keys: etcd holds each answer several times.
         watches: watches that are open, each with a queue of its own.
+        room: what etcd's database has for all of them together.
     """
 
     def __init__(self) -> None:
+        self.room = Room()
         self.readings = Places(2, "readings of many keys")
         self.watches = Places(16, "watches")

@@ -10,6 +10,7 @@ Invariants:
   * One member takes a bounded share of this voter, whatever it sends: readings and watches
     have places, an answer and the queue of a watch a number of bytes; requests, the listener
     bounds.
+  * Members without a vote never fill the store: the last part of it is for the voters.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from collective.policy.relaying import (
     is_guarded,
     is_long,
     is_serializable,
+    puts_anything,
     reads_of,
     relayed,
     unguarded,
@@ -84,6 +86,8 @@ def relay(node: Node, request: Request) -> Response:
 def _answer(
     node: Node, peer: Peer, path: str, body: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
+    if puts_anything(path, body):
+        node.places.room.check(lambda: node.status().db_size)
     if not is_guarded(path):
         let_in(node, peer)
         return node.gateway.call(path, body)

@@ -7,7 +7,8 @@ speak for any member. Such a connection comes from an address that no voter has.
 It does not look after our own door: ``server`` closes its connections as records change.
 
 Invariants:
-  * etcd is restarted in ``turn`` only, and only where such a connection stays open.
+  * etcd is restarted in ``turn`` only, and only where such a connection stays open, or where a
+    certificate cannot be named in the revocation list.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Cutter(Worker):
         former = self._node.to_cut()
         if not former:
             return False
-        if not self._vanish():
+        if former & self._node.etcd_trust.unlisted or not self._vanish():
             names = ", ".join(sorted({self._node.etcd_trust.name_of(f) for f in former}))
             log.warning("etcd is restarted to cut off names=%s", names)
             with turn(self._node, f"cutting off {names}", _TURN_SECONDS):

@@ -132,7 +132,10 @@ class Return:
 
     def _take_up(self, view: View) -> bool:
         node = self._node
-        why = objection_to(self._layout, node.plan, view, self._promises)
+        # Of those that were deleted since, none can say that our data is old.
+        members = {n for n, r in self._reports.items() if r.fingerprint in view.certificates}
+        promises = {n: p for n, p in self._promises.items() if n in members}
+        why = objection_to(self._layout, node.plan, view, promises)
         if why is not None:
             self._lose(node, why)
             return False
@@ -149,6 +152,11 @@ class Return:
             if absent
             else "etcd does not start: the voters do not agree on who was deleted"
         )
+        if node.prober.told_removed():
+            told += (
+                "; a member says that this server was deleted: if that is so, 'collective join' "
+                "here lets it in again, with a new token"
+            )
         if told != node.waits_for:
             log.warning("%s", told)
         node.waits_for = told

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.etcd.calls import encode
-from collective.etcd.store import _apply
-from collective.model.view import Item, View
+from collective.etcd.calls import Put, encode
+from collective.etcd.store import MOST_REVOKED, Store, _apply
+from collective.model.records import Revocation, to_json
+from collective.model.view import Item, View, revoked_key
+from tests.unit.identities import record_of, view_of
 
 KEYS = st.sampled_from(["a", "b", "c"])
 STEPS = st.lists(
@@ -48,3 +51,73 @@ def test_view_after_a_batch_is_as_new_as_its_newest_event() -> None:
     batch = [event("a", b"1", 12), event("b", b"2", 14), event("c", None, 14)]
     for events in (batch, batch[::-1]):
         assert _apply(view, events).revision == 14
+
+
+class Noted:
+    """A gateway that notes what it was to write."""
+
+    def __init__(self) -> None:
+        self.puts: list[str] = []
+        self.deletes: list[str] = []
+
+    def transact(
+        self, _unchanged: dict[str, int], puts: list[Put], deletes: tuple[str, ...]
+    ) -> tuple[bool, int]:
+        self.puts, self.deletes = [put.key for put in puts], list(deletes)
+        return True, 1
+
+
+def after_changes(own: int, others: int = 0) -> View:
+    """Return a view after so many changes of certificates: the newest has the lowest number."""
+    view = view_of(record_of("mgt2"))
+    items = {
+        revoked_key(f"{name}-{number}"): Item(
+            to_json(Revocation(f"{name}-{number}", name, 1.0)).encode(), 1000 - number
+        )
+        for name, count in (("mgt2", own), ("mgt3", others))
+        for number in range(count)
+    }
+    return View(1000, {**view.items, **items})
+
+
+def written(how: str, view: View, revoke: list[str]) -> Noted:
+    """Have a member's record written, and these certificates revoked."""
+    noted = Noted()
+    store, member = Store(noted), record_of("mgt2", numbers=(2,))  # type: ignore[arg-type]
+    if how == "change":
+        store.put_member(view, member, 5.0, revoke)
+    else:
+        store.readdress_member(view, member, 5.0)
+    return noted
+
+
+@pytest.mark.parametrize("how", ["change", "move"])
+def test_member_that_changes_its_certificate_forever_leaves_so_many_revocations(how: str) -> None:
+    """The oldest of its own go, in the same transaction; a join reads them all (1,020 once)."""
+    gone = record_of("mgt2").fingerprints[0]
+    view = after_changes(MOST_REVOKED, others=50)
+    noted = written(how, view, [gone])
+    assert revoked_key(gone) in noted.puts
+    assert noted.deletes == [revoked_key(f"mgt2-{MOST_REVOKED - 1}")]
+    assert not written(how, after_changes(MOST_REVOKED - 1, others=50), [gone]).deletes
+
+
+def test_many_revocations_of_before_go_over_some_transactions() -> None:
+    """etcd takes 128 operations in one."""
+    noted = written("change", after_changes(1020), ["x", "y"])
+    assert len(noted.puts) + len(noted.deletes) <= 128
+    assert len(noted.deletes) > 100
+    assert noted.deletes[0] == revoked_key("mgt2-1019"), "the oldest first"
+
+
+def test_certificate_that_is_revoked_anew_is_not_forgotten_at_once() -> None:
+    """etcd would take no transaction that writes and deletes the same key."""
+    oldest = f"mgt2-{MOST_REVOKED}"
+    noted = written("change", after_changes(MOST_REVOKED + 1), [oldest])
+    assert noted.deletes == [revoked_key(f"mgt2-{MOST_REVOKED - 1}")]
+    assert revoked_key(oldest) in noted.puts
+
+
+def test_write_that_revokes_nothing_forgets_nothing() -> None:
+    """A record is written for other reasons, too."""
+    assert not written("change", after_changes(100), []).deletes

@@ -85,20 +85,23 @@ class Forged:
         issuer = subject if self.issuer is None else self.issuer
         builder = x509.CertificateBuilder(issuer, subject, key.public_key(), self.serial)
         builder = builder.not_valid_before(self.valid_from).not_valid_after(self.valid_until)
-        for extension, critical in self._extensions():
+        for extension, critical in self._extensions(key):
             builder = builder.add_extension(extension, critical=critical)
         signer = self.signer or key
         algorithm = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
         signed = builder.sign(signer, algorithm)
         return signed.public_bytes(serialization.Encoding.PEM).decode()
 
-    def _extensions(self) -> Iterator[Extension]:
+    def _extensions(self, key: Key) -> Iterator[Extension]:
         if self.ca is not None:
             yield x509.BasicConstraints(ca=self.ca, path_length=None), True
-        if not self.without_names:
-            yield self.names or named(self.name), False
+        signs = (True, *(False for _ in range(8)))
+        yield x509.KeyUsage(*signs), True
         if self.usage:
             yield x509.ExtendedKeyUsage(self.usage), False
+        if not self.without_names:
+            yield self.names or named(self.name), False
+        yield x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False
         yield from self.more
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from collective import pki
 from collective.errors import InputError, ProtocolError
+from tests.harness.odd_certificates import ODD_FORMS, PLAIN, Form
 from tests.unit.pki.attacks import (
     Forged,
     as_pem,
@@ -290,6 +291,20 @@ def test_certificate_that_is_none_of_ours_is_refused(forged: Forged, says: str) 
 def test_certificate_that_differs_in_nothing_is_good() -> None:
     """So what is refused above is refused for what it says."""
     assert pki.judge_certificate(Forged().pem(), "mgt2").serial == "abcdef"
+
+
+@pytest.mark.parametrize("form", ODD_FORMS.values(), ids=ODD_FORMS)
+def test_certificate_that_libraries_may_read_in_different_ways_is_refused(form: Form) -> None:
+    """OpenSSL fails on one kind for the whole door, Go on another for the whole of etcd."""
+    with pytest.raises(ProtocolError):
+        pki.judge_certificate(form.made("mgt2", ["10.0.0.2"]).pem, "mgt2")
+
+
+def test_certificate_that_was_written_by_hand_without_anything_odd_is_good() -> None:
+    """So what is refused above is refused for what is odd."""
+    made = PLAIN.made("mgt2", ["10.0.0.2"])
+    found = pki.judge_certificate(made.pem, "mgt2")
+    assert (found.fingerprint, found.addresses) == (made.fingerprint, ("10.0.0.2",))
 
 
 def test_serial_number_that_has_too_many_bits_is_refused() -> None:

@@ -23,6 +23,7 @@ from collective.policy.relaying import (
     is_long,
     is_repeatable,
     is_serializable,
+    puts_anything,
     relayed,
     unguarded,
     veiled,
@@ -425,3 +426,28 @@ def test_only_a_range_can_be_serializable_or_long() -> None:
     assert is_long("/kv/range", span(STORE, STORE + "z"))
     assert not is_long("/kv/range", {"key": b64(STORE), "range_end": ""})
     assert not is_long("/kv/range", {**span(STORE, STORE + "z"), "count_only": True})
+
+
+PUT = {"request_put": {"key": "eA=="}}
+DELETE = {"request_delete_range": {"key": "eA=="}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "puts"),
+    [
+        ("/kv/put", {"key": "eA=="}, True),
+        ("/kv/deleterange", {"key": "eA=="}, False),
+        ("/kv/range", {"key": "eA=="}, False),
+        ("/lease/keepalive", {"ID": "1"}, False),
+        ("/kv/txn", {}, False),
+        ("/kv/txn", {"success": [DELETE]}, False),
+        ("/kv/txn", {"success": [DELETE], "failure": [DELETE, PUT]}, True),
+        ("/kv/txn", {"success": [{"request_txn": {"failure": [DELETE]}}]}, False),
+        ("/kv/txn", {"success": [{"request_txn": {"failure": [DELETE, PUT]}}]}, True),
+    ],
+)
+def test_what_may_make_the_store_larger_is_known(
+    path: str, body: dict[str, Any], puts: bool
+) -> None:
+    """In whatever branch; a deletion makes room."""
+    assert puts_anything(path, body) is puts

@@ -14,6 +14,7 @@ from collective.daemon.certificates.recorded import (
 from collective.errors import RefusedError
 from collective.model.records import MemberRecord, Revocation
 from collective.pki import Certificate, read_certificate
+from tests.harness.odd_certificates import ODD_FORMS, PLAIN, Form
 from tests.unit.identities import identity, record_of, view_of
 from tests.unit.pki.attacks import Forged
 
@@ -54,6 +55,24 @@ def test_member_whose_certificate_cannot_be_read_is_left_out_alone(pems: tuple[s
     broken = replace(record_of("mgt3"), certificates=pems)
     assert is_broken(broken)
     assert list(certificates_of([ONE, broken, TWO])) == [*ONE.fingerprints, *TWO.fingerprints]
+
+
+@pytest.mark.parametrize("form", ODD_FORMS.values(), ids=ODD_FORMS)
+def test_member_whose_certificate_is_odd_is_left_out_alone(form: Form) -> None:
+    """Whoever wrote the record: OpenSSL and Go load what is returned, all or nothing."""
+    odd = form.made("mgt3", ["10.0.0.3"])
+    broken = replace(record_of("mgt3"), certificates=(identity("mgt3").pem, odd.pem))
+    assert odd.fingerprint not in certificates_of([ONE, broken, TWO])
+    assert set(certificates_of([ONE, broken, TWO])) >= {*ONE.fingerprints, *TWO.fingerprints}
+    assert is_broken(replace(broken, certificates=(odd.pem,)))
+
+
+def test_member_whose_certificate_is_not_odd_is_not_left_out() -> None:
+    """The same certificate, written by hand, without anything odd."""
+    plain = PLAIN.made("mgt3", ["10.0.0.3"])
+    assert plain.fingerprint in certificates_of(
+        [replace(ONE, name="mgt3", certificates=(plain.pem,))]
+    )
 
 
 def test_good_member_is_not_broken() -> None:

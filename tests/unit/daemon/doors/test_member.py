@@ -15,13 +15,16 @@ from typing import Any
 
 import pytest
 
+from collective.daemon.certificates import replacement
 from collective.daemon.doors import member as door
 from collective.daemon.doors.access import Caller
 from collective.daemon.doors.member import Asked, Route, handler, route_of
+from collective.daemon.server import CERTIFICATES_AT_ONCE, CERTIFICATES_PER_SECOND
 from collective.errors import AccessError, CollectiveError, InputError, RefusedError, RemovedError
 from collective.model.plan import Mode
-from collective.model.records import Revocation, Role
+from collective.model.records import MemberRecord, Revocation, Role
 from collective.model.view import View
+from collective.protocol.limits import RateLimit
 from collective.protocol.web import Peer, PeerCertificate, Request, Response
 from tests.unit.identities import identity, record_of, view_of
 
@@ -312,3 +315,39 @@ def test_what_is_no_route_is_none(method: str, path: str) -> None:
     """Another method, half a path, and what an authority once had."""
     with pytest.raises(InputError):
         route_of(method, path)
+
+
+def test_member_that_changes_its_certificate_over_and_over_is_refused_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two changes at once, then one in two minutes; each leaves a revocation. Others wait not."""
+    now, taken = [0.0], list[str]()
+
+    def take(_node: object, member: MemberRecord, _shown: str, _pem: str) -> int:
+        taken.append(member.name)
+        return 1
+
+    monkeypatch.setattr(door, "elapsed", lambda: now[0])
+    monkeypatch.setattr(replacement, "take_request", take)
+    limit = RateLimit(CERTIFICATES_PER_SECOND, CERTIFICATES_AT_ONCE)
+    server: Any = SimpleNamespace(certificates=limit)
+
+    def change(member: MemberRecord) -> None:
+        peer = Peer("tls", "10.0.0.9", PeerCertificate(member.name, member.fingerprints[0]))
+        body = b'{"format": 1, "certificate": ""}'
+        request = Request("POST", "/v1/certificate", {}, body, peer, {})
+        node: Any = SimpleNamespace(name="mgt1")
+        nothing: Any = None
+        asked = Asked(server, nothing, nothing, node, request, member)
+        route_of("POST", "/v1/certificate").run(asked)
+
+    for _ in range(4):
+        change(NONVOTING)
+    with pytest.raises(RefusedError, match="mgt2 has changed its certificate too often"):
+        change(NONVOTING)
+    change(record_of("mgt6", Role.NONVOTING))
+    now[0] = 61.0
+    change(NONVOTING)
+    with pytest.raises(RefusedError):
+        change(NONVOTING)
+    assert taken == ["mgt2"] * 4 + ["mgt6", "mgt2"]

@@ -29,6 +29,7 @@ VIEW = view_of(
     member("mgt9", "10.0.0.9", role=Role.LEARNER),
 )
 OURS = VIEW.members["mgt9"].fingerprints[0]
+SPONSOR = VIEW.members["mgt1"].fingerprints[0]
 CONFIRMED = Confirmed(collective_id(TOKEN), frozenset(voters_of(VIEW)))
 
 
@@ -41,8 +42,10 @@ def plan_of(*addresses: str) -> Plan:
 ALL = plan_of("10.0.0.1", "10.0.0.2", "10.0.0.9")
 
 
-def taken(view: View, plan: Plan = ALL, confirmed: Confirmed = CONFIRMED) -> View:
-    return members_in({"view": view.to_json(TOKEN)}, plan, confirmed, OURS)
+def taken(
+    view: View, plan: Plan = ALL, confirmed: Confirmed = CONFIRMED, sponsor: str = SPONSOR
+) -> View:
+    return members_in({"view": view.to_json(TOKEN)}, plan, confirmed, sponsor, OURS)
 
 
 def test_records_that_the_other_guests_know_are_taken() -> None:
@@ -79,6 +82,24 @@ def test_guest_that_says_nothing_of_voters_confirms_none() -> None:
     with pytest.raises(InvitationError):
         taken(VIEW, confirmed=replace(CONFIRMED, voters=frozenset()))
     assert taken(VIEW, confirmed=Confirmed("", frozenset())).members == VIEW.members
+
+
+def test_sponsor_that_is_no_voter_is_refused() -> None:
+    """A deleted server has the claim made at another one, for the joiner, and takes it itself."""
+    with pytest.raises(InvitationError, match="is no voter"):
+        taken(VIEW, sponsor=identity("mgt3").fingerprint)
+    with pytest.raises(InvitationError, match="is no voter"):
+        taken(VIEW, sponsor=OURS)
+
+
+def test_records_of_others_than_voters_are_not_taken() -> None:
+    """No guest confirms them, and etcd would let learners in."""
+    more = view_of(
+        *(VIEW.members[name] for name in ("mgt1", "mgt2", "mgt9")),
+        member("mgt8", "10.0.0.8", role=Role.LEARNER),
+        member("mgt7", "10.0.0.7", role=Role.NONVOTING),
+    )
+    assert taken(more).members == VIEW.members
 
 
 def test_other_collective_is_refused() -> None:

@@ -1,0 +1,187 @@
+"""Promise P3: a joiner's claim that somebody else makes for it leads nowhere.
+
+A voter that was put out is on the guest list of the tokens from before, so joiners speak to it. It
+knows the seed of those that it made: so it can claim the invitation at an honest voter for the
+joiner's own certificate, and a majority of the list has the claim. It hands out what is true, and
+itself beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.attacks.enrolling import claim
+from tests.attacks.hostile import MEMBERS, fingerprint, identity
+from tests.attacks.stand import Said, Stand
+from tests.attacks.test_false_sponsor import assert_unmoved
+from tests.harness import Cluster, Server, wait_until
+from tests.harness.health import records, state_of
+from tests.harness.running import Running
+from tests.harness.trouble import facts, settle, state_file
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+MakeCluster = Callable[..., Cluster]
+JOIN_SECONDS = 90.0
+ADMITTING = "/v1/enroll/admit"
+_ID = "00000000000000ff"
+
+
+class Forwarder:
+    """mgt3, while it is a voter, and then at its door when it is none any more."""
+
+    def __init__(self, cluster: Cluster, pem: Path, token: str, is_in_the_list: bool) -> None:
+        """Keep what it has and knows.
+
+        Args:
+            cluster: of three voters.
+            pem: where its key is kept.
+            token: that it has made, or seen.
+            is_in_the_list: whether it hands itself out as a member of etcd.
+        """
+        self._honest = [cluster["mgt1"], cluster["mgt2"]]
+        self._server, self._token = cluster["mgt3"], token
+        self._is_in_the_list = is_in_the_list
+        pem.write_bytes(identity(Path(self._server.layout.pki)).read_bytes())
+        self._pem = pem
+        self._guests = {fingerprint(server): server.name for server in cluster.servers.values()}
+        self._records = {
+            name: json.loads(records(self._honest[0])[MEMBERS + name])
+            for name in self._guests.values()
+        }
+        self._collective = state_of(self._server)["cluster_token"]
+        self._asked: dict[str, Any] = {}
+        self.forwarded: list[tuple[int, str]] = []
+
+    def stand(self) -> Stand:
+        """Return where it stands, when it is not a voter any more."""
+        return Stand((self._server.address, self._server.port), self._pem, self._answer)
+
+    def _answer(self, path: str, raw: dict[str, Any]) -> Said:
+        if path.endswith("/challenge"):
+            return Said.one(
+                nonce=secrets.token_hex(32),
+                name="mgt3",
+                release="0.1.0",
+                now=time.time(),
+                seen="127.0.0.1",
+                guests=[self._guests],
+            )
+        if path.endswith("/claim"):
+            self._asked.update(raw)
+            if not raw["dry_run"]:
+                self._forward(raw)
+            return Said.one(**self._prospect())
+        if path == ADMITTING:
+            return Said.one(result=self._admission())
+        return Said.one(deleted=False, steps=[], wants="")
+
+    def _forward(self, raw: Mapping[str, Any]) -> None:
+        ports = raw["door_port"], raw["peer_port"]
+        sponsor = self._honest[0]
+        said = claim(sponsor, self._token, raw["certificate"], raw["addresses"], ports)
+        self.forwarded.append(said)
+
+    def _prospect(self) -> dict[str, Any]:
+        members = [
+            {
+                "name": server.name,
+                "address": server.address,
+                "door_port": server.port,
+                "peer_port": server.peer_port,
+                "fingerprint": fingerprint(server),
+            }
+            for server in self._honest
+        ]
+        before, after = ({"voters": n, "answering": n} for n in (2, 3))
+        return {
+            "members": members,
+            "role": "voter",
+            "pauses": 0,
+            "certify": None,
+            "findings": [
+                {"check": check, "ok": True, "message": "all is well"}
+                for check in ("invitation", "loopback", "dial-back")
+            ],
+            "forecast": {"before": before, "after": after},
+        }
+
+    def _admission(self) -> dict[str, Any]:
+        asked = self._asked
+        taken_in = {
+            "name": asked["name"],
+            "member_id": _ID,
+            "role": "learner",
+            "address": asked["addresses"][0],
+            "door_port": asked["door_port"],
+            "peer_port": asked["peer_port"],
+            "certificates": [asked["certificate"]],
+        }
+        itself = {"role": "learner", "member_id": "00000000000000fe"}
+        told = {
+            **{server.name: {} for server in self._honest},
+            "mgt3": itself,
+            str(asked["name"]): taken_in,
+        }
+        members = {
+            name: {**self._records.get(name, self._records["mgt3"]), **changes}
+            for name, changes in told.items()
+        }
+        items = {MEMBERS + name: [json.dumps(each), 5] for name, each in members.items()}
+        view = {"format": 1, "collective": self._collective, "revision": 1, "items": items}
+        in_etcd = ["mgt3"] if self._is_in_the_list else ["mgt1", "mgt2"]
+        urls = (
+            f"{name}=https://{members[name]['address']}:{members[name]['peer_port']}"
+            for name in (*in_etcd, str(asked["name"]))
+        )
+        return {
+            "format": 1,
+            "cluster_token": self._collective,
+            "member_id": _ID,
+            "initial_cluster": ",".join(urls),
+            "view": json.dumps(view),
+        }
+
+
+def wait_for_end_of_join(joiner: Server, sponsor: Server, token: str, before: bytes) -> str:
+    """Have a server join; return how the command ended, or what its state has become."""
+    with Running(joiner, ("join", sponsor.door_name, "-i", "-"), token) as join:
+
+        def changed() -> str:
+            now = state_file(joiner).read_bytes()
+            return "" if now == before else f"its state is {json.loads(now)}"
+
+        wait_until(lambda: join.is_over or changed(), JOIN_SECONDS, "an end of the join")
+        return changed() or join.end()
+
+
+@pytest.mark.parametrize("is_in_the_list", [True, False], ids=["itself", "true-voters"])
+@pytest.mark.parametrize("command", [("delete", "--force"), ("demote",)], ids=lambda c: c[0])
+def test_voter_that_was_put_out_takes_no_joiner_in_with_a_claim_that_it_forwards(
+    make_cluster: MakeCluster, tmp_path: Path, command: tuple[str, ...], is_in_the_list: bool
+) -> None:
+    """Whatever it hands out as the members of etcd: the joiner stays what it was."""
+    cluster = make_cluster(3)
+    mgt1, mgt2, mgt3 = cluster.servers.values()
+    settle(mgt3)
+    token = mgt3.run("invite", "mgt4", check=True).out
+    forwarder = Forwarder(cluster, tmp_path / "kept.pem", token, is_in_the_list)
+    (joiner,) = cluster.add_running(1)
+    settle(joiner)
+    before = facts(joiner)
+    mgt1.run(*command, "mgt3", check=True)
+    mgt3.kill()
+
+    with forwarder.stand().standing() as stand:
+        said = wait_for_end_of_join(joiner, mgt3, token, before.state)
+
+    assert_unmoved(joiner, said, before)
+    assert stand.count("/v1/enroll/claim"), "the joiner speaks to it, or this proves nothing"
+    assert "mgt4" not in {key.rpartition("/")[2] for key in records(mgt2) if MEMBERS in key}

@@ -1,0 +1,36 @@
+"""What a sponsor gives a joiner."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from collective.daemon.joining.sponsor import _for_joiner
+from collective.model.records import Revocation, Role
+from collective.model.view import View
+from tests.unit.identities import identity, record_of, view_of
+
+TOKEN = "a collective"
+ANSWER_BYTES = 1 << 18
+
+
+def given(view: View) -> tuple[View, str]:
+    """Return what mgt9 is given, and the text of it."""
+    node: Any = SimpleNamespace(
+        store=SimpleNamespace(read=lambda: view), plan=SimpleNamespace(cluster_token=TOKEN)
+    )
+    text = _for_joiner(node, "mgt9")
+    return View.from_json(text, TOKEN), text
+
+
+def test_joiner_is_given_the_voters_and_itself_however_many_others_there_are() -> None:
+    """1,020 revocations made the answer too long for one line: nobody could join any more."""
+    voters, joiner = [record_of(f"mgt{n}") for n in (1, 2)], record_of("mgt9", Role.LEARNER)
+    others = [record_of(f"site{n}", Role.NONVOTING) for n in range(20)]
+    revoked = [Revocation(f"{n:064x}", "site1", 0.0) for n in range(2000)]
+    view, text = given(view_of(*voters, joiner, *others, *revoked, revision=7))
+    assert dict(view.members) == {m.name: m for m in (*voters, joiner)}
+    assert view.members["mgt9"].fingerprints == (identity("mgt9").fingerprint,)
+    assert not view.revoked
+    assert view.revision == 7
+    assert len(text) < ANSWER_BYTES
