@@ -24,6 +24,8 @@ from collective.daemon.node import Node
 from collective.daemon.peers.hearing import Hearing
 from collective.daemon.peers.returning import Return
 from collective.daemon.server import (
+    CERTIFICATES_AT_ONCE,
+    CERTIFICATES_PER_SECOND,
     HAND_OVERS_AT_ONCE,
     HAND_OVERS_PER_SECOND,
     CollectiveServer,
@@ -84,6 +86,7 @@ class Machine:
         self.node: SimulatedNode | None = None
         self.gate, self.life, self.trouble = Gate(), nullcontext(), None
         self.hand_overs = RateLimit(HAND_OVERS_PER_SECOND, HAND_OVERS_AT_ONCE)
+        self.certificates = RateLimit(CERTIFICATES_PER_SECOND, CERTIFICATES_AT_ONCE)
         self.enlister = Enlister(self)
         self.layout = self.state = self.recollection = None
         self.front: Any = SimpleNamespace(listen_at=lambda _: None, only=lambda _: None)
