@@ -26,7 +26,6 @@ from collective.daemon.membership import (
     changes,
     demotion,
     duties,
-    promotion,
     removal,
 )
 from collective.daemon.membership.changeover import Verdict
@@ -254,8 +253,7 @@ BUGS: Mapping[str, Bug] = {
         ("P5",), ((duties, "lost_learners", _lost_by_address),)
     ),
     "a joiner is added before it is let in": Bug(
-        ("P2",),
-        ((learner, "until_taken_up", _at_once), (promotion, "wait_for_round", _nothing)),
+        ("P2",), ((learner, "until_taken_up", _at_once),)
     ),
     "nobody takes certificates up": Bug(("P5",), ((TrustRound, "_round", _nothing),)),
     "a turn is not waited for": Bug(

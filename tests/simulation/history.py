@@ -118,6 +118,29 @@ class History(RuleBasedStateMachine):
             body = lambda: join(self.world, joiner, member, shown)  # noqa: E731
             self._spawn(joiner, "join", body, 4 * steps)
 
+    @precondition(lambda self: len(self.tokens) > 1)
+    @rule(token=few, machine=indexes, via=indexes, steps=ahead)
+    def rename(self, token: int, machine: int, via: int, steps: int) -> None:
+        """Lose power in the middle of a join, and join by a token for another name.
+
+        A sponsor notices soon that nobody listens any more: what it has written by then is left.
+        """
+        shown: Token = self.tokens[-1 - token % len(self.tokens)]
+        cut = [m for m in self.world.machines if m.mode is Mode.REMOVED and m.is_busy("join")]
+        joiner = self._pick([m for m in cut if m.name != shown.name], machine)
+        if joiner is None:
+            return
+        asked = [a.child for a in self.world.actors.running if a.host is joiner and a.child]
+        joiner.crash()
+        for request in asked:
+            self.world.actors.run(request, steps)
+            request.kill()
+        self._mend(joiner)
+        member = self._pick(self._living(), via)
+        if member is not None:
+            body = lambda: join(self.world, joiner, member, shown)  # noqa: E731
+            self._spawn(joiner, "join", body, 4 * steps)
+
     @rule(by=indexes, whom=indexes, steps=ahead)
     def revoke(self, by: int, whom: int, steps: int) -> None:
         """End an invitation."""

@@ -365,6 +365,8 @@ class Promises:
         if machine.node is None:
             return [f"{machine} rests, and is a member"] if record is not None else []
         expected = {Role.VOTER: Mode.MEMBER, Role.NONVOTING: Mode.NONVOTING}
+        if record is None and self._hears_too_few(machine):
+            return []
         if record is None or machine.mode is not expected.get(record.role):
             role = None if record is None else record.role.value
             return [f"{machine} is {machine.mode.value}, and recorded as {role}"]
@@ -384,11 +386,27 @@ class Promises:
                 f for m in world.etcd.view.members.values() if m.is_peer for f in m.fingerprints
             }
             trusted = machine.require_node().etcd.trusted.keys()
-            if (trusted ^ peers) - {shown.fingerprint}:
-                why.append(f"etcd on {machine} lets others in than the voters")
+            if trusted - peers - {shown.fingerprint}:
+                why.append(f"P4: etcd on {machine} lets others in than the voters")
+            if peers - trusted - {shown.fingerprint}:
+                why.append(f"etcd on {machine} does not let all voters in")
         elif world.relay_of(machine) is None:
             why.append(f"{machine} reaches no voter")
         return why
+
+    def _hears_too_few(self, machine: Machine) -> bool:
+        """Whether a server that was deleted while it was off cannot find that out.
+
+        One voter's word puts nobody to rest: of the other voters that it knows, more than half
+        must be left to say so. Else it says what it has heard, and a person has it join again.
+        """
+        node = machine.require_node()
+        others = [n for n in node.replica.view.voters if n != machine.name]
+        left = [n for n in others if n in self._world.etcd.view.voters]
+        if node.etcd.running or not others or 2 * len(left) > len(others):
+            return False
+        self._count("deleted, and hears too few")
+        return True
 
     def _is_stranded(self, machine: Machine) -> bool:
         """Whether most of the voters that a server knows, which was off, are no members any more.
