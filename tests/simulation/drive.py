@@ -28,7 +28,7 @@ class Driver:
         actions: list[tuple[int, Callable[[], None]]] = [
             (3, self._invite),
             (8, self._join),
-            (2, self._rename),
+            (4, self._rename),
             (3, self._delete),
             (1, self._leave),
             (1, self._revoke),
@@ -85,8 +85,7 @@ class Driver:
 
     def _rename(self) -> None:
         if len(self._history.tokens) > 1:
-            token = self._random.choice([0, 0, 0, 1, 2, 5])
-            self._history.rename(token, self._index(), self._index(), self._ahead())
+            self._history.rename(self._index(), self._index(), self._index(), self._ahead())
 
     def _delete(self) -> None:
         self._history.delete(self._index(), self._index(), self._mostly(), self._ahead())

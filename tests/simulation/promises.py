@@ -395,7 +395,7 @@ class Promises:
         return why
 
     def _hears_too_few(self, machine: Machine) -> bool:
-        """Whether a server that was deleted while it was off cannot find that out.
+        """Whether a server that was deleted while it was off, or cut off, cannot find that out.
 
         One voter's word puts nobody to rest: of the other voters that it knows, more than half
         must be left to say so. Else it says what it has heard, and a person has it join again.
@@ -403,7 +403,8 @@ class Promises:
         node = machine.require_node()
         others = [n for n in node.replica.view.voters if n != machine.name]
         left = [n for n in others if n in self._world.etcd.view.voters]
-        if node.etcd.running or not others or 2 * len(left) > len(others):
+        told = machine.told_removed == machine.member_id or self._world.is_heard(machine)
+        if (node.votes and told) or not others or 2 * len(left) > len(others):
             return False
         self._count("deleted, and hears too few")
         return True
