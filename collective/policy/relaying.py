@@ -282,6 +282,11 @@ def _lease(asker: str, body: Body) -> dict[str, Any]:
     return _own_lease(asker, _fields(body, {"ID": _number}).get("ID", "0"))
 
 
+def _time_left(_asker: str, body: Body) -> dict[str, Any]:
+    """Let it read how long any lease has, an invitation's above all, and not which keys it has."""
+    return _fields(body, {"ID": _number})
+
+
 def _own_lease(asker: str, number: str) -> dict[str, Any]:
     if not is_of(asker, int(number)):
         raise AccessError(f"the lease {number} is none of {asker}'s")
@@ -421,6 +426,7 @@ CALLS: Mapping[str, RelayedCall] = {
     "/lease/grant": RelayedCall(_grant, repeatable=True),
     "/lease/keepalive": RelayedCall(_lease, repeatable=True),
     "/lease/revoke": RelayedCall(_lease),
+    "/lease/timetolive": RelayedCall(_time_left, repeatable=True),
     "/cluster/member/list": RelayedCall(_nothing, repeatable=True),
     "/maintenance/status": RelayedCall(_nothing, repeatable=True),
 }

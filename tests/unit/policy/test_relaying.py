@@ -47,7 +47,7 @@ ETCD: dict[str, bool] = {
     "/lease/grant": True,
     "/lease/keepalive": True,
     "/lease/revoke": True,
-    "/lease/timetolive": False,
+    "/lease/timetolive": True,
     "/lease/leases": False,
     "/cluster/member/add": False,
     "/cluster/member/remove": False,
@@ -126,6 +126,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("/lease/grant", {"TTL": "5"}),
     ("/lease/grant", {"TTL": str(MOST_TTL), "ID": OWN}),
     ("/lease/keepalive", {"ID": OWN}),
+    ("/lease/timetolive", {"ID": OTHERS}),
     ("/lease/revoke", {"ID": int(OWN)}),
     ("/cluster/member/list", {}),
     ("/maintenance/status", {}),
@@ -451,3 +452,10 @@ def test_what_may_make_the_store_larger_is_known(
 ) -> None:
     """In whatever branch; a deletion makes room."""
     assert puts_anything(path, body) is puts
+
+
+def test_time_that_a_lease_has_is_told_and_its_keys_are_not() -> None:
+    """``invite --list`` says how long an invitation is good; keys may be other software's."""
+    assert relayed("/lease/timetolive", ASKER, {"ID": OTHERS}) == {"ID": OTHERS}
+    with pytest.raises(ProtocolError):
+        relayed("/lease/timetolive", ASKER, {"ID": OTHERS, "keys": True})
