@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -218,10 +218,15 @@ def _confirmations(result: Document) -> list[str]:
     if result["remaining"]:
         notes.append("members now, with the SHA-256 of their certificates:")
         notes += [_remaining(member) for member in result["remaining"]]
-    if result["pending"]:
-        told = ", ".join(f"{i['name']} (by {i['issuer']})" for i in result["pending"])
-        notes.append(f"invitations are pending for: {told}; 'invite --revoke' ends one")
-    return notes
+    return [*notes, *_pending(result["pending"])]
+
+
+def _pending(invitations: Sequence[Document]) -> list[str]:
+    """Return who else may come in: whoever lost its vote may have seen their tokens."""
+    if not invitations:
+        return []
+    told = ", ".join(f"{i['name']} (by {i['issuer']})" for i in invitations)
+    return [f"invitations are pending for: {told}; 'invite --revoke' ends one"]
 
 
 def _remaining(member: Document) -> str:
@@ -237,7 +242,8 @@ def promote(result: Document) -> Rendered:
 def demote(result: Document) -> Rendered:
     """Render the result of ``demote``."""
     done = () if result["dry_run"] else (f"{result['name']} does not vote",)
-    return Rendered(done, _forecast(result))
+    # A voter of an earlier release does not name them.
+    return Rendered(done, (*_pending(result.get("pending", ())), *_forecast(result)))
 
 
 def show(document: Document) -> Rendered:

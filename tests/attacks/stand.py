@@ -1,12 +1,16 @@
 """A door of an attacker's own: it shows a certificate, and answers what a function says.
 
 It judges nothing, and knows no route.
+
+Invariants:
+  * When its block ends it is gone, and so is every connection that it had.
 """
 
 from __future__ import annotations
 
 import http.server
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -63,6 +67,7 @@ class Stand:
     pem: Path
     answers: Answers
     requests: list[Heard] = field(default_factory=list)
+    _open: list[ssl.SSLSocket] = field(default_factory=list)
 
     @contextmanager
     def standing(self) -> Iterator[Stand]:
@@ -78,6 +83,17 @@ class Stand:
             finally:
                 listener.shutdown()
                 thread.join(_END_SECONDS)
+                self._hang_up()
+
+    def note(self, connection: ssl.SSLSocket) -> None:
+        """Keep a connection in mind, to end it in the end."""
+        self._open.append(connection)
+
+    def _hang_up(self) -> None:
+        for connection in list(self._open):
+            with suppress(OSError):
+                # That of the socket itself: a thread may be reading with TLS just now.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def count(self, path: str) -> int:
         """Return how often a path was asked for."""
@@ -103,6 +119,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Shake hands."""
         self.request.settimeout(_END_SECONDS)
         self.request = self.context.wrap_socket(self.request, server_side=True)
+        self.stand.note(self.request)
         super().setup()
 
     def handle(self) -> None:

@@ -1,9 +1,9 @@
 """Promise P3: a joiner's claim that somebody else makes for it leads nowhere.
 
 A voter that was put out is on the guest list of the tokens from before, so joiners speak to it. It
-knows the seed of those that it made: so it can claim the invitation at an honest voter for the
-joiner's own certificate, and a majority of the list has the claim. It hands out what is true, and
-itself beside it.
+knows the seed of those that it made, or has seen: so it can claim the invitation at an honest one
+for the joiner's own certificate, and a majority of the list has the claim. It hands out what is
+true, and itself beside it.
 """
 
 from __future__ import annotations
@@ -162,16 +162,31 @@ def wait_for_end_of_join(joiner: Server, sponsor: Server, token: str, before: by
         return changed() or join.end()
 
 
-@pytest.mark.parametrize("is_in_the_list", [True, False], ids=["itself", "true-voters"])
-@pytest.mark.parametrize("command", [("delete", "--force"), ("demote",)], ids=lambda c: c[0])
+DELETE, DEMOTE = ("delete", "--force"), ("demote",)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "command", "is_in_the_list"),
+    [
+        ("mgt3", DELETE, False),
+        ("mgt1", DELETE, False),
+        ("mgt1", DELETE, True),
+        ("mgt1", DEMOTE, False),
+    ],
+    ids=["its-own", "seen-by-it", "seen-by-it-and-itself-in-etcd", "seen-by-it-demoted"],
+)
 def test_voter_that_was_put_out_takes_no_joiner_in_with_a_claim_that_it_forwards(
-    make_cluster: MakeCluster, tmp_path: Path, command: tuple[str, ...], is_in_the_list: bool
+    make_cluster: MakeCluster,
+    tmp_path: Path,
+    issuer: str,
+    command: tuple[str, ...],
+    is_in_the_list: bool,
 ) -> None:
-    """Whatever it hands out as the members of etcd: the joiner stays what it was."""
+    """Whoever made the token, whatever it hands out as etcd's members: the joiner is as before."""
     cluster = make_cluster(3)
     mgt1, mgt2, mgt3 = cluster.servers.values()
     settle(mgt3)
-    token = mgt3.run("invite", "mgt4", check=True).out
+    token = cluster[issuer].run("invite", "mgt4", check=True).out
     forwarder = Forwarder(cluster, tmp_path / "kept.pem", token, is_in_the_list)
     (joiner,) = cluster.add_running(1)
     settle(joiner)
@@ -184,4 +199,7 @@ def test_voter_that_was_put_out_takes_no_joiner_in_with_a_claim_that_it_forwards
 
     assert_unmoved(joiner, said, before)
     assert stand.count("/v1/enroll/claim"), "the joiner speaks to it, or this proves nothing"
+    if issuer != "mgt3":
+        assert [status for status, _ in forwarder.forwarded][:1] == [200], "nor does this"
+        assert stand.count(ADMITTING), "nor this"
     assert "mgt4" not in {key.rpartition("/")[2] for key in records(mgt2) if MEMBERS in key}

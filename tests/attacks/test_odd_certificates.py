@@ -61,7 +61,11 @@ def opened_by(pem: Path, servers: list[Server]) -> dict[str, bool]:
 def test_odd_certificate_of_a_server_without_a_vote_is_not_recorded(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    """It may ask for its next one to be recorded; with one that is not odd that is done."""
+    """It may ask for its next one to be recorded; with one that is not odd that is done.
+
+    Two of the odd ones: so often may a member ask in a minute. The last answer shows that it was
+    not for having asked too often that the others were refused.
+    """
     (mgt1,) = cluster.add_running(1)
     evil = join_nonvoting(cluster, mgt1)
     kept = Kept.of(evil, tmp_path / "kept", as_name="mgt1").pem
@@ -69,11 +73,11 @@ def test_odd_certificate_of_a_server_without_a_vote_is_not_recorded(
     before = records(mgt1)[MEMBERS + evil.name]
     addresses = [evil.address, "127.0.0.1", "::1"]
 
-    for word, form in ODD_FORMS.items():
+    for form in (VISIBLE, BAD_URI):
         body = {"format": 1, "certificate": form.made(evil.name, addresses).pem}
         answer = at_door(mgt1, kept, "POST", "/v1/certificate", body)
-        assert 400 <= (answer.status or 0) < 500, f"{word}: {answer}"
-        assert records(mgt1)[MEMBERS + evil.name] == before, word
+        assert 400 <= (answer.status or 0) < 500, f"{form}: {answer}"
+        assert records(mgt1)[MEMBERS + evil.name] == before, form
 
     body = {"format": 1, "certificate": PLAIN.made(evil.name, addresses).pem}
     assert at_door(mgt1, kept, "POST", "/v1/certificate", body).is_good, "or this proves nothing"

@@ -151,6 +151,7 @@ BAD_URI = Form(sans=_uri(b"http://[::1"))
 ODD_FORMS = {
     "named in a VisibleString": VISIBLE,
     "named in a GeneralString": Form(name_tag=0x1B),
+    "named in a PrintableString": Form(name_tag=_PRINTABLE),
     "named in an IA5String": Form(name_tag=0x16),
     "named in a T61String": Form(name_tag=0x14, encoding="latin-1"),
     "named in a BMPString": Form(name_tag=0x1E, encoding="utf-16-be"),

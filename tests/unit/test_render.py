@@ -164,6 +164,17 @@ def test_dry_run_prints_the_forecast_alone(rendered: Rendered) -> None:
     assert rendered == Rendered((), FORECAST, 0)
 
 
+def test_demotion_names_the_invitations_that_are_pending() -> None:
+    """Not where it was only asked for, nor where a voter of an earlier release has made it."""
+    result = {"name": "mgt3", "dry_run": False, "forecast": {"lines": FORECAST}}
+    assert render.demote(result) == Rendered(("mgt3 does not vote",), FORECAST, 0)
+    pending = [{"name": "mgt9", "role": "voter", "issuer": "mgt1"}]
+    assert render.demote({**result, "pending": pending}).notes == (
+        "invitations are pending for: mgt9 (by mgt1); 'invite --revoke' ends one",
+        *FORECAST,
+    )
+
+
 def test_replacement_prints_the_token_alone() -> None:
     """Who confirmed is told, and who remains."""
     rest = [{"name": "mgt1", "role": "voter", "fingerprints": ["ab"]}]

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from collective.daemon.clock import elapsed
 from collective.daemon.membership.changes import finish
-from collective.daemon.membership.confirming import confirm
+from collective.daemon.membership.confirming import Deleted, confirm
 from collective.daemon.membership.removal import take_leadership_from
 from collective.daemon.node import Node
 from collective.daemon.nonvoting.voters import Emit
@@ -37,8 +37,10 @@ _READY_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
 
-def demote(node: Node, name: str, by: str, emit: Emit) -> None:
+def demote(node: Node, name: str, by: str, emit: Emit) -> Deleted:
     """Make a voter a server that does not vote; returns when it takes part as such.
+
+    It says who knows of it, and which invitations are pending still.
 
     Args:
         node: this server, which is not the one to demote.
@@ -61,9 +63,10 @@ def demote(node: Node, name: str, by: str, emit: Emit) -> None:
                 finish(node, change)
             emit("remove", f"etcd does not count {name} any more")
     # What it had to do at the doors of etcd as a voter it has no more.
-    confirm(node, f"{name} does not vote any more", name)
+    confirmed = confirm(node, f"{name} does not vote any more", name)
     _wait_until_ready(node, name)
     emit("ready", f"{name} takes part; it does not vote")
+    return confirmed
 
 
 def _begin(node: Node, name: str, by: str) -> Change | None:

@@ -28,10 +28,11 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
             _checked(node, name)
         return voters.run(node, "demote", raw, context.emit, (name,))
     before, votes = strength_known(node), name in node.replica.view.voters
-    demotion.demote(node, name, context.by(node.name), context.emit)
+    done = demotion.demote(node, name, context.by(node.name), context.emit)
     # One that does not vote already changes nothing.
     made = forecast.demoted(before, name, answers=True).to_document(done=True) if votes else None
-    return {"name": name, "dry_run": False, "forecast": made}
+    pending = done.to_document()["pending"]
+    return {"name": name, "dry_run": False, "forecast": made, "pending": pending}
 
 
 def _checked(node: Node, name: str) -> Observed:
