@@ -48,8 +48,12 @@ class Driver:
         self._weights = [weight for weight, _ in actions]
         self._actions = [action for _, action in actions]
 
-    def run(self, steps: int = STEPS) -> None:
+    def run(self, steps: int = STEPS, renamed: bool = False) -> None:
         """Run it.
+
+        Args:
+            steps: at most.
+            renamed: whether it begins with a join by another name, see ``History.renamed``.
 
         Raises:
             AssertionError: a promise was broken.
@@ -57,6 +61,8 @@ class Driver:
         draw, history = self._random, self._history
         try:
             history.begin(draw.randint(1, 4), draw.randint(0, 2), draw.random() < 0.5)
+            if renamed:
+                history.renamed(self._ahead())
             for _ in range(draw.randint(steps // 4, steps)):
                 draw.choices(self._actions, self._weights)[0]()
                 history.promises_hold()
@@ -137,12 +143,13 @@ class Driver:
         self._history.fault(self._random.choice(FAULTS), self._index())
 
 
-def drive(first: int, enough: Callable[[int], bool]) -> int:
+def drive(first: int, enough: Callable[[int], bool], renamed: bool = False) -> int:
     """Run one history after the other; return how many.
 
     Args:
         first: the first seed.
         enough: gets the number of histories that were run.
+        renamed: whether each begins with a join by another name.
 
     Raises:
         AssertionError: a promise was broken; it names the seed.
@@ -150,7 +157,7 @@ def drive(first: int, enough: Callable[[int], bool]) -> int:
     count = 0
     while not enough(count):
         try:
-            Driver(first + count).run()
+            Driver(first + count).run(renamed=renamed)
         except Exception as error:
             raise AssertionError(f"history {first + count}: {error!r}") from error
         count += 1

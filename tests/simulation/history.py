@@ -21,6 +21,7 @@ from collective.daemon.node import Node
 from collective.model.plan import Mode
 from collective.model.records import Role
 from collective.model.token import Token
+from collective.protocol import messages
 from tests.simulation.actors import Actor, Fate
 from tests.simulation.joining import finish_join, give_up, join
 from tests.simulation.world import LEARNER_SECONDS, Machine, World, running
@@ -142,6 +143,39 @@ class History(RuleBasedStateMachine):
         if member is not None:
             body = lambda: join(self.world, joiner, member, shown)  # noqa: E731
             self._spawn(joiner, "join", body, 8 * steps)
+
+    def renamed(self, steps: int) -> None:
+        """Have a server join by another name while the sponsor of its first join stands still.
+
+        That one goes on afterwards. No rule leads here: few histories would, as an address that is
+        recorded is refused to everybody else, but in the moment between that look and the write.
+        """
+        actors, outside = self.world.actors, [m for m in self.world.machines if not m.node]
+        if len(outside) < 2:
+            return
+        joiner, other = outside[:2]
+        member = self._living()[0]
+        node = member.require_node()
+        for name in (joiner.number, other.number):
+            body = partial(self._invite, node, name, 3600, Role.VOTER)
+            actors.run(actors.spawn(member, "invite", body))
+        first, second = self.tokens[-2:]
+        asked = actors.spawn(joiner, "join", lambda: join(self.world, joiner, member, first))
+        while not asked.done and (asked.child is None or asked.child.label != messages.ADMIT):
+            actors.step(asked)
+        if asked.child is None:
+            return
+        slow = asked.child
+        actors.run(slow, steps)
+        joiner.crash()
+        self._mend(joiner)
+        if slow.done:
+            return
+        actors.running.remove(slow)
+        actors.spawn(joiner, "join", lambda: join(self.world, joiner, member, second))
+        for _ in range(_QUICK_ROUNDS):
+            self._round(True)
+        actors.running.append(slow)
 
     @rule(by=indexes, whom=indexes, steps=ahead)
     def revoke(self, by: int, whom: int, steps: int) -> None:

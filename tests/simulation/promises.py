@@ -404,7 +404,7 @@ class Promises:
         others = [n for n in node.replica.view.voters if n != machine.name]
         left = [n for n in others if n in self._world.etcd.view.voters]
         told = machine.told_removed == machine.member_id or self._world.is_heard(machine)
-        if (node.votes and told) or not others or 2 * len(left) > len(others):
+        if (machine.alive and told) or not others or 2 * len(left) > len(others):
             return False
         self._count("deleted, and hears too few")
         return True

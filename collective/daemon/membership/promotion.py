@@ -120,14 +120,16 @@ def make_learner(node: Node, member: MemberRecord) -> dict[str, Any]:
     """
     _check_wanted(member)
     knock(node.name, member.name, member.address, member.peer_port)
-    _record(node, member.name, member.member_id)
-    for _ in until_it_may_enter(
-        node,
-        member.fingerprints[0],
-        member.url,
-        lambda: _record(node, member.name, member.member_id),
-    ):
-        pass
+    recorded = _record(node, member.name, member.member_id).members[member.name]
+    # In the middle of a change it shows one of two; a learner's are not changed any more.
+    for fingerprint in recorded.fingerprints:
+        for _ in until_it_may_enter(
+            node,
+            fingerprint,
+            member.url,
+            lambda: _record(node, member.name, member.member_id),
+        ):
+            pass
     if others_turn(node, member.url):
         raise RefusedError(f"{member.name} must wait: another server is being taken in")
     entered = enter(

@@ -21,6 +21,7 @@ from tests.simulation.history import TOTALS, History
 Recorder = Callable[[str, object], None]
 HISTORIES = int(os.environ.get("COLLECTIVE_HISTORIES", "1500"))
 ENOUGH_FOR_A_BUG = 2500
+RENAMED = 100
 _OFTEN = (
     "admitted",
     "certificate changed",
@@ -74,9 +75,14 @@ def test_histories_that_hypothesis_makes_up_break_no_promise() -> None:
     )
 
 
+def test_histories_with_a_join_by_another_name_break_no_promise() -> None:
+    """The sponsor of the first join goes on when its server is a member by another name."""
+    assert drive(1, lambda count: count >= RENAMED, renamed=True) == RENAMED
+
+
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS.keys())
 def test_bug_that_is_planted_is_found(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each check, compare and duty is there for a reason, which the histories know."""
     bug.plant(monkeypatch)
     with pytest.raises(AssertionError, match="|".join(bug.promise)):
-        drive(1, lambda count: count >= ENOUGH_FOR_A_BUG)
+        drive(1, lambda count: count >= ENOUGH_FOR_A_BUG, bug.renamed)
