@@ -401,10 +401,11 @@ class Node:
             nonvoting=not self.votes,
         )
 
-    def look_at_door(self) -> None:
+    def look_at_door(self) -> bool:
         """Connect to our own door: what counts is the certificate that others are shown.
 
-        A new one that is on the disk alone is new for nobody (kubernetes issue 102556).
+        A new one that is on the disk alone is new for nobody (kubernetes issue 102556). Tell
+        whether the door could be looked at.
         """
         self._served_wrongly = ()
         try:
@@ -413,7 +414,7 @@ class Node:
         except (CollectiveError, OSError) as error:
             log.debug("our own door cannot be looked at: %s", error)
             self.served = ""
-            return
+            return False
         if self.served != self.credentials.identity.fingerprint:
             self._served_wrongly = (
                 f"at {self.plan.address} another certificate is shown than the one in "
@@ -424,6 +425,7 @@ class Node:
                 f"{self.credentials.identity_file} does not have the certificate that is shown, "
                 f"{self.served}: put that one back, or the others will refuse etcd here",
             )
+        return True
 
     def use_next(self) -> None:
         """Show the next certificate from now on, in our own calls too."""

@@ -198,9 +198,8 @@ class Replacement(Worker):
                 self._go_on(own)
             finally:
                 node.replacing.release()
-        if elapsed() - self._looked > _LOOK_SECONDS:
+        if elapsed() - self._looked > _LOOK_SECONDS and node.look_at_door():
             self._looked = elapsed()
-            node.look_at_door()
         return False
 
     def _go_on(self, own: MemberRecord) -> None:
