@@ -448,9 +448,10 @@ class SimulatedNode(Node):
         """Wait until all that is revoked opens nothing here; what is open is cut at once here."""
         return None if self.replica.wait_for(revision, seconds) else "it has not heard of it"
 
-    def look_at_door(self) -> None:
+    def look_at_door(self) -> bool:
         """See what our door shows: what it is to show, here."""
         self.served = self.credentials.identity.fingerprint
+        return True
 
     def own_status(self) -> ServerStatus:
         """Return what it says of itself to others."""
