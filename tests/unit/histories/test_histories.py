@@ -20,7 +20,7 @@ from tests.simulation.history import TOTALS, History
 
 Recorder = Callable[[str, object], None]
 HISTORIES = int(os.environ.get("COLLECTIVE_HISTORIES", "1500"))
-ENOUGH_FOR_A_BUG = 2500
+ENOUGH_FOR_A_BUG = 5000
 RENAMED = 100
 _OFTEN = (
     "admitted",
