@@ -365,7 +365,7 @@ class Node:
         return Way(member.name, member.address, member.door_port, context, check)
 
     def _voters(self) -> list[MemberRecord]:
-        return [m for n, m in self.replica.view.voters.items() if n != self.name]
+        return self.replica.view.voters_but(self.name)
 
     def _relay_peer(self, member: MemberRecord) -> Peer:
         context, check = self.credentials.client_context, self.check_of(member.name)

@@ -27,11 +27,6 @@ def guest_list_hash(fingerprints: Iterable[str]) -> bytes:
     return hashlib.sha256(_PREFIX + b"".join(octets)).digest()
 
 
-def majority_of(guests: int) -> int:
-    """Return how many of so many guests are a majority."""
-    return guests // 2 + 1
-
-
 def collective_id(cluster_token: str) -> str:
     """Return what tells a collective from others, and nothing else, to a stranger (hex)."""
     return hashlib.sha256(b"collective id v1\0" + cluster_token.encode()).hexdigest()

@@ -160,6 +160,10 @@ class View:
         """Members that count in the quorum."""
         return {n: m for n, m in self.members.items() if m.role is Role.VOTER}
 
+    def voters_but(self, name: str) -> list[MemberRecord]:
+        """Return the voters without one."""
+        return [member for member in self.voters.values() if member.name != name]
+
     @cached_property
     def certificates(self) -> Mapping[str, str]:
         """The name of the member whose each recorded certificate is, by its fingerprint."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 
+from collective.policy.membership import quorum
+
 #: So often in a row must all that answer say it, where they are fewer than a majority.
 TRIES = 4
 
@@ -38,7 +40,7 @@ def is_believed(voters: Iterable[str], here: str, words: Mapping[str, Word], tri
     """
     known = frozenset(voters) | {here}
     said = [words.get(name, Word.NOTHING) for name in known - {here}]
-    if said.count(Word.DELETED) >= len(known) // 2 + 1:
+    if said.count(Word.DELETED) >= quorum(len(known)):
         return True
     most = 2 * said.count(Word.DELETED) > len(said)
     return most and is_unopposed(words) and tries >= TRIES

@@ -31,6 +31,7 @@ from collective.daemon.addresses.roundabout import names_for
 from collective.daemon.certificates.replacement import replace_certificate, retire_others
 from collective.daemon.certificates.turn import turn
 from collective.daemon.node import Node
+from collective.daemon.nonvoting.voters import candidates
 from collective.daemon.peers.quorum import needs_quorum
 from collective.daemon.server import CollectiveServer
 from collective.errors import (
@@ -118,7 +119,7 @@ class Move:
     @contextmanager
     def _turn(self, node: Node, restart: bool) -> Iterator[None]:
         """Hold the turn, if etcd is to be restarted and takes part now."""
-        if not restart or not other_voters(node) or not _takes_part(node):
+        if not restart or not candidates(node) or not _takes_part(node):
             yield
             return
         with turn(node, "a new address", _TURN_SECONDS):
@@ -227,7 +228,7 @@ class Move:
         names, following = names_for(node, address), node.credentials.identity
         if not set(names) <= set(following.addresses):
             following = node.credentials.prepare_next(names)
-        others = other_voters(node)
+        others = candidates(node)
         if others:
             body = {
                 "format": messages.FORMAT,
@@ -241,13 +242,6 @@ class Move:
             in_use = node.credentials.identity.fingerprint
             grant(node, Wish(node.name, address, following, in_use, prepare))
         return node.name, following
-
-
-def other_voters(node: Node) -> list[MemberRecord]:
-    """Return the other voters, those first that answer."""
-    answering = node.prober.answering(0.0)
-    voters = [m for m in node.replica.view.voters.values() if m.name != node.name]
-    return sorted(voters, key=lambda m: (m.name not in answering, m.name))
 
 
 def _takes_part(node: Node) -> bool:

@@ -18,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from collective.daemon import lives
-from collective.daemon.addresses.move import Emit, Move, other_voters
+from collective.daemon.addresses.move import Emit, Move
 from collective.daemon.addresses.roundabout import Roundabout
 from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.clock import elapsed
 from collective.daemon.node import Node
+from collective.daemon.nonvoting.voters import candidates
 from collective.daemon.server import CollectiveServer
 from collective.daemon.settings import Settings
 from collective.errors import (
@@ -164,7 +165,7 @@ class Mover:
 
     def _own_addresses(self, plan: Plan) -> OwnAddresses:
         node = self._server.node
-        others = other_voters(node) if node is not None else []
+        others = candidates(node) if node is not None else []
         sources = (source_towards(member.address) for member in others)
         return OwnAddresses(
             plan.address,
@@ -209,7 +210,7 @@ class Mover:
             at_once = address is not None and self._had_leader is not node
             if self._is_lost(node, patience=0.0 if at_once else _LOST_SECONDS):
                 return self._seek(node, here)
-            if not other_voters(node) and not node.wait_for_leader(_LOST_SECONDS):
+            if not candidates(node) and not node.wait_for_leader(_LOST_SECONDS):
                 return ""  # its own etcd is not ready yet, and there is nobody to look for
             if self._server.gate.is_joining:
                 return ""  # it gets the address that it is to have from the join
@@ -231,7 +232,7 @@ class Mover:
         One that finds no quorum at its start answers nobody. A server that is the only voter
         has nobody to be in touch with.
         """
-        if not self._server.plan.votes or not other_voters(node):
+        if not self._server.plan.votes or not candidates(node):
             return False
         try:
             leaderless = not node.status().leader

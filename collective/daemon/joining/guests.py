@@ -21,11 +21,12 @@ from typing import Any
 from collective.daemon.clock import elapsed, pause
 from collective.errors import CollectiveError, InvitationError, ProtocolError
 from collective.model.fingerprint import is_fingerprint
-from collective.model.guest_list import guest_list_hash, majority_of
+from collective.model.guest_list import guest_list_hash
 from collective.model.names import natural_key
 from collective.model.token import Token
 from collective.model.view import View
 from collective.policy.addressing import plain
+from collective.policy.membership import quorum
 from collective.protocol import messages
 from collective.protocol.peer import Peer, client_context, only
 
@@ -149,7 +150,7 @@ def confirm(
         ProtocolError: the sponsor says nothing of use.
         InvitationError: too few say so, or of another collective.
     """
-    needed = majority_of(len(guests)) - 1
+    needed = quorum(len(guests)) - 1
     if not isinstance(members, list):
         raise ProtocolError("the sponsor names no members")
     named = [m for m in members if isinstance(m, dict) and is_fingerprint(m.get("fingerprint"))]

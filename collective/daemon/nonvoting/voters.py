@@ -39,9 +39,7 @@ Emit = Callable[[str, str], None]
 def candidates(node: Node, without: Collection[str] = ()) -> list[MemberRecord]:
     """Return the other voters, those that answer first."""
     answering = node.prober.answering(0.0)
-    others = [
-        m for n, m in node.replica.view.voters.items() if n != node.name and n not in without
-    ]
+    others = [m for m in node.replica.view.voters_but(node.name) if m.name not in without]
     return sorted(others, key=lambda m: (m.name not in answering, natural_key(m.name)))
 
 

@@ -61,7 +61,7 @@ class Return:
     def may_start(self) -> bool:
         """Wait until etcd may start; False when this life ends before, or must not go on."""
         node = self._node
-        others = [m for n, m in node.replica.view.voters.items() if n != node.name]
+        others = node.replica.view.voters_but(node.name)
         if not node.plan.started or not others:
             return True
         pool = ThreadPoolExecutor(len(others), "return")
@@ -82,7 +82,7 @@ class Return:
         One that was cut off while they changed their certificates does not let them in any more.
         """
         node = self._node
-        others = [m for n, m in node.replica.view.voters.items() if n != node.name]
+        others = node.replica.view.voters_but(node.name)
         if not others:
             return
         self._reports = {}

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.model.guest_list import collective_id, guest_list_hash, majority_of
+from collective.model.guest_list import collective_id, guest_list_hash
+from collective.policy.membership import quorum
 
 ONE, TWO, THREE = "11" * 32, "22" * 32, "33" * 32
 FINGERPRINTS = st.lists(st.binary(min_size=32, max_size=32).map(bytes.hex), max_size=5)
@@ -52,8 +53,8 @@ def test_what_is_no_hexadecimal_text_is_refused(guest: str) -> None:
 def test_majorities_of_one_list_have_a_guest_in_common() -> None:
     """So one that has the claim is in any majority that is asked."""
     for guests in range(1, 10):
-        assert 2 * majority_of(guests) > guests
-        assert 2 * (majority_of(guests) - 1) <= guests
+        assert 2 * quorum(guests) > guests
+        assert 2 * (quorum(guests) - 1) <= guests
 
 
 def test_collective_is_told_apart_by_a_hash_of_its_token() -> None:
