@@ -112,10 +112,8 @@ class Store:
         key = invitation_key(invitation.name)
         return self._write(view, (key,), {key: invitation}, lease=view.lease(key))
 
-    def put_member(
-        self, view: View, member: MemberRecord, when: float, revoke: Sequence[str] = ()
-    ) -> bool:
-        """Write a member's record, and revoke certificates that it no longer lists.
+    def put_member(self, view: View, member: MemberRecord, when: float) -> bool:
+        """Write a member's record, and revoke the certificates that it no longer lists.
 
         Of what was revoked of a member that stays, the oldest is forgotten in the end: no record
         lists it and no etcd trusts it, so it opens nothing.
@@ -123,9 +121,9 @@ class Store:
         Returns:
             False when the record changed meanwhile.
         """
-        key = member_key(member.name)
-        puts = {key: member} | _revoked(member.name, revoke, when)
-        return self._write(view, (key,), puts, deletes=_outdated(view, member.name, puts))
+        puts = _put(view, member, when)
+        unchanged = (member_key(member.name),)
+        return self._write(view, unchanged, puts, deletes=_outdated(view, member.name, puts))
 
     def promote_member(self, view: View, member: MemberRecord) -> bool:
         """Write the record of a learner that became a voter, and end its invitation.
@@ -136,18 +134,17 @@ class Store:
         key = member_key(member.name)
         return self._write(view, (key,), {key: member}, deletes=(invitation_key(member.name),))
 
-    def admit_member(
-        self, view: View, member: MemberRecord, when: float, revoke: Sequence[str]
-    ) -> bool:
+    def admit_member(self, view: View, member: MemberRecord, when: float) -> bool:
         """Write the record of a server that is being taken in on its invitation.
+
+        What another server of this name had opens nothing any more.
 
         Returns:
             False when its record, its invitation, or the change of the voters is not what the
             view says any more.
         """
-        key = member_key(member.name)
-        unchanged = (key, invitation_key(member.name), CHANGE_KEY)
-        return self._write(view, unchanged, {key: member} | _revoked(member.name, revoke, when))
+        unchanged = (member_key(member.name), invitation_key(member.name), CHANGE_KEY)
+        return self._write(view, unchanged, _put(view, member, when))
 
     def readdress_member(self, view: View, member: MemberRecord, when: float) -> bool:
         """Write a member's record with another address.
@@ -157,9 +154,7 @@ class Store:
             says any more.
         """
         unchanged = (CHANGE_KEY, *(member_key(name) for name in view.members))
-        former = view.members[member.name].fingerprints if member.name in view.members else ()
-        gone = [f for f in former if f not in member.fingerprints]
-        puts = {member_key(member.name): member} | _revoked(member.name, gone, when)
+        puts = _put(view, member, when)
         return self._write(view, unchanged, puts, deletes=_outdated(view, member.name, puts))
 
     def begin_change(self, view: View, change: Change, member: MemberRecord | None = None) -> bool:
@@ -231,12 +226,16 @@ class Store:
         return self._write(view, (member_key(member.name),), puts, deletes=deletes)
 
     def take_turn(self, view: View, turn: Turn, seconds: int) -> bool:
-        """Take the turn to restart etcd, for so many seconds at most; False if another has it."""
+        """Take the turn to restart etcd, for so many seconds at most; False if another has it.
+
+        Until the turn has ended, nothing says whom that etcd lets in.
+        """
         if view.turn is not None and view.turn.name != turn.name:
             return False
         with within(WRITE_SECONDS):
             lease = self._gateway.grant_lease(seconds)
-        return self._write(view, (TURN_KEY,), {TURN_KEY: turn}, lease=lease)
+        deletes = (loaded_key(turn.name),)
+        return self._write(view, (TURN_KEY,), {TURN_KEY: turn}, deletes=deletes, lease=lease)
 
     def end_turn(self, view: View, loaded: LoadedTrust | None = None) -> bool:
         """End the turn that the view has, and say whom the etcd that was restarted lets in.
@@ -291,6 +290,13 @@ class Store:
                 view = _apply(view, events)
                 yield view
         raise EtcdError("the watch ended")
+
+
+def _put(view: View, member: MemberRecord, when: float) -> dict[str, Record]:
+    """Return a member's record, and the revocation of each certificate that only the former had."""
+    former = view.members.get(member.name)
+    gone = [f for f in former.fingerprints if f not in member.fingerprints] if former else []
+    return {member_key(member.name): member} | _revoked(member.name, gone, when)
 
 
 def _revoked(name: str, fingerprints: Sequence[str], when: float) -> dict[str, Record]:

@@ -27,7 +27,7 @@ from tests.harness import wait_until
 pytestmark = pytest.mark.contract
 
 A1, A2, A3 = (make_certificate(new_key(), "mgt1", ["127.0.0.2"]) for _ in range(3))
-B1 = make_certificate(new_key(), "mgt2", ["127.0.0.3"])
+B0, B1 = (make_certificate(new_key(), "mgt2", ["127.0.0.3"]) for _ in range(2))
 MGT1 = MemberRecord("mgt1", "1", Role.VOTER, "127.0.0.2", 13002, 13003, (A1.pem, A2.pem), 1.0)
 MGT2 = replace(MGT1, name="mgt2", member_id="2", role=Role.LEARNER, certificates=(B1.pem,))
 
@@ -61,9 +61,9 @@ def test_write_on_an_old_view_is_refused_and_writes_nothing(member: Member) -> N
     assert store.invite(old, invitation("mgt3"), 600)
     assert store.begin_change(old, change)
     now = store.read()
-    assert not store.put_member(old, MGT2, 5.0, ["b1"])
+    assert not store.put_member(old, MGT2, 5.0)
     assert not store.promote_member(old, replace(MGT2, role=Role.VOTER))
-    assert not store.admit_member(old, MGT2, 5.0, ["b1"])
+    assert not store.admit_member(old, MGT2, 5.0)
     assert not store.invite(old, invitation("mgt3", "cd"), 600)
     assert not store.invite(old, invitation("mgt2"), 600)
     assert not store.claim(old, replace(invitation("mgt3"), claimed_by="c1"))
@@ -129,7 +129,7 @@ def test_certificates_that_a_record_drops_are_revoked_in_the_same_step(member: M
     store.put_member(store.read(), MGT1, 5.0)
     before = store.read()
     renewed = replace(MGT1, certificates=(A2.pem, A3.pem))
-    assert store.put_member(before, renewed, 6.0, [A1.fingerprint])
+    assert store.put_member(before, renewed, 6.0)
     after = store.read()
     assert after.revision == before.revision + 1
     assert dict(after.members) == {"mgt1": renewed}
@@ -169,12 +169,13 @@ def test_admission_writes_the_record_and_revokes_the_former_one(member: Member) 
     """The invitation stays, claimed, until the learner is promoted."""
     store = member.store
     store.invite(store.read(), invitation("mgt2"), 600)
+    store.put_member(store.read(), replace(MGT2, certificates=(B0.pem,)), 4.0)
     before = store.read()
-    assert store.admit_member(before, MGT2, 5.0, ["b0"])
+    assert store.admit_member(before, MGT2, 5.0)
     after = store.read()
     assert after.revision == before.revision + 1
     assert dict(after.members) == {"mgt2": MGT2}
-    assert dict(after.revoked) == {"b0": Revocation("b0", "mgt2", 5.0)}
+    assert dict(after.revoked) == {B0.fingerprint: Revocation(B0.fingerprint, "mgt2", 5.0)}
     assert after.invitations == before.invitations
 
 
@@ -193,7 +194,7 @@ def test_admission_on_what_is_no_more_is_refused(member: Member, what: str) -> N
     else:
         member.gateway.transact({}, [], [invitation_key("mgt2")])
     now = store.read()
-    assert not store.admit_member(old, MGT2, 5.0, ["b0"])
+    assert not store.admit_member(old, MGT2, 5.0)
     assert store.read() == now
 
 

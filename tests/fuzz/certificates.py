@@ -23,6 +23,18 @@ _UNTIL = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.timezone.ut
 _DAY = datetime.timedelta(days=1)
 _UNKNOWN = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -37,6 +49,8 @@ class Shape:
         sans: host names and addresses, None for no such extension.
         ca: of the basic constraints, None for no such extension.
         usage: whether it is for both ends of a connection.
+        key_usage: whether it says what its key is for.
+        key_id: whether it has an identifier of its key.
         until: when it ends.
         kind: of the key.
         inside: octets in an extension that nobody knows, b"" for no such extension.
@@ -49,6 +63,8 @@ class Shape:
     sans: Sequence[str] | None
     ca: bool | None = False
     usage: bool = True
+    key_usage: bool = True
+    key_id: bool = True
     until: datetime.datetime = _UNTIL
     kind: str = "p256"
     inside: bytes = b""
@@ -90,12 +106,17 @@ def make(shape: Shape) -> Made:
     )
     if shape.ca is not None:
         builder = builder.add_extension(x509.BasicConstraints(shape.ca, None), critical=True)
+    if shape.key_usage:
+        builder = builder.add_extension(_SIGNS, critical=True)
     if shape.usage:
         both = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
         builder = builder.add_extension(x509.ExtendedKeyUsage(both), critical=False)
     if shape.sans is not None:
         names = x509.SubjectAlternativeName([_general(name) for name in shape.sans])
         builder = builder.add_extension(names, critical=False)
+    if shape.key_id:
+        key_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(key_id, critical=False)
     if shape.inside:
         unknown = x509.UnrecognizedExtension(_UNKNOWN, shape.inside)
         builder = builder.add_extension(unknown, critical=False)
@@ -162,6 +183,8 @@ def hostile(name: str, address: str, serial: int = 7) -> dict[str, Made]:
         "over tomorrow": but(until=datetime.datetime.now(datetime.timezone.utc) + _DAY),
         "over long ago": but(until=_FROM + _DAY),
         "for no end": but(usage=False),
+        "for no use of its key": but(key_usage=False),
+        "without a number of its key": but(key_id=False),
         "an unknown extension": but(inside=b"x"),
         "signed by another key": but(other_signer=True),
     }

@@ -151,10 +151,9 @@ def record_only(node: Node, name: str, in_use: str) -> int:
         record = view.members.get(name)
         if record is None or in_use not in record.fingerprints:
             raise RefusedError(f"cannot revoke certificates: {name} does not have {in_use[:16]}")
-        others = [f for f in record.fingerprints if f != in_use]
-        if not others:
+        if len(record.certificates) == 1:
             return view.newest
-        written = node.store.put_member(view, record.with_only(in_use), epoch(), others)
+        written = node.store.put_member(view, record.with_only(in_use), epoch())
         return view.revision + 1 if written else None
 
     return until_written(f"revoke certificates of {name}", attempt)

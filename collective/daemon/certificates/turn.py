@@ -92,8 +92,7 @@ def _try_to_take(
     observed = node.observe()
     node.in_turn.set()
     try:
-        # A server whose daemon answers and whose etcd does not may be one that this very restart
-        # has ended: then the next one waits, and does not end the quorum with it.
+        # Where the last turn was a voter's end, the next one waits, and does not end the quorum.
         hurt = _is_hurt(node, observed)
         check_restart(observed, doing, spare or hurt or waited < _SPARE_SECONDS)
     except QuorumError as refusal:
@@ -111,12 +110,16 @@ def _try_to_take(
 
 
 def _is_hurt(node: Node, observed: Observed) -> bool:
-    """Tell whether the etcd of a voter does not take part, though its daemon answers."""
+    """Tell whether a voter took a turn from which its etcd has not come back.
+
+    Its daemon answers, its etcd takes no part, and nothing says any more whom that etcd lets in.
+    One whose etcd takes no part for another reason holds nobody up.
+    """
     answers = node.prober.answers(0.0)
     return any(
         answer.status is not None and not answer.status.healthy
         for name, answer in answers.items()
-        if name in observed.voters
+        if name in observed.voters and name not in observed.view.loaded
     )
 
 

@@ -176,9 +176,10 @@ def confirm(
 def voters_of(view: View) -> list[str]:
     """Return which certificate the etcd of each voter shows, and at which URL, a text for each.
 
-    A certificate that cannot be read has no fingerprint, and lets nobody in.
+    A certificate that cannot be read has no fingerprint, and lets nobody in; its server's URL is
+    known all the same: etcd names it.
     """
-    found = ((f, member) for member in view.voters.values() for f in member.fingerprints if f)
+    found = ((f, member) for member in view.voters.values() for f in member.fingerprints)
     return [f"{fingerprint} {member.url}" for fingerprint, member in found]
 
 

@@ -318,10 +318,7 @@ def write_record(node: Node, candidate: Candidate, member_id: str) -> View:
             epoch(),
             target=candidate.role or Role.VOTER,
         )
-        # What another server of this name had opens nothing any more.
-        former = old.fingerprints if old is not None else ()
-        revoke = [f for f in former if f != certificate.fingerprint]
-        return view if node.store.admit_member(view, record, epoch(), revoke) else None
+        return view if node.store.admit_member(view, record, epoch()) else None
 
     # Leaders change when another server has just been deleted, or its etcd is restarted.
     return until_written_whoever_leads(f"take in {candidate.name}", attempt)

@@ -80,15 +80,20 @@ def after_changes(own: int, others: int = 0) -> View:
     return View(1000, {**view.items, **items})
 
 
-def written(how: str, view: View, revoke: list[str]) -> Noted:
-    """Have a member's record written, and these certificates revoked."""
+def written(how: str, view: View, numbers: tuple[int, ...] = (2,)) -> Noted:
+    """Have a member's record written, which has the certificates of these numbers now."""
     noted = Noted()
-    store, member = Store(noted), record_of("mgt2", numbers=(2,))  # type: ignore[arg-type]
-    if how == "change":
-        store.put_member(view, member, 5.0, revoke)
-    else:
-        store.readdress_member(view, member, 5.0)
+    store, member = Store(noted), record_of("mgt2", numbers=numbers)  # type: ignore[arg-type]
+    {"change": store.put_member, "move": store.readdress_member}[how](view, member, 5.0)
     return noted
+
+
+@pytest.mark.parametrize("how", ["change", "move"])
+def test_certificate_that_was_to_be_next_is_revoked_when_another_one_is(how: str) -> None:
+    """Whatever drops out of a record, and by whichever change, opens no door any more."""
+    had, gone = record_of("mgt2", numbers=(1, 2)), record_of("mgt2", numbers=(2,))
+    noted = written(how, view_of(had), numbers=(1, 3))
+    assert [key for key in noted.puts if "/revoked/" in key] == [revoked_key(gone.fingerprints[0])]
 
 
 @pytest.mark.parametrize("how", ["change", "move"])
@@ -96,15 +101,15 @@ def test_member_that_changes_its_certificate_forever_leaves_so_many_revocations(
     """The oldest of its own go, in the same transaction; a join reads them all (1,020 once)."""
     gone = record_of("mgt2").fingerprints[0]
     view = after_changes(MOST_REVOKED, others=50)
-    noted = written(how, view, [gone])
+    noted = written(how, view)
     assert revoked_key(gone) in noted.puts
     assert noted.deletes == [revoked_key(f"mgt2-{MOST_REVOKED - 1}")]
-    assert not written(how, after_changes(MOST_REVOKED - 1, others=50), [gone]).deletes
+    assert not written(how, after_changes(MOST_REVOKED - 1, others=50)).deletes
 
 
 def test_many_revocations_of_before_go_over_some_transactions() -> None:
     """etcd takes 128 operations in one."""
-    noted = written("change", after_changes(1020), ["x", "y"])
+    noted = written("change", after_changes(1020))
     assert len(noted.puts) + len(noted.deletes) <= 128
     assert len(noted.deletes) > 100
     assert noted.deletes[0] == revoked_key("mgt2-1019"), "the oldest first"
@@ -112,12 +117,14 @@ def test_many_revocations_of_before_go_over_some_transactions() -> None:
 
 def test_certificate_that_is_revoked_anew_is_not_forgotten_at_once() -> None:
     """etcd would take no transaction that writes and deletes the same key."""
-    oldest = f"mgt2-{MOST_REVOKED}"
-    noted = written("change", after_changes(MOST_REVOKED + 1), [oldest])
+    gone = record_of("mgt2").fingerprints[0]
+    oldest = Item(to_json(Revocation(gone, "mgt2", 1.0)).encode(), 0)
+    view = after_changes(MOST_REVOKED)
+    noted = written("change", View(1000, {**view.items, revoked_key(gone): oldest}))
     assert noted.deletes == [revoked_key(f"mgt2-{MOST_REVOKED - 1}")]
-    assert revoked_key(oldest) in noted.puts
+    assert revoked_key(gone) in noted.puts
 
 
 def test_write_that_revokes_nothing_forgets_nothing() -> None:
     """A record is written for other reasons, too."""
-    assert not written("change", after_changes(100), []).deletes
+    assert not written("change", after_changes(100), numbers=(1,)).deletes
