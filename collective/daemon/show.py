@@ -44,7 +44,7 @@ def document(node: Node) -> dict[str, Any]:
     own = node.own_status()
     # Whoever was silent while the quorum was being proven has had its time.
     answers = dict(node.prober.answers(max(_LEAST_SECONDS, begun + _PROBE_SECONDS - elapsed())))
-    if proven and any(_is_leaderless(answer) for answer in answers.values()):
+    if proven and any(answer.takes_no_part for answer in answers.values()):
         # It may have been asked in the middle of an election that the proof has seen the end of.
         again = node.prober.answers(_RENEW_SECONDS, since=begun)
         answers |= {name: answer for name, answer in again.items() if answer.status is not None}
@@ -172,10 +172,6 @@ def _held(node: Node) -> View:
         return node.store.read_local(_READ_SECONDS)
     except EtcdError:
         return view
-
-
-def _is_leaderless(answer: Answer) -> bool:
-    return answer.status is not None and not answer.status.healthy
 
 
 def _state(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,27 @@ def test_member_that_is_off_blocks_no_join_and_takes_it_up_when_it_returns(
     for server in everybody:
         cluster.wait_until_all_active(server, everybody, SECONDS)
     assert_trust_is(mgt1, mgt2, mgt3, mgt5, mgt6)
+
+
+def test_voter_whose_etcd_is_broken_blocks_no_join(make_cluster: MakeCluster) -> None:
+    """Its daemon answers, and says so; it has had no part in the restarts of the others."""
+    cluster = make_cluster(3)
+    mgt1, mgt2, mgt3 = cluster.servers.values()
+    (mgt4,) = cluster.add_running(1)
+    mgt3.stop()
+    store = Path(mgt3.layout.etcd_data, "member", "snap", "db")
+    kept = store.read_bytes()
+    store.write_bytes(b"garbage" * 10_000)
+    mgt3.start()
+    wait_until(lambda: states(mgt1)["mgt3"] != "active", SECONDS, "mgt3 takes no part")
+    cluster.join(mgt4, mgt1)
+    mgt3.stop()
+    store.write_bytes(kept)
+    mgt3.start()
+    everybody = [mgt1, mgt2, mgt3, mgt4]
+    for server in everybody:
+        cluster.wait_until_all_active(server, everybody, SECONDS)
+    assert_trust_is(*everybody)
 
 
 def test_pause_for_all_is_told_before(make_cluster: MakeCluster) -> None:

@@ -115,10 +115,9 @@ def _is_hurt(node: Node, observed: Observed) -> bool:
     Its daemon answers, its etcd takes no part, and nothing says any more whom that etcd lets in.
     One whose etcd takes no part for another reason holds nobody up.
     """
-    answers = node.prober.answers(0.0)
     return any(
-        answer.status is not None and not answer.status.healthy
-        for name, answer in answers.items()
+        answer.takes_no_part
+        for name, answer in node.prober.answers(0.0).items()
         if name in observed.voters and name not in observed.view.loaded
     )
 

@@ -331,9 +331,9 @@ def _source(checks: Checks, asked: dict[str, Any], place: str) -> None:
 def reach_members(checks: Checks, members: object, ask_again: Callable[[], object]) -> None:
     """Find out that the etcds of the collective can be reached from here.
 
-    A member that is down must not stop a join, so one that answers nowhere is left out. One
-    that was deleted meanwhile still has a door, but no etcd: so who seems closed is asked for
-    once more.
+    A member that is down must not stop a join, so one that answers nowhere is left out, and so is
+    one whose etcd does not run, as the sponsor knows. One that was deleted meanwhile still has a
+    door, but no etcd: so who seems closed is asked for once more.
     """
     found = _reach_all(members)
     if any(not finding.ok for finding in found):
@@ -361,7 +361,7 @@ def _reach_one(member: dict[str, Any]) -> Finding | str | None:
         return policy.problem("peers", error)
     if _open(host, port) is None:
         return name
-    if _open(host, door) is not None:
+    if member.get("broken") is True or _open(host, door) is not None:
         return None
     closed = UnreachableError(
         f"{name} answers at {where(host, door)}, but its peer port {port} cannot be "

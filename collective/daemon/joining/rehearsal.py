@@ -91,6 +91,7 @@ def prospect(node: Node, view: View, name: str, role: Role) -> dict[str, Any]:
     """Return what a joiner is to be, whom it must be able to reach, and what that does."""
     change = view.change
     leaves = change.name if change is not None and not change.done else None
+    broken = {n for n, answer in node.prober.answers(0.0).items() if answer.takes_no_part}
     members = [
         {
             "name": m.name,
@@ -98,6 +99,7 @@ def prospect(node: Node, view: View, name: str, role: Role) -> dict[str, Any]:
             "door_port": m.door_port,
             "peer_port": m.peer_port,
             "fingerprint": m.fingerprints[0],
+            "broken": m.name in broken,
         }
         for m in view.members.values()
         if m.role is Role.VOTER and m.name != leaves and m.certificates

@@ -55,6 +55,11 @@ class Answer:
     removed: bool = False
     foreign: bool = False
 
+    @property
+    def takes_no_part(self) -> bool:
+        """Whether its daemon answers, and says that its etcd does not run or knows no leader."""
+        return self.status is not None and not self.status.healthy
+
 
 class _Line(threading.Thread):
     """The thread that asks one member."""
