@@ -293,7 +293,7 @@ class Store:
 
 
 def _put(view: View, member: MemberRecord, when: float) -> dict[str, Record]:
-    """Return a member's record, and the revocation of each certificate that only the former had."""
+    """Return a member's record, and revocations of the certificates that only the former had."""
     former = view.members.get(member.name)
     gone = [f for f in former.fingerprints if f not in member.fingerprints] if former else []
     return {member_key(member.name): member} | _revoked(member.name, gone, when)
