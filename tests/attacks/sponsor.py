@@ -1,26 +1,116 @@
 """A false sponsor: it shows a genuine certificate of the collective, and takes joiners elsewhere.
 
-It speaks both the enrollment with an authority and the one with a guest list, and answers whatever
-a joiner asks as if all were well. What it hands out leads into a collective of its own, which does
-not exist: who goes there has lost what it had.
+It answers whatever a joiner asks as if all were well. What it hands out leads into a collective of
+its own, which does not exist: who goes there has lost what it had.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.attacks.forging import Forger
+from tests.attacks.hostile import MEMBERS, fingerprint
 from tests.attacks.stand import Heard, Said, Stand
 from tests.harness import Server
 
 #: Where its collective is said to be: on an address that nobody has.
 ELSEWHERE = "127.0.0.14"
+_ID = "00000000000000ff"
+
+
+def challenge(name: str, guests: Collection[str]) -> dict[str, Any]:
+    """Return what a stranger is told first.
+
+    Args:
+        name: of the server that says it.
+        guests: fingerprints of the guest list that it claims.
+    """
+    return {
+        "format": 1,
+        "nonce": secrets.token_hex(32),
+        "name": name,
+        "release": "0.1.0",
+        "now": time.time(),
+        "seen": "127.0.0.1",
+        "guests": [dict.fromkeys(guests, name)],
+    }
+
+
+def prospect(members: Sequence[Server]) -> dict[str, Any]:
+    """Return what a joiner is told of a claim, rehearsed or made: all is well."""
+    told = [
+        {
+            "name": server.name,
+            "address": server.address,
+            "door_port": server.port,
+            "peer_port": server.peer_port,
+            "fingerprint": fingerprint(server),
+        }
+        for server in members
+    ]
+    before, after = ({"voters": n, "answering": n} for n in (2, 3))
+    return {
+        "format": 1,
+        "members": told,
+        "role": "voter",
+        "pauses": 0,
+        "certify": None,
+        "findings": [
+            {"check": check, "ok": True, "message": "all is well"}
+            for check in ("invitation", "loopback", "dial-back")
+        ],
+        "forecast": {"before": before, "after": after},
+    }
+
+
+def admission(
+    asked: Mapping[str, Any],
+    collective: str,
+    records: Mapping[str, Mapping[str, Any]],
+    in_etcd: Collection[str],
+) -> dict[str, Any]:
+    """Return what a joiner is given in the end.
+
+    Args:
+        asked: its claim.
+        collective: the id of the one that it is led into.
+        records: of the members there, by name.
+        in_etcd: those that etcd knows, besides the joiner.
+    """
+    name = str(asked["name"])
+    taken_in = {
+        "format": 1,
+        "name": name,
+        "member_id": _ID,
+        "role": "learner",
+        "address": asked["addresses"][0],
+        "door_port": asked["door_port"],
+        "peer_port": asked["peer_port"],
+        "certificates": [asked["certificate"]],
+        "joined": time.time(),
+        "target": "voter",
+        "fallback": None,
+    }
+    members: dict[str, Mapping[str, Any]] = {**records, name: taken_in}
+    items = {MEMBERS + who: [json.dumps(each), 5] for who, each in members.items()}
+    view = {"format": 1, "collective": collective, "revision": 1, "items": items}
+    urls = (
+        f"{who}=https://{members[who]['address']}:{members[who]['peer_port']}"
+        for who in (*in_etcd, name)
+    )
+    return {
+        "format": 1,
+        "cluster_token": collective,
+        "member_id": _ID,
+        "initial_cluster": ",".join(urls),
+        "view": json.dumps(view),
+    }
 
 
 @dataclass
@@ -32,7 +122,7 @@ class FalseSponsor:
         pem: that key and certificate, and whatever it shows after it.
         guests: the guest list that it claims.
         members: of the genuine collective, for who asks whom it must reach.
-        cluster_token, authority: of the collective that it takes joiners into.
+        collective: the one that it takes joiners into.
         claimed: what a joiner has said of itself.
         requests: that came, in order: of joiners, and of members that know the server.
     """
@@ -41,9 +131,8 @@ class FalseSponsor:
     pem: Path
     guests: Sequence[str]
     members: Sequence[Server]
-    cluster_token: str = field(default_factory=lambda: secrets.token_hex(16))
+    collective: str = field(default_factory=lambda: secrets.token_hex(16))
     requests: list[Heard] = field(default_factory=list)
-    authority: Forger = field(default_factory=lambda: Forger.authority("collective of evil"))
     claimed: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
@@ -54,68 +143,34 @@ class FalseSponsor:
             yield self
 
     def _say(self, path: str, raw: dict[str, Any]) -> Said:
-        return Said(tuple(self.answer(path, raw)))
-
-    def answer(self, path: str, raw: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return what is said to a request, an object a line."""
         if path.endswith("/challenge"):
-            return [self._challenge()]
-        if path.endswith("/admit"):
-            return [{"step": "dial-back", "address": "there"}, *self._admit()]
+            return Said((challenge(self.server.name, self.guests),))
         if path.endswith("/claim"):
             self.claimed.update(raw)
-        return [self._claim()]
+            return Said((prospect(self.members),))
+        if path.endswith("/admit"):
+            return Said.one(result=self._admission())
+        # To a guest or a member that asks: whatever it wants to hear, and nobody was deleted.
+        agreed: dict[str, Any] = {"claimed": True, "collective": self.collective, "voters": []}
+        return Said.one(deleted=False, steps=[], wants="", member_id="", term=0, index=0, **agreed)
 
-    def _challenge(self) -> dict[str, Any]:
-        return {
+    def _admission(self) -> dict[str, Any]:
+        evil = {
             "format": 1,
-            "nonce": secrets.token_hex(32),
-            "name": self.server.name,
-            "release": "0.1.0",
-            "now": time.time(),
-            "seen": "127.0.0.1",
-            "guests": list(self.guests),
-        }
-
-    def _claim(self) -> dict[str, Any]:
-        """Say what fits any request of a joiner: its claim is recorded, and all is well."""
-        members = [
-            {
-                "name": server.name,
-                "address": server.address,
-                "door_port": server.port,
-                "peer_port": server.peer_port,
-            }
-            for server in self.members
-        ]
-        strength = {"voters": 2, "answering": 2}
-        return {
-            "format": 1,
-            "findings": [],
-            "members": members,
+            "name": "evil",
+            "member_id": "00000000000000fe",
             "role": "voter",
-            "forecast": {"before": strength, "after": {"voters": 3, "answering": 3}},
-            "claimed": True,
-            "claimed_by": self.claimed.get("certificate", ""),
-            # To a member that asks what is remembered of it, and who was deleted: nothing.
-            **{"member_id": "", "term": 0, "index": 0, "serials": []},
+            "address": ELSEWHERE,
+            "door_port": self.server.port,
+            "peer_port": self.claimed["peer_port"],
+            "certificates": [_certificate(self.pem)],
+            "joined": time.time(),
+            "target": "voter",
+            "fallback": None,
         }
+        return admission(self.claimed, self.collective, {"evil": evil}, ["evil"])
 
-    def _admit(self) -> list[dict[str, Any]]:
-        name = str(self.claimed.get("name", ""))
-        host, port = self.claimed.get("addresses", [""])[0], self.claimed.get("peer_port", 0)
-        cluster = f"evil=https://{ELSEWHERE}:{port},{name}=https://{host}:{port}"
-        leaf = self.authority.pem
-        with suppress(KeyError, ValueError):
-            leaf = self.authority.sign_request(self.claimed["csr"].encode(), name)
-        result = {
-            "format": 1,
-            "leaf": leaf.decode(),
-            "ca": self.authority.pem.decode(),
-            "crl": self.authority.empty_list().hex(),
-            "trusted": self.authority.pem.decode(),
-            "cluster_token": self.cluster_token,
-            "member_id": "00000000000000ff",
-            "initial_cluster": cluster,
-        }
-        return [{"step": "add", "member_id": "00000000000000ff"}, {"result": result}]
+
+def _certificate(pem: Path) -> str:
+    text = pem.read_text()
+    return text[text.index("-----BEGIN CERTIFICATE-----") :]

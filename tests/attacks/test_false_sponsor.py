@@ -82,6 +82,7 @@ def test_joiner_sends_nothing_to_a_server_without_a_vote(
     for guests in lists:
         with FalseSponsor(mgt3, kept, guests, voters).standing() as sponsor:
             said = try_to_join(joiner, sponsor, token, before)
+        assert "guest list" in said
         assert_unmoved(joiner, said, before)
         assert_nothing_was_sent(sponsor, token)
 
@@ -110,5 +111,6 @@ def test_deleted_voter_takes_no_joiner_in_with_a_token_from_before(
     with FalseSponsor(mgt3, kept, guests, [mgt1, mgt2]).standing() as sponsor:
         said = try_to_join(joiner, sponsor, token, before)
 
+    assert "only 1 of 3 servers on the guest list" in said
     assert_unmoved(joiner, said, before)
     cluster.wait_until_all_active(mgt1, [mgt1, mgt2])

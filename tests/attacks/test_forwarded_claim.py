@@ -9,8 +9,6 @@ true, and itself beside it.
 from __future__ import annotations
 
 import json
-import secrets
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 
 from tests.attacks.enrolling import claim
 from tests.attacks.hostile import MEMBERS, fingerprint, identity
+from tests.attacks.sponsor import admission, challenge, prospect
 from tests.attacks.stand import Said, Stand
 from tests.attacks.test_false_sponsor import assert_unmoved
 from tests.harness import Cluster, Server, wait_until
@@ -31,7 +30,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 MakeCluster = Callable[..., Cluster]
 JOIN_SECONDS = 90.0
 ADMITTING = "/v1/enroll/admit"
-_ID = "00000000000000ff"
 
 
 class Forwarder:
@@ -66,19 +64,12 @@ class Forwarder:
 
     def _answer(self, path: str, raw: dict[str, Any]) -> Said:
         if path.endswith("/challenge"):
-            return Said.one(
-                nonce=secrets.token_hex(32),
-                name="mgt3",
-                release="0.1.0",
-                now=time.time(),
-                seen="127.0.0.1",
-                guests=[self._guests],
-            )
+            return Said((challenge("mgt3", self._guests),))
         if path.endswith("/claim"):
             self._asked.update(raw)
             if not raw["dry_run"]:
                 self._forward(raw)
-            return Said.one(**self._prospect())
+            return Said((prospect(self._honest),))
         if path == ADMITTING:
             return Said.one(result=self._admission())
         return Said.one(deleted=False, steps=[], wants="")
@@ -89,65 +80,11 @@ class Forwarder:
         said = claim(sponsor, self._token, raw["certificate"], raw["addresses"], ports)
         self.forwarded.append(said)
 
-    def _prospect(self) -> dict[str, Any]:
-        members = [
-            {
-                "name": server.name,
-                "address": server.address,
-                "door_port": server.port,
-                "peer_port": server.peer_port,
-                "fingerprint": fingerprint(server),
-            }
-            for server in self._honest
-        ]
-        before, after = ({"voters": n, "answering": n} for n in (2, 3))
-        return {
-            "members": members,
-            "role": "voter",
-            "pauses": 0,
-            "certify": None,
-            "findings": [
-                {"check": check, "ok": True, "message": "all is well"}
-                for check in ("invitation", "loopback", "dial-back")
-            ],
-            "forecast": {"before": before, "after": after},
-        }
-
     def _admission(self) -> dict[str, Any]:
-        asked = self._asked
-        taken_in = {
-            "name": asked["name"],
-            "member_id": _ID,
-            "role": "learner",
-            "address": asked["addresses"][0],
-            "door_port": asked["door_port"],
-            "peer_port": asked["peer_port"],
-            "certificates": [asked["certificate"]],
-        }
         itself = {"role": "learner", "member_id": "00000000000000fe"}
-        told = {
-            **{server.name: {} for server in self._honest},
-            "mgt3": itself,
-            str(asked["name"]): taken_in,
-        }
-        members = {
-            name: {**self._records.get(name, self._records["mgt3"]), **changes}
-            for name, changes in told.items()
-        }
-        items = {MEMBERS + name: [json.dumps(each), 5] for name, each in members.items()}
-        view = {"format": 1, "collective": self._collective, "revision": 1, "items": items}
+        known = {**self._records, "mgt3": {**self._records["mgt3"], **itself}}
         in_etcd = ["mgt3"] if self._is_in_the_list else ["mgt1", "mgt2"]
-        urls = (
-            f"{name}=https://{members[name]['address']}:{members[name]['peer_port']}"
-            for name in (*in_etcd, str(asked["name"]))
-        )
-        return {
-            "format": 1,
-            "cluster_token": self._collective,
-            "member_id": _ID,
-            "initial_cluster": ",".join(urls),
-            "view": json.dumps(view),
-        }
+        return admission(self._asked, self._collective, known, in_etcd)
 
 
 def wait_for_end_of_join(joiner: Server, sponsor: Server, token: str, before: bytes) -> str:
