@@ -306,7 +306,8 @@ def _revoked(name: str, fingerprints: Sequence[str], when: float) -> dict[str, R
 def _issued_by(view: View, name: str) -> tuple[str, ...]:
     """Return the invitations that a member has issued: it has their tokens.
 
-    Its own is not among them; more than so many, which one transaction cannot hold, are left.
+    Its own is not among them; more than so many, which one transaction cannot hold, are left:
+    without their issuer among the members they admit nobody.
     """
     issued = (i.name for i in view.invitations.values() if i.issuer == name != i.name)
     return tuple(invitation_key(invited) for invited in sorted(issued))[:_MOST_ENDED]

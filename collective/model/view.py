@@ -132,8 +132,9 @@ class View:
 
     @cached_property
     def invitations(self) -> Mapping[str, Invitation]:
-        """Pending invitations by the invited name."""
-        return self._all(Invitation, INVITATIONS)
+        """Pending invitations by the invited name; who is no member any more has issued none."""
+        found = self._all(Invitation, INVITATIONS)
+        return {name: i for name, i in found.items() if i.issuer in self.members}
 
     @cached_property
     def revoked(self) -> Mapping[str, Revocation]:

@@ -76,6 +76,7 @@ def test_write_on_an_old_view_is_refused_and_writes_nothing(member: Member) -> N
 def test_second_invitation_replaces_the_first(member: Member) -> None:
     """One name, one pending invitation, the newer one's lease."""
     store = member.store
+    store.put_member(store.read(), MGT1, 5.0)
     assert store.invite(store.read(), invitation("mgt2"), 600)
     first = store.read()
     assert store.invite(first, invitation("mgt2", "cd"), 600)
@@ -87,6 +88,7 @@ def test_second_invitation_replaces_the_first(member: Member) -> None:
 def test_claim_is_won_by_one_of_many(member: Member) -> None:
     """P3: a race for one invitation has one winner, and the lease stays."""
     store = member.store
+    store.put_member(store.read(), MGT1, 5.0)
     store.invite(store.read(), invitation("mgt2"), 600)
     view = store.read()
     claims = [replace(invitation("mgt2"), claimed_by=f"c{n}") for n in range(8)]
@@ -141,6 +143,7 @@ def test_certificates_that_a_record_drops_are_revoked_in_the_same_step(member: M
 def test_revoked_invitation_is_gone_unless_it_or_its_server_has_changed(member: Member) -> None:
     """What was decided on must still hold; the invitations of others stay."""
     store = member.store
+    store.put_member(store.read(), MGT1, 5.0)
     assert store.invite(store.read(), invitation("mgt2"), 600)
     assert store.invite(store.read(), invitation("mgt3"), 600)
     old = store.read()
@@ -169,14 +172,15 @@ def test_admission_writes_the_record_and_revokes_the_former_one(member: Member) 
     """The invitation stays, claimed, until the learner is promoted."""
     store = member.store
     store.invite(store.read(), invitation("mgt2"), 600)
+    store.put_member(store.read(), MGT1, 4.0)
     store.put_member(store.read(), replace(MGT2, certificates=(B0.pem,)), 4.0)
     before = store.read()
     assert store.admit_member(before, MGT2, 5.0)
     after = store.read()
     assert after.revision == before.revision + 1
-    assert dict(after.members) == {"mgt2": MGT2}
+    assert dict(after.members) == {"mgt1": MGT1, "mgt2": MGT2}
     assert dict(after.revoked) == {B0.fingerprint: Revocation(B0.fingerprint, "mgt2", 5.0)}
-    assert after.invitations == before.invitations
+    assert after.invitations == before.invitations != {}
 
 
 @pytest.mark.parametrize("what", ["record", "invitation", "end of the invitation", "change"])

@@ -221,7 +221,8 @@ def reach(
         checks.skip(f"{named} cannot be asked", "guest")
         return None
     address, certificate = found
-    at = f"{named} ({where(address, port)})"
+    place_found = where(address, port)
+    at = named if named == place_found else f"{named} ({place_found})"
     peer = Peer(address, port, client_context(), only((certificate.fingerprint,), _CHANGED))
     said = checks.attempt(
         "member", lambda: challenge(peer), lambda raw: f"{_name(raw, at)} takes servers in"

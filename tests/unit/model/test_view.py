@@ -94,14 +94,14 @@ def test_keys_never_change() -> None:
 def test_view_sorts_records_by_kind() -> None:
     """Each record is found under its name, in its kind alone; other keys are passed over."""
     one = member("mgt1")
-    invitation = Invitation("mgt1", Role.VOTER, "ab", "mgt9", 0.0, 1.0)
+    invitation = Invitation("mgt2", Role.VOTER, "ab", "mgt1", 0.0, 1.0)
     revocation = Revocation("a1", "mgt3", 0.0)
     change = Change(ChangeKind.REMOVE, "mgt3", "1", "mgt1", True)
     loaded = LoadedTrust("mgt1", ("a1", "b1"))
     turn = Turn("mgt1", "taking up mgt2")
     stored = {
         member_key("mgt1"): one,
-        invitation_key("mgt1"): invitation,
+        invitation_key("mgt2"): invitation,
         revoked_key("a1"): revocation,
         CHANGE_KEY: change,
         loaded_key("mgt1"): loaded,
@@ -110,11 +110,19 @@ def test_view_sorts_records_by_kind() -> None:
     items = {key: Item(to_json(r).encode(), 1) for key, r in stored.items()}  # type: ignore[arg-type]
     view = View(1, {**items, PREFIX + "of-a-later-release": Item(b"?", 1)})
     assert dict(view.members) == {"mgt1": one}
-    assert dict(view.invitations) == {"mgt1": invitation}
+    assert dict(view.invitations) == {"mgt2": invitation}
     assert dict(view.revoked) == {"a1": revocation}
     assert view.change == change
     assert dict(view.loaded) == {"mgt1": loaded}
     assert view.turn == turn
+
+
+def test_invitation_of_who_is_no_member_any_more_is_none() -> None:
+    """Who was deleted has the tokens that it made, however many."""
+    invitation = Invitation("mgt2", Role.VOTER, "ab", "mgt9", 0.0, 1.0)
+    item = Item(to_json(invitation).encode(), 1)
+    members = {member_key("mgt1"): Item(to_json(member("mgt1")).encode(), 1)}
+    assert not View(1, {**members, invitation_key("mgt2"): item}).invitations
 
 
 def test_empty_view_has_nothing() -> None:

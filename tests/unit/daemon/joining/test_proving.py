@@ -14,6 +14,7 @@ from collective.model.records import Invitation, Role, to_json
 from collective.model.view import Item, View, invitation_key
 from collective.policy.admission import Proof
 from tests.harness import wait_until
+from tests.unit.identities import record_of, view_of
 
 SECONDS = 20.0
 KEY = "aa" * 32
@@ -24,7 +25,7 @@ def view() -> View:
     now = epoch()
     invitation = Invitation("mgt2", Role.VOTER, KEY, "mgt1", now, now + 3600)
     items = {invitation_key("mgt2"): Item(to_json(invitation).encode(), 1)}
-    return View(1, items)
+    return View(1, {**view_of(record_of("mgt1")).items, **items})
 
 
 def proof(good: bool) -> Proof:
