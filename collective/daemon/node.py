@@ -225,7 +225,6 @@ class Node:
                     return
                 self._start_backend()
             back = self.wait_for_leader(seconds)
-        self.replica.wake()
         if not back:
             raise EtcdError(
                 self.failure or f"etcd does not take part again after {seconds:.0f} s",
@@ -261,14 +260,17 @@ class Node:
                 self._start_backend()
 
     def stop(self, hand_over: bool = True) -> None:
-        """Hand leadership over if this server leads, and end etcd."""
+        """End etcd: with leadership handed over, or at once where it matters to nobody any more."""
         self._stopping.set()
         if hand_over:
             self.hand_over()
         self.replica.stop()
         self.prober.stop()
         with self._starting:
-            self._backend.stop()
+            if hand_over:
+                self._backend.stop()
+            else:
+                self._backend.kill()
         self._backend.close()
 
     def hand_over(self) -> None:
@@ -320,6 +322,7 @@ class Node:
         while elapsed() < deadline:
             try:
                 if ready(self.status()):
+                    self.replica.wake()
                     return True
             except EtcdUnavailableError:
                 pass
@@ -342,6 +345,8 @@ class Node:
         Raises:
             EtcdError: the records cannot be read linearizably: there is no quorum.
         """
+        since = elapsed()
+        self.prober.answers(0.0, since)  # they are asked while the store is
         view = self.store.read()
         with within(seconds):
             voters = frozenset(
@@ -351,7 +356,7 @@ class Node:
                 for record in [view.by_member_id(hex_id(member.id))]
             )
         self.prober.follow(view.members.values())
-        answering = self.prober.answering(seconds, since=elapsed()) | {self.name}
+        answering = self.prober.answering(seconds, since) | {self.name}
         return Observed(self.name, view, voters, frozenset(answering))
 
     def peer(self, member: MemberRecord) -> Peer:

@@ -4,7 +4,7 @@ Who is to be let in stands in the records; who has been taken up by which voter 
 (``LoadedTrust``), so that whoever waits for it need not ask.
 
     record written     every voter's daemon finds a certificate that its etcd does not know
-    turn               one of them at a time: followers first, the leader last
+    turn               one of them at a time: followers by name, the leader last
     restart            leadership handed over, SIGKILL, start with the new trust file, a leader
     turn ended         and, in the same transaction, whom this etcd lets in
 
@@ -20,12 +20,12 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from collective.daemon.certificates.recorded import is_broken
 from collective.daemon.certificates.turn import end_leftover, turn
 from collective.daemon.clock import elapsed
-from collective.daemon.node import Node
+from collective.daemon.node import Node, hex_id
 from collective.daemon.worker import Worker
 from collective.errors import EtcdError
 from collective.failpoints import Step, reached
@@ -40,6 +40,9 @@ _TURN_SECONDS = 30.0
 _ROUND_SECONDS = 60.0
 _SLICE_SECONDS = 0.5
 _LOST_SECONDS = 5.0
+_ASK_SECONDS = 1.0
+# Longer than a restart takes: after it the turn decides alone.
+_QUEUE_SECONDS = 1.0
 
 
 def lacking(view: View, answering: Collection[str], fingerprints: Collection[str]) -> list[str]:
@@ -129,6 +132,9 @@ class TrustRound(Worker):
         super().__init__(node)
         self._catch_up = catch_up
         self._leaderless: float | None = None
+        self._asked = float("-inf")
+        #: Who was to restart before this server, and since when.
+        self._queue: tuple[Sequence[str], float] = ((), 0.0)
 
     def _round(self) -> bool:
         """Take up who is to be let in; return whether that is still to be done."""
@@ -145,7 +151,7 @@ class TrustRound(Worker):
         if not wanted:
             self._report()
             return False
-        if self._comes_last():
+        if self._is_others_turn():
             return True
         with turn(node, f"taking up {_names(wanted)}", _TURN_SECONDS, spare=False):
             # Others may have been recorded while this server waited for its turn.
@@ -158,6 +164,9 @@ class TrustRound(Worker):
 
     def _has_lost_touch(self) -> bool:
         """Tell whether etcd runs, and has had no leader for so long that it is no election."""
+        if self._leaderless is None and elapsed() - self._asked < _ASK_SECONDS:
+            return False
+        self._asked = elapsed()
         try:
             leaderless = not self._node.status().leader
         except EtcdError:
@@ -189,14 +198,26 @@ class TrustRound(Worker):
             if fingerprint not in loaded and certificate.name != node.name
         }
 
-    def _comes_last(self) -> bool:
-        """Tell whether this server leads, and others are still to restart: one hand-over less."""
+    def _is_others_turn(self) -> bool:
+        """Tell whether others are to restart first: followers by their names, then the leader.
+
+        They could all try to take the turn at once: one would, and the rest would have asked
+        everybody in vain. The leader is last, which spares a hand-over.
+        """
         node = self._node
-        status = node.status()
-        if not status.leader or status.leader != status.member_id:
-            return False
-        wanted = node.wanted_peers().keys()
-        return bool(lacking(node.replica.view, node.prober.answering(0.0), wanted))
+        status, view = node.status(), node.replica.view
+        # The etcd that is being restarted takes no part at the moment.
+        restarting = {view.turn.name} if view.turn is not None else set()
+        there = (node.prober.answering(0.0) | restarting) - {node.name}
+        others = lacking(view, there, node.wanted_peers().keys())
+        if status.leader and status.leader == status.member_id:
+            return bool(others)
+        leader = view.by_member_id(hex_id(status.leader))
+        known = leader.name if leader is not None else ""
+        before = [n for n in others if n != known and natural_key(n) < natural_key(node.name)]
+        if before != self._queue[0]:
+            self._queue = before, elapsed()
+        return bool(before) and elapsed() - self._queue[1] < _QUEUE_SECONDS
 
     def _report(self) -> None:
         node = self._node

@@ -28,6 +28,7 @@ _LEASE_SECONDS = 30
 _POLL_SECONDS = 0.05
 # Who is missing may only be restarting: then a moment later nobody has to wait.
 _SPARE_SECONDS = 1.0
+_SEEN_SECONDS = 1.0
 
 
 @contextmanager
@@ -57,6 +58,8 @@ def turn(node: Node, doing: str, patience: float, spare: bool = True) -> Iterato
         yield
     finally:
         _end(node)
+        # Or this server would find its own turn, as one that a crash has left behind.
+        node.replica.wait_until(lambda view: not _is_ours(node, view.turn), _SEEN_SECONDS)
         node.in_turn.clear()
 
 
@@ -66,9 +69,12 @@ def end_leftover(node: Node) -> None:
     Raises:
         EtcdError: the store did not answer.
     """
-    held = node.replica.view.turn
-    if held is not None and held.name == node.name and not node.in_turn.is_set():
+    if _is_ours(node, node.replica.view.turn) and not node.in_turn.is_set():
         _end(node)
+
+
+def _is_ours(node: Node, turn: Turn | None) -> bool:
+    return turn is not None and turn.name == node.name
 
 
 def _waited_since(moment: float | None) -> float:
@@ -128,8 +134,11 @@ def _others_turn(node: Node, doing: str, held: Turn | None) -> RefusedError:
 
 
 def _end(node: Node) -> None:
+    known = node.replica.view
+    held = [known] if _is_ours(node, known.turn) else []
+
     def attempt() -> bool | None:
-        view = node.store.read()
+        view = held.pop() if held else node.store.read()
         if view.turn is None or view.turn.name != node.name:
             return True
         loaded = LoadedTrust(node.name, tuple(sorted(node.etcd_trust.loaded)))

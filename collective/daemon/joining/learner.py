@@ -139,13 +139,13 @@ def enter(
 ) -> tuple[int, str] | None:
     """Make a server a learner of etcd; None when it must wait its turn.
 
-    The record is written first, without an id: whoever leads then knows whose a learner is that
-    a sponsor has left behind, and drops a record that etcd has no learner for.
+    The caller has just written its record, without an id: the leader then knows whose a learner is
+    that a sponsor has left behind, and drops a record that etcd has no learner for.
 
     Args:
         node: this server.
         name, url: of the server to be.
-        record: writes its record with an etcd id, "" while there is none.
+        record: writes its record with an etcd id.
         undo: takes the record back, where etcd refuses the learner.
 
     Returns:
@@ -158,7 +158,6 @@ def enter(
     ours = _find(members_of(node), url)
     if ours is not None and not ours.learner:
         raise RefusedError(f"cannot take in {name}: a voter has its address already: {url}")
-    record(hex_id(ours.id) if ours is not None else "")
     if ours is None:
         try:
             ours = _add_learner(node, name, url)
@@ -168,10 +167,8 @@ def enter(
         if ours is None:
             return None
         reached(Step.SPONSOR_ADD)
-        view = record(hex_id(ours.id))
-        reached(Step.SPONSOR_RECORDED)
-    else:
-        view = node.store.read()
+    view = record(hex_id(ours.id))
+    reached(Step.SPONSOR_RECORDED)
     return ours.id, _initial_cluster(view, members_of(node), name, ours.id)
 
 
