@@ -15,8 +15,8 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
+from collective.daemon.app import Daemon
 from collective.daemon.settings import load_settings
-from collective.daemon.whole import Daemon
 from collective.errors import ClosedError, RefusedError
 from collective.handle import CONNECT_SECONDS, Collective, connect
 from collective.model.layout import ROOT_VARIABLE, Layout

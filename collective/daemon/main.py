@@ -1,4 +1,4 @@
-"""``collectived``: settings, log, signals, systemd; ``collective.daemon.server`` does the work."""
+"""``collectived``: settings, log, signals, systemd; ``app`` does the work."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 import threading
 from pathlib import Path
 
-from collective.daemon.idle import idle_error
+from collective.daemon.app import Daemon
+from collective.daemon.lifecycle.inactive import idle_error
+from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.notify import Notifier
 from collective.daemon.parser import make_parser
-from collective.daemon.server import CollectiveServer
 from collective.daemon.settings import Settings, load_settings
-from collective.daemon.whole import Daemon
 from collective.errors import CollectiveError
 from collective.etcd.binary import fit_etcd
 from collective.model.layout import Layout

@@ -1,7 +1,7 @@
 """The calls that this project makes to etcd, over whatever carries them.
 
-``collective.etcd.gateway`` carries them to the etcd here, ``collective.daemon.nonvoting.remote``
-to another server's.
+``collective.etcd.gateway`` carries them to the etcd here, ``daemon.nonvoting.remote_etcd`` to
+another server's.
 
 Nothing is retried here: a membership call that failed may have happened, so the caller reads the
 state again (kubeadm issue 3317).

@@ -1,6 +1,6 @@
 """What this server is and what it is doing: the state file, which is also the joiner's journal.
 
-It does not read or write the file; ``collective.daemon.state`` does.
+It does not read or write the file; ``collective.daemon.lifecycle.state_file`` does.
 
 Invariants:
   * The file is replaced whole, so each value of ``Plan`` is a state that was once true.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from collective.model.promise import Promise
+from collective.model.high_water_mark import Promise
 
 
 def objection(

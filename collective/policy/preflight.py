@@ -1,6 +1,6 @@
 """What can be wrong before a join, one check each, and the one error that all of it makes.
 
-It gathers no facts; ``daemon.joining.preflight`` does, and ``rehearsal`` on the other side.
+It gathers no facts; ``daemon.joining.preflight`` does, and ``remote_dry_run`` on the other side.
 
 Invariants:
   * One problem is the very error that it is; only several are a PreflightError.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from collective.daemon.certificates import credentials
-from collective.daemon.certificates.credentials import Credentials
-from collective.daemon.certificates.etcd_trust import EtcdTrust
+from collective.daemon.member import credentials
+from collective.daemon.member.credentials import Credentials
+from collective.daemon.member.etcd_trust import EtcdTrust
 from collective.errors import EtcdError
 from collective.etcd.arguments import Files, Timing, etcd_arguments
 from collective.etcd.binary import Etcd

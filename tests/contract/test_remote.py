@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from collective.daemon.certificates.credentials import Credentials
-from collective.daemon.node import Node
-from collective.daemon.nonvoting.backend import Frame
-from collective.daemon.nonvoting.relay import BEAT_SECONDS, relay
-from collective.daemon.nonvoting.remote import SILENCE_SECONDS, RemoteGateway
-from collective.daemon.nonvoting.room import Room
+from collective.daemon.member.backend import Frame
+from collective.daemon.member.credentials import Credentials
+from collective.daemon.member.room import Room
+from collective.daemon.member.runtime import Node
+from collective.daemon.nonvoting.etcd_proxy import BEAT_SECONDS, relay
+from collective.daemon.nonvoting.remote_etcd import SILENCE_SECONDS, RemoteGateway
+from collective.daemon.nonvoting.voters_etcd import VotersEtcd
 from collective.errors import EtcdError, EtcdUnavailableError
 from collective.etcd.arguments import Timing
 from collective.etcd.calls import EtcdCalls, Put, encode, prefix_end
@@ -73,7 +74,7 @@ def voter(idle: Member, tmp_path: Path) -> Iterator[Voter]:
     """A voter whose etcd runs, and its door."""
     credentials = Credentials(Path(idle.layout.pki))
     frame = Frame(idle.layout, idle.process, Timing(50, 500), [ADDRESS])
-    node = Node(frame, idle.plan, credentials, lambda *_: None, View(0))
+    node = Node(frame, idle.plan, credentials, lambda *_: None, View(0), VotersEtcd)
     requests: list[str] = []
 
     def handle(request: Request) -> Response:

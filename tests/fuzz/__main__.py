@@ -17,9 +17,9 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from collective.daemon.certificates.recorded import certificates_of
-from collective.daemon.certificates.succession import Succession
 from collective.daemon.joining.guests import listed_guests
+from collective.daemon.member.recorded import certificates_of
+from collective.daemon.member.succession import Succession
 from collective.errors import CollectiveError
 from collective.model.records import (
     Invitation,

@@ -63,7 +63,7 @@ class Input:
     """What is sent on one connection.
 
     Attributes:
-        requests: octets, one request each where ``whole``.
+        requests: octets, one request each where ``app``.
         whole: whether an answer is due to each, until one says that the connection ends.
         member: whether it comes with a member's certificate.
     """

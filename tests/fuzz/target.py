@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.member.credentials import Credentials
 from collective.protocol import messages
 from collective.protocol.peer import Peer, anybody
 from tests.fuzz.inputs import Input

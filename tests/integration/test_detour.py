@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from collective.protocol.detour import Detour
+from collective.protocol.tunnel_proxy import Detour
 
 pytestmark = pytest.mark.integration
 

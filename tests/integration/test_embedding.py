@@ -13,7 +13,7 @@ import pytest
 
 import collective
 from collective import aio
-from collective.daemon.server import CollectiveServer
+from collective.daemon.lifecycle.server import CollectiveServer
 from collective.errors import (
     ClosedError,
     CollectiveError,

@@ -1,7 +1,7 @@
 """Promise P4: a deleted server that did not give up reads and writes nothing any more.
 
 What it may have open to etcd's peer port cannot be seen on loopback, where all members have one
-address: ``daemon/peers/cutter.py``.
+address: ``daemon/certificates/connection_cutter.py``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.member.credentials import Credentials
 from collective.daemon.nonvoting import voters as voters_of
 from collective.errors import InputError, QuorumError, RefusedError
 from collective.failpoints import Step

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from collective.daemon.certificates.credentials import Credentials
-from collective.daemon.nonvoting.remote import RemoteGateway
+from collective.daemon.member.credentials import Credentials
+from collective.daemon.nonvoting.remote_etcd import RemoteGateway
 from collective.errors import CollectiveError
 from collective.etcd.calls import Put
 from collective.etcd.deadline import within

@@ -12,27 +12,22 @@ from typing import Any
 
 import pytest
 
-from collective.daemon.addresses import move, readdress
-from collective.daemon.certificates import etcd_trust, replacement, trust_round, turn
-from collective.daemon.certificates.etcd_trust import EtcdTrust
-from collective.daemon.certificates.recorded import certificates_of
+from collective.daemon.addresses import change, readdress
+from collective.daemon.certificates import replacement, trust_round, turn
 from collective.daemon.certificates.replacement import Replacement, record_only
 from collective.daemon.certificates.trust_round import TrustRound
-from collective.daemon.doors import member as door
-from collective.daemon.doors.access import MEMBERS
-from collective.daemon.joining import learner, sponsor
-from collective.daemon.membership import (
-    changeover,
-    changes,
-    demotion,
-    duties,
-    removal,
-)
-from collective.daemon.membership.changeover import Verdict
-from collective.daemon.membership.duties import Duties
-from collective.daemon.node import Node
-from collective.daemon.peers import recognition, returning
-from collective.daemon.peers.returning import Return
+from collective.daemon.joining import sponsor
+from collective.daemon.lifecycle import changeover, return_check
+from collective.daemon.lifecycle.changeover import Verdict
+from collective.daemon.lifecycle.return_check import Return
+from collective.daemon.listeners import peer_api as door
+from collective.daemon.member import etcd_trust, recognition
+from collective.daemon.member.access import MEMBERS
+from collective.daemon.member.etcd_trust import EtcdTrust
+from collective.daemon.member.recorded import certificates_of
+from collective.daemon.member.runtime import Node
+from collective.daemon.membership import changes, demotion, learner, reconciler, removal
+from collective.daemon.membership.reconciler import Duties
 from collective.errors import InvitationError
 from collective.etcd import store
 from collective.etcd.calls import EtcdMember
@@ -252,7 +247,7 @@ BUGS: Mapping[str, Bug] = {
     "nobody settles records": Bug(("P5",), ((Duties, "_settle_records", _nothing),)),
     "nobody drops the record of who did not come": Bug(("P5",), ((Duties, "_drop", _nothing),)),
     "an address is taken for a learner": Bug(
-        ("P5",), ((duties, "lost_learners", _lost_by_address),), renamed=True
+        ("P5",), ((reconciler, "lost_learners", _lost_by_address),), renamed=True
     ),
     "a joiner is added before it is let in": Bug(
         ("P2",), ((learner, "until_taken_up", _at_once),)
@@ -277,7 +272,7 @@ BUGS: Mapping[str, Bug] = {
         ("P1", "P5"), ((trust_round, "quorum", lambda _: 0),)
     ),
     "a former certificate is never retired": Bug(
-        ("P5",), ((replacement, "retire_others", _nothing), (move, "retire_others", _nothing))
+        ("P5",), ((replacement, "retire_others", _nothing), (change, "retire_others", _nothing))
     ),
     "a former certificate is retired too early": Bug(
         ("P5",), ((replacement, "_carry_out", _retired_first),)
@@ -295,7 +290,7 @@ BUGS: Mapping[str, Bug] = {
         ("P4", "P5"), ((Node, "wanted_peers", _wants_all),)
     ),
     "a returning server believes one report": Bug(
-        ("P4",), ((returning, "newest_agreed", _believe_one),)
+        ("P4",), ((return_check, "newest_agreed", _believe_one),)
     ),
     "a demotion does not count": Bug(("P1",), ((demotion, "check_demote", _without_strength),)),
     "a demoted server takes itself for deleted": Bug(
@@ -309,7 +304,7 @@ BUGS: Mapping[str, Bug] = {
         (
             (door, "ROUTES", _OPEN_DOOR),
             (readdress, "check_readdress", _any_address),
-            (move, "check_readdress", _any_address),
+            (change, "check_readdress", _any_address),
             (readdress, "grant", _grant_to_learners),
         ),
     ),

@@ -8,8 +8,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collective.daemon.certificates.credentials import Credentials
-from collective.daemon.certificates.succession import Succession
+from collective.daemon.member.credentials import Credentials
+from collective.daemon.member.succession import Succession
 from collective.pki import Certificate, judge_certificate, make_certificate, new_key
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from collective.daemon.certificates.credentials import Credentials
-from collective.daemon.certificates.etcd_trust import EtcdTrust
+from collective.daemon.member.credentials import Credentials
+from collective.daemon.member.etcd_trust import EtcdTrust
 from collective.model.plan import Plan
 from collective.pki import Certificate, read_certificate
 

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.joining import invitations
+from collective.daemon.member.runtime import Node
 from collective.daemon.membership import demotion, promotion, removal
-from collective.daemon.node import Node
 from collective.model.plan import Mode
 from collective.model.records import Role
 from collective.model.token import Token
@@ -254,7 +254,7 @@ class History(RuleBasedStateMachine):
             self._spawn(machine, "move", partial(self._move, machine, other), 2 * steps)
 
     def _move(self, machine: Machine, address: str) -> None:
-        """Change an address, one change at a time, see ``mover``."""
+        """Change an address, one change at a time, see ``keeper``."""
         node = machine.require_node()
         if (
             len([a for a in self.world.actors.running if a.label == "move" and a.host is machine])

@@ -1,4 +1,4 @@
-"""The joiner's side of a join, on a simulated machine: what ``enlist`` does there.
+"""The joiner's side of a join, on a simulated machine: what ``coordinator`` does there.
 
 The talk with the sponsor is the product's own (``Join._enroll``); a proof that is good changes
 nothing here before it.
@@ -14,7 +14,7 @@ from typing import Any, cast
 from collective.daemon.joining.guests import check_guest, listed_guests
 from collective.daemon.joining.joiner import Join, Self
 from collective.daemon.joining.preflight import Asked, challenge
-from collective.daemon.server import CollectiveServer
+from collective.daemon.lifecycle.server import CollectiveServer
 from collective.errors import CollectiveError, RefusedError, UnreachableError
 from collective.model.plan import Mode
 from collective.model.records import Role

@@ -13,23 +13,23 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from collective.daemon.addresses.move import Move
+from collective.daemon.addresses.change import Move
 from collective.daemon.certificates.replacement import Replacement
 from collective.daemon.certificates.trust_round import TrustRound
-from collective.daemon.joining.gate import Gate
-from collective.daemon.membership import changeover
-from collective.daemon.membership.duties import Duties
-from collective.daemon.membership.promotee import Promotee
-from collective.daemon.node import Node
-from collective.daemon.peers.hearing import Hearing
-from collective.daemon.peers.returning import Return
-from collective.daemon.server import (
+from collective.daemon.joining.promotee import Promotee
+from collective.daemon.lifecycle import changeover
+from collective.daemon.lifecycle.gate import Gate
+from collective.daemon.lifecycle.removal_evidence import Hearing
+from collective.daemon.lifecycle.return_check import Return
+from collective.daemon.lifecycle.server import (
     CERTIFICATES_AT_ONCE,
     CERTIFICATES_PER_SECOND,
     HAND_OVERS_AT_ONCE,
     HAND_OVERS_PER_SECOND,
     CollectiveServer,
 )
+from collective.daemon.member.runtime import Node
+from collective.daemon.membership.reconciler import Duties
 from collective.errors import CollectiveError, RefusedError
 from collective.etcd.calls import EtcdMember
 from collective.model.names import peer_url
@@ -295,7 +295,7 @@ class Machine:
             self.give_up()
 
     def due_address(self) -> str | None:
-        """Return the address that a change is to be gone on with to, see ``mover``."""
+        """Return the address that a change is to be gone on with to, see ``keeper``."""
         if self.plan.moving_to:
             return self.plan.moving_to
         held = self.view.members.get(self.name)

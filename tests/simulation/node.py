@@ -13,15 +13,15 @@ from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from collective.daemon.certificates.etcd_trust import EtcdTrust
-from collective.daemon.doors import member as door
-from collective.daemon.doors.calls import Calls
-from collective.daemon.joining.enlist import Enlister
-from collective.daemon.joining.proving import Doubts
-from collective.daemon.node import Node, hex_id
-from collective.daemon.peers.prober import Answer, Prober
-from collective.daemon.peers.replica import Replica
-from collective.daemon.server import CollectiveServer
+from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.listeners import peer_api as door
+from collective.daemon.listeners.calls import Calls
+from collective.daemon.member.etcd_trust import EtcdTrust
+from collective.daemon.member.failure_detector import Answer, Prober
+from collective.daemon.member.proof_limiter import Doubts
+from collective.daemon.member.records_view import Replica
+from collective.daemon.member.runtime import Node, hex_id
 from collective.errors import (
     CollectiveError,
     EtcdError,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from collective.daemon.doors.access import member_of
-from collective.daemon.node import hex_id
+from collective.daemon.member.access import member_of
+from collective.daemon.member.runtime import hex_id
 from collective.errors import CollectiveError
 from collective.etcd.calls import EtcdMember
 from collective.model.plan import Mode

@@ -13,15 +13,16 @@ from typing import Any, cast
 
 import pytest
 
-from collective.daemon import clock, lives
-from collective.daemon.addresses import move, readdress, roundabout
-from collective.daemon.certificates import etcd_trust, replacement
+from collective.daemon import clock
+from collective.daemon.addresses import change, readdress, recovery
+from collective.daemon.certificates import replacement
 from collective.daemon.clock import Time
-from collective.daemon.joining import guests, joiner, sponsor
-from collective.daemon.joining.candidate import Candidate
-from collective.daemon.membership import confirming, promotee, promotion
-from collective.daemon.node import hex_id
-from collective.daemon.peers import recognition, returning
+from collective.daemon.joining import guests, joiner, promotee, sponsor
+from collective.daemon.lifecycle import lives, return_check
+from collective.daemon.member import etcd_trust, recognition
+from collective.daemon.member.runtime import hex_id
+from collective.daemon.membership import confirming, promotion
+from collective.daemon.membership.candidate import Candidate
 from collective.errors import EtcdError, UnreachableError
 from collective.etcd.calls import EtcdMember, Put
 from collective.model.plan import Mode
@@ -302,14 +303,14 @@ class World:
         for module in (recognition, guests):
             yield module, "client_context", lambda: None
         yield guests, "pause", self.hear_and_pause
-        yield from ((m, "Peer", self.dial) for m in (recognition, guests, returning))
-        for module in (guests, confirming, returning):
+        yield from ((m, "Peer", self.dial) for m in (recognition, guests, return_check))
+        for module in (guests, confirming, return_check):
             yield module, "ThreadPoolExecutor", SerialPool
-        yield returning, "objection_to", lambda *_: None
-        yield move, "bind_tcp", lambda *_: nullcontext()
+        yield return_check, "objection_to", lambda *_: None
+        yield change, "bind_tcp", lambda *_: nullcontext()
         yield promotee, "bind_tcp", lambda *_: _Port()
         yield joiner, "local_addresses", lambda: []
-        for module in (lives, roundabout):
+        for module in (lives, recovery):
             yield module, "certified_here", lambda address: [address]
         yield lives, "listen_addresses", lambda *_: ("0.0.0.0",)
         yield lives, "shed_vote", lambda _layout, _state, plan, _now: plan

@@ -6,7 +6,7 @@ certificate by its fingerprint, wherever it comes from. So its next certificate,
 addresses, is recorded with the new one, and taken up by the voters before etcd hears of the URL.
 Alone in its collective it does all itself.
 
-It does not restart anything; ``mover``, on the server that moves, does.
+It does not restart anything; ``keeper``, on the server that moves, does.
 
 Invariants:
   * Refused, or not reached at the new address, means that nothing was changed: a wrong peer URL
@@ -24,13 +24,13 @@ import socket
 from dataclasses import dataclass, replace
 from typing import Any
 
-from collective.daemon.certificates.recorded import check_recordable
 from collective.daemon.certificates.trust_round import wait_for_round
 from collective.daemon.clock import epoch
-from collective.daemon.joining.learner import members_of
+from collective.daemon.member.quorum import needs_quorum
+from collective.daemon.member.recorded import check_recordable
+from collective.daemon.member.runtime import Node, hex_id
 from collective.daemon.membership.changes import CHANGE_SECONDS
-from collective.daemon.node import Node, hex_id
-from collective.daemon.peers.quorum import needs_quorum
+from collective.daemon.membership.learner import members_of
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, ProtocolError, UnreachableError
 from collective.etcd.deadline import within

@@ -20,13 +20,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from collective.daemon.certificates.recorded import check_recordable
 from collective.daemon.certificates.trust_round import wait_for_round
 from collective.daemon.clock import elapsed, epoch
-from collective.daemon.node import Node
+from collective.daemon.member.recorded import check_recordable
+from collective.daemon.member.runtime import Node
+from collective.daemon.member.worker import Worker
 from collective.daemon.nonvoting import voters
 from collective.daemon.retries import until_written
-from collective.daemon.worker import Worker
 from collective.errors import RefusedError
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord

@@ -22,11 +22,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from collective.daemon.certificates.recorded import is_broken
 from collective.daemon.certificates.turn import end_leftover, turn
 from collective.daemon.clock import elapsed
-from collective.daemon.node import Node, hex_id
-from collective.daemon.worker import Worker
+from collective.daemon.member.recorded import is_broken
+from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.worker import Worker
 from collective.errors import EtcdError
 from collective.failpoints import Step, reached
 from collective.model.names import natural_key

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from collective.daemon.clock import elapsed, pause
-from collective.daemon.node import Node
+from collective.daemon.member.runtime import Node
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, QuorumError, RefusedError
 from collective.model.records import LoadedTrust, Turn

@@ -6,8 +6,8 @@ It changes nothing and waits for no longer than it says.
 from __future__ import annotations
 
 from collective.daemon.clock import elapsed
-from collective.daemon.node import Node, hex_id
-from collective.daemon.server import CollectiveServer
+from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.member.runtime import Node, hex_id
 from collective.errors import EtcdError, RefusedError
 from collective.model.names import natural_key
 

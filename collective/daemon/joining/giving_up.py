@@ -1,6 +1,6 @@
 """Give a join up: ``collective join --abort``, on the server that joins.
 
-It waits for nobody: ``enlist`` has ended the join, and keeps others off, when this is called. The
+It waits for nobody: ``coordinator`` has ended the join, and keeps others off, when this is called. The
 member's side is ``learner.give_up``.
 
     how far the join is        what is done
@@ -20,10 +20,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from collective.daemon import lives
 from collective.daemon.clock import elapsed, utc_now
-from collective.daemon.node import Node
-from collective.daemon.server import CollectiveServer
+from collective.daemon.lifecycle import lives
+from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.member.runtime import Node
 from collective.errors import AccessError, CollectiveError, RefusedError, RemovedError
 from collective.failpoints import Step, reached
 from collective.model.plan import Mode, Plan

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from collective.daemon.clock import elapsed, epoch
+from collective.daemon.member.quorum import needs_quorum, strength_known
+from collective.daemon.member.runtime import Node
 from collective.daemon.membership import removal
 from collective.daemon.membership.confirming import Deleted, confirm
-from collective.daemon.node import Node
-from collective.daemon.peers.quorum import needs_quorum, strength_known
 from collective.daemon.retries import until_written
 from collective.errors import InputError, RefusedError
 from collective.model.guest_list import guest_list_hash

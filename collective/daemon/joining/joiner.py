@@ -1,7 +1,7 @@
 """The joiner's side of a join: from the token to a voter (design section 4).
 
 It does not stop or start etcd and moves no data; it says when (``Host``), and
-``collective.daemon.server`` does.
+``collective.daemon.lifecycle.server`` does.
 
 Each step is in the state file before the next begins, so that the same command, or the daemon
 at its next start, goes on where power went:
@@ -36,7 +36,7 @@ from collective.daemon.joining import preflight
 from collective.daemon.joining.admitted import Admitted, members_in, role_of
 from collective.daemon.joining.guests import Confirmed, confirm
 from collective.daemon.joining.preflight import DIAL_SECONDS, Asked, Checks, Ready
-from collective.daemon.server import CollectiveServer
+from collective.daemon.lifecycle.server import CollectiveServer
 from collective.errors import (
     CollectiveError,
     InputError,

@@ -1,7 +1,7 @@
 """Find out, before a join changes anything, all that is wrong with it (design section 4).
 
 It judges nothing: ``collective.policy.preflight`` does. What only the collective knows its
-member looks at, in ``rehearsal``.
+member looks at, in ``remote_dry_run``.
 
 Invariants:
   * Nothing is changed, here or there; a port is listened on for a moment at most.
@@ -21,8 +21,8 @@ from collective import __version__
 from collective.daemon.clock import epoch
 from collective.daemon.joining.company import why_not_free
 from collective.daemon.joining.guests import check_guest, check_named, listed_guests
-from collective.daemon.lives import own_address
-from collective.daemon.server import CollectiveServer
+from collective.daemon.lifecycle.lives import own_address
+from collective.daemon.lifecycle.server import CollectiveServer
 from collective.errors import CollectiveError, IdentityError, ProtocolError, UnreachableError
 from collective.model.names import is_ip_address, parse_host_port
 from collective.model.token import Token

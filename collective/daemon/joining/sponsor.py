@@ -1,6 +1,6 @@
 """The member's side of a join: challenge, claim, dial-back, record, trust, add (design section 4).
 
-It does not promote: whoever leads does (``duties``).
+It does not promote: whoever leads does (``reconciler``).
 
 Invariants:
   * No address of a stranger is dialled before his proof, and next to nothing is looked up for him.
@@ -17,16 +17,16 @@ from dataclasses import replace
 from typing import Any
 
 from collective import __version__
-from collective.daemon.certificates.recorded import check_recordable
 from collective.daemon.clock import epoch
-from collective.daemon.joining.candidate import Candidate
-from collective.daemon.joining.dialback import dial_back, knock
 from collective.daemon.joining.guests import voters_of
 from collective.daemon.joining.invitations import guests_of
-from collective.daemon.joining.learner import add, check_claim, take_up
-from collective.daemon.joining.rehearsal import prospect, read_records, rehearse
+from collective.daemon.joining.remote_dry_run import prospect, read_records, rehearse
+from collective.daemon.member.recorded import check_recordable
+from collective.daemon.member.runtime import Node, hex_id
 from collective.daemon.membership.arrivals import take_in
-from collective.daemon.node import Node, hex_id
+from collective.daemon.membership.candidate import Candidate
+from collective.daemon.membership.dial_back import dial_back, knock
+from collective.daemon.membership.learner import add, check_claim, take_up
 from collective.daemon.retries import until_written_whoever_leads
 from collective.errors import ProtocolError
 from collective.failpoints import Step, reached

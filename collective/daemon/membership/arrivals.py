@@ -13,9 +13,9 @@ import logging
 from dataclasses import replace
 
 from collective.daemon.clock import elapsed, epoch
-from collective.daemon.joining.candidate import Candidate
-from collective.daemon.joining.learner import members_of, write_record
-from collective.daemon.node import Node
+from collective.daemon.member.runtime import Node
+from collective.daemon.membership.candidate import Candidate
+from collective.daemon.membership.learner import members_of, write_record
 from collective.errors import CollectiveError
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached

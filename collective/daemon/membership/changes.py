@@ -1,7 +1,7 @@
 """Carry a change of the voters to its end: a removal, or a demotion.
 
 It does not decide on one and does not begin it; ``removal`` and ``demotion`` do. Whoever leads
-finishes one whose server died (``duties``).
+finishes one whose server died (``reconciler``).
 
 Invariants:
   * Doing it twice, or late, is harmless: a change names a member id, which etcd never uses again.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 
 from collective.daemon.clock import epoch
-from collective.daemon.node import Node, hex_id
+from collective.daemon.member.runtime import Node, hex_id
 from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError
 from collective.etcd.deadline import within

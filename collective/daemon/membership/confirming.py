@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collective.daemon.clock import elapsed
-from collective.daemon.node import Node
+from collective.daemon.member.runtime import Node
 from collective.errors import (
     CollectiveError,
     EtcdError,

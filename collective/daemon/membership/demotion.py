@@ -15,12 +15,12 @@ import logging
 from dataclasses import replace
 
 from collective.daemon.clock import elapsed
+from collective.daemon.member.quorum import has_begun, may_have_begun, needs_quorum
+from collective.daemon.member.runtime import Node
 from collective.daemon.membership.changes import finish
 from collective.daemon.membership.confirming import Deleted, confirm
 from collective.daemon.membership.removal import take_leadership_from
-from collective.daemon.node import Node
 from collective.daemon.nonvoting.voters import Emit
-from collective.daemon.peers.quorum import has_begun, may_have_begun, needs_quorum
 from collective.daemon.retries import until_written
 from collective.errors import UnreachableError
 from collective.failpoints import Step, reached

@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any
 
 from collective.daemon.clock import elapsed, epoch
-from collective.daemon.joining.dialback import knock
-from collective.daemon.joining.learner import enter, others_turn, until_it_may_enter
-from collective.daemon.node import Node, hex_id
+from collective.daemon.member.quorum import needs_quorum
+from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.membership.dial_back import knock
+from collective.daemon.membership.learner import enter, others_turn, until_it_may_enter
 from collective.daemon.nonvoting.voters import Emit
-from collective.daemon.peers.quorum import needs_quorum
 from collective.daemon.retries import until_written
 from collective.errors import RefusedError, UnreachableError
 from collective.failpoints import Step, reached

@@ -15,10 +15,10 @@ import logging
 from collections.abc import Sequence
 
 from collective.daemon.clock import epoch
+from collective.daemon.member.quorum import has_begun, may_have_begun, needs_quorum
+from collective.daemon.member.runtime import Node, hex_id
 from collective.daemon.membership.changes import finish
 from collective.daemon.membership.confirming import Deleted, confirm
-from collective.daemon.node import Node, hex_id
-from collective.daemon.peers.quorum import has_begun, may_have_begun, needs_quorum
 from collective.daemon.retries import until_written
 from collective.errors import (
     CollectiveError,

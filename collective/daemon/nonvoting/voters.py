@@ -13,8 +13,8 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from collective.daemon.node import Node
-from collective.daemon.peers.quorum import needs_quorum
+from collective.daemon.member.quorum import needs_quorum
+from collective.daemon.member.runtime import Node
 from collective.errors import (
     CollectiveError,
     ProtocolError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collective.model.promise import Promise, from_json, newest, to_json
+from collective.model.high_water_mark import Promise, from_json, newest, to_json
 
 A, B = Promise("aa", 3, 50), Promise("aa", 3, 51)
 OTHER = Promise("bb", 1, 1)

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from collective import pki
-from collective.daemon.certificates import credentials
-from collective.daemon.certificates.credentials import Credentials
+from collective.daemon.member import credentials
+from collective.daemon.member.credentials import Credentials
 from tests.unit.identities import Identity, identity
 from tests.unit.pki.attacks import Forged, subject_of
 

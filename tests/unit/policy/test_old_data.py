@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collective.model.promise import Promise
+from collective.model.high_water_mark import Promise
 from collective.policy.old_data import objection
 
 OURS, OTHER = "00000000000000aa", "00000000000000bb"

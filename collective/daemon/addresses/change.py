@@ -1,0 +1,296 @@
+"""One change of this server's address, step by step.
+
+What a voter does for it is in ``readdress``; a server that is alone does that itself, here.
+
+    step         what the state file says meanwhile    a crash then means
+    journal      moving_to: the new address            it goes on at the next start
+    (trust)      the same                              the records have the new address already
+    granted      the same                              the others' etcds dial it already
+    restart      the same                              etcd listens on both at its next start
+    saved        address and moving_to: the new one    only old certificates are left to revoke
+    retired      address: the new one                  done
+    (once every voter has answered at the new place; until then both addresses are certified)
+
+Invariants:
+  * Refused means that nothing was changed, and that the state file says so.
+  * While etcd is dialled where it does not listen yet, and restarted for that, this server holds
+    the turn. It does not while the other voters take its next certificate up: that takes theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+
+from collective.daemon.addresses.readdress import Wish, grant
+from collective.daemon.addresses.recovery import names_for
+from collective.daemon.certificates.replacement import replace_certificate, retire_others
+from collective.daemon.certificates.turn import turn
+from collective.daemon.lifecycle import lives
+from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.member.quorum import needs_quorum
+from collective.daemon.member.runtime import Node
+from collective.daemon.nonvoting.voters import candidates
+from collective.errors import (
+    AccessError,
+    CollectiveError,
+    EtcdError,
+    InputError,
+    RefusedError,
+    UnreachableError,
+)
+from collective.failpoints import Step, reached
+from collective.model.listen import covers
+from collective.model.names import peer_url
+from collective.model.plan import Mode, Plan
+from collective.model.records import MemberRecord, Role
+from collective.model.view import View
+from collective.pki import Certificate
+from collective.policy.addressing import check_readdress
+from collective.protocol import messages
+from collective.protocol.listening import bind_tcp
+
+log = logging.getLogger(__name__)
+
+Emit = Callable[[str, str], None]
+
+_TURN_SECONDS = 10.0
+_DIAL_SECONDS = 3.0
+# The voters restart their etcds in turn meanwhile.
+_ASK_SECONDS = 90.0
+_CALL_SECONDS = 2.0
+_CATCH_UP_SECONDS = 6.0
+_TAKEN_IN_SECONDS = 3.0
+
+
+def _log_step(step: str, said: str) -> None:
+    log.info("certificate: %s step=%s", said, step)
+
+
+class Move:
+    """Changes of the address of one server."""
+
+    def __init__(self, server: CollectiveServer) -> None:
+        self._server = server
+
+    def run(self, node: Node, address: str, emit: Emit) -> None:
+        """Change the address, or finish a change; whoever calls lets no other run beside it.
+
+        Args:
+            node: this server.
+            address: an IP address that it has.
+            emit: gets each step's name and a sentence.
+
+        Raises:
+            RefusedError: see ``policy.addressing``; nothing was changed.
+            UnreachableError: no member finds this server at the new address.
+            QuorumError, EtcdError: the store did not answer.
+        """
+        plan, listen = self._server.plan, node.listen
+        if plan.address != address:
+            wanted = lives.listen_addresses(self._server.settings, address)
+            if not covers(wanted, address):
+                raise RefusedError(
+                    f"cannot change the address to {address}: the setting 'listen' does not "
+                    "have it",
+                    f"add {address} to 'listen' in the settings file",
+                )
+            # Our own view may be a moment behind the promotion that a join has just seen.
+            node.replica.wait_until(partial(_is_taken_in, node.name), _TAKEN_IN_SECONDS)
+            # Once more on the member that is asked; here so that a refusal touches nothing. What
+            # a member remembers of itself from its join is old: it may not hear better before.
+            if plan.mode is not Mode.MEMBER or _is_taken_in(node.name, node.replica.view):
+                check_readdress(node.replica.view, node.name, address)
+            restart = plan.votes and not covers(listen, address)
+            with self._server.gate.sponsoring(node.name):
+                with self._turn(node, restart):
+                    pass  # who would be refused the restart is refused before any change
+                self._switch(node, address, restart, emit)
+        if not node.detoured and not node.wait_for_leader(_CATCH_UP_SECONDS):
+            # Its connections may hang on an address that is gone; it takes no part, so this
+            # restart costs the others nothing.
+            node.restart_etcd()
+        self.clean_up(node)
+        emit("ready", f"{node.name} is reached at {address}")
+
+    @contextmanager
+    def _turn(self, node: Node, restart: bool) -> Iterator[None]:
+        """Hold the turn, if etcd is to be restarted and takes part now."""
+        if not restart or not candidates(node) or not _takes_part(node):
+            yield
+            return
+        with turn(node, "a new address", _TURN_SECONDS):
+            yield
+
+    def _switch(self, node: Node, address: str, restart: bool, emit: Emit) -> None:
+        self._server.front.listen_at(address)
+        before = self._server.plan
+        if before.moving_to != address:
+            self._save(node, replace(before, moving_to=address))
+        reached(Step.READDRESS_JOURNAL)
+        emit("begin", f"from {before.address} to {address}")
+        with ExitStack() as turn_held:
+            try:
+                with node.replacing:
+                    with _held_open(address, before.peer_port, restart):
+                        if restart:
+                            self._obtain(node, address, prepare=True)
+                        turn_held.enter_context(self._turn(node, restart))
+                        by, granted = self._obtain(node, address)
+                    # A next one that is prepared may be left of another change, not recorded.
+                    if granted.fingerprint != node.credentials.identity.fingerprint:
+                        node.use_next()
+            except CollectiveError as error:
+                self._take_back(node, error)
+                raise
+            reached(Step.READDRESS_GRANTED)
+            emit("certificate", f"{by} has seen this server there and told the others")
+            self._restart(node, address, restart, emit)
+
+    def _restart(self, node: Node, address: str, restart: bool, emit: Emit) -> None:
+        listen = lives.listen_addresses(self._server.settings, address)
+        plan = _at(self._server.plan, address)
+        node.relocate(plan, listen if restart else node.listen)
+        if restart:
+            node.restart_etcd()
+            emit("restart", "etcd takes part again")
+        reached(Step.READDRESS_RESTART)
+        self._save(node, plan)
+        self._server.front.only(listen)
+        reached(Step.READDRESS_SAVED)
+        log.info("this server has a new address address=%s", address)
+
+    def clean_up(self, node: Node) -> None:
+        """Revoke the certificates that name the former address, once nobody needs them.
+
+        A voter that was off dials the former address until it has heard of the new one, be it by
+        a detour, so its etcd must find that address in the certificate. And the certificate by
+        which our own etcd goes by a detour is one of these. What cannot be done now is done later,
+        see ``keeper``.
+        """
+        if node.detoured:
+            return
+        if self._server.plan.votes and not self._revoke_former(node):
+            return
+        self._save(node, replace(self._server.plan, moving_to=""))
+        reached(Step.READDRESS_RETIRED)
+
+    def _revoke_former(self, node: Node) -> bool:
+        voters = node.replica.view.voters.keys() - {node.name}
+        if not voters <= node.prober.answering(_CALL_SECONDS):
+            return False
+        try:
+            wanted = lives.certified_here(node.plan.address)
+            if set(node.credentials.identity.addresses) - set(wanted):
+                replace_certificate(node, wanted, _log_step)
+            retire_others(node)
+        except CollectiveError as error:
+            log.info("the former certificates are not revoked yet: %s", error)
+            return False
+        return True
+
+    def _save(self, node: Node, plan: Plan) -> None:
+        with self._server.life:
+            if self._server.node is not node:
+                raise self._server.why_idle()
+            self._server.save(plan)
+            node.plan = plan
+
+    def _take_back(self, node: Node, error: CollectiveError) -> None:
+        """Forget the change, if it is sure that nothing of it was done."""
+        try:
+            recorded = node.store.read().members.get(node.name)
+        except EtcdError:
+            return
+        plan = self._server.plan
+        if recorded is not None and recorded.address == plan.address:
+            log.debug("the address was not changed: %s", error)
+            self._save(node, replace(plan, moving_to=""))
+            self._server.front.only(lives.listen_addresses(self._server.settings, plan.address))
+
+    def _obtain(self, node: Node, address: str, prepare: bool = False) -> tuple[str, Certificate]:
+        """Have the new address proven and recorded, with a certificate that names it.
+
+        Args:
+            node: this server.
+            address: the new one.
+            prepare: whether etcd is not to hear of it yet.
+
+        Returns:
+            Who has done it, and the certificate, which is recorded.
+
+        Raises:
+            CollectiveError: nobody has done it; it says why not.
+        """
+        names, following = names_for(node, address), node.credentials.identity
+        if not set(names) <= set(following.addresses):
+            following = node.credentials.prepare_next(names)
+        others = candidates(node)
+        if others:
+            body = {
+                "format": messages.FORMAT,
+                "address": address,
+                "certificate": following.pem,
+                "prepare": prepare,
+            }
+            places = [self._server.whereabouts.at(member) for member in others]
+            return _ask_one(node, places, body), following
+        with needs_quorum(node, "change the address"):
+            in_use = node.credentials.identity.fingerprint
+            grant(node, Wish(node.name, address, following, in_use, prepare))
+        return node.name, following
+
+
+def _takes_part(node: Node) -> bool:
+    try:
+        node.store.read()
+    except EtcdError:
+        return False
+    return True
+
+
+def _ask_one(node: Node, others: list[MemberRecord], body: dict[str, object]) -> str:
+    """Ask one voter after the other; a refusal counts, silence and a lack of quorum do not."""
+    failure: CollectiveError | None = None
+    for member in others:
+        peer = node.peer(member)
+        try:
+            peer.open(_DIAL_SECONDS)
+            raw = peer.call("POST", messages.READDRESS, body, _ASK_SECONDS)
+            messages.check_format(raw)
+            return member.name
+        except (RefusedError, InputError, AccessError):
+            raise
+        except CollectiveError as error:
+            log.info("a member did not change our address: %s name=%s", error, member.name)
+            failure = failure or error
+        finally:
+            peer.close()
+    raise failure or UnreachableError("there is no other voter to ask")
+
+
+@contextmanager
+def _held_open(address: str, port: int, needed: bool) -> Iterator[None]:
+    """Hold a peer port open on which etcd does not listen yet."""
+    if not needed:
+        yield
+        return
+    with bind_tcp(address, port):
+        yield
+
+
+def _at(plan: Plan, address: str) -> Plan:
+    """Return the plan of the same member at another address, with its cleaning still to do."""
+    entries = plan.initial_cluster.split(",")
+    ours = f"{plan.name}={peer_url(plan.address, plan.peer_port)}"
+    moved = f"{plan.name}={peer_url(address, plan.peer_port)}"
+    cluster = ",".join(moved if entry == ours else entry for entry in entries)
+    return replace(plan, address=address, moving_to=address, initial_cluster=cluster)
+
+
+def _is_taken_in(name: str, view: View) -> bool:
+    own = view.members.get(name)
+    return own is not None and own.role is not Role.LEARNER

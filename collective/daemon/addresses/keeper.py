@@ -1,0 +1,308 @@
+"""Look after the address of this server: by command, or by itself when it starts with another one.
+
+One change is carried out by ``change``; after servers moved while they were off, the quorum is
+brought back by ``recovery``.
+
+Invariants:
+  * Without being asked it changes an address only at the start, see ``policy.addressing``.
+  * One change at a time.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from collective.daemon.addresses.change import Emit, Move
+from collective.daemon.addresses.recovery import Roundabout
+from collective.daemon.certificates.replacement import replace_certificate
+from collective.daemon.clock import elapsed
+from collective.daemon.lifecycle import lives
+from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.member.runtime import Node
+from collective.daemon.nonvoting.voters import candidates
+from collective.daemon.settings import Settings
+from collective.errors import (
+    CollectiveError,
+    EtcdError,
+    InputError,
+    QuorumError,
+    RefusedError,
+    UnreachableError,
+)
+from collective.model.plan import Mode, Plan
+from collective.policy.addressing import OwnAddresses, new_address
+from collective.protocol.interfaces import is_local, local_addresses, source_towards
+
+log = logging.getLogger(__name__)
+
+# An interface may get its address a little later than this daemon starts.
+_GRACE_SECONDS = 5.0
+_SETTLED = (Mode.MEMBER, Mode.NONVOTING)
+_LOST_SECONDS = 5.0
+_BY_DETOUR = "servers have new addresses, and etcd reaches them by a detour until that is recorded"
+_LOOK_SECONDS = 2.0
+_RENEW_SECONDS = 600.0
+_ATTACH_SECONDS = 30.0
+
+
+def _log_step(step: str, said: str) -> None:
+    log.info("readdress: %s step=%s", said, step)
+
+
+class Mover:
+    """The changes of address of one server."""
+
+    def __init__(self, server: CollectiveServer, read_settings: Callable[[], Settings]) -> None:
+        """Prepare; ``start`` begins to look after the address.
+
+        Args:
+            server: this server.
+            read_settings: reads the settings file again: a command takes the address from there.
+        """
+        self._server = server
+        self._read_settings = read_settings
+        self._move = Move(server)
+        self._moving = threading.Lock()
+        self._began = elapsed()
+        self._settled = False
+        self._next_renewal = 0.0
+        self._leaderless: float | None = None
+        #: The life in which etcd has known a leader.
+        self._had_leader: Node | None = None
+        self._roundabout = Roundabout(server.whereabouts, Path(server.layout.pki))
+
+    def start(self) -> None:
+        """Look after the address of this server from now on; returns at once."""
+        threading.Thread(target=self._look_after, name="address", daemon=True).start()
+
+    def readdress(self, asked: str | None, emit: Emit) -> tuple[str, str]:
+        """Change the address, or finish a change.
+
+        Args:
+            asked: an IP address; None for that of the settings file, or what is found.
+            emit: gets each step's name and a sentence.
+
+        Returns:
+            The former address, and the new one; the same where there is nothing to change.
+
+        Raises:
+            RefusedError: see ``policy.addressing``; nothing was changed.
+            UnreachableError: no member finds this server at the new address.
+            QuorumError, EtcdError: the store did not answer.
+        """
+        if not self._moving.acquire(timeout=_ATTACH_SECONDS):
+            raise RefusedError("cannot change the address: that is under way here already")
+        try:
+            node = self._server.require_node()
+            if self._server.plan.mode not in _SETTLED:
+                raise RefusedError(
+                    f"cannot change the address of {node.name}: it is still joining",
+                    "wait until 'collective show' lists it as active",
+                )
+            self._take_up_settings(asked)
+            address, former = self._wanted(asked), self._server.plan.address
+            if address != former or self._server.plan.moving_to:
+                self._move.run(node, address, emit)
+            return former, address
+        finally:
+            self._moving.release()
+
+    def look_for(self, places: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Remember where members may be, and look for all of them.
+
+        Returns:
+            The members that were found, and those that were not.
+
+        Raises:
+            InputError: there is no such member.
+        """
+        node = self._server.require_node()
+        others = node.replica.view.members.keys() - {node.name}
+        for name in sorted(places.keys() - others):
+            raise InputError(f"there is no other member {name}", f"there are {sorted(others)}")
+        self._server.whereabouts.hint(places)
+        plan, settings = self._server.plan, self._server.settings
+        here = plan.moving_to or lives.next_address(settings, plan) or plan.address
+        found = self._server.whereabouts.look(node, here, settings.hosts)
+        return tuple(sorted(found)), tuple(sorted(others - found.keys()))
+
+    def _take_up_settings(self, asked: str | None) -> None:
+        """Use the addresses that the settings file gives now.
+
+        Raises:
+            RefusedError: it gives another one than was asked for, so the next start of the
+                daemon would undo the change.
+        """
+        fresh = self._read_settings()
+        setting = lives.own_address(fresh)
+        if asked is not None and setting is not None and asked != setting:
+            raise RefusedError(
+                f"cannot change the address to {asked}: the setting 'address' gives {setting}",
+                "change the settings file, then run 'collective readdress'",
+            )
+        self._server.settings = replace(
+            self._server.settings, address=fresh.address, listen=fresh.listen, hosts=fresh.hosts
+        )
+
+    def _wanted(self, asked: str | None) -> str:
+        plan, settings = self._server.plan, self._server.settings
+        address = asked or lives.own_address(settings) or plan.moving_to or self._found(plan)
+        parsed = ipaddress.ip_address(address)
+        if not is_local(address) or parsed.is_link_local or parsed.is_unspecified:
+            raise RefusedError(
+                f"cannot change the address to {address}: this server does not have it",
+                f"it has {', '.join(local_addresses())}",
+            )
+        return address
+
+    def _found(self, plan: Plan) -> str:
+        return new_address(self._own_addresses(plan)) or lives.guessed_address()
+
+    def _own_addresses(self, plan: Plan) -> OwnAddresses:
+        node = self._server.node
+        others = candidates(node) if node is not None else []
+        sources = (source_towards(member.address) for member in others)
+        return OwnAddresses(
+            plan.address,
+            lives.own_address(self._server.settings),
+            local_addresses(),
+            [source for source in sources if source is not None],
+        )
+
+    # By itself -------------------------------------------------------------------------------
+
+    def _look_after(self) -> None:
+        told = ""
+        while not self._server.stopped.is_set():
+            node, trouble = self._server.node, ""
+            try:
+                if node is not None and self._server.plan.mode in _SETTLED:
+                    trouble = self._look(node)
+            except CollectiveError as error:
+                trouble = f"{error.message}; {error.hint}" if error.hint else error.message
+            except Exception:
+                log.exception("the address of this server could not be looked after")
+            if node is not None:
+                node.trouble = trouble
+            if trouble and trouble != told:
+                log.warning("the address of this server: %s", trouble)
+            told = trouble
+            self._server.stopped.wait(_LOOK_SECONDS)
+        self._roundabout.stop()
+
+    def _look(self, node: Node) -> str:
+        """Do what is to be done about the address; return what a person should know of it.
+
+        Raises:
+            CollectiveError: something is wrong.
+        """
+        if not self._moving.acquire(blocking=False):
+            return ""
+        try:
+            address = self._due(node)
+            here = address or self._server.plan.address
+            # One that has had a leader here may just be restarted, or elect another one.
+            at_once = address is not None and self._had_leader is not node
+            if self._is_lost(node, patience=0.0 if at_once else _LOST_SECONDS):
+                return self._seek(node, here)
+            if not candidates(node) and not node.wait_for_leader(_LOST_SECONDS):
+                return ""  # its own etcd is not ready yet, and there is nobody to look for
+            if self._server.gate.is_joining:
+                return ""  # it gets the address that it is to have from the join
+            if address is not None and address != self._server.plan.address:
+                self._move.run(node, address, _log_step)
+            elif address is not None:
+                self._move.clean_up(node)
+            elif self._settled and elapsed() > self._next_renewal:
+                self._certify_more(node)
+            self._roundabout.renew(node)
+            self._roundabout.end_if_done(node)
+        finally:
+            self._moving.release()
+        return _BY_DETOUR if self._roundabout.is_on else ""
+
+    def _is_lost(self, node: Node, patience: float) -> bool:
+        """Tell whether this server's etcd runs, but has had no leader for so long.
+
+        One that finds no quorum at its start answers nobody. A server that is the only voter
+        has nobody to be in touch with.
+        """
+        if not self._server.plan.votes or not candidates(node):
+            return False
+        try:
+            leaderless = not node.status().leader
+        except EtcdError:
+            leaderless = node.failure is None or bool(node.waits_for)
+        if not leaderless:
+            self._leaderless, self._had_leader = None, node
+            return False
+        if self._leaderless is None:
+            self._leaderless = elapsed()
+        return elapsed() - self._leaderless >= patience
+
+    def _seek(self, node: Node, here: str) -> str:
+        """Get this server back in touch: by a member that has a quorum, or by a detour.
+
+        Raises:
+            CollectiveError: that did not work.
+        """
+        refusal: CollectiveError | None = None
+        if here != self._server.plan.address:
+            try:
+                self._move.run(node, here, _log_step)
+                return ""
+            except (QuorumError, UnreachableError, EtcdError) as error:
+                refusal = error
+        if self._roundabout.seek(node, here, self._server.settings.hosts):
+            return _BY_DETOUR
+        if refusal is not None:
+            raise refusal
+        return ""
+
+    def _due(self, node: Node) -> str | None:
+        """Return the address to change to now, None for none."""
+        plan = self._server.plan
+        if plan.moving_to:
+            return plan.moving_to
+        recorded = _recorded(node, plan.address)
+        if recorded != plan.address:
+            return recorded  # changed for us by a run of which we have not heard the end
+        wanted = new_address(self._own_addresses(plan))
+        if wanted is None:
+            self._settled = True
+            return None
+        if self._settled:
+            raise RefusedError(
+                f"the address of this server, {plan.address}, is gone",
+                "run 'collective readdress', or bring the address back",
+            )
+        explicit = self._server.settings.address is not None
+        return wanted if explicit or elapsed() - self._began > _GRACE_SECONDS else None
+
+    def _certify_more(self, node: Node) -> None:
+        """Make a new certificate when this server has an address that its own does not name."""
+        wanted = lives.certified_here(node.plan.address)
+        if set(wanted) <= set(node.credentials.identity.addresses):
+            return
+        self._next_renewal = elapsed() + _RENEW_SECONDS
+        try:
+            replace_certificate(node, wanted, _log_step)
+        except CollectiveError as error:
+            log.warning("no certificate for the further addresses of this server: %s", error)
+
+
+def _recorded(node: Node, ours: str) -> str:
+    """Return the address that our record has; ours while nothing certain says otherwise."""
+    held = node.replica.view.members.get(node.name)
+    if held is None or held.address == ours:
+        return ours
+    try:
+        member = node.store.read().members.get(node.name)
+    except EtcdError:
+        return ours
+    return ours if member is None else member.address

@@ -1,0 +1,165 @@
+"""Between voting and not voting: what the end of this server's etcd means.
+
+An etcd ends with code 0 when its member was removed. That is so for a server that was deleted,
+for a learner that was given up, and for one that was demoted: so a member is asked which it was
+before this server gives up what it is.
+
+Invariants:
+  * A server that knows that it may stay without a vote never takes the end of its etcd for a
+    deletion; another does when nobody answers for ``PATIENCE_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from collective.daemon.clock import elapsed, utc_now
+from collective.daemon.lifecycle import lives
+from collective.daemon.member.runtime import Node
+from collective.errors import AccessError, CollectiveError, RemovedError
+from collective.failpoints import Step, reached
+from collective.model.plan import Mode, Plan
+from collective.model.records import ChangeKind, MemberRecord, Role, from_json
+from collective.protocol import messages
+
+if TYPE_CHECKING:
+    from collective.daemon.lifecycle.server import CollectiveServer
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 10.0
+_CALL_SECONDS = 2.0
+_POLL_SECONDS = 0.1
+
+
+class Verdict(enum.Enum):
+    """What a member says of us."""
+
+    REMOVED = "removed"
+    NONVOTING = "nonvoting"
+    PENDING = "pending"
+
+
+def without_vote(plan: Plan) -> Plan:
+    """Return the plan of the same server without an etcd."""
+    return replace(
+        plan,
+        mode=Mode.NONVOTING,
+        role=Role.NONVOTING,
+        fallback=None,
+        member_id="",
+        initial_cluster="",
+        started=False,
+    )
+
+
+def is_removed(server: CollectiveServer, node: Node) -> bool:
+    """Find out why etcd ended; begin the life of a server that does not vote, if that is why.
+
+    Returns:
+        Whether this server was deleted, or given up, and is to rest.
+    """
+    deadline = elapsed() + PATIENCE_SECONDS
+    while server.node is node and not server.stopped.is_set():
+        verdict = ask(node)
+        if verdict is Verdict.NONVOTING:
+            become_nonvoting(server, node)
+            return False
+        late = elapsed() > deadline and not _may_stay(server.plan, node)
+        if verdict is Verdict.REMOVED or late:
+            return True
+        server.stopped.wait(_POLL_SECONDS)
+    return False
+
+
+def become_nonvoting(server: CollectiveServer, node: Node) -> None:
+    """Go on without an etcd: this server does not vote any more, or does not come to vote."""
+    with server.life:
+        if server.node is not node or server.stopped.is_set():
+            return
+        log.warning("this server does not vote: its etcd is no member")
+        server.end_life(hand_over=False)
+        plan = without_vote(server.plan)
+        server.save(plan)
+        reached(Step.DEMOTED_PLAN)
+        trouble: CollectiveError | None = None
+        try:
+            plan = lives.shed_vote(server.layout, server.state, plan, utc_now())
+        except CollectiveError as error:
+            log.error("this server stays between two lives: %s", error)
+            trouble = error
+        reached(Step.DEMOTED_ASIDE)
+        server.live(plan, trouble)
+
+
+def look_after(server: CollectiveServer, node: Node) -> None:
+    """Go on without a vote where a voter says so, and etcd here cannot hear of it any more.
+
+    That is one that was off, or lost its network, when it was demoted: the others' etcds refuse
+    its certificate by now, so its own never learns that its member was removed.
+    """
+    if not node.votes or _follows(node):
+        return
+    # Without anybody who has a quorum nobody can say.
+    if not node.prober.answering(0.0) & node.replica.view.voters.keys():
+        return
+    if ask(node) is Verdict.NONVOTING:
+        become_nonvoting(server, node)
+
+
+def _follows(node: Node) -> bool:
+    try:
+        return bool(node.status().leader)
+    except CollectiveError:
+        return False
+
+
+def become_learner(server: CollectiveServer, node: Node, plan: Plan) -> None:
+    """Begin the life of a learner, whom the others have made one already."""
+    with server.life:
+        if server.node is not node or server.stopped.is_set():
+            return
+        server.save(plan)
+        reached(Step.PROMOTE_JOINING)
+        server.end_life(hand_over=False)
+        server.live(plan)
+
+
+def _may_stay(plan: Plan, node: Node) -> bool:
+    own = node.replica.view.members.get(node.name)
+    demoted = own is not None and own.target is Role.NONVOTING
+    return demoted or plan.fallback is Role.NONVOTING
+
+
+def ask(node: Node) -> Verdict | None:
+    """Ask the voters what this server is; None when none of them can say."""
+    for member in node.replica.view.voters.values():
+        if member.name == node.name:
+            continue
+        peer = node.peer(member)
+        try:
+            raw = peer.call("GET", messages.SELF, None, _CALL_SECONDS)
+            return _verdict(raw)
+        except (RemovedError, AccessError):
+            return Verdict.REMOVED
+        except CollectiveError as error:
+            log.debug("a voter does not say what we are: %s name=%s", error, member.name)
+            # Who is no member any more is let in as a stranger alone.
+            if node.is_deleted_by(member):
+                return Verdict.REMOVED
+        finally:
+            peer.close()
+    return None
+
+
+def _verdict(raw: dict[str, object]) -> Verdict:
+    messages.check_format(raw)
+    record = from_json(MemberRecord, messages.text(raw, "record", 1 << 16))
+    if record.role is Role.NONVOTING:
+        return Verdict.NONVOTING
+    if raw.get("change") == ChangeKind.REMOVE.value:
+        return Verdict.REMOVED
+    return Verdict.PENDING

@@ -1,0 +1,358 @@
+"""The steps between two lives of this server, as file operations that can be repeated.
+
+It starts and stops nothing. What each step finds done it does not do again, so after a power
+cut the daemon runs the one that the state file names and goes on.
+
+Invariants:
+  * Data of a former life is moved aside, never deleted (P7), and the plan says where.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import secrets
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from collective.daemon.lifecycle.rollback_check import objection_to
+from collective.daemon.lifecycle.state_file import VIEW, State
+from collective.daemon.member import credentials
+from collective.daemon.member.etcd_trust import TRUSTED
+from collective.daemon.settings import Settings
+from collective.errors import RefusedError, UnreachableError
+from collective.failpoints import Step, reached
+from collective.files import read_private, set_aside
+from collective.model.layout import Layout
+from collective.model.listen import together
+from collective.model.names import (
+    certified_addresses,
+    claimed_addresses,
+    is_ip_address,
+    peer_url,
+)
+from collective.model.plan import Mode, Plan
+from collective.protocol.interfaces import is_local, local_addresses, source_towards
+from collective.protocol.resolve import resolve
+
+log = logging.getLogger(__name__)
+
+_RESOLVE_SECONDS = 5.0
+_OWN_NAME = "127.0.1.1"
+
+
+def own_address(settings: Settings) -> str | None:
+    """Return the IP address that the settings give this server, None when they give none.
+
+    Of the addresses of a name the first that is on this machine counts, a loopback address
+    last: Debian's installer writes the machine's own name beside 127.0.1.1 into /etc/hosts
+    (Debian Reference, section 5.1.1). A name that has no other one gives none.
+
+    Raises:
+        UnreachableError: the setting is a name that does not resolve.
+    """
+    if settings.address is None:
+        return None
+    answers = resolve(settings.address, settings.hosts, _RESOLVE_SECONDS)
+    found = [str(ipaddress.ip_address(answer)) for answer in answers if is_ip_address(answer)]
+    if not found:
+        raise UnreachableError(f"the name {settings.address} has no address")
+    if found == [_OWN_NAME] and settings.address != _OWN_NAME:
+        return None
+    if len(found) == 1:
+        return found[0]
+    return min(found, key=lambda a: (not is_local(a), ipaddress.ip_address(a).is_loopback))
+
+
+def guessed_address() -> str:
+    """Return the address that this machine would send from, loopback if it has no network.
+
+    Neither address below is anybody's: they are for documentation (RFC 5737, RFC 3849). A
+    machine without a way to them, since it has no default route, has an address all the same.
+    """
+    ways = (source_towards(address) for address in ("192.0.2.1", "2001:db8::1"))
+    found = [address for address in ways if address is not None]
+    found += sorted(local_addresses(), key=lambda a: ":" in a)
+    return next((a for a in found if not ipaddress.ip_address(a).is_loopback), "127.0.0.1")
+
+
+def certified_here(address: str) -> list[str]:
+    """Return what a certificate of this server is made out for: all that it may send from."""
+    return certified_addresses(claimed_addresses(address, local_addresses()))
+
+
+def listen_addresses(settings: Settings, address: str) -> tuple[str, ...]:
+    """Return the addresses to listen on: as set, or the one set as ours, or all."""
+    if settings.listen is not None:
+        return settings.listen
+    if settings.address is not None:
+        return (address,)
+    return ("::",) if ipaddress.ip_address(address).version == 6 else ("0.0.0.0",)
+
+
+def next_address(settings: Settings, plan: Plan) -> str:
+    """Return the address that this server is to have instead of the plan's, or "".
+
+    That is the one that it was changing to, or the one that the settings give now, if this
+    machine has it.
+    """
+    try:
+        wanted = plan.moving_to or own_address(settings) or ""
+    except UnreachableError as error:
+        log.warning("the setting 'address' cannot be used now: %s", error)
+        return ""
+    return wanted if wanted != plan.address and wanted and is_local(wanted) else ""
+
+
+def all_listen_addresses(settings: Settings, plan: Plan) -> tuple[str, ...]:
+    """Return the addresses to listen on, while an address is being changed those for both."""
+    wanted = next_address(settings, plan)
+    if not wanted:
+        return listen_addresses(settings, plan.address)
+    former = listen_addresses(settings, plan.address)
+    if former == (plan.address,) and not is_local(plan.address):
+        former = ()
+    return together(listen_addresses(settings, wanted), former)
+
+
+def begin_alone(layout: Layout, state: State, settings: Settings, now: datetime) -> Plan:
+    """Make this server a collective of one: a certificate, and a plan for a new etcd.
+
+    Data that is in the way is moved aside: it belongs to no state file, so nobody knows whose
+    it is.
+    """
+    address = own_address(settings) or guessed_address()
+    pki = Path(layout.pki)
+    credentials.prepare_fresh(pki, settings.name, certified_here(address))
+    _clear(Path(layout.etcd_data), layout, "unknown-data", now)
+    _clear(pki, layout, "replaced", now)
+    credentials.install(pki)
+    plan = Plan(
+        mode=Mode.MEMBER,
+        name=settings.name,
+        address=address,
+        door_port=settings.port,
+        peer_port=settings.peer_port,
+        cluster_token=secrets.token_hex(16),
+        initial_cluster=f"{settings.name}={peer_url(address, settings.peer_port)}",
+        existing=False,
+        aside=places_aside(layout),
+    )
+    state.save(plan)
+    log.info("this server is a collective of one name=%s address=%s", plan.name, address)
+    return plan
+
+
+def adopt(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
+    """Move the data of the former life aside; the certificate stays what it was.
+
+    Args:
+        layout: where things are.
+        state: the state file, which says ADOPTING already.
+        plan: what it says.
+        now: the time, for the names of what is moved aside.
+
+    Returns:
+        The plan of the learner, saved.
+    """
+    pki = Path(layout.pki)
+    if not credentials.is_there(pki):
+        # A lost server was taken in with the certificate that it had got for that.
+        credentials.copy(_makeshift(layout), pki)
+    _replace_all(layout, "before-join", now)
+    learner = replace(plan, mode=Mode.JOINING, aside=places_aside(layout))
+    state.save(learner)
+    return learner
+
+
+def go_on(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
+    """Finish the step between two lives that a crash or a full disk cut off, and judge the data.
+
+    Data that is not what this server left is not touched; it rests until that is put right.
+
+    Returns:
+        The plan of a server that can live, or rests; saved.
+
+    Raises:
+        CollectiveError: data cannot be moved aside; nothing is lost, and it can be tried again.
+    """
+    if plan.mode is Mode.ADOPTING:
+        return adopt(layout, state, plan, now)
+    if plan.mode is Mode.LEAVING:
+        return rest(layout, state, plan, now)
+    if plan.mode is Mode.NONVOTING:
+        return shed_vote(layout, state, plan, now)
+    if plan.mode is Mode.REMOVED:
+        return plan
+    why = data_is_lost(layout, plan) or _own_objection(layout, state, plan)
+    if why is not None:
+        return lose(state, plan, why)
+    return find(layout, state, plan) if plan.mode is Mode.LOST else plan
+
+
+def _own_objection(layout: Layout, state: State, plan: Plan) -> str | None:
+    """Return what this server itself remembers against the data; others are asked later."""
+    own = state.load_promises(plan.cluster_token).get(plan.name)
+    view = state.load_view(plan.cluster_token)
+    return objection_to(layout, plan, view, {} if own is None else {plan.name: own})
+
+
+def lose(state: State, plan: Plan, why: str) -> Plan:
+    """Write down that this member cannot go on with the data that is here; nothing is moved.
+
+    Returns:
+        The plan of a lost server, saved.
+    """
+    log.error("this server is lost: %s", why)
+    lost = replace(plan, mode=Mode.LOST, reason=why)
+    if lost != plan:
+        state.save(lost)
+    return lost
+
+
+def find(layout: Layout, state: State, plan: Plan) -> Plan:
+    """Make a lost server the member again that it was: its data is back.
+
+    A server that was lost before it was a voter goes on joining.
+    """
+    voted = plan.name in state.load_view(plan.cluster_token).voters
+    found = replace(plan, mode=Mode.MEMBER if voted else Mode.JOINING, reason="")
+    state.save(found)
+    log.warning("the data of this server is back")
+    return found
+
+
+def usable_pki(layout: Layout, plan: Plan) -> Path:
+    """Return the folder of certificates to open the door with.
+
+    A lost server may have lost those too. It gets some to be invited with, beside the place of
+    the real ones, which may be put back.
+    """
+    pki = Path(layout.pki)
+    if credentials.is_there(pki) or plan.mode is not Mode.LOST:
+        return pki
+    makeshift = _makeshift(layout)
+    if not makeshift.exists():
+        credentials.prepare_fresh(makeshift, plan.name, certified_here(plan.address))
+        credentials.install(makeshift)
+    return makeshift
+
+
+def _makeshift(layout: Layout) -> Path:
+    return Path(layout.run) / "pki"
+
+
+def begin_rest(layout: Layout, state: State, plan: Plan, reason: str) -> Plan:
+    """Write down that this server was removed, with the certificates of its rest prepared.
+
+    Returns:
+        The plan of a server that leaves, saved; ``rest`` goes on from it.
+    """
+    credentials.prepare_fresh(Path(layout.pki), plan.name, certified_here(plan.address))
+    leaving = replace(plan, mode=Mode.LEAVING, reason=reason)
+    state.save(leaving)
+    reached(Step.REMOVED_LEAVING)
+    return leaving
+
+
+def rest(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
+    """Make this a server that was removed: old data aside, and certificates to be invited with.
+
+    Returns:
+        The plan of a server that rests, saved.
+    """
+    _replace_all(layout, "removed", now)
+    reached(Step.REMOVED_ASIDE)
+    rested = replace(plan, mode=Mode.REMOVED, aside=places_aside(layout))
+    state.save(rested)
+    return rested
+
+
+def shed_vote(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
+    """Move the data of an etcd that is no member any more aside.
+
+    Args:
+        layout: where things are.
+        state: the state file, which says NONVOTING already.
+        plan: what it says.
+        now: the time, for the names of what is moved aside.
+
+    Returns:
+        The plan, saved with where the data has gone.
+    """
+    _clear(Path(layout.etcd_data), layout, "demoted", now)
+    shed = replace(plan, aside=places_aside(layout))
+    if shed != plan:
+        state.save(shed)
+    return shed
+
+
+def places_aside(layout: Layout) -> tuple[str, ...]:
+    """Return all that was ever moved aside here, oldest first.
+
+    It is read off the disk, since a power cut may come after a move and before the state file.
+    """
+    places = Path(layout.aside).glob("*/*")
+    return tuple(str(p) for p in sorted(places, key=lambda p: (p.parent.stat().st_mtime_ns, p)))
+
+
+def _replace_all(layout: Layout, reason: str, now: datetime) -> None:
+    """Move the data of the former life aside, and put the prepared certificates in place."""
+    pki = Path(layout.pki)
+    _clear(Path(layout.etcd_data), layout, reason, now)
+    if credentials.incoming(pki).exists():
+        _clear(pki, layout, reason, now)
+        credentials.install(pki)
+
+
+def check_plan(plan: Plan, settings: Settings) -> None:
+    """Refuse to run a member under settings that do not fit it.
+
+    Raises:
+        RefusedError: the name was changed; that needs a delete and a new join.
+    """
+    if plan.name != settings.name and plan.mode is not Mode.REMOVED:
+        raise RefusedError(
+            f"this server is {plan.name} in its collective, but its name is now {settings.name}",
+            f"set name = {plan.name} in the settings file; to rename a server, delete it and "
+            "invite it under the new name",
+        )
+
+
+def first_start_was_cut(layout: Layout, plan: Plan) -> bool:
+    """Tell whether etcd of a collective of one was killed before it ever answered.
+
+    Killed between making its log and the first entry in it, an etcd never elects itself. Nobody
+    can have written to it: invitations wait for our own record, which comes later.
+    """
+    fresh = plan.mode is Mode.MEMBER and not plan.existing and not plan.started
+    return fresh and Path(layout.etcd_data).exists()
+
+
+def data_is_lost(layout: Layout, plan: Plan) -> str | None:
+    """Return what of a member's data is gone that was there, None when all is there."""
+    if not plan.started or plan.mode not in (Mode.MEMBER, Mode.JOINING, Mode.LOST):
+        return None
+    needed = [Path(layout.etcd_log), Path(layout.pki) / "server.pem"]
+    if _knew_others(layout):
+        # Without it nobody can be told from anybody else, nor who was deleted.
+        needed.append(Path(layout.state) / VIEW)
+    missing = [str(path) for path in needed if not path.exists()]
+    if not missing:
+        return None
+    return f"the data of {plan.name} is gone: there is no {' and no '.join(missing)}"
+
+
+def _knew_others(layout: Layout) -> bool:
+    """Tell whether etcd was last started with others that it lets in."""
+    try:
+        return read_private(Path(layout.pki) / TRUSTED).count(b"BEGIN CERTIFICATE") > 1
+    except FileNotFoundError:
+        return False
+
+
+def _clear(path: Path, layout: Layout, reason: str, now: datetime) -> None:
+    if path.exists():
+        place = set_aside(path, Path(layout.aside), reason, now)
+        log.warning("data was moved aside from=%s to=%s", path, place)

@@ -1,0 +1,170 @@
+"""Before a voter's etcd starts: hear from a majority of the voters what has changed.
+
+It decides nothing: ``policy.returning`` and ``policy.old_data`` do. Nothing is lost by waiting: an
+etcd that finds no majority serves nobody either.
+
+Invariants:
+  * Each voter is asked over and over until enough have answered, whichever of them are off.
+  * An answer counts only from who has shown a certificate that is recorded here, or proven to have
+    taken the place of one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+from collective.daemon.lifecycle.rollback_check import objection_to
+from collective.daemon.member.runtime import Node
+from collective.errors import CollectiveError
+from collective.model.high_water_mark import Promise
+from collective.model.layout import Layout
+from collective.model.records import MemberRecord
+from collective.model.view import View
+from collective.policy.returning import Report, missing, newest_agreed
+from collective.protocol import messages
+from collective.protocol.peer import Peer
+
+log = logging.getLogger(__name__)
+
+_ASK_SECONDS = 1.5
+_AGAIN_SECONDS = 0.2
+_MOST_VIEW = 8 << 20
+
+Locate = Callable[[MemberRecord], MemberRecord]
+
+
+class Return:
+    """The return of one voter, for one life."""
+
+    def __init__(
+        self, node: Node, layout: Layout, locate: Locate, lose: Callable[[Node, str], None]
+    ) -> None:
+        """Prepare.
+
+        Args:
+            node: this server, whose etcd does not run yet.
+            layout: where its data is.
+            locate: returns a member's record with the address at which it was found.
+            lose: is called when the data is old, with the reason.
+        """
+        self._node = node
+        self._layout = layout
+        self._locate = locate
+        self._lose = lose
+        self._reports: dict[str, Report] = {}
+        self._promises: dict[str, Promise] = {}
+
+    def may_start(self) -> bool:
+        """Wait until etcd may start; False when this life ends before, or must not go on."""
+        node = self._node
+        others = node.replica.view.voters_but(node.name)
+        if not node.plan.started or not others:
+            return True
+        pool = ThreadPoolExecutor(len(others), "return")
+        try:
+            while not node.stopping.is_set():
+                found = self._ask_all(pool, others)
+                if found is not None:
+                    return self._take_up(found)
+                self._say_whom_we_wait_for()
+                node.stopping.wait(_AGAIN_SECONDS)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return False
+
+    def catch_up(self) -> None:
+        """Take up what a majority of the voters says now, where etcd here has lost touch.
+
+        One that was cut off while they changed their certificates does not let them in any more.
+        """
+        node = self._node
+        others = node.replica.view.voters_but(node.name)
+        if not others:
+            return
+        self._reports = {}
+        pool = ThreadPoolExecutor(len(others), "return")
+        try:
+            found = self._ask_all(pool, others)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        if found is not None:
+            node.take_view(found)
+
+    def _ask_all(self, pool: ThreadPoolExecutor, others: list[MemberRecord]) -> View | None:
+        """Ask those that have not answered yet, until enough have."""
+        node = self._node
+        asked: dict[Future[tuple[Report, Promise]], str] = {
+            pool.submit(self._ask, member): member.name for member in others
+        }
+        try:
+            for future in as_completed(asked, 2 * _ASK_SECONDS):
+                name = asked[future]
+                try:
+                    self._reports[name], self._promises[name] = future.result()
+                except CollectiveError as error:
+                    log.debug("%s does not say what has changed: %s", name, error)
+                    continue
+                found = newest_agreed(node.replica.view, node.name, self._reports)
+                if found is not None:
+                    return found
+        except FutureTimeoutError:
+            log.debug("not all members have answered in time")
+        return None
+
+    def _ask(self, member: MemberRecord) -> tuple[Report, Promise]:
+        place = self._locate(member)
+        context, check = self._node.credentials.client_context, self._node.check_of(member.name)
+        peer = Peer(place.address, place.door_port, context, check, _MOST_VIEW)
+        try:
+            raw = peer.call("GET", messages.RETURN, None, _ASK_SECONDS)
+            shown = peer.fingerprint
+        finally:
+            peer.close()
+        messages.check_format(raw)
+        view = View.from_json(
+            messages.text(raw, "view", _MOST_VIEW), self._node.plan.cluster_token
+        )
+        return Report(shown, view), _promise(raw)
+
+    def _take_up(self, view: View) -> bool:
+        node = self._node
+        # Of those that were deleted since, none can say that our data is old.
+        members = {n for n, r in self._reports.items() if r.fingerprint in view.certificates}
+        promises = {n: p for n, p in self._promises.items() if n in members}
+        why = objection_to(self._layout, node.plan, view, promises)
+        if why is not None:
+            self._lose(node, why)
+            return False
+        node.take_view(view)
+        node.waits_for = ""
+        return True
+
+    def _say_whom_we_wait_for(self) -> None:
+        node = self._node
+        absent = missing(node.replica.view, node.name, self._reports)
+        told = (
+            f"etcd does not start before a majority of the voters has answered: {node.name} waits "
+            f"for {' or '.join(absent)}"
+            if absent
+            else "etcd does not start: the voters do not agree on who was deleted"
+        )
+        if node.prober.told_removed():
+            told += (
+                "; a member says that this server was deleted: if that is so, 'collective join' "
+                "here lets it in again, with a new token"
+            )
+        if told != node.waits_for:
+            log.warning("%s", told)
+        node.waits_for = told
+
+
+def _promise(raw: Mapping[str, Any]) -> Promise:
+    return Promise(
+        messages.text(raw, "member_id", 16),
+        messages.count(raw, "term"),
+        messages.count(raw, "index"),
+    )

@@ -1,0 +1,445 @@
+"""The class around all of it: this server, over its lives as member of one collective or another.
+
+``collectived`` is a thin main around it, and another Python server can run it inside itself.
+
+It does not parse requests (``listeners`` does) and decides nothing about membership.
+
+Invariants:
+  * One life at a time: all changes of what this server is are made under one lock.
+  * A second daemon on the same folders does not start.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from collective.daemon.clock import elapsed, epoch, utc_now
+from collective.daemon.lifecycle import changeover, lives
+from collective.daemon.lifecycle.gate import Gate
+from collective.daemon.lifecycle.high_water_marks import Recollection
+from collective.daemon.lifecycle.inactive import idle_error
+from collective.daemon.lifecycle.network_listener import Front
+from collective.daemon.lifecycle.removal_evidence import Hearing
+from collective.daemon.lifecycle.return_check import Return
+from collective.daemon.lifecycle.state_file import State
+from collective.daemon.member import credentials
+from collective.daemon.member.backend import Frame
+from collective.daemon.member.credentials import Credentials
+from collective.daemon.member.peer_locator import Whereabouts
+from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.worker import Worker
+from collective.daemon.nonvoting.etcd_socket import Outlet
+from collective.daemon.nonvoting.voters_etcd import VotersEtcd
+from collective.daemon.settings import Settings
+from collective.errors import (
+    CollectiveError,
+    DaemonError,
+)
+from collective.etcd.arguments import Timing
+from collective.etcd.binary import fit_etcd
+from collective.etcd.process import EtcdProcess
+from collective.files import FolderLock, make_private_folder, sweep_temporary
+from collective.model.forks import tell_after_fork
+from collective.model.layout import Layout
+from collective.model.plan import Mode, Plan
+from collective.model.records import MemberRecord, Role
+from collective.model.view import View
+from collective.protocol.door import DoorServer
+from collective.protocol.limits import RateLimit
+
+log = logging.getLogger(__name__)
+
+FIRST_ANSWER_SECONDS = 30.0
+#: Each is a term without a leader for a moment: a member that asks for many stops the writes.
+HAND_OVERS_PER_SECOND = 0.2
+HAND_OVERS_AT_ONCE = 2
+#: Each writes a record and leaves a revocation. A change of a certificate takes two.
+CERTIFICATES_PER_SECOND = 1 / 60
+CERTIFICATES_AT_ONCE = 4
+_WATCH_SECONDS = 0.5
+_LEAVE_SECONDS = 10.0
+_LEAVE_POLL_SECONDS = 0.05
+_SETTLE_SECONDS = 20.0
+
+
+#: Gets the member, the settings, and what takes up the records as a majority of the others tells.
+WorkersOf = Callable[[Node, Settings, Callable[[], None]], Sequence[Worker]]
+
+
+class CollectiveServer:
+    """One server of a collective."""
+
+    def __init__(self, settings: Settings, layout: Layout, workers_of: WorkersOf) -> None:
+        """Take the lock and find etcd; nothing runs yet.
+
+        Args:
+            settings: of this server.
+            layout: its folders and sockets.
+            workers_of: makes the threads that act by themselves in one life.
+
+        Raises:
+            RefusedError: another daemon runs on the same folders.
+            EtcdError: etcd is missing or not fit.
+            AccessError: a folder cannot be used.
+        """
+        self.settings = settings
+        self.layout = layout
+        self._workers_of = workers_of
+        make_private_folder(Path(layout.data))
+        make_private_folder(Path(layout.run), 0o755)
+        self._lock = FolderLock.acquire(Path(layout.daemon_lock))
+        try:
+            self._prepare()
+        except BaseException:
+            self._lock.release()
+            raise
+        tell_after_fork(self)
+
+    def _prepare(self) -> None:
+        settings, layout = self.settings, self.layout
+        self.state = State(Path(layout.state))
+        self.whereabouts = Whereabouts(Path(layout.state))
+        self.stopped = threading.Event()
+        self.life = threading.RLock()
+        self.gate = Gate()
+        #: How often each member may have this server hand leadership over.
+        self.hand_overs = RateLimit(HAND_OVERS_PER_SECOND, HAND_OVERS_AT_ONCE)
+        #: How often each member without a vote may have its certificates changed here.
+        self.certificates = RateLimit(CERTIFICATES_PER_SECOND, CERTIFICATES_AT_ONCE)
+        self.node: Node | None = None
+        #: What keeps this server between two lives, None for nothing.
+        self.trouble: CollectiveError | None = None
+        self.recollection: Recollection | None = None
+        self._workers: Sequence[Worker] = ()
+        self._outlet: Outlet | None = None
+        search = os.environ.get("PATH", "")
+        binary = fit_etcd(settings.etcd, search, settings.allow_unsafe_etcd)
+        log.info("etcd found path=%s version=%s", binary.path, binary.version_text)
+        self._etcd = EtcdProcess(
+            binary, Path(layout.etcd_run), Path(layout.etcd_lock), self._etcd_ended
+        )
+        self.doors = DoorServer()
+        self.front = Front(self.doors, settings.port, lambda: self.credentials.server_context)
+
+    @property
+    def plan(self) -> Plan:
+        """What this server is."""
+        return self._plan
+
+    @property
+    def credentials(self) -> Credentials:
+        """The certificates in use."""
+        return self._credentials
+
+    def start(self) -> None:
+        """Begin or go on with the life that the state file names; doors are not opened here.
+
+        Raises:
+            CollectiveError: the state cannot be used; the text says what to do.
+        """
+        pki = Path(self.layout.pki)
+        credentials.repair(pki)
+        for folder in (pki, Path(self.layout.state)):
+            sweep_temporary(folder)
+        plan = self.state.load()
+        if plan is None:
+            plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now())
+        lives.check_plan(plan, self.settings)
+        if lives.first_start_was_cut(self.layout, plan):
+            plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now())
+        trouble: CollectiveError | None = None
+        try:
+            plan = lives.go_on(self.layout, self.state, plan, utc_now())
+        except CollectiveError as error:
+            log.error("this server stays between two lives: %s", error)
+            trouble = error
+        self.live(plan, trouble)
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """Hand leadership over, end etcd, close the doors, release the lock."""
+        self.stopped.set()
+        # Each is done, whatever becomes of those before; the last one first.
+        with ExitStack() as steps:
+            steps.callback(self._lock.release)
+            steps.callback(self.doors.stop, 2.0)
+            steps.callback(self._etcd.close, 5.0)
+            with self.life:
+                self.end_life(hand_over=True)
+
+    def after_fork(self) -> None:
+        """Let go, in a child process, of what would keep the parent's place after its end."""
+        self._lock.release()
+        self.doors.after_fork()
+
+    def live(self, plan: Plan, trouble: CollectiveError | None = None) -> None:
+        """Begin a life. A server that was removed, or is lost, has none: it only answers.
+
+        Args:
+            plan: what this server is.
+            trouble: what keeps it between two lives, None for nothing.
+        """
+        self.trouble = trouble
+        self._plan = plan
+        self._credentials = Credentials(lives.usable_pki(self.layout, plan))
+        if trouble is not None or plan.mode in (Mode.REMOVED, Mode.LOST):
+            return
+        listen = lives.all_listen_addresses(self.settings, plan)
+        timing = Timing(
+            self.settings.heartbeat_ms, self.settings.election_ms, self.settings.corruption_check
+        )
+        frame = Frame(self.layout, self._etcd, timing, listen)
+        remembered = self.state.load_view(plan.cluster_token)
+        node = Node(frame, plan, self._credentials, self._on_view, remembered, VotersEtcd)
+        # Before the node: whoever watches takes one for the other's.
+        self._hearing = Hearing(node)
+        self.node = node
+        returning = Return(node, self.layout, self.whereabouts.at, self._become_lost)
+        self._workers = self._workers_of(node, self.settings, returning.catch_up)
+        self.recollection = Recollection(node, self.state)
+        node.replica.when_taken(self._wake_workers)
+        node.start(returning.may_start)
+        for worker in self._workers:
+            worker.start()
+        self.recollection.start()
+        if node.votes:
+            threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()
+        else:
+            self._outlet = Outlet(self.doors, self.layout, node.gateway)
+
+    def settle(self, seconds: float = _SETTLE_SECONDS) -> None:
+        """Wait for a change of life that is under way to end, for so many seconds at most."""
+        if self.life.acquire(timeout=seconds):
+            self.life.release()
+
+    def end_life(self, hand_over: bool) -> None:
+        """Stop being a member, with leadership handed over first or not."""
+        workers, self._workers = self._workers, ()
+        node, self.node = self.node, None
+        outlet, self._outlet = self._outlet, None
+        recollection, self.recollection = self.recollection, None
+        if recollection is not None:
+            recollection.stop()
+        for worker in workers:
+            worker.stop()
+        if outlet is not None:
+            outlet.close()
+        if node is not None:
+            node.stop(hand_over)
+
+    def _first_answer(self, node: Node) -> None:
+        """Note that etcd has data, and, in a collective of one, write our own record."""
+        while not node.wait_until(lambda status: bool(status.member_id), FIRST_ANSWER_SECONDS):
+            if self.stopped.is_set() or self.node is not node:
+                return
+        with self.life:
+            if self.node is not node:
+                return
+            if not self.plan.started:
+                self.save(replace(self.plan, started=True))
+        if not node.plan.existing:
+            self._record_ourselves(node)
+
+    def _record_ourselves(self, node: Node) -> None:
+        while not node.wait_for_leader(FIRST_ANSWER_SECONDS):
+            if self.stopped.is_set() or self.node is not node:
+                return
+        try:
+            view = node.store.read()
+            if view.members:
+                return
+            status = node.status()
+            plan, own = node.plan, self._credentials.identity
+            record = MemberRecord(
+                plan.name,
+                hex_id(status.member_id),
+                Role.VOTER,
+                plan.address,
+                plan.door_port,
+                plan.peer_port,
+                (own.pem,),
+                epoch(),
+            )
+            node.store.put_member(view, record, epoch())
+        except CollectiveError as error:
+            log.warning("this server could not write its own record: %s", error)
+
+    def save(self, plan: Plan) -> None:
+        """Replace the state file."""
+        self.state.save(plan)
+        self._plan = plan
+        if self.node is not None:
+            self.node.plan = plan
+
+    def _on_view(self, node: Node, view: View) -> None:
+        """Act on changed records: ask the right members, cut off those that are none."""
+        node.prober.follow(view.members.values())
+        if view.certificates.keys() != node.replica.view.certificates.keys():
+            self.doors.close_where(
+                lambda peer: (
+                    peer.certificate is not None
+                    and peer.certificate.fingerprint not in view.certificates
+                )
+            )
+        self._remember(node, view)
+
+    def _wake_workers(self) -> None:
+        for worker in self._workers:
+            worker.wake()
+
+    def _remember(self, node: Node, view: View) -> None:
+        """Keep the records for a start without a quorum, where they have changed."""
+        known = node.replica.view
+        if (known.members, known.revoked) == (view.members, view.revoked):
+            return
+        with self.life:
+            if self.node is node:
+                try:
+                    self.state.save_view(view, node.plan.cluster_token)
+                except CollectiveError as error:
+                    log.error("the records cannot be remembered: %s", error)
+
+    def _watch(self) -> None:
+        """Find out that this server was removed or is lost."""
+        while not self.stopped.wait(_WATCH_SECONDS):
+            node = self.node
+            if node is None:
+                continue
+            try:
+                self._look_after(node)
+            except Exception:
+                log.exception("this server could not be looked after")
+
+    def _look_after(self, node: Node) -> None:
+        if self._hearing.is_deleted():
+            self._try_to_rest(node, "the other members say so")
+        elif (why := lives.data_is_lost(self.layout, self.plan)) is not None:
+            self._become_lost(node, why)
+        else:
+            changeover.look_after(self, node)
+
+    def _try_to_rest(self, node: Node, why: str) -> None:
+        try:
+            self.become_removed(node, why)
+        except CollectiveError as error:
+            log.error("the data of a deleted member cannot be moved aside: %s", error)
+
+    def _etcd_ended(self) -> None:
+        """Handle an etcd that ended with code 0 by itself, which a removed member's does."""
+        node = self.node
+        if node is None or self.stopped.is_set():
+            return
+        if changeover.is_removed(self, node):
+            self._try_to_rest(node, "etcd says so")
+
+    def ends_soon(self, node: Node, seconds: float) -> bool:
+        """Give a deletion a moment to be noticed, where the store does not answer any more."""
+        deadline = elapsed() + seconds
+        while self.node is node and elapsed() < deadline:
+            self.stopped.wait(_LEAVE_POLL_SECONDS)
+        return self.node is not node
+
+    def leave_life(self, node: Node, why: str) -> None:
+        """Wait until a removal that is written down is made, and end this life.
+
+        Raises:
+            CollectiveError: it is not made yet. The life goes on: without this member's data
+                the others might never make it.
+        """
+        deadline = elapsed() + _LEAVE_SECONDS
+        while self.node is node and not node.prober.told_removed():
+            if elapsed() > deadline or self.stopped.wait(_LEAVE_POLL_SECONDS):
+                raise CollectiveError(
+                    f"{node.name} is being deleted, but that is not done after "
+                    f"{_LEAVE_SECONDS:.0f} s",
+                    "it goes on by itself while the other members have a quorum; see "
+                    "'collective show'",
+                )
+        self.become_removed(node, why)
+
+    def become_removed(self, node: Node, why: str) -> None:
+        """End the life of a member that was deleted; its data is moved aside."""
+        with self.life:
+            if self.node is not node or self.stopped.is_set():
+                return
+            log.warning("this server was deleted from its collective: %s", why)
+            reason = f"{self.plan.name} was deleted from its collective"
+            if self.plan.mode is Mode.JOINING:
+                reason = f"{self.plan.name} was given up while it joined"
+            self._come_to_rest(reason)
+
+    def give_up_life(self, reason: str) -> None:
+        """End the life of a learner whose join is given up; its data is moved aside."""
+        with self.life:
+            # Where a member has removed it, it may have come to rest by itself.
+            if self.plan.mode is Mode.JOINING:
+                self._come_to_rest(reason)
+
+    def _come_to_rest(self, reason: str) -> None:
+        self.end_life(hand_over=False)
+        try:
+            leaving = lives.begin_rest(self.layout, self.state, self.plan, reason)
+            self._plan = leaving
+            rested = lives.rest(self.layout, self.state, leaving, utc_now())
+        except CollectiveError as error:
+            self.trouble = error
+            raise
+        self.live(rested)
+
+    def _become_lost(self, node: Node, why: str) -> None:
+        """End the life of a member whose data is gone or old; etcd must not go on with it."""
+        with self.life:
+            if self.node is not node or self.stopped.is_set():
+                return
+            self.end_life(hand_over=True)
+            try:
+                self.live(lives.lose(self.state, self.plan, why))
+            except CollectiveError as error:
+                log.error("it cannot be written down that this server is lost: %s", error)
+                self.trouble = error
+
+    def may_begin_again(self) -> bool:
+        """Tell whether this server rests, and no other one holds its collective.
+
+        What a server lost that was the only one is gone for good, unless its data is put back.
+        """
+        plan = self.plan
+        if plan.mode is not Mode.LOST:
+            return plan.mode is Mode.REMOVED
+        known = self.state.load_view(plan.cluster_token).members
+        return not plan.existing and not known.keys() - {plan.name}
+
+    def begin_again(self) -> None:
+        """Make a server that rests a collective of one; what it had is moved aside."""
+        with self.life:
+            if not self.may_begin_again():
+                return
+            self.live(lives.begin_alone(self.layout, self.state, self.settings, utc_now()))
+
+    def require_node(self) -> Node:
+        """Return this server as a member.
+
+        Raises:
+            DaemonError: the daemon is about to end.
+            RemovedError: it was removed.
+            RefusedError: a join was cut off half way.
+        """
+        if self.node is None:
+            # Between two lives there is none for a moment; what is said after it is true.
+            self.settle()
+        node = self.node
+        if node is None:
+            raise self.why_idle()
+        return node
+
+    def why_idle(self) -> CollectiveError:
+        """Return why this server is a member of nothing, be it for a moment."""
+        if self.stopped.is_set():
+            return DaemonError(f"collectived on {self.plan.name} is ending", "start it again")
+        return idle_error(self.plan, self.trouble)

@@ -1,0 +1,69 @@
+"""The state file: what this server is, replaced whole at every step.
+
+It does not decide on steps; see ``collective.model.plan`` for what the file says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from collective.files import make_private_folder, read_private, write_atomically
+from collective.model import high_water_mark
+from collective.model.high_water_mark import Promise
+from collective.model.plan import Plan
+from collective.model.view import View
+
+_NAME = "server.json"
+#: The records as last seen.
+VIEW = "view.json"
+_PROMISES = "promises.json"
+
+
+class State:
+    """The folder ``state`` of one server."""
+
+    def __init__(self, folder: Path) -> None:
+        make_private_folder(folder)
+        self._folder = folder
+
+    def load(self) -> Plan | None:
+        """Return the plan, None on a fresh server.
+
+        Raises:
+            ProtocolError: the file is broken or of a newer release.
+            AccessError: it cannot be read.
+        """
+        try:
+            return Plan.from_json(read_private(self._folder / _NAME).decode("utf-8", "replace"))
+        except FileNotFoundError:
+            return None
+
+    def save(self, plan: Plan) -> None:
+        """Replace the plan; when this returns it survives a power cut."""
+        write_atomically(self._folder / _NAME, plan.to_json().encode())
+
+    def load_view(self, collective: str) -> View:
+        """Return the records as this server last saw them; empty if it never did."""
+        try:
+            text = read_private(self._folder / VIEW).decode("utf-8", "replace")
+            return View.from_json(text, collective)
+        except FileNotFoundError:
+            return View(0)
+
+    def save_view(self, view: View, collective: str) -> None:
+        """Remember the records: etcd tells nothing before it has found a quorum."""
+        write_atomically(self._folder / VIEW, view.to_json(collective).encode())
+
+    def load_promises(self, collective: str) -> dict[str, Promise]:
+        """Return what members are known to have on their disks, by name."""
+        try:
+            text = read_private(self._folder / _PROMISES).decode("utf-8", "replace")
+            return high_water_mark.from_json(text, collective)
+        except FileNotFoundError:
+            return {}
+
+    def save_promises(self, promises: Mapping[str, Promise], collective: str) -> None:
+        """Remember what members have on their disks."""
+        text = high_water_mark.to_json(promises, collective)
+        write_atomically(self._folder / _PROMISES, text.encode())

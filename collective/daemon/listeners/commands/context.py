@@ -1,0 +1,41 @@
+"""What a command of the daemon is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collective.daemon.addresses.keeper import Mover
+from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.lifecycle.server import CollectiveServer
+
+Emit = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The server that a command acts on, and who listens.
+
+    Attributes:
+        server: this server.
+        enlister: its joins.
+        emit: gets the name of each step that is done, and a sentence.
+        mover: its changes of address; None for a command that another server has sent.
+        sent_by: the member that has sent the command, as its certificate says; "" for one that
+            was typed here.
+    """
+
+    server: CollectiveServer
+    enlister: Enlister
+    emit: Emit
+    mover: Mover | None = None
+    sent_by: str = ""
+
+    def by(self, here: str) -> str:
+        """Return who gave the command, for the record, on a server of this name."""
+        return self.sent_by or here
+
+
+#: Gets the decoded request; returns the result, for a renderer and for ``--json``.
+Command = Callable[[Context, Mapping[str, Any]], Any]

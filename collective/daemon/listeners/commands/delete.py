@@ -1,0 +1,82 @@
+"""``collective delete``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.listeners.commands.context import Context
+from collective.daemon.member.quorum import strength_known
+from collective.daemon.member.runtime import Node
+from collective.daemon.membership import removal
+from collective.daemon.membership.confirming import Deleted
+from collective.daemon.nonvoting import voters
+from collective.errors import EtcdError, PendingError, QuorumError
+from collective.model.names import parse_server_name
+from collective.policy import forecast
+from collective.policy.forecast import Forecast
+from collective.policy.membership import tolerance_sentence
+
+_NOTICE_SECONDS = 2.0
+
+
+def run(context: Context, raw: Mapping[str, Any]) -> Any:
+    """Put a member out of the collective, or leave it."""
+    server = context.server
+    node = server.require_node()
+    asked = raw.get("server")
+    name = node.name if asked is None else parse_server_name(str(asked))
+    force = bool(raw.get("force"))
+    if raw.get("dry_run"):
+        told = removal.foretell(node, name, force)
+        return _document(name, name == node.name, told.to_document(), dry_run=True)
+    told = _known(node, name)
+    if name == node.name:
+        by = _leave(server, node)
+        server.leave_life(node, f"it left; {by} removed it")
+        document = _document(name, True, told.to_document(done=True))
+        return {**document, "former_data": server.plan.former_data}
+    if not node.votes:
+        return voters.run(node, "delete", raw, context.emit, (name,))
+    deleted = removal.delete(node, name, force, context.by(node.name))
+    return _deleted(deleted, told)
+
+
+def _known(node: Node, name: str) -> Forecast:
+    """Foretell from what is known here: the decision itself is made on what is asked anew."""
+    before = strength_known(node)
+    if name not in node.replica.view.voters:
+        return forecast.without_nonvoting(before, name)
+    answers = name == node.name or name in node.prober.answering(0.0)
+    return forecast.without_voter(before, name, answers)
+
+
+def _document(
+    name: str, left: bool, told: Mapping[str, Any], dry_run: bool = False
+) -> dict[str, Any]:
+    return {"name": name, "left": left, "dry_run": dry_run, "forecast": told}
+
+
+def _deleted(deleted: Deleted, told: Forecast) -> dict[str, Any]:
+    # What was observed afterwards is the truth; without an answer the forecast has to do.
+    after = deleted.after if deleted.after.voters else told.after
+    made = Forecast(told.before, after, told.what)
+    return {
+        **_document(deleted.name, False, made.to_document(done=True)),
+        "after": asdict(after),
+        "tolerance": tolerance_sentence(after),
+        **deleted.to_document(),
+    }
+
+
+def _leave(server: CollectiveServer, node: Node) -> str:
+    """Ask to be removed; whoever asked before, and was cut off, may be removed already."""
+    try:
+        return removal.leave(node)
+    except (QuorumError, PendingError, EtcdError) as error:
+        if not server.ends_soon(node, _NOTICE_SECONDS):
+            raise
+        server.settle()
+        raise server.why_idle() from error

@@ -1,0 +1,101 @@
+"""``collective invite``, with ``--list``, ``--revoke`` and ``--replace``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from collective.daemon.joining import invitations
+from collective.daemon.joining.invitations import Invited
+from collective.daemon.listeners.commands.context import Context
+from collective.daemon.nonvoting import voters
+from collective.errors import InputError
+from collective.model.names import natural_key, parse_server_name
+from collective.model.records import Invitation, Role
+
+_SHORTEST_TTL, _LONGEST_TTL = 10, 30 * 86400
+
+
+def run(context: Context, raw: Mapping[str, Any]) -> Any:
+    """Make an invitation and return its token."""
+    name, seconds = _asked(context, raw)
+    node = context.server.require_node()
+    if raw.get("dry_run"):
+        foretold = invitations.foretell(node, name, _role(raw))
+        return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
+    if not node.votes:
+        return voters.run(node, "invite", {**raw, "ttl": seconds}, context.emit, ())
+    issuer = context.by(node.name)
+    return _document(invitations.invite(node, name, seconds, _role(raw), issuer))
+
+
+def replace(context: Context, raw: Mapping[str, Any]) -> Any:
+    """Delete a member that was lost, and invite the server that was installed in its place."""
+    name, seconds = _asked(context, raw)
+    node = context.server.require_node()
+    if raw.get("dry_run"):
+        foretold = invitations.foretell_replacement(node, name, _role(raw))
+        return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
+    if not node.votes:
+        asked = {**raw, "ttl": seconds}
+        return voters.run(node, "replace", asked, context.emit, (name,))
+    issuer = context.by(node.name)
+    deleted, invited = invitations.replace(node, name, seconds, _role(raw), context.emit, issuer)
+    return {**_document(invited), "replaced": deleted.to_document()}
+
+
+def revoke(context: Context, raw: Mapping[str, Any]) -> Any:
+    """End a pending invitation."""
+    name = parse_server_name(str(raw.get("server", "")))
+    dry_run = bool(raw.get("dry_run"))
+    node = context.server.require_node()
+    if not node.votes and not dry_run:
+        return voters.run(node, "revoke", raw, context.emit, ())
+    ended = invitations.revoke(node, name, dry_run)
+    return {**_listed(ended, 0.0), "dry_run": dry_run}
+
+
+def pending(context: Context, _raw: Mapping[str, Any]) -> Any:
+    """List the invitations that are pending."""
+    found = invitations.pending(context.server.require_node())
+    ordered = sorted(found, key=lambda pair: natural_key(pair[0].name))
+    return {"invitations": [_listed(invitation, left) for invitation, left in ordered]}
+
+
+def _asked(context: Context, raw: Mapping[str, Any]) -> tuple[str, int]:
+    """Return whom to invite, and for how many seconds.
+
+    Raises:
+        InputError: no name, or no time that is allowed.
+    """
+    name = parse_server_name(str(raw.get("server", "")))
+    ttl = raw.get("ttl", context.server.settings.invitation_ttl)
+    if not isinstance(ttl, int | float) or isinstance(ttl, bool) or ttl != ttl:
+        raise InputError("the ttl must be a number of seconds")
+    seconds = int(min(ttl, _LONGEST_TTL + 1))
+    if not _SHORTEST_TTL <= seconds <= _LONGEST_TTL:
+        raise InputError(f"the ttl must be from 10s to 30d, found {seconds}s")
+    return name, seconds
+
+
+def _role(raw: Mapping[str, Any]) -> Role:
+    return Role.NONVOTING if raw.get("nonvoting") else Role.VOTER
+
+
+def _document(invited: Invited) -> dict[str, Any]:
+    return {
+        **_listed(invited.invitation, invited.invitation.expires - invited.invitation.issued),
+        "token": invited.token.to_text(),
+        "forecast": invited.forecast.to_document(),
+    }
+
+
+def _listed(invitation: Invitation, left: float) -> dict[str, Any]:
+    return {
+        "name": invitation.name,
+        "role": invitation.role.value,
+        "issuer": invitation.issuer,
+        "expires": invitation.expires,
+        "expires_in": round(max(0.0, left)),
+        "claimed": invitation.claimed_by is not None,
+    }

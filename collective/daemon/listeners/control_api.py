@@ -1,0 +1,112 @@
+"""The door for the commands on this server: one route each, over the control socket.
+
+Who may use it is decided by the mode of the socket, so no request is refused here for who asks.
+
+Every answer is a stream. As JSON lines: ``{"step": ..., "text": ...}`` while something happens,
+then one ``{"result": ...}`` or ``{"error": ...}``. As text, where the request accepts
+``text/plain``: what the command prints, see ``collective.render``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collective import render
+from collective.daemon.addresses.keeper import Mover
+from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.listeners.commands import (
+    delete,
+    demote,
+    gencert,
+    invite,
+    join,
+    promote,
+    readdress,
+    show,
+)
+from collective.daemon.listeners.commands.context import Command, Context
+from collective.daemon.listeners.commands.running import Line, lines_of
+from collective.errors import InputError, from_wire
+from collective.protocol.messages import FORMAT, check_format
+from collective.protocol.web import Request, Response, lines_response
+from collective.render import Rendered, Renderer
+
+
+def handler(
+    server: CollectiveServer, enlister: Enlister, mover: Mover
+) -> Callable[[Request], Response]:
+    """Return the handler of the control socket."""
+
+    def handle(request: Request) -> Response:
+        route = _ROUTES.get((request.method, request.path))
+        if route is None:
+            raise InputError(f"collectived knows no {request.method} {request.path}")
+        raw = request.json() if request.body else {"format": FORMAT, **request.query}
+        check_format(raw)
+        lines = lines_of(lambda emit: route.run(Context(server, enlister, emit, mover), raw))
+        if request.accepts_text:
+            text = _as_text(lines, route, as_json=bool(raw.get("json")))
+            return Response(200, text, "text/plain; charset=utf-8")
+        return lines_response(lines)
+
+    return handle
+
+
+def _as_text(lines: Iterator[Line | None], route: _Route, as_json: bool) -> Iterator[bytes]:
+    failed = render.error_json if as_json else render.error
+    for line in lines:
+        if line is None:
+            yield b""
+        elif "step" in line:
+            yield _encoded([render.step(line["step"], line["text"])])
+        elif "error" in line:
+            yield _encoded(failed(from_wire(line["error"])).lines())
+        else:
+            yield _encoded(route.rendered(line["result"], as_json).lines())
+
+
+def _encoded(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _no_text(result: Any) -> Rendered:
+    """Software asks this, and no command prints it."""
+    return Rendered()
+
+
+@dataclass(frozen=True)
+class _Route:
+    """A command, and how its result is printed."""
+
+    run: Command
+    text: Renderer
+    json: Renderer | None = None
+
+    def rendered(self, result: Any, as_json: bool) -> Rendered:
+        """Render a result."""
+        if as_json and self.json is not None:
+            return self.json(result)
+        told = self.text(result)
+        return render.as_json(told, result) if as_json else told
+
+
+_ROUTES: Mapping[tuple[str, str], _Route] = {
+    ("GET", "/v1/self"): _Route(show.tell_self, _no_text),
+    ("GET", "/v1/show"): _Route(show.run, render.show, render.show_json),
+    ("POST", "/v1/invite"): _Route(invite.run, render.invite),
+    ("POST", "/v1/invite/replace"): _Route(invite.replace, render.invite),
+    ("POST", "/v1/invite/revoke"): _Route(invite.revoke, render.revoke),
+    ("POST", "/v1/invite/list"): _Route(invite.pending, render.invitations),
+    ("POST", "/v1/join"): _Route(join.run, render.join),
+    ("POST", "/v1/join/check"): _Route(join.check, render.join_check),
+    ("POST", "/v1/join/dry-run"): _Route(join.check, render.join_dry_run),
+    ("POST", "/v1/join/abort"): _Route(join.abort, render.abort),
+    ("POST", "/v1/delete"): _Route(delete.run, render.delete),
+    ("POST", "/v1/promote"): _Route(promote.run, render.promote),
+    ("POST", "/v1/demote"): _Route(demote.run, render.demote),
+    ("POST", "/v1/readdress"): _Route(readdress.run, render.readdress),
+    ("POST", "/v1/gencert"): _Route(gencert.run, render.gencert),
+}

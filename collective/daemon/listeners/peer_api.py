@@ -1,0 +1,410 @@
+"""The door that faces the network: each route, and beside it who may call it.
+
+Invariants:
+  * Who asks is looked up in the records at every request, not once a connection.
+  * A route without a set of callers does not import.
+  * A server that was off serves no member, but for its return, before it knows who was deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from collective.daemon.addresses import readdress
+from collective.daemon.certificates import replacement
+from collective.daemon.clock import elapsed, later
+from collective.daemon.joining import sponsor
+from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.listeners import services
+from collective.daemon.listeners.calls import Calls
+from collective.daemon.member.access import ANYBODY, MEMBERS, Caller, check_caller, member_of
+from collective.daemon.member.runtime import Node
+from collective.daemon.membership import learner, removal
+from collective.daemon.membership.changes import finish
+from collective.daemon.membership.promotion import make_learner
+from collective.daemon.nonvoting.etcd_proxy import relay
+from collective.errors import (
+    AccessError,
+    CollectiveError,
+    EtcdError,
+    InputError,
+    ProtocolError,
+    RefusedError,
+    RemovedError,
+)
+from collective.model.high_water_mark import Promise
+from collective.model.plan import Mode
+from collective.model.records import Change, MemberRecord, Role
+from collective.pki import MOST_BYTES
+from collective.protocol import messages
+from collective.protocol.web import Request, Response, json_response, lines_response
+
+log = logging.getLogger(__name__)
+
+_SYNC_SECONDS = 2.0
+_PROOF_SECONDS = 1.0
+# Less than others wait for an answer.
+_HEARD_SECONDS = 0.3
+_LEAVE_PAUSE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that was let in.
+
+    Attributes:
+        server, enlister, calls: this server.
+        node: its life.
+        request: what is asked.
+    """
+
+    server: CollectiveServer
+    enlister: Enlister
+    calls: Calls
+    node: Node
+    request: Request
+    asking: MemberRecord | None
+
+    @property
+    def member(self) -> MemberRecord:
+        """Who asks, on a route that strangers may not call.
+
+        Raises:
+            AccessError: nobody that is known.
+        """
+        if self.asking is None:
+            raise AccessError("this needs the certificate of a member")
+        return self.asking
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the certificate with which it asks, "" for none."""
+        certificate = self.request.peer.certificate
+        return "" if certificate is None else certificate.fingerprint
+
+    def json(self) -> dict[str, Any]:
+        """Return the message.
+
+        Raises:
+            ProtocolError: it is broken, or of a newer format.
+        """
+        raw = self.request.json()
+        messages.check_format(raw)
+        return raw
+
+
+@dataclass(frozen=True)
+class Route:
+    """What answers, and who may call it.
+
+    Attributes:
+        run: answers.
+        callers: who may.
+        fresh: whether who asks is looked up in records that were read linearizably.
+        takes_part: whether only a voter that has finished to join answers.
+        early: whether it is answered on records that are remembered only, to a member that may
+            have been deleted since: what servers need that come back together.
+    """
+
+    run: Callable[[Asked], Response]
+    callers: frozenset[Caller]
+    fresh: bool = False
+    takes_part: bool = False
+    early: bool = False
+
+
+def handler(
+    server: CollectiveServer, enlister: Enlister, calls: Calls
+) -> Callable[[Request], Response]:
+    """Return the handler of the network door."""
+
+    def handle(request: Request) -> Response:
+        route = route_of(request.method, request.path)
+        node = server.node
+        if node is None:
+            ending = server.stopped.is_set()
+            what = "is about to end" if ending else "is in no collective, or not in this moment"
+            raise RefusedError(f"{server.plan.name} {what}")
+        _check_heard(node, request, route)
+        member = _who_asks(node, request, route)
+        check_caller(member, route.callers, f"{request.method} {request.path[:60]}")
+        if route.takes_part:
+            _only_full_member(server, node)
+        return route.run(Asked(server, enlister, calls, node, request, member))
+
+    return handle
+
+
+def _check_heard(node: Node, request: Request, route: Route) -> None:
+    """Refuse a member while it may have been deleted, and nobody has told this server so yet.
+
+    Raises:
+        RefusedError: this server has not heard from the others since it started.
+    """
+    if request.peer.certificate is None or route.early or route.callers == ANYBODY:
+        return
+    if not node.has_heard(_HEARD_SECONDS):
+        raise RefusedError(
+            f"{node.name} has not heard from the others since it started",
+            "try again in a few seconds",
+        )
+
+
+def _who_asks(node: Node, request: Request, route: Route) -> MemberRecord | None:
+    """Return the member that asks, None for a stranger.
+
+    Raises:
+        RemovedError: it was deleted.
+        AccessError: its certificate is nobody's.
+    """
+    if request.peer.certificate is None or route.callers == ANYBODY:
+        return None
+    view = node.replica.view
+    try:
+        member = member_of(view, request.peer)
+    except RemovedError:
+        raise
+    except AccessError:
+        if not route.fresh:
+            raise
+        return member_of(node.store.read(), request.peer)
+    return member_of(node.store.read(), request.peer) if route.fresh else member
+
+
+def route_of(method: str, path: str) -> Route:
+    """Return the route of a request.
+
+    Raises:
+        InputError: there is none.
+    """
+    route = ROUTES.get((method, path))
+    if route is None and method == "POST":
+        route = next((r for start, r in PREFIXES.items() if path.startswith(f"{start}/")), None)
+    if route is None:
+        raise InputError("there is nothing at this path")
+    return route
+
+
+def _only_full_member(server: CollectiveServer, node: Node) -> None:
+    services.require_voter(server, node)
+    if server.plan.mode is not Mode.MEMBER:
+        raise RefusedError(
+            f"{server.plan.name} is itself still joining", "ask another member, or try again soon"
+        )
+
+
+# A join --------------------------------------------------------------------------------------
+
+
+def _challenge(asked: Asked) -> Response:
+    return json_response(200, sponsor.challenge(asked.node, asked.request))
+
+
+def _claim(asked: Asked) -> Response:
+    with asked.server.gate.sponsoring(asked.node.name):
+        _only_full_member(asked.server, asked.node)
+        return json_response(200, sponsor.claim(asked.node, asked.request))
+
+
+def _confirm(asked: Asked) -> Response:
+    return json_response(200, sponsor.confirm(asked.node, asked.json()))
+
+
+def _admit(asked: Asked) -> Response:
+    def lines() -> Iterator[dict[str, Any] | None]:
+        with asked.server.gate.sponsoring(asked.node.name):
+            _only_full_member(asked.server, asked.node)
+            yield from sponsor.admit(asked.node, asked.request)
+
+    return lines_response(lines())
+
+
+# Who does not know us, or whom we do not know -------------------------------------------------
+
+
+def _succession(asked: Asked) -> Response:
+    return json_response(200, asked.node.credentials.succession.to_wire())
+
+
+def _deleted(asked: Asked) -> Response:
+    """Tell whoever names a certificate whether it was revoked: it may have been its."""
+    fingerprint = messages.text(asked.json(), "fingerprint", 64)
+    deleted = fingerprint in asked.node.replica.view.revoked
+    return json_response(200, {"format": messages.FORMAT, "deleted": deleted})
+
+
+# Between members ------------------------------------------------------------------------------
+
+
+def _status(asked: Asked) -> Response:
+    return json_response(200, asked.node.own_status().to_wire())
+
+
+def _sync(asked: Asked) -> Response:
+    revision = asked.json().get("revision")
+    if not isinstance(revision, int) or isinstance(revision, bool):
+        raise ProtocolError("a sync names no revision")
+    if revision > asked.node.replica.view.revision:
+        _check_exists(asked.node, revision)
+    wants = asked.node.lock_out(revision, _SYNC_SECONDS)
+    return json_response(200, {"format": messages.FORMAT, "wants": wants or ""})
+
+
+def _check_exists(node: Node, revision: int) -> None:
+    """Refuse to wait for what will not come; where nobody can say so now, it is waited for.
+
+    Raises:
+        ProtocolError: the store has no such revision yet.
+    """
+    try:
+        newest = node.store.prove(_PROOF_SECONDS)
+    except EtcdError as error:
+        log.debug("the newest revision is not known: %s", error)
+        return
+    if revision > newest:
+        raise ProtocolError(f"a sync asks for revision {revision}, the newest is {newest}")
+
+
+def _leave(asked: Asked) -> Response:
+    """Answer when the removal is written down: once it is made, that server hears no answer."""
+    node, member = asked.node, asked.member
+    asked.json()
+    if member.role is Role.NONVOTING:
+        later(_LEAVE_PAUSE_SECONDS, lambda: _put_out(node, member.name))
+        return json_response(200, {"format": messages.FORMAT})
+    change = removal.begin_removal(node, member.name, force=True, by=member.name)
+    later(_LEAVE_PAUSE_SECONDS, lambda: _finish_leave(node, change))
+    return json_response(200, {"format": messages.FORMAT})
+
+
+def _finish_leave(node: Node, change: Change) -> None:
+    try:
+        finish(node, change)
+    except CollectiveError as error:
+        log.warning("whoever leads must finish a removal: %s name=%s", error, change.name)
+
+
+def _give_up(asked: Asked) -> Response:
+    """Put a learner out that gives up its join; its record goes when it has heard the answer."""
+    node, member = asked.node, asked.member
+    joins = member.role is Role.LEARNER and member.fallback is None
+    removed = joins and learner.evict(node, member)
+    if removed:
+        later(_LEAVE_PAUSE_SECONDS, lambda: _drop_learner(node, member))
+    return json_response(200, {"format": messages.FORMAT, "removed": removed})
+
+
+def _drop_learner(node: Node, member: MemberRecord) -> None:
+    try:
+        learner.drop(node, member)
+    except CollectiveError as error:
+        log.warning("whoever leads must drop a learner's record: %s name=%s", error, member.name)
+
+
+def _put_out(node: Node, name: str) -> None:
+    try:
+        removal.put_out(node, name, force=True)
+    except CollectiveError as error:
+        log.warning("a server that leaves must ask again: %s name=%s", error, name)
+
+
+def _hand_over(asked: Asked) -> Response:
+    node = asked.node
+    if not asked.server.hand_overs.allow(asked.member.name, elapsed()):
+        raise RefusedError(f"{node.name} handed over just now", "try again in a few seconds")
+    node.hand_over()
+    return json_response(200, {"format": messages.FORMAT})
+
+
+def _readdress(asked: Asked) -> Response:
+    with asked.server.gate.sponsoring(asked.node.name):
+        told = readdress.answer(asked.node, asked.member, asked.fingerprint, asked.json())
+        return json_response(200, told)
+
+
+def _whereabouts(asked: Asked) -> Response:
+    told = asked.server.whereabouts.hear(asked.node, asked.member, asked.json())
+    return json_response(200, told)
+
+
+def _return(asked: Asked) -> Response:
+    """Tell a member that returns the records, and what is remembered of its data."""
+    recollection, node = asked.server.recollection, asked.node
+    promise = recollection.of(asked.member.name) if recollection is not None else None
+    told = {
+        "format": messages.FORMAT,
+        "view": node.replica.view.to_json(node.plan.cluster_token),
+        **asdict(promise or Promise("", 0, 0)),
+    }
+    return json_response(200, told)
+
+
+def _relay(asked: Asked) -> Response:
+    return relay(asked.node, asked.request)
+
+
+def _self(asked: Asked) -> Response:
+    return services.tell_self(asked.member, asked.node.store.read().change)
+
+
+def _certificate(asked: Asked) -> Response:
+    pem = messages.text(asked.json(), "certificate", MOST_BYTES)
+    if not asked.server.certificates.allow(asked.member.name, elapsed()):
+        raise RefusedError(
+            f"{asked.member.name} has changed its certificate too often just now",
+            "try again in a minute",
+        )
+    revision = replacement.take_request(asked.node, asked.member, asked.fingerprint, pem)
+    return json_response(200, {"format": messages.FORMAT, "revision": revision})
+
+
+def _learner(asked: Asked) -> Response:
+    with asked.server.gate.sponsoring(asked.node.name):
+        return json_response(200, make_learner(asked.node, asked.member))
+
+
+def _command(asked: Asked) -> Response:
+    return services.command(asked.server, asked.enlister, asked.node, asked.member, asked.request)
+
+
+def _call(asked: Asked) -> Response:
+    return asked.calls.incoming(asked.node, asked.member, asked.request)
+
+
+_VOTER = frozenset({Caller.VOTER})
+_NONVOTING = frozenset({Caller.NONVOTING})
+_LEARNER = frozenset({Caller.LEARNER})
+
+ROUTES: Mapping[tuple[str, str], Route] = {
+    ("GET", messages.CHALLENGE): Route(_challenge, ANYBODY, takes_part=True),
+    ("POST", messages.CLAIM): Route(_claim, ANYBODY),
+    ("POST", messages.CONFIRM): Route(_confirm, ANYBODY, takes_part=True),
+    ("POST", messages.ADMIT): Route(_admit, ANYBODY),
+    ("GET", messages.SUCCESSION): Route(_succession, ANYBODY),
+    ("POST", messages.DELETED): Route(_deleted, ANYBODY),
+    ("GET", messages.STATUS): Route(_status, MEMBERS),
+    ("POST", messages.SYNC): Route(_sync, _VOTER),
+    ("POST", messages.LEAVE): Route(_leave, _VOTER | _NONVOTING, fresh=True, takes_part=True),
+    ("POST", messages.GIVE_UP): Route(_give_up, _LEARNER | _VOTER, fresh=True),
+    ("POST", messages.HAND_OVER): Route(_hand_over, _VOTER),
+    ("GET", messages.RETURN): Route(_return, _VOTER | _LEARNER, early=True),
+    ("GET", messages.SELF): Route(_self, MEMBERS, fresh=True, takes_part=True),
+    ("POST", messages.CERTIFICATE): Route(_certificate, _NONVOTING, fresh=True, takes_part=True),
+    ("POST", messages.LEARNER): Route(
+        _learner, _NONVOTING | _LEARNER, fresh=True, takes_part=True
+    ),
+    ("POST", messages.READDRESS): Route(
+        _readdress, _VOTER | _NONVOTING, fresh=True, takes_part=True
+    ),
+    ("POST", messages.WHEREABOUTS): Route(_whereabouts, _VOTER | _NONVOTING, early=True),
+    ("POST", messages.COMMAND): Route(_command, _VOTER | _NONVOTING, fresh=True, takes_part=True),
+}
+#: What stands behind these in the path is the route's own.
+PREFIXES: Mapping[str, Route] = {
+    messages.CALL: Route(_call, MEMBERS),
+    messages.ETCD: Route(_relay, _NONVOTING | _LEARNER, takes_part=True),
+}

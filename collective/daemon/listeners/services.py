@@ -1,0 +1,104 @@
+"""What a member may ask of one that votes: who it is, and to carry a command out.
+
+Invariants:
+  * Each is answered on a view that was read linearizably: a member that was deleted is refused,
+    however old the view here is.
+  * Who gave a command, its certificate says, never the command.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.listeners.commands import delete, demote, invite, promote
+from collective.daemon.listeners.commands.context import Command, Context
+from collective.daemon.listeners.commands.running import lines_of
+from collective.daemon.member.runtime import Node
+from collective.errors import InputError, RefusedError
+from collective.model.names import parse_server_name
+from collective.model.records import Change, MemberRecord, to_json
+from collective.policy.roles import check_command
+from collective.protocol import messages
+from collective.protocol.web import Request, Response, json_response
+
+log = logging.getLogger(__name__)
+
+#: Those that only a voter can carry out.
+_COMMANDS: Mapping[str, Command] = {
+    "invite": invite.run,
+    "revoke": invite.revoke,
+    "replace": invite.replace,
+    "delete": delete.run,
+    "promote": promote.run,
+    "demote": demote.run,
+}
+_ABOUT_A_MEMBER = frozenset(("delete", "promote", "demote", "replace"))
+
+
+def tell_self(member: MemberRecord, change: Change | None) -> Response:
+    """Tell a member its own record, and the change that is under way with it."""
+    pending = change is not None and not change.done and change.name == member.name
+    kind = change.kind.value if change is not None and pending else ""
+    return json_response(
+        200, {"format": messages.FORMAT, "record": to_json(member), "change": kind}
+    )
+
+
+def command(
+    server: CollectiveServer,
+    enlister: Enlister,
+    node: Node,
+    member: MemberRecord,
+    request: Request,
+) -> Response:
+    """Carry a command out for a member; its steps and its result come line by line.
+
+    Raises:
+        InputError: it is none that is carried out for others.
+        RefusedError: it is about this server, or not for a member that does not vote.
+        QuorumError: it cannot be known whether it is still a member.
+    """
+    raw = request.json()
+    messages.check_format(raw)
+    name, arguments = messages.text(raw, "command", 64), raw.get("arguments")
+    run = _COMMANDS.get(name)
+    check_command(member, name, server.settings.nonvoting_commands, node.name)
+    if run is None or not isinstance(arguments, dict):
+        raise InputError("this is no command that a voter carries out for others")
+    if name in _ABOUT_A_MEMBER and _server_of(arguments) == node.name:
+        raise RefusedError(f"{node.name} does not do that to itself", "ask another member")
+    log.info("a command for a member name=%s command=%s", member.name, name)
+    sent_by = member.name
+    lines = lines_of(lambda emit: run(Context(server, enlister, emit, sent_by=sent_by), arguments))
+    return Response(200, _with_beats(lines), "application/x-ndjson")
+
+
+def _server_of(arguments: Mapping[str, Any]) -> str:
+    """Return whom a command is about; none would mean the server that carries it out."""
+    return parse_server_name(messages.text(arguments, "server"))
+
+
+def _with_beats(lines: Iterable[Mapping[str, Any] | None]) -> Iterator[bytes]:
+    """Write a line each, an empty one where there is none: so who listens knows that we live."""
+    for line in lines:
+        yield b"\n" if line is None else json.dumps(line).encode() + b"\n"
+
+
+def require_voter(server: CollectiveServer, node: Node) -> None:
+    """Refuse what only a voter can do.
+
+    Raises:
+        RefusedError: this server does not vote; the hint names those that do.
+    """
+    if server.plan.votes:
+        return
+    voters = ", ".join(sorted(node.replica.view.voters))
+    raise RefusedError(
+        f"{node.name} does not vote and cannot do that",
+        f"ask a server that votes: {voters}" if voters else "ask a server that votes",
+    )

@@ -1,0 +1,298 @@
+"""Who answers? Asks every other member for its status, over and over.
+
+It does not say who is in the collective (the records do) or whether there is a quorum (only a
+linearizable read does).
+
+Invariants:
+  * An answer is never older than it says; a member that stopped answering is known to be silent
+    within ``INTERVAL_SECONDS + ANSWER_SECONDS``; where both do not vote, when it is looked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from collective.daemon.clock import elapsed
+from collective.daemon.member.recognition import Found
+from collective.errors import CollectiveError, IdentityError, RemovedError, UnreachableError
+from collective.model.records import MemberRecord, Role
+from collective.protocol import messages
+from collective.protocol.messages import ServerStatus
+from collective.protocol.peer import Check, Peer, is_refusal, where
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 0.5
+# Between two servers that do not vote: there may be many, and each would ask each of the others.
+_SELDOM_SECONDS = 5.0
+ANSWER_SECONDS = 1.0
+_FRESH_SECONDS = INTERVAL_SECONDS + ANSWER_SECONDS
+
+#: Asks a member, as a stranger, why it and this server do not know each other.
+AskAgain = Callable[[MemberRecord], Found]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The outcome of one question.
+
+    Attributes:
+        status: what the member said, None when it did not answer.
+        error: why there is no status, or "".
+        removed: whether it says that we were deleted.
+        foreign: whether a server that is none of ours answers where the member should be.
+        when: it was asked, seconds of the monotonic clock.
+    """
+
+    status: ServerStatus | None
+    error: str
+    when: float
+    removed: bool = False
+    foreign: bool = False
+
+    @property
+    def takes_no_part(self) -> bool:
+        """Whether its daemon answers, and says that its etcd does not run or knows no leader."""
+        return self.status is not None and not self.status.healthy
+
+
+class _Line(threading.Thread):
+    """The thread that asks one member."""
+
+    def __init__(
+        self, member: MemberRecord, context: ssl.SSLContext, check: Check, ask_again: AskAgain
+    ) -> None:
+        super().__init__(name=f"probe-{member.name}", daemon=True)
+        self.member = member
+        self._peer = Peer(member.address, member.door_port, context, check)
+        self._check = check
+        self._ask_again = ask_again
+        self.interval = INTERVAL_SECONDS
+        self._last_asked, self._last_found = -INTERVAL_SECONDS, Found()
+        self._stopped = False
+        self._wake = threading.Event()
+        self._answered = threading.Condition()
+        self._answer: Answer | None = None
+        self._status: ServerStatus | None = None
+        self._next_context: ssl.SSLContext | None = None
+
+    @property
+    def status(self) -> ServerStatus | None:
+        """What the member said last, even if it is silent since; None before it said anything."""
+        return self._status
+
+    @property
+    def answer(self) -> Answer | None:
+        """The last outcome, None before the first."""
+        return self._answer
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stopped = True
+        self._wake.set()
+
+    def renew(self, member: MemberRecord) -> None:
+        """Ask again now: what is recorded of the member changed, so what it said may be old."""
+        with self._answered:
+            self.member = member
+            self._answer = None
+        self._wake.set()
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """Ask over a new connection, with this certificate, from the next time on."""
+        self._next_context = context
+
+    def asked_since(self, since: float, seconds: float) -> Answer | None:
+        """Return an outcome of a question asked at a time or later, waiting at most so long."""
+        with self._answered:
+            self._answered.wait_for(lambda: self.is_since(since), seconds)
+            return self._answer if self.is_since(since) else None
+
+    def is_since(self, since: float) -> bool:
+        """Tell whether the last outcome is of a question asked at a time or later."""
+        return self._answer is not None and self._answer.when >= since
+
+    def ask_now(self) -> None:
+        """Ask again without waiting for the next turn."""
+        self._wake.set()
+
+    def run(self) -> None:
+        """Ask until stopped."""
+        while not self._stopped:
+            member = self.member
+            answer = self._ask()
+            with self._answered:
+                self._status = answer.status or self._status
+                if self.member is member:
+                    self._answer = answer
+                    self._answered.notify_all()
+            self._wake.wait(self.interval)
+            self._wake.clear()
+        self._peer.close()
+
+    def _ask(self) -> Answer:
+        answer = self._ask_once()
+        # This connection may have been opened with a certificate that was replaced and revoked
+        # since: only a new one tells whether this server itself was deleted.
+        return self._ask_once() if answer.removed else answer
+
+    def _ask_once(self) -> Answer:
+        asked = elapsed()
+        context, self._next_context = self._next_context, None
+        if context is not None:
+            self._peer.use(context)
+        with suppress(UnreachableError):
+            # What was recorded when this connection was opened need not be so any more; if it is
+            # not, it is closed, and another one tells.
+            self._peer.insist(self._check)
+        try:
+            raw = self._peer.call("GET", messages.STATUS, None, ANSWER_SECONDS)
+            return Answer(ServerStatus.from_wire(raw), "", asked)
+        except CollectiveError as error:
+            self._peer.close()
+            return self._failed(error, asked)
+        except Exception:
+            log.exception("a member could not be asked name=%s", self.member.name)
+            self._peer.close()
+            return Answer(None, "it could not be asked, see the log", asked)
+
+    def _failed(self, error: CollectiveError, asked: float) -> Answer:
+        foreign = isinstance(error, IdentityError)
+        if foreign or is_refusal(error):
+            found = self._find_out()
+            if found.deleted:
+                return Answer(None, "this server was deleted", self._last_asked, removed=True)
+            if found.recognised:
+                return Answer(None, "its certificate has changed", asked)
+        if foreign:
+            place = where(self._peer.host, self._peer.port)
+            text = f"a certificate that is not recorded is shown at {place}"
+            return Answer(None, text, asked, foreign=True)
+        return Answer(None, error.message, asked, isinstance(error, RemovedError))
+
+    def _find_out(self) -> Found:
+        """Ask now and then only: as strangers we are let in so many times a second."""
+        if elapsed() - self._last_asked >= INTERVAL_SECONDS:
+            self._last_asked, self._last_found = elapsed(), Found()
+            try:
+                self._last_found = self._ask_again(self.member)
+            except Exception:  # a stranger answers: this thread must go on whatever he says
+                log.exception("a stranger could not be asked name=%s", self.member.name)
+        return self._last_found
+
+
+class Prober:
+    """One line to each other member."""
+
+    def __init__(
+        self,
+        here: str,
+        context: ssl.SSLContext,
+        check: Callable[[str], Check],
+        ask_again: AskAgain,
+    ) -> None:
+        """Prepare; ``follow`` begins.
+
+        Args:
+            here: our name, which is not asked.
+            context: with our certificate.
+            check: makes, for a member's name, the check of the certificate that is served.
+            ask_again: asks, as a stranger, a member that we do not know or that refuses us.
+        """
+        self._here = here
+        self._context = context
+        self._check = check
+        self._ask_again = ask_again
+        self._lock = threading.Lock()
+        self._lines: dict[str, _Line] = {}
+
+    def follow(self, members: Iterable[MemberRecord]) -> None:
+        """Ask these members from now on, and no others."""
+        wanted = {m.name: m for m in members}
+        own = wanted.pop(self._here, None)
+        votes = own is None or own.role is not Role.NONVOTING
+        with self._lock:
+            for name in [n for n, line in self._lines.items() if _moved(line, wanted.get(n))]:
+                self._lines.pop(name).stop()
+            for name, member in wanted.items():
+                line = self._lines.get(name)
+                if line is not None and line.member != member:
+                    line.renew(member)
+                elif line is None:
+                    self._lines[name] = _Line(
+                        member, self._context, self._check(name), self._ask_again
+                    )
+                    self._lines[name].start()
+                seldom = not votes and member.role is Role.NONVOTING
+                self._lines[name].interval = _SELDOM_SECONDS if seldom else INTERVAL_SECONDS
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """Ask with another certificate from now on, over new connections."""
+        with self._lock:
+            self._context = context
+            lines = list(self._lines.values())
+        for line in lines:
+            line.use(context)
+
+    def stop(self) -> None:
+        """Ask nobody any more."""
+        self.follow(())
+
+    def answers(self, seconds: float, since: float | None = None) -> Mapping[str, Answer]:
+        """Return an outcome for every member that is asked.
+
+        Args:
+            seconds: how long to wait for those of which there is none.
+            since: take only what was asked at this time (monotonic) or later, and ask now; None
+                for what is known to be at most ``INTERVAL_SECONDS + ANSWER_SECONDS`` old.
+        """
+        with self._lock:
+            lines = dict(self._lines)
+        now = elapsed()
+        oldest = now - _FRESH_SECONDS if since is None else since
+        for line in lines.values():
+            if since is not None or (line.interval > _FRESH_SECONDS and not line.is_since(oldest)):
+                line.ask_now()
+        silent = Answer(None, "no answer yet", now)
+        return {
+            name: line.asked_since(oldest, max(0.0, now + seconds - elapsed())) or silent
+            for name, line in lines.items()
+        }
+
+    def last_answers(self) -> Mapping[str, Answer]:
+        """Return the last outcome, however old, of every member that was asked at all."""
+        with self._lock:
+            answers = {name: line.answer for name, line in self._lines.items()}
+        return {name: answer for name, answer in answers.items() if answer is not None}
+
+    def last_statuses(self) -> Mapping[str, ServerStatus]:
+        """Return what every member said last, also of those that are silent since."""
+        with self._lock:
+            said = {name: line.status for name, line in self._lines.items()}
+        return {name: status for name, status in said.items() if status is not None}
+
+    def told_removed(self) -> bool:
+        """Tell whether any member says that this server was deleted; one may err, or lie."""
+        return any(answer.removed for answer in self.last_answers().values())
+
+    def answering(self, seconds: float, since: float | None = None) -> frozenset[str]:
+        """Return the names of the members that answer and whose etcd is well.
+
+        Args:
+            seconds, since: as for ``answers``.
+        """
+        found = self.answers(seconds, since)
+        return frozenset(n for n, a in found.items() if a.status is not None and a.status.healthy)
+
+
+def _moved(line: _Line, member: MemberRecord | None) -> bool:
+    """Tell whether a line no longer leads to where the member is."""
+    if member is None:
+        return True
+    old = line.member
+    return (old.address, old.door_port) != (member.address, member.door_port)

@@ -1,0 +1,226 @@
+"""Find members that are not at their recorded address: by name, by hint, by what others found.
+
+An address is only a place to look at: that the member is there is shown by its certificate, at
+each connection. There servers also show each other the next certificates that they go by until the
+new addresses are recorded.
+
+Invariants:
+  * What others, or a person, say of a member's address is never believed, only tried.
+  * What a server without a vote says of it is not even kept.
+  * A round ends by its deadline, whoever does not answer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from collective.daemon.member.recorded import certificates_of
+from collective.daemon.member.runtime import Node
+from collective.errors import CollectiveError, IdentityError, ProtocolError
+from collective.files import read_private, write_atomically
+from collective.model.names import is_ip_address
+from collective.model.records import MemberRecord, Role
+from collective.pki import MOST_BYTES, Certificate, judge_certificate
+from collective.protocol import messages
+from collective.protocol.resolve import resolve
+
+log = logging.getLogger(__name__)
+
+_NAME = "whereabouts.json"
+_DIAL_SECONDS = 2.0
+_MOST_HINTS = 64
+
+
+class Whereabouts:
+    """Where each member may be, and where it was found."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the hints of former runs.
+
+        Args:
+            folder: of the state.
+        """
+        self._path = folder / _NAME
+        self._lock = threading.Lock()
+        self._hints = _read(self._path)
+        self._found: Mapping[str, str] = {}
+        self._shown: dict[str, Certificate] = {}
+        #: The certificate by which our etcd goes until it is recorded, None for the recorded one.
+        self.ours: Certificate | None = None
+
+    @property
+    def shown(self) -> Mapping[str, Certificate]:
+        """The certificates that other voters' etcds show meanwhile, by fingerprint."""
+        return {certificate.fingerprint: certificate for certificate in self._shown.values()}
+
+    @property
+    def found(self) -> Mapping[str, str]:
+        """The members that were found in the last round, and where."""
+        return self._found
+
+    def hint(self, places: Mapping[str, str]) -> None:
+        """Remember where members may be; the newest hint for a member counts."""
+        with self._lock:
+            hints = {**self._hints, **places}
+            if hints != self._hints and len(hints) <= _MOST_HINTS:
+                write_atomically(self._path, json.dumps(hints, sort_keys=True).encode())
+                self._hints = hints
+
+    def forget(self) -> None:
+        """Drop all hints: every member is where its record says."""
+        with self._lock:
+            self._hints, self._found, self._shown, self.ours = {}, {}, {}, None
+            self._path.unlink(missing_ok=True)
+
+    def at(self, member: MemberRecord) -> MemberRecord:
+        """Return a member's record with the address at which it was found."""
+        return replace(member, address=self._found.get(member.name, member.address))
+
+    def look(self, node: Node, here: str, hosts: Path | None) -> Mapping[str, str]:
+        """Look for all other members, and tell those that were found where the others are.
+
+        Args:
+            node: this server.
+            here: the address that it has now.
+            hosts: a hosts(5) file, or None.
+
+        Returns:
+            The members that were found, and where.
+        """
+        others = [m for m in node.replica.view.members.values() if m.name != node.name]
+        with ThreadPoolExecutor(max(1, len(others)), "look") as pool:
+            places = list(pool.map(lambda m: self._find(node, m, hosts), others))
+            found = {m.name: a for m, a in zip(others, places, strict=True) if a is not None}
+            self._found = found
+            list(pool.map(lambda m: self._tell(node, m, {**found, node.name: here}), others))
+        return found
+
+    def _find(self, node: Node, member: MemberRecord, hosts: Path | None) -> str | None:
+        candidates = [member.address, self._hints.get(member.name, "")]
+        try:
+            candidates += resolve(member.name, hosts, _DIAL_SECONDS)
+        except CollectiveError as error:
+            log.debug("a member is not looked for by its name: %s", error)
+        for address in dict.fromkeys(candidates):
+            if is_ip_address(address) and _is_there(node, replace(member, address=address)):
+                return address
+        return None
+
+    def _tell(self, node: Node, member: MemberRecord, places: Mapping[str, str]) -> None:
+        """Tell a member that was found where everybody is, and hear what it knows."""
+        if member.name not in self._found:
+            return
+        peer = node.peer(self.at(member))
+        body = {
+            "format": messages.FORMAT,
+            "places": dict(places),
+            "certificate": self._own_pem(node),
+        }
+        try:
+            answer = peer.call("POST", messages.WHEREABOUTS, body, _DIAL_SECONDS)
+            self._hear_places(node, member, answer)
+            self._take(node, member, answer)
+        except CollectiveError as error:
+            log.debug("a member was not told where the others are: %s", error)
+        finally:
+            peer.close()
+
+    def hear(self, node: Node, member: MemberRecord, raw: dict[str, Any]) -> dict[str, Any]:
+        """Take up what a member says, and answer with what is known here.
+
+        Raises:
+            ProtocolError: the message is broken.
+        """
+        self._hear_places(node, member, raw)
+        self._take(node, member, raw)
+        return {
+            "format": messages.FORMAT,
+            "places": {**self._hints, **self._found},
+            "certificate": self._own_pem(node),
+        }
+
+    def _hear_places(self, node: Node, member: MemberRecord, raw: Mapping[str, Any]) -> None:
+        """Remember where a voter says that members may be.
+
+        Another could overwrite what an administrator has told, and have files written at will.
+        """
+        places = _places(raw, node)
+        if member.role is Role.VOTER:
+            self.hint(places)
+
+    def _own_pem(self, node: Node) -> str:
+        """Return the certificate by which our etcd goes, or is to go as soon as it must."""
+        return (self.ours or node.credentials.identity).pem
+
+    def _take(self, node: Node, member: MemberRecord, raw: Mapping[str, Any]) -> None:
+        """Take up the certificate by which a voter goes, of which its recorded one has told."""
+        pem = messages.text({"certificate": "", **raw}, "certificate", MOST_BYTES)
+        if not pem or not member.is_peer:
+            self._shown.pop(member.name, None)
+            return
+        certificate = judge_certificate(pem, member.name)
+        if certificate.fingerprint in node.replica.view.certificates:
+            self._shown.pop(member.name, None)
+            return
+        others = certificates_of(
+            m for n, m in node.replica.view.members.items() if n != member.name
+        )
+        if certificate.serial in {other.serial for other in others.values()}:
+            raise ProtocolError(f"the certificate of {member.name} has another member's number")
+        self._shown[member.name] = certificate
+
+
+def _is_there(node: Node, member: MemberRecord) -> bool:
+    """Tell whether a member's door is at an address: it shows a certificate of the member's.
+
+    One that has moved has another one than before, and who was off or late does not know it yet.
+    """
+    try:
+        try:
+            _open(node, member)
+        except IdentityError:
+            if not node.recognises(member):
+                raise
+            _open(node, member)
+        return True
+    except CollectiveError as error:
+        log.debug("a member was looked for: %s name=%s", error, member.name)
+        return False
+
+
+def _open(node: Node, member: MemberRecord) -> None:
+    peer = node.peer(member)
+    try:
+        peer.open(_DIAL_SECONDS)
+    finally:
+        peer.close()
+
+
+def _places(raw: Mapping[str, Any], node: Node) -> dict[str, str]:
+    """Return what a message says of other members of ours."""
+    messages.check_format(raw)
+    places = raw.get("places")
+    if not isinstance(places, dict) or len(places) > _MOST_HINTS:
+        raise ProtocolError("a message has no good 'places'")
+    known = node.replica.view.members.keys() - {node.name}
+    return {n: a for n, a in places.items() if n in known and _is_place(a)}
+
+
+def _is_place(address: object) -> bool:
+    return isinstance(address, str) and len(address) < 64 and is_ip_address(address)
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Return the hints of a file; a broken one is as good as none."""
+    try:
+        raw = json.loads(read_private(path))
+        return {str(name): str(address) for name, address in raw.items()}
+    except (FileNotFoundError, ValueError, AttributeError):
+        return {}

@@ -1,0 +1,88 @@
+"""How strong the collective is, as far as is known, and that there is no quorum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from collective.daemon.member.runtime import Node
+from collective.errors import (
+    EtcdError,
+    EtcdUnavailableError,
+    PendingError,
+    QuorumError,
+    RefusedError,
+)
+from collective.policy.membership import Strength
+
+_LOG_HINT = "see the log of collectived on this server"
+
+
+def strength_known(node: Node) -> Strength:
+    """Return the strength as it is known here, without asking anybody: for what is told."""
+    voters = node.replica.view.voters.keys()
+    answering = node.prober.answering(0.0) | {node.name}
+    return Strength(len(voters), len(voters & answering))
+
+
+@contextmanager
+def needs_quorum(node: Node, doing: str) -> Iterator[None]:
+    """Say plainly that there is no quorum, where etcd says that it did not answer.
+
+    Raises:
+        QuorumError: instead of any error of etcd.
+    """
+    try:
+        yield
+    except EtcdUnavailableError as error:
+        if node.failure is not None:
+            raise EtcdError(f"cannot {doing}: {node.failure}", _LOG_HINT) from error
+        strength = strength_known(node)
+        if strength.holds:
+            raise QuorumError(
+                f"cannot {doing}: no quorum was proven in time ({error.message})",
+                "a new leader may be being elected: try again",
+            ) from error
+        raise QuorumError(
+            f"cannot {doing}: no quorum: {strength.answering} of {strength.voters} voters "
+            f"answer, quorum is {strength.quorum} ({error.message})",
+            "start the servers that 'collective show' lists as offline",
+        ) from error
+
+
+@contextmanager
+def may_have_begun(doing: str) -> Iterator[None]:
+    """Say that a change may be written down, where etcd did not answer whether it is.
+
+    Args:
+        doing: such as "delete mgt2".
+
+    Raises:
+        PendingError: instead of etcd's error. What is written down is made, by whoever leads.
+    """
+    try:
+        yield
+    except EtcdUnavailableError as error:
+        raise PendingError(
+            f"it is not known whether this has begun: {doing} ({error.message})",
+            "run the same command again, or see 'collective show': what has begun goes on",
+        ) from error
+
+
+@contextmanager
+def has_begun(doing: str) -> Iterator[None]:
+    """Say that a change goes on by itself, where it could not be brought to its end now.
+
+    Args:
+        doing: as above.
+
+    Raises:
+        PendingError: instead of any error of etcd.
+    """
+    try:
+        yield
+    except (EtcdError, RefusedError) as error:
+        raise PendingError(
+            f"this has begun and is not finished: {doing} ({error.message})",
+            "whoever leads finishes it: see 'collective show', or run the same command again",
+        ) from error

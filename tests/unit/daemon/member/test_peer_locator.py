@@ -1,0 +1,52 @@
+"""Where members may be: whose word is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from collective.daemon.member.peer_locator import Whereabouts
+from collective.model.records import Role
+from tests.unit.identities import identity, record_of, view_of
+
+VIEW = view_of(record_of("mgt1"), record_of("mgt2"), record_of("mgt3", Role.NONVOTING))
+NODE: Any = SimpleNamespace(
+    name="mgt1",
+    replica=SimpleNamespace(view=VIEW),
+    credentials=SimpleNamespace(identity=identity("mgt1")),
+)
+
+
+class Answering:
+    """The door of a member, which answers with places of its own."""
+
+    def call(self, *_: object) -> dict[str, Any]:
+        return {"format": 1, "places": {"mgt2": "10.0.0.66"}}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("mgt2", "10.0.0.66"), ("mgt3", "10.0.0.2")], ids=["voter", "nonvoting"]
+)
+@pytest.mark.parametrize("asked", [False, True])
+def test_hint_of_a_server_without_a_vote_is_not_kept(
+    tmp_path: Path, name: str, kept: str, asked: bool
+) -> None:
+    """It overwrote what an administrator had told, and had each voter write its disk at will."""
+    whereabouts, member = Whereabouts(tmp_path), VIEW.members[name]
+    whereabouts.hint({"mgt2": "10.0.0.2"})
+    if asked:
+        node: Any = SimpleNamespace(**vars(NODE), peer=lambda _: Answering())
+        whereabouts._found = {name: "10.0.0.9"}
+        whereabouts._tell(node, member, {})
+    else:
+        answer = whereabouts.hear(
+            NODE, member, {"format": 1, "places": {"mgt2": "10.0.0.66", "mgt1": "10.0.0.66"}}
+        )
+        assert answer["places"] == {"mgt2": kept}, "it may ask all the same"
+    assert Whereabouts(tmp_path)._hints == {"mgt2": kept}
