@@ -54,9 +54,9 @@ def measure(place: Place) -> Iterator[Row]:
 def _round(place: Place, cluster: Cluster, homes: dict[str, str], led: bool) -> Gap:
     leader = settle(cluster)
     follower = next(server for server in cluster.servers.values() if server is not leader)
-    mover, asked = (leader, follower) if led else (follower, leader)
+    keeper, asked = (leader, follower) if led else (follower, leader)
     place.quiet.wait()
-    return gap_while(asked.layout.etcd_socket, lambda: _move(mover, homes[mover.name]))
+    return gap_while(asked.layout.etcd_socket, lambda: _move(keeper, homes[keeper.name]))
 
 
 def _move(server: Server, home: str) -> float:

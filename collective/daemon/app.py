@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from collective.daemon.addresses.keeper import Mover
-from collective.daemon.certificates.connection_cutter import Cutter
+from collective.daemon.addresses.keeper import AddressKeeper
+from collective.daemon.certificates.connection_cutter import ConnectionCutter
 from collective.daemon.certificates.replacement import Replacement
 from collective.daemon.certificates.trust_round import TrustRound
-from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.joining.promotee import Promotee
 from collective.daemon.lifecycle.lives import all_listen_addresses
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners import control_api, peer_api
 from collective.daemon.listeners.calls import Calls
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.member.worker import Worker
-from collective.daemon.membership.reconciler import Duties
+from collective.daemon.membership.reconciler import Reconciler
 from collective.daemon.settings import Settings
 from collective.model.layout import Layout
 from collective.protocol.door import Door
@@ -28,19 +28,21 @@ from collective.protocol.door import Door
 _CONTROL_MODE = 0o660
 
 
-def workers_of(node: Node, settings: Settings, catch_up: Callable[[], None]) -> Sequence[Worker]:
+def workers_of(
+    runtime: MemberRuntime, settings: Settings, catch_up: Callable[[], None]
+) -> Sequence[Worker]:
     """Make the threads that act by themselves while this server is one member.
 
     Args:
-        node: this server, as that member.
+        runtime: this server, as that member.
         settings: of this server.
         catch_up: takes up the records as a majority of the other voters' daemons tells them.
     """
-    replacement = Replacement(node)
-    if not node.votes:
+    replacement = Replacement(runtime)
+    if not runtime.votes:
         return (replacement,)
-    reconciler = Duties(node, settings.learner_timeout)
-    return (reconciler, TrustRound(node, catch_up), Cutter(node), replacement)
+    reconciler = Reconciler(runtime, settings.learner_timeout)
+    return (reconciler, TrustRound(runtime, catch_up), ConnectionCutter(runtime), replacement)
 
 
 class Daemon:
@@ -77,17 +79,17 @@ class Daemon:
         server = self.server
         server.doors.start()
         server.start()
-        enlister, mover = Enlister(server), Mover(server, self._load_again)
-        self._open_doors(enlister, mover)
-        enlister.resume()
-        Promotee(server, enlister).start()
-        mover.start()
+        coordinator, keeper = JoinCoordinator(server), AddressKeeper(server, self._load_again)
+        self._open_doors(coordinator, keeper)
+        coordinator.resume()
+        Promotee(server, coordinator).start()
+        keeper.start()
 
     def stop(self) -> None:
         """Hand leadership over, end etcd, close the doors, release the lock."""
         self.server.stop()
 
-    def _open_doors(self, enlister: Enlister, mover: Mover) -> None:
+    def _open_doors(self, coordinator: JoinCoordinator, keeper: AddressKeeper) -> None:
         """Open the network door and the control socket.
 
         Raises:
@@ -96,9 +98,9 @@ class Daemon:
         """
         server = self.server
         calls = Calls(server)
-        door = Door("member", peer_api.handler(server, enlister, calls))
-        server.front.open(door, all_listen_addresses(server.settings, server.plan))
+        door = Door("member", peer_api.handler(server, coordinator, calls))
+        server.listener.open(door, all_listen_addresses(server.settings, server.plan))
         # The control socket last: whoever is answered there finds the others open.
         calls.open_door()
-        control_door = Door("control", control_api.handler(server, enlister, mover))
+        control_door = Door("control", control_api.handler(server, coordinator, keeper))
         server.doors.listen_unix(control_door, Path(server.layout.control_socket), _CONTROL_MODE)

@@ -83,12 +83,12 @@ def _wait(server: CollectiveServer, notifier: Notifier, told: threading.Event) -
 
 
 def _status_line(server: CollectiveServer) -> str:
-    plan, node = server.plan, server.node
-    if node is None:
+    plan, runtime = server.plan, server.runtime
+    if runtime is None:
         return f"{idle_error(plan, server.trouble).message}; see 'collective show'"
-    if node.failure is not None:
-        return node.failure
-    members = len(node.replica.view.members)
+    if runtime.failure is not None:
+        return runtime.failure
+    members = len(runtime.records_view.view.members)
     if plan.mode is Mode.NONVOTING:
         return f"member of a collective of {members}, without a vote"
     if plan.mode is not Mode.MEMBER:

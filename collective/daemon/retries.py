@@ -1,7 +1,7 @@
 """The retry policies of the daemon, by name.
 
 Calls that change the membership of etcd are not among them: such a call may have happened, so
-its caller looks before it asks again (``duties.finish``).
+its caller looks before it asks again (``reconciler.finish``).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, R
 
 
 @dataclass(frozen=True)
-class Promise:
+class HighWaterMark:
     """That a member has so much of the log, and will never have less.
 
     Attributes:
@@ -30,32 +30,32 @@ class Promise:
     term: int
     index: int
 
-    def exceeds(self, other: Promise) -> bool:
+    def exceeds(self, other: HighWaterMark) -> bool:
         """Tell whether this says more than another one of the same member."""
         return (self.term, self.index) > (other.term, other.index)
 
 
-def newest(known: Promise | None, heard: Promise) -> Promise:
+def newest(known: HighWaterMark | None, heard: HighWaterMark) -> HighWaterMark:
     """Return what is to be remembered: the larger one, or the one of the newer member."""
     if known is None or known.member_id != heard.member_id or heard.exceeds(known):
         return heard
     return known
 
 
-def to_json(promises: Mapping[str, Promise], collective: str) -> str:
+def to_json(promises: Mapping[str, HighWaterMark], collective: str) -> str:
     """Return the text of a file with the promises of members by name."""
     kept = {name: [p.member_id, p.term, p.index] for name, p in promises.items()}
     return json.dumps({"format": FORMAT, "collective": collective, "promises": kept})
 
 
-def from_json(text: str, collective: str) -> dict[str, Promise]:
+def from_json(text: str, collective: str) -> dict[str, HighWaterMark]:
     """Read what ``to_json`` made; what cannot be read, or is of another collective, is nothing."""
     try:
         raw = json.loads(text)
         if raw["format"] != FORMAT or raw["collective"] != collective:
             return {}
         return {
-            str(name): Promise(str(member_id), int(term), int(index))
+            str(name): HighWaterMark(str(member_id), int(term), int(index))
             for name, (member_id, term, index) in raw["promises"].items()
         }
     except _UNREADABLE:

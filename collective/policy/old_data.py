@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from collective.model.high_water_mark import Promise
+from collective.model.high_water_mark import HighWaterMark
 
 
 def objection(
-    name: str, member_id: str, found: Promise, known: Mapping[str, Promise]
+    name: str, member_id: str, found: HighWaterMark, known: Mapping[str, HighWaterMark]
 ) -> str | None:
     """Return why etcd must not start on the data that is here, or None.
 

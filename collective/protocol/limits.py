@@ -44,7 +44,7 @@ class Limits:
         anonymous_connections: open connections of strangers; as many again may be in a handshake.
         anonymous_per_address: open connections of strangers from one address.
         member_connections: open connections of members, and as many of unix sockets.
-        connections_per_member: those of one member: its calls (64, see ``listeners/calls.py``), its
+        connections_per_member: those of one member: its calls (64, see ``listeners.calls``), its
             streams, and what it asks meanwhile.
         member_calls: requests of members that are handled at a time, each by a thread.
         calls_per_member: those of one member, until the answer is written.

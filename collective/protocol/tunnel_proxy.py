@@ -34,7 +34,7 @@ _CHUNK_BYTES = 65536
 _MOST_CONNECTIONS = 64
 
 
-class Detour:
+class TunnelProxy:
     """The proxy, with a thread of its own."""
 
     def __init__(self, ways: Mapping[Place, Place]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from collective.daemon.member.backend import Frame
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.room import Room
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.nonvoting.etcd_proxy import BEAT_SECONDS, relay
 from collective.daemon.nonvoting.remote_etcd import SILENCE_SECONDS, RemoteGateway
 from collective.daemon.nonvoting.voters_etcd import VotersEtcd
@@ -51,13 +51,13 @@ class Voter:
     """A voter with its door, and a member without an etcd that may use it.
 
     Attributes:
-        node: the voter.
+        runtime: the voter.
         remote: the other one's calls.
         record: the other one's record.
         requests: paths of what came in at the door.
     """
 
-    node: Node
+    runtime: MemberRuntime
     remote: RemoteGateway
     record: MemberRecord
     requests: list[str]
@@ -74,24 +74,24 @@ def voter(idle: Member, tmp_path: Path) -> Iterator[Voter]:
     """A voter whose etcd runs, and its door."""
     credentials = Credentials(Path(idle.layout.pki))
     frame = Frame(idle.layout, idle.process, Timing(50, 500), [ADDRESS])
-    node = Node(frame, idle.plan, credentials, lambda *_: None, View(0), VotersEtcd)
+    runtime = MemberRuntime(frame, idle.plan, credentials, lambda *_: None, View(0), VotersEtcd)
     requests: list[str] = []
 
     def handle(request: Request) -> Response:
         requests.append(request.path)
-        return relay(node, request)
+        return relay(runtime, request)
 
     doors = DoorServer()
     doors.start()
     doors.listen_tls(
         Door("t", handle), ADDRESS, idle.plan.door_port, lambda: credentials.server_context
     )
-    node.start()
-    assert node.wait_until(lambda status: bool(status.leader), SECONDS)
+    runtime.start()
+    assert runtime.wait_until(lambda status: bool(status.leader), SECONDS)
     key = new_key()
     certificate = make_certificate(key, "mgt4", certified_addresses(["127.0.0.4"]))
-    record = put_record(node.store, "mgt4", Role.NONVOTING, certificate.pem, 1)
-    node.replica.wait_until(lambda view: "mgt4" in view.members, SECONDS)
+    record = put_record(runtime.store, "mgt4", Role.NONVOTING, certificate.pem, 1)
+    runtime.records_view.wait_until(lambda view: "mgt4" in view.members, SECONDS)
     own = credentials.identity
     ours = MemberRecord("mgt1", "1", Role.VOTER, ADDRESS, idle.plan.door_port, 2, (own.pem,), 0.0)
     (tmp_path / "mgt4.pem").write_bytes(key + certificate.pem.encode())
@@ -103,17 +103,17 @@ def voter(idle: Member, tmp_path: Path) -> Iterator[Voter]:
 
     remote = RemoteGateway(lambda: [ours], connect)
     try:
-        yield Voter(node, remote, record, requests)
+        yield Voter(runtime, remote, record, requests)
     finally:
         remote.close()
-        node.stop(hand_over=False)
+        runtime.stop(hand_over=False)
         doors.stop(1.0)
 
 
 @pytest.fixture(params=["socket", "door"])
 def calls(request: pytest.FixtureRequest, voter: Voter) -> EtcdCalls:
     """The calls to the same etcd, in either way."""
-    return voter.node.gateway if request.param == "socket" else voter.remote
+    return voter.runtime.gateway if request.param == "socket" else voter.remote
 
 
 def put(calls: EtcdCalls, key: str, value: str, lease: int = 0) -> int:
@@ -188,7 +188,7 @@ def test_watch_of_what_was_compacted_is_an_error(voter: Voter, calls: EtcdCalls)
     for n in range(5):
         put(calls, K + "a", str(n))
     revision = calls.range(K)[0]
-    voter.node.gateway.call("/kv/compaction", {"revision": str(revision)})
+    voter.runtime.gateway.call("/kv/compaction", {"revision": str(revision)})
     with pytest.raises(EtcdError, match=r"cancelled: .*compacted"):
         list(calls.watch(K, 2, 5.0))
 
@@ -211,7 +211,7 @@ def test_members_and_leader_are_told(calls: EtcdCalls) -> None:
 
 def test_voter_s_id_is_not_ours(voter: Voter) -> None:
     """Whoever takes it for its own would think that it leads."""
-    assert voter.node.gateway.status().member_id == voter.node.gateway.status().leader
+    assert voter.runtime.gateway.status().member_id == voter.runtime.gateway.status().leader
     assert voter.remote.status().member_id == 0
 
 
@@ -233,12 +233,12 @@ def test_membership_and_maintenance_do_not_pass(
     with pytest.raises(EtcdError, match="may not ask etcd for") as caught:
         call(voter.remote)
     assert not isinstance(caught.value, EtcdUnavailableError)
-    assert len(voter.node.gateway.members()) == 1
+    assert len(voter.runtime.gateway.members()) == 1
 
 
 def test_records_cannot_be_written_and_nothing_else_is_touched(voter: Voter) -> None:
     """So none makes itself a voter, invites whom it likes, or reads what others keep in etcd."""
-    store, gateway = Store(voter.remote), voter.node.gateway
+    store, gateway = Store(voter.remote), voter.runtime.gateway
     view = store.read()
     put(gateway, "others/secret", "1")
     with pytest.raises(EtcdError, match="no record"):
@@ -258,14 +258,14 @@ def test_records_cannot_be_written_and_nothing_else_is_touched(voter: Voter) -> 
     ):
         with pytest.raises(EtcdError, match="a member that does not vote"):
             attempt()
-    assert voter.node.store.read().items == view.items
+    assert voter.runtime.store.read().items == view.items
     assert [kv.key for kv in gateway.range("others/")[1]] == ["others/secret"]
     put(voter.remote, COORDINATION + "x", "1")
 
 
 def test_watch_of_all_tells_of_others_keys_the_revision_alone(voter: Voter) -> None:
     """So a cache knows how new it is, and what others keep stays theirs."""
-    first = put(voter.node.gateway, "others/secret", "password")
+    first = put(voter.runtime.gateway, "others/secret", "password")
     put(voter.remote, K, "1")
     events: list[dict[str, Any]] = []
     stream = voter.remote.watch("", first, SECONDS)
@@ -278,7 +278,7 @@ def test_watch_of_all_tells_of_others_keys_the_revision_alone(voter: Voter) -> N
 
 def test_lease_of_another_cannot_be_prolonged_revoked_or_bound_to(voter: Voter) -> None:
     """A revoked certificate hung on one, and came back with it."""
-    gateway = voter.node.gateway
+    gateway = voter.runtime.gateway
     for lease in (
         gateway.grant_lease(60),
         gateway.grant_lease(60, "mgt1"),
@@ -298,7 +298,7 @@ def test_lease_of_another_cannot_be_prolonged_revoked_or_bound_to(voter: Voter) 
 
 def test_lease_that_a_server_had_as_a_voter_is_its_own_without_a_vote(voter: Voter) -> None:
     """And the other way about: whose it is, its id says, at any voter."""
-    before = voter.node.gateway.grant_lease(60, "mgt4")
+    before = voter.runtime.gateway.grant_lease(60, "mgt4")
     put(voter.remote, K, "1", before)
     assert voter.remote.prolong_lease(before)
     given = int(voter.remote.call("/lease/grant", {"TTL": "60"})["ID"])
@@ -316,7 +316,7 @@ def test_lease_of_another_time_than_is_allowed_is_refused(voter: Voter, seconds:
 
 def test_many_keys_and_large_values_are_read_in_bounded_answers(voter: Voter) -> None:
     """Whatever is asked for at once: etcd holds an answer several times over."""
-    gateway = voter.node.gateway
+    gateway = voter.runtime.gateway
     for number in range(12):
         put(gateway, K + f"large{number:02}", "x" * (1 << 20))
     body = {"key": encode(K), "range_end": encode(prefix_end(K))}
@@ -340,7 +340,7 @@ def test_many_keys_and_large_values_are_read_in_bounded_answers(voter: Voter) ->
 
 def test_feed_reads_large_values_and_many_keys_through_a_voter(voter: Voter) -> None:
     """Its pages are what the voter gives."""
-    gateway = voter.node.gateway
+    gateway = voter.runtime.gateway
     for number in range(12):
         put(gateway, K + f"large{number:02}", "x" * (1 << 20))
     value = "x" * 200
@@ -370,15 +370,15 @@ def test_member_has_so_many_watches_at_a_time(voter: Voter) -> None:
         next(voter.remote.watch(K, 0, SECONDS))
     for stream in streams:
         stream.close()  # type: ignore[attr-defined]
-    wait_until(lambda: not voter.node.places.watches._taken, SECONDS, "they are given back")
+    wait_until(lambda: not voter.runtime.places.watches._taken, SECONDS, "they are given back")
     assert put(voter.remote, K, "x")
 
 
 def test_member_that_was_deleted_gets_nothing_though_the_view_be_old(voter: Voter) -> None:
     """The record is looked at in the very transaction: our replica may be behind (P4)."""
     put(voter.remote, K + "a", "secret")
-    voter.node.replica.stop()
-    gateway = voter.node.gateway
+    voter.runtime.records_view.stop()
+    gateway = voter.runtime.gateway
     put(voter.remote, K + "tick", "1")  # the replica's last event
     gateway.transact({}, [], [member_key("mgt4")])
     for attempt in (
@@ -422,7 +422,7 @@ def test_watch_ends_when_the_voter_s_etcd_hangs(voter: Voter) -> None:
     """Its daemon lives and could beat on for ever; it looks at its etcd first."""
     stream = voter.remote.watch(K, 1, 60.0)
     next(stream)
-    pid = voter.node._backend._frame.etcd.pid  # type: ignore[attr-defined]
+    pid = voter.runtime._backend._frame.etcd.pid  # type: ignore[attr-defined]
     with stopped(pid):
         begun = time.monotonic()
         with pytest.raises(EtcdError):
@@ -433,7 +433,7 @@ def test_watch_ends_when_the_voter_s_etcd_hangs(voter: Voter) -> None:
 def test_write_without_an_answer_is_in_doubt_and_sent_once(voter: Voter) -> None:
     """It may have happened; only reads are asked again."""
     put(voter.remote, K + "a", "1")
-    pid = voter.node._backend._frame.etcd.pid  # type: ignore[attr-defined]
+    pid = voter.runtime._backend._frame.etcd.pid  # type: ignore[attr-defined]
     with stopped(pid):
         voter.requests.clear()
         with pytest.raises(EtcdUnavailableError), within(2.0):
@@ -463,7 +463,7 @@ def test_calls_go_to_the_next_voter_when_one_is_gone(voter: Voter) -> None:
 def test_prefix_of_our_records_can_be_read(voter: Voter) -> None:
     """The view that a voter has is the one that it gets."""
     assert prefix_end("k/") == "k0"
-    assert Store(voter.remote).read().items == voter.node.store.read().items
+    assert Store(voter.remote).read().items == voter.runtime.store.read().items
 
 
 def test_store_that_is_nearly_full_takes_deletions_and_leases_and_reads_alone(
@@ -473,7 +473,7 @@ def test_store_that_is_nearly_full_takes_deletions_and_leases_and_reads_alone(
     remote = voter.remote
     put(remote, K + "a", "1")
     lease = remote.grant_lease(60, "mgt4")
-    voter.node.places.room = Room(most_bytes=1)
+    voter.runtime.places.room = Room(most_bytes=1)
     voter.requests.clear()
     for write in (
         lambda: remote.transact({}, [Put(K + "b", "1")]),
@@ -487,4 +487,4 @@ def test_store_that_is_nearly_full_takes_deletions_and_leases_and_reads_alone(
     assert remote.prolong_lease(lease)
     assert remote.grant_lease(60, "mgt4")
     assert remote.call("/kv/deleterange", {"key": encode(K + "a")})["deleted"] == "1"
-    put(voter.node.gateway, K + "c", "1")
+    put(voter.runtime.gateway, K + "c", "1")

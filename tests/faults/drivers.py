@@ -158,14 +158,14 @@ def demote(stage: Stage, with_etcd: bool) -> Scene:
 def readdress(stage: Stage, with_etcd: bool) -> Scene:
     """A member that does not lead moves to another address, and back again at the end."""
     members = stage.all_in()
-    mover, address = members[-1], members[-1].address
-    mover.configure(address=f"{address}9")
+    keeper, address = members[-1], members[-1].address
+    keeper.configure(address=f"{address}9")
 
     def tidy() -> None:
-        mover.configure(address=address)
-        mover.run("readdress", check=True)
+        keeper.configure(address=address)
+        keeper.run("readdress", check=True)
 
-    return Scene(mover, ("readdress",), tuple(members), tidy=tidy)
+    return Scene(keeper, ("readdress",), tuple(members), tidy=tidy)
 
 
 DRIVERS: Mapping[str, Driver] = {

@@ -19,15 +19,15 @@ from collective.daemon.certificates.trust_round import TrustRound
 from collective.daemon.joining import sponsor
 from collective.daemon.lifecycle import changeover, return_check
 from collective.daemon.lifecycle.changeover import Verdict
-from collective.daemon.lifecycle.return_check import Return
+from collective.daemon.lifecycle.return_check import ReturnCheck
 from collective.daemon.listeners import peer_api as door
 from collective.daemon.member import etcd_trust, recognition
 from collective.daemon.member.access import MEMBERS
 from collective.daemon.member.etcd_trust import EtcdTrust
 from collective.daemon.member.recorded import certificates_of
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership import changes, demotion, learner, reconciler, removal
-from collective.daemon.membership.reconciler import Duties
+from collective.daemon.membership.reconciler import Reconciler
 from collective.errors import InvitationError
 from collective.etcd import store
 from collective.etcd.calls import EtcdMember
@@ -109,7 +109,7 @@ def _claimed_by_anybody(view: View, candidate: Any) -> None:
         raise InvitationError("it is no longer good")
 
 
-def _remove_any(self: Duties, member: int) -> None:
+def _remove_any(self: Reconciler, member: int) -> None:
     self._progress.pop(member, None)
 
 
@@ -145,18 +145,18 @@ def _at_once(*_arguments: Any) -> Iterator[None]:
     return iter(())
 
 
-def _wants_all(self: Node) -> dict[str, Certificate]:
+def _wants_all(self: MemberRuntime) -> dict[str, Certificate]:
     """Let servers without a vote in at etcd's door, too."""
     own, view = self.credentials.identity, self._trusted_view
     return {own.fingerprint: own, **certificates_of(view.members.values(), view.revoked)}
 
 
-def _retired_first(node: Node, following: Certificate, emit: Any) -> None:
+def _retired_first(runtime: MemberRuntime, following: Certificate, emit: Any) -> None:
     """Revoke the former certificate before the next one is shown."""
-    if node.votes:
-        trust_round.wait_for_round(node, following.fingerprint)
-        record_only(node, node.name, following.fingerprint)
-    node.use_next()
+    if runtime.votes:
+        trust_round.wait_for_round(runtime, following.fingerprint)
+        record_only(runtime, runtime.name, following.fingerprint)
+    runtime.use_next()
 
 
 def _without_strength(observed: membership.Observed, name: str) -> None:
@@ -169,12 +169,12 @@ def _any_address(view: View, name: str, address: str) -> MemberRecord:
     return member if member.role is Role.LEARNER else _check_readdress(view, name, address)
 
 
-def _grant_to_learners(node: Node, wish: readdress.Wish) -> None:
+def _grant_to_learners(runtime: MemberRuntime, wish: readdress.Wish) -> None:
     """Tell etcd the new URL of whoever has a member id."""
-    moved = readdress._record(node, wish)
-    trust_round.wait_for_round(node, wish.certificate.fingerprint)
+    moved = readdress._record(runtime, wish)
+    trust_round.wait_for_round(runtime, wish.certificate.fingerprint)
     if moved.member_id:
-        node.gateway.update_member(int(moved.member_id, 16), moved.url)
+        runtime.gateway.update_member(int(moved.member_id, 16), moved.url)
 
 
 _check_readdress = addressing.check_readdress
@@ -184,7 +184,7 @@ _OPEN_DOOR = {
 }  # fmt: skip
 
 
-def _record_alone(self: Duties, view: View, learner: EtcdMember) -> int | None:
+def _record_alone(self: Reconciler, view: View, learner: EtcdMember) -> int | None:
     """Write a promotion down that etcd was not asked for."""
     record = view.by_member_id(f"{learner.id:016x}")
     if record is not None:
@@ -218,7 +218,7 @@ BUGS: Mapping[str, Bug] = {
         ("P1",), (_only_in("begin_change", lambda key: key != CHANGE_KEY),)
     ),
     "a deletion does not count": Bug(("P1",), ((membership, "_check_strength", _nothing),)),
-    "a learner is promoted unheard": Bug(("P2",), ((Duties, "_ask", lambda *_: 1),)),
+    "a learner is promoted unheard": Bug(("P2",), ((Reconciler, "_ask", lambda *_: 1),)),
     "a claim can be stolen": Bug(("P3",), ((sponsor, "judge", _steal),)),
     "a claim makes an invitation last": Bug(("P3",), ((Store, "claim", _claim_for_ever),)),
     "a claim is anybody's": Bug(
@@ -242,10 +242,12 @@ BUGS: Mapping[str, Bug] = {
     "a deletion that failed counts as done": Bug(
         ("P4",), ((changes, "_is_gone", lambda *_: True),)
     ),
-    "nobody finishes a deletion": Bug(("P5",), ((Duties, "_take_over", _nothing),)),
-    "nobody puts a stuck learner out": Bug(("P5",), ((Duties, "_evict", _remove_any),)),
-    "nobody settles records": Bug(("P5",), ((Duties, "_settle_records", _nothing),)),
-    "nobody drops the record of who did not come": Bug(("P5",), ((Duties, "_drop", _nothing),)),
+    "nobody finishes a deletion": Bug(("P5",), ((Reconciler, "_take_over", _nothing),)),
+    "nobody puts a stuck learner out": Bug(("P5",), ((Reconciler, "_evict", _remove_any),)),
+    "nobody settles records": Bug(("P5",), ((Reconciler, "_settle_records", _nothing),)),
+    "nobody drops the record of who did not come": Bug(
+        ("P5",), ((Reconciler, "_drop", _nothing),)
+    ),
     "an address is taken for a learner": Bug(
         ("P5",), ((reconciler, "lost_learners", _lost_by_address),), renamed=True
     ),
@@ -264,7 +266,7 @@ BUGS: Mapping[str, Bug] = {
         ),
     ),
     "who restarts is not waited for": Bug(("P1",), ((turn, "_SPARE_SECONDS", -1.0),)),
-    "who was cut off does not catch up": Bug(("P5",), ((Return, "catch_up", _nothing),)),
+    "who was cut off does not catch up": Bug(("P5",), ((ReturnCheck, "catch_up", _nothing),)),
     "a certificate is shown before it is let in": Bug(
         ("P1",), ((replacement, "wait_for_round", _nothing),)
     ),
@@ -287,7 +289,7 @@ BUGS: Mapping[str, Bug] = {
         ("P4",), ((EtcdTrust, "refuse_others", _refuse_nobody),)
     ),
     "who is demoted is not put on the revocation list": Bug(
-        ("P4", "P5"), ((Node, "wanted_peers", _wants_all),)
+        ("P4", "P5"), ((MemberRuntime, "wanted_peers", _wants_all),)
     ),
     "a returning server believes one report": Bug(
         ("P4",), ((return_check, "newest_agreed", _believe_one),)
@@ -309,6 +311,6 @@ BUGS: Mapping[str, Bug] = {
         ),
     ),
     "a promotion is recorded and not made": Bug(
-        ("P2",), ((Duties, "_try_promotion", _record_alone),)
+        ("P2",), ((Reconciler, "_try_promotion", _record_alone),)
     ),
 }

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.joining import invitations
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership import demotion, promotion, removal
 from collective.model.plan import Mode
 from collective.model.records import Role
@@ -64,18 +64,18 @@ class History(RuleBasedStateMachine):
         first = self.world.machines[0]
         for machine in self.world.machines[members : members + invited]:
             role = Role.NONVOTING if machine.number % 2 else Role.VOTER
-            body = partial(self._invite, first.require_node(), machine.number, 3600, role)
+            body = partial(self._invite, first.require_runtime(), machine.number, 3600, role)
             self._spawn(first, "invite", body, _MOST_STEPS)
 
     def _pick(self, found: list[Any], index: int) -> Any:
         return found[index % len(found)] if found else None
 
     def _living(self) -> list[Machine]:
-        return [m for m in self.world.machines if m.node is not None and m.mode is Mode.MEMBER]
+        return [m for m in self.world.machines if m.runtime is not None and m.mode is Mode.MEMBER]
 
     def _members(self) -> list[Machine]:
         settled = (Mode.MEMBER, Mode.NONVOTING)
-        return [m for m in self.world.machines if m.node is not None and m.mode in settled]
+        return [m for m in self.world.machines if m.runtime is not None and m.mode in settled]
 
     def _spawn(self, machine: Machine, label: str, body: Callable[[], Any], steps: int) -> None:
         actors = self.world.actors
@@ -98,12 +98,12 @@ class History(RuleBasedStateMachine):
         machine = self._pick(self._living(), by)
         if machine is not None:
             role = Role.VOTER if votes else Role.NONVOTING
-            body = partial(self._invite, machine.require_node(), number, seconds, role)
+            body = partial(self._invite, machine.require_runtime(), number, seconds, role)
             self._spawn(machine, "invite", body, steps)
 
-    def _invite(self, node: Node, number: int, seconds: int, role: Role) -> None:
+    def _invite(self, runtime: MemberRuntime, number: int, seconds: int, role: Role) -> None:
         self.tokens.append(
-            invitations.invite(node, f"mgt{number}", seconds, role, node.name).token
+            invitations.invite(runtime, f"mgt{number}", seconds, role, runtime.name).token
         )
 
     @precondition(lambda self: self.tokens)
@@ -150,14 +150,14 @@ class History(RuleBasedStateMachine):
         That one goes on afterwards. No rule leads here: few histories would, as an address that is
         recorded is refused to everybody else, but in the moment between that look and the write.
         """
-        actors, outside = self.world.actors, [m for m in self.world.machines if not m.node]
+        actors, outside = self.world.actors, [m for m in self.world.machines if not m.runtime]
         if len(outside) < 2:
             return
         joiner, other = outside[:2]
         member = self._living()[0]
-        node = member.require_node()
+        runtime = member.require_runtime()
         for name in (joiner.number, other.number):
-            body = partial(self._invite, node, name, 3600, Role.VOTER)
+            body = partial(self._invite, runtime, name, 3600, Role.VOTER)
             actors.run(actors.spawn(member, "invite", body))
         first, second = self.tokens[-2:]
         asked = actors.spawn(joiner, "join", lambda: join(self.world, joiner, member, first))
@@ -183,8 +183,8 @@ class History(RuleBasedStateMachine):
         machine = self._pick(self._living(), by)
         name = self._pick(list(self.world.etcd.view.invitations), whom)
         if machine is not None and name is not None:
-            node = machine.require_node()
-            self._spawn(machine, "revoke", lambda: invitations.revoke(node, name), steps)
+            runtime = machine.require_runtime()
+            self._spawn(machine, "revoke", lambda: invitations.revoke(runtime, name), steps)
 
     @rule(index=indexes, via=indexes, steps=ahead)
     def abort(self, index: int, via: int, steps: int) -> None:
@@ -199,11 +199,11 @@ class History(RuleBasedStateMachine):
         """Delete another server."""
         machine = self._pick(self._living(), by)
         if machine is not None:
-            node = machine.require_node()
-            others = [n for n in self.world.etcd.view.members if n != node.name]
+            runtime = machine.require_runtime()
+            others = [n for n in self.world.etcd.view.members if n != runtime.name]
             lost = [m.name for m in self.world.machines if m.name in others and not m.reachable]
             name = self._pick([*others, "mgt9", *lost, *lost], whom)
-            run = lambda: removal.delete(node, name, force, node.name)  # noqa: E731
+            run = lambda: removal.delete(runtime, name, force, runtime.name)  # noqa: E731
             body = partial(self.world.promises.shutting_out, name, run)
             self._spawn(machine, "delete", body, 2 * steps)
 
@@ -212,18 +212,18 @@ class History(RuleBasedStateMachine):
         """Leave."""
         machine = self._pick(self._living(), by)
         if machine is not None:
-            node = machine.require_node()
-            self._spawn(machine, "leave", lambda: removal.leave(node), steps)
+            runtime = machine.require_runtime()
+            self._spawn(machine, "leave", lambda: removal.leave(runtime), steps)
 
     @rule(by=indexes, whom=indexes, steps=ahead)
     def demote(self, by: int, whom: int, steps: int) -> None:
         """Take the vote of another server."""
         machine = self._pick(self._living(), by)
         if machine is not None:
-            node = machine.require_node()
-            name = self._pick([n for n in self.world.etcd.view.voters if n != node.name], whom)
+            runtime = machine.require_runtime()
+            name = self._pick([n for n in self.world.etcd.view.voters if n != runtime.name], whom)
             if name is not None:
-                run = lambda: demotion.demote(node, name, node.name, _ignore)  # noqa: E731
+                run = lambda: demotion.demote(runtime, name, runtime.name, _ignore)  # noqa: E731
                 body = partial(self.world.promises.shutting_out, name, run)
                 self._spawn(machine, "demote", body, 2 * steps)
 
@@ -233,8 +233,8 @@ class History(RuleBasedStateMachine):
         machine, members = self._pick(self._living(), by), self.world.etcd.view.members
         name = self._pick([n for n, m in members.items() if m.role is Role.NONVOTING], whom)
         if machine is not None and name is not None:
-            node = machine.require_node()
-            body = lambda: promotion.promote(node, name, LEARNER_SECONDS, _ignore)  # noqa: E731
+            runtime = machine.require_runtime()
+            body = lambda: promotion.promote(runtime, name, LEARNER_SECONDS, _ignore)  # noqa: E731
             self._spawn(machine, "promote", body, 2 * steps)
 
     @rule(by=indexes, steps=ahead)
@@ -242,8 +242,8 @@ class History(RuleBasedStateMachine):
         """Give a server another certificate."""
         machine = self._pick(self._members(), by)
         if machine is not None:
-            node = machine.require_node()
-            self._spawn(machine, "gencert", partial(_gencert, machine, node), 2 * steps)
+            runtime = machine.require_runtime()
+            self._spawn(machine, "gencert", partial(_gencert, machine, runtime), 2 * steps)
 
     @rule(by=indexes, steps=ahead)
     def readdress(self, by: int, steps: int) -> None:
@@ -255,12 +255,12 @@ class History(RuleBasedStateMachine):
 
     def _move(self, machine: Machine, address: str) -> None:
         """Change an address, one change at a time, see ``keeper``."""
-        node = machine.require_node()
+        runtime = machine.require_runtime()
         if (
             len([a for a in self.world.actors.running if a.label == "move" and a.host is machine])
             < 2
         ):
-            machine.move.run(cast(Node, node), address, _ignore)
+            machine.move.run(cast(MemberRuntime, runtime), address, _ignore)
 
     @rule(by=st.integers(-8, 7), steps=ahead)
     def duties(self, by: int, steps: int) -> None:
@@ -274,7 +274,7 @@ class History(RuleBasedStateMachine):
     @rule(what=st.sampled_from(WORKS), index=indexes, steps=ahead)
     def work(self, what: str, index: int, steps: int) -> None:
         """Have one server, or all of them, do what is to be done for a change."""
-        able = [m for m in self.world.machines if m.node is not None and not m.is_busy(what)]
+        able = [m for m in self.world.machines if m.runtime is not None and not m.is_busy(what)]
         for machine in able if index % 2 else [self._pick(able, index)]:
             if machine is not None:
                 self._work(machine, what, 3 * steps if index % 2 else steps)
@@ -286,16 +286,16 @@ class History(RuleBasedStateMachine):
 
     def _task(self, machine: Machine, what: str) -> Callable[[], Any] | None:
         """Return what one of a server's threads does once, None where it has no such thread."""
-        node = machine.node
-        if node is None or machine.is_busy(what):
+        runtime = machine.runtime
+        if runtime is None or machine.is_busy(what):
             return None
         if what == "trust":
-            return machine.trust_round._round if node.votes else None
+            return machine.trust_round._round if runtime.votes else None
         if what == "replacement":
             return machine.replacement._round if machine.mode is not Mode.JOINING else None
         if what == "promotee":
             votes = machine.mode is not Mode.NONVOTING
-            return None if votes else partial(machine.promotee._look, cast(Node, node))
+            return None if votes else partial(machine.promotee._look, cast(MemberRuntime, runtime))
         due = machine.due_address() if machine.mode is not Mode.JOINING else None
         return None if due is None else partial(self._move, machine, due)
 
@@ -429,10 +429,10 @@ class History(RuleBasedStateMachine):
             self.world.actors.run(actor, _STEPS_A_ROUND)
 
 
-def _gencert(machine: Machine, node: Node) -> None:
+def _gencert(machine: Machine, runtime: MemberRuntime) -> None:
     """Make a certificate for where a server is once it is its turn, see ``gencert``."""
-    with node.replacing:
-        replace_certificate(node, [machine.address], _ignore)
+    with runtime.replacing:
+        replace_certificate(runtime, [machine.address], _ignore)
 
 
 def _ignore(_step: str, _said: str) -> None:

@@ -21,7 +21,7 @@ from collective.model.records import Role
 from collective.model.token import Token
 from collective.protocol import messages
 from collective.protocol.peer import anybody, only
-from tests.simulation.node import SimulatedPeer
+from tests.simulation.runtime import SimulatedPeer
 from tests.simulation.world import DOOR, LEARNER_SECONDS, PEER, Machine, World
 
 _PAUSE_SECONDS = 5.0
@@ -65,28 +65,28 @@ def finish_join(world: World, machine: Machine) -> None:
     Raises:
         UnreachableError: that took too long; the daemon tries again.
     """
-    node, deadline = machine.node, world.time.now + LEARNER_SECONDS
-    while node is not None and machine.node is node and machine.mode is Mode.JOINING:
+    runtime, deadline = machine.runtime, world.time.now + LEARNER_SECONDS
+    while runtime is not None and machine.runtime is runtime and machine.mode is Mode.JOINING:
         world.time.pause(_PAUSE_SECONDS)
         machine.sync()
-        own = node.replica.view.members.get(node.name)
-        wanted = Role.VOTER if node.votes else Role.NONVOTING
+        own = runtime.records_view.view.members.get(runtime.name)
+        wanted = Role.VOTER if runtime.votes else Role.NONVOTING
         if (
-            machine.node is node
+            machine.runtime is runtime
             and own is not None
             and own.role is wanted
             and _takes_part(machine)
         ):
-            mode = Mode.MEMBER if node.votes else Mode.NONVOTING
-            machine.save(replace(machine.plan, mode=mode, started=node.votes, fallback=None))
+            mode = Mode.MEMBER if runtime.votes else Mode.NONVOTING
+            machine.save(replace(machine.plan, mode=mode, started=runtime.votes, fallback=None))
         if world.time.now > deadline:
             raise UnreachableError("this server was not taken in in time")
 
 
 def _takes_part(machine: Machine) -> bool:
-    node = machine.require_node()
+    runtime = machine.require_runtime()
     try:
-        return not node.votes or not node.status().learner
+        return not runtime.votes or not runtime.status().learner
     except CollectiveError:
         return False
 
@@ -101,16 +101,16 @@ def give_up(machine: Machine, member: Machine) -> None:
         UnreachableError: the member did not answer; the learner goes on.
         RefusedError: this server is a voter already.
     """
-    node = machine.node
-    if node is None or machine.plan.fallback is not None:
+    runtime = machine.runtime
+    if runtime is None or machine.plan.fallback is not None:
         raise RefusedError("this server is in no collective, or is being promoted")
-    status = node.status()
+    status = runtime.status()
     credentials = machine.credentials
     peer = SimulatedPeer(machine.world, machine, member.address, credentials)
-    if status.leader and not status.learner and node.votes:
+    if status.leader and not status.learner and runtime.votes:
         raise RefusedError("it is a member already")
     answer = peer.call("POST", messages.GIVE_UP, {"format": messages.FORMAT}, 5.0)
     if answer["removed"] is not True:
         raise RefusedError("it is a member already")
-    if machine.node is node:
+    if machine.runtime is runtime:
         machine.give_up()

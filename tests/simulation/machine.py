@@ -13,14 +13,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from collective.daemon.addresses.change import Move
+from collective.daemon.addresses.change import AddressChange
 from collective.daemon.certificates.replacement import Replacement
 from collective.daemon.certificates.trust_round import TrustRound
 from collective.daemon.joining.promotee import Promotee
 from collective.daemon.lifecycle import changeover
 from collective.daemon.lifecycle.gate import Gate
-from collective.daemon.lifecycle.removal_evidence import Hearing
-from collective.daemon.lifecycle.return_check import Return
+from collective.daemon.lifecycle.removal_evidence import RemovalEvidence
+from collective.daemon.lifecycle.return_check import ReturnCheck
 from collective.daemon.lifecycle.server import (
     CERTIFICATES_AT_ONCE,
     CERTIFICATES_PER_SECOND,
@@ -28,8 +28,8 @@ from collective.daemon.lifecycle.server import (
     HAND_OVERS_PER_SECOND,
     CollectiveServer,
 )
-from collective.daemon.member.runtime import Node
-from collective.daemon.membership.reconciler import Duties
+from collective.daemon.member.runtime import MemberRuntime
+from collective.daemon.membership.reconciler import Reconciler
 from collective.errors import CollectiveError, RefusedError
 from collective.etcd.calls import EtcdMember
 from collective.model.names import peer_url
@@ -39,7 +39,7 @@ from collective.model.view import MEMBERS, View, revoked_key
 from collective.pki import Certificate
 from collective.protocol.limits import RateLimit
 from tests.simulation.certificates import SimulatedCredentials
-from tests.simulation.node import SimulatedGateway, SimulatedNode
+from tests.simulation.runtime import SimulatedGateway, SimulatedNode
 from tests.simulation.standins import Ending
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ class Machine:
         self.address = self.addresses[0]
         self.plan = self._resting(f"mgt{number}")
         self.credentials = SimulatedCredentials(self, self.name)
-        self.node: SimulatedNode | None = None
+        self.runtime: SimulatedNode | None = None
         self.gate, self.life, self.trouble = Gate(), nullcontext(), None
         self.hand_overs = RateLimit(HAND_OVERS_PER_SECOND, HAND_OVERS_AT_ONCE)
         self.certificates = RateLimit(CERTIFICATES_PER_SECOND, CERTIFICATES_AT_ONCE)
-        self.enlister = Enlister(self)
-        self.layout = self.state = self.recollection = None
-        self.front: Any = SimpleNamespace(listen_at=lambda _: None, only=lambda _: None)
-        self.whereabouts: Any = SimpleNamespace(at=lambda member: member)
+        self.coordinator = Enlister(self)
+        self.layout = self.state = self.high_water_marks = None
+        self.listener: Any = SimpleNamespace(listen_at=lambda _: None, only=lambda _: None)
+        self.locator: Any = SimpleNamespace(at=lambda member: member)
         self.stopped: Any = Ending(world, lambda: not self.up)
         self.view = View(0)
         self.members: tuple[EtcdMember, ...] = ()
@@ -143,7 +143,7 @@ class Machine:
     @property
     def alive(self) -> bool:
         """Whether its etcd runs and can be reached."""
-        return self.reachable and self.node is not None and self.node.etcd.running
+        return self.reachable and self.runtime is not None and self.runtime.etcd.running
 
     @property
     def can_join(self) -> bool:
@@ -154,15 +154,15 @@ class Machine:
         """Tell whether something runs here."""
         return any(a.host is self and a.label in labels for a in self.world.actors.running)
 
-    def require_node(self) -> SimulatedNode:
+    def require_runtime(self) -> SimulatedNode:
         """Return the parts of a member.
 
         Raises:
             RefusedError: it is none.
         """
-        if self.node is None:
+        if self.runtime is None:
             raise self.why_idle()
-        return self.node
+        return self.runtime
 
     def why_idle(self) -> CollectiveError:
         """Return why it is a member of nothing."""
@@ -173,17 +173,17 @@ class Machine:
     def sync(self) -> None:
         """Hear of all news, where that is possible."""
         world = self.world
-        if self.node is None or (self.node.votes and not self.node.etcd.running):
+        if self.runtime is None or (self.runtime.votes and not self.runtime.etcd.running):
             return
-        if world.in_touch(self) if self.node.votes else world.relay_of(self) is not None:
+        if world.in_touch(self) if self.runtime.votes else world.relay_of(self) is not None:
             self.members = tuple(world.etcd.members.values())
             self.publish(world.etcd.view)
 
     def publish(self, view: View) -> None:
         """Have a newer view of the records, and act on it."""
         if view.revision > self.view.revision:
-            if self.node is not None:
-                self.node.take_up(view)
+            if self.runtime is not None:
+                self.runtime.take_up(view)
             self.view = view
 
     # What it is -------------------------------------------------------------------------------
@@ -191,8 +191,8 @@ class Machine:
     def save(self, plan: Plan) -> None:
         """Replace the state file."""
         self.plan, self.address = plan, plan.address
-        if self.node is not None:
-            self.node.plan = plan
+        if self.runtime is not None:
+            self.runtime.plan = plan
 
     def live(self, plan: Plan, trouble: CollectiveError | None = None) -> None:
         """Begin a life, if it is one of a member; etcd starts when it may."""
@@ -200,22 +200,24 @@ class Machine:
         self.save(plan)
         if plan.mode not in _LIVING:
             return
-        self.node = node = SimulatedNode(self.world, self)
-        node.take_up(self.view)
-        as_node, server = cast(Node, node), cast(CollectiveServer, self)
-        self.duties = Duties(as_node, LEARNER_SECONDS)
-        self.returning = Return(as_node, cast(Any, None), lambda member: member, lambda *_: None)
-        self.trust_round = TrustRound(as_node, self.returning.catch_up)
-        self.replacement = Replacement(as_node)
-        self.hearing = Hearing(as_node)
-        self.promotee = Promotee(server, cast(Any, self.enlister))
-        self.move = Move(server)
-        if node.votes:
-            self.world.actors.spawn(self, "begin", lambda: self._begin(node))
+        self.runtime = runtime = SimulatedNode(self.world, self)
+        runtime.take_up(self.view)
+        as_runtime, server = cast(MemberRuntime, runtime), cast(CollectiveServer, self)
+        self.duties = Reconciler(as_runtime, LEARNER_SECONDS)
+        self.returning = ReturnCheck(
+            as_runtime, cast(Any, None), lambda member: member, lambda *_: None
+        )
+        self.trust_round = TrustRound(as_runtime, self.returning.catch_up)
+        self.replacement = Replacement(as_runtime)
+        self.hearing = RemovalEvidence(as_runtime)
+        self.promotee = Promotee(server, cast(Any, self.coordinator))
+        self.move = AddressChange(server)
+        if runtime.votes:
+            self.world.actors.spawn(self, "begin", lambda: self._begin(runtime))
 
-    def _begin(self, node: SimulatedNode) -> None:
-        node.begin(self.returning.may_start)
-        if self.node is node and node.etcd.running and not self.plan.started:
+    def _begin(self, runtime: SimulatedNode) -> None:
+        runtime.begin(self.returning.may_start)
+        if self.runtime is runtime and runtime.etcd.running and not self.plan.started:
             self.save(replace(self.plan, started=True))
 
     def settle(self) -> None:
@@ -223,10 +225,10 @@ class Machine:
 
     def end_life(self, hand_over: bool = False) -> None:
         """Stop being a member."""
-        node, self.node = self.node, None
-        if node is not None:
-            cast(SimulatedGateway, node.gateway).close()
-            node.etcd.stop()
+        runtime, self.runtime = self.runtime, None
+        if runtime is not None:
+            cast(SimulatedGateway, runtime.gateway).close()
+            runtime.etcd.stop()
 
     def adopt(self, plan: Plan, view: View) -> None:
         """Begin the life of a learner, or of a server that is to have no vote."""
@@ -277,21 +279,21 @@ class Machine:
 
     def look(self) -> None:
         """Notice that this server was removed, or has no vote any more, if that is so."""
-        node = self.node
-        if node is None or not self.reachable:
+        runtime = self.runtime
+        if runtime is None or not self.reachable:
             return
-        ended = node.votes and self.alive and self.member_id not in self.world.etcd.members
+        ended = runtime.votes and self.alive and self.member_id not in self.world.etcd.members
         if ended and (self.told_removed == self.member_id or self.world.is_heard(self)):
-            if changeover.is_removed(cast(CollectiveServer, self), cast(Node, node)):
-                self.rest_from(node)
+            if changeover.is_removed(cast(CollectiveServer, self), cast(MemberRuntime, runtime)):
+                self.rest_from(runtime)
         elif self.hearing.is_deleted():
-            self.rest_from(node)
+            self.rest_from(runtime)
         else:
-            changeover.look_after(cast(CollectiveServer, self), cast(Node, node))
+            changeover.look_after(cast(CollectiveServer, self), cast(MemberRuntime, runtime))
 
-    def rest_from(self, node: SimulatedNode) -> None:
+    def rest_from(self, runtime: SimulatedNode) -> None:
         """End a life, if it has not ended."""
-        if self.node is node:
+        if self.runtime is runtime:
             self.give_up()
 
     def due_address(self) -> str | None:

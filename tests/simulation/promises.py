@@ -146,10 +146,10 @@ class Promises:
 
         One that was refused, and is wanted again, needs no restart.
         """
-        node = machine.require_node()
+        runtime = machine.require_runtime()
         behind = machine.view.revision < self._world.etcd.view.revision
-        loaded = certificate.fingerprint in node.etcd_trust.loaded
-        return node.etcd.lets_in(certificate) or (loaded and behind)
+        loaded = certificate.fingerprint in runtime.etcd_trust.loaded
+        return runtime.etcd.lets_in(certificate) or (loaded and behind)
 
     def added(self, url: str, by: Actor | None) -> None:
         """Look at a learner that was added: all that answer let it in, or nobody may."""
@@ -215,7 +215,7 @@ class Promises:
         gone = {f for f in self._shut_out.get(name, set()) if not self._is_peer(f)}
         self._over |= gone
         for machine in self._still(met):
-            if gone & machine.require_node().etcd.trusted.keys():
+            if gone & machine.require_runtime().etcd.trusted.keys():
                 self._break(f"P4: etcd on {machine.name} lets {name} in, who was shut out")
             left = name not in self._world.etcd.view.members
             if left and any(machine.credentials.trusts(f) for f in gone):
@@ -362,7 +362,7 @@ class Promises:
         """Return what is not as it should be on one server."""
         world, why = self._world, []
         record, shown = machine.recorded(), machine.certificate
-        if machine.node is None:
+        if machine.runtime is None:
             return [f"{machine} rests, and is a member"] if record is not None else []
         expected = {Role.VOTER: Mode.MEMBER, Role.NONVOTING: Mode.NONVOTING}
         if record is None and self._hears_too_few(machine):
@@ -385,7 +385,7 @@ class Promises:
             peers = {
                 f for m in world.etcd.view.members.values() if m.is_peer for f in m.fingerprints
             }
-            trusted = machine.require_node().etcd.trusted.keys()
+            trusted = machine.require_runtime().etcd.trusted.keys()
             if trusted - peers - {shown.fingerprint}:
                 why.append(f"P4: etcd on {machine} lets others in than the voters")
             if peers - trusted - {shown.fingerprint}:
@@ -400,8 +400,8 @@ class Promises:
         One voter's word puts nobody to rest: of the other voters that it knows, more than half
         must be left to say so. Else it says what it has heard, and a person has it join again.
         """
-        node = machine.require_node()
-        others = [n for n in node.replica.view.voters if n != machine.name]
+        runtime = machine.require_runtime()
+        others = [n for n in runtime.records_view.view.voters if n != machine.name]
         left = [n for n in others if n in self._world.etcd.view.voters]
         told = machine.told_removed == machine.member_id or self._world.is_heard(machine)
         if (machine.alive and told) or not others or 2 * len(left) > len(others):
@@ -414,10 +414,10 @@ class Promises:
 
         It must be deleted and invited again: nobody is left whom it could believe.
         """
-        node = machine.require_node()
-        if node.etcd.running or not node.waits_for:
+        runtime = machine.require_runtime()
+        if runtime.etcd.running or not runtime.waits_for:
             return False
-        known = node.replica.view.voters
+        known = runtime.records_view.view.voters
         left = [
             n
             for n, m in known.items()

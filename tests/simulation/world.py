@@ -35,8 +35,8 @@ from tests.simulation.certificates import SimulatedCredentials, judged
 from tests.simulation.etcd import revocation_list
 from tests.simulation.keyspace import Keyspace
 from tests.simulation.machine import DOOR, LEARNER_SECONDS, PEER, Machine
-from tests.simulation.node import SimulatedPeer
 from tests.simulation.promises import Promises
+from tests.simulation.runtime import SimulatedPeer
 from tests.simulation.standins import SerialPool
 
 __all__ = ["DOOR", "LEARNER_SECONDS", "PEER", "Machine", "SimulatedTime", "World", "running"]
@@ -104,7 +104,7 @@ class World:
             machine.publish(self.etcd.view)
             machine.live(machine.plan)
             self.actors.kill(machine)  # nobody was off, so nobody is asked
-            machine.require_node().begin(lambda: True)
+            machine.require_runtime().begin(lambda: True)
         for machine in machines:
             machine.sync()
 
@@ -148,7 +148,7 @@ class World:
             return one.alive
         if not (one.alive and other.alive):
             return False
-        ours, theirs = one.require_node().etcd, other.require_node().etcd
+        ours, theirs = one.require_runtime().etcd, other.require_runtime().etcd
         return ours.lets_in(other.certificate) and theirs.lets_in(one.certificate)
 
     def _voters(self) -> list[Machine]:
@@ -189,11 +189,11 @@ class World:
 
     def relay_of(self, machine: Machine) -> Machine | None:
         """A voter through which a server without a vote reaches etcd, None for none."""
-        node, shown = machine.node, machine.certificate.fingerprint
-        if node is None or not machine.reachable:
+        runtime, shown = machine.runtime, machine.certificate.fingerprint
+        if runtime is None or not machine.reachable:
             return None
         for voter in self._voters():
-            known = node.check_of(voter.name)(voter.certificate.fingerprint) is None
+            known = runtime.check_of(voter.name)(voter.certificate.fingerprint) is None
             if known and shown in voter.view.certificates and self.in_touch(voter):
                 return voter
         return None

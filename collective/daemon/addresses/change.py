@@ -32,7 +32,7 @@ from collective.daemon.certificates.turn import turn
 from collective.daemon.lifecycle import lives
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.member.quorum import needs_quorum
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.nonvoting.voters import candidates
 from collective.errors import (
     AccessError,
@@ -70,17 +70,17 @@ def _log_step(step: str, said: str) -> None:
     log.info("certificate: %s step=%s", said, step)
 
 
-class Move:
+class AddressChange:
     """Changes of the address of one server."""
 
     def __init__(self, server: CollectiveServer) -> None:
         self._server = server
 
-    def run(self, node: Node, address: str, emit: Emit) -> None:
+    def run(self, runtime: MemberRuntime, address: str, emit: Emit) -> None:
         """Change the address, or finish a change; whoever calls lets no other run beside it.
 
         Args:
-            node: this server.
+            runtime: this server.
             address: an IP address that it has.
             emit: gets each step's name and a sentence.
 
@@ -89,7 +89,7 @@ class Move:
             UnreachableError: no member finds this server at the new address.
             QuorumError, EtcdError: the store did not answer.
         """
-        plan, listen = self._server.plan, node.listen
+        plan, listen = self._server.plan, runtime.listen
         if plan.address != address:
             wanted = lives.listen_addresses(self._server.settings, address)
             if not covers(wanted, address):
@@ -99,71 +99,73 @@ class Move:
                     f"add {address} to 'listen' in the settings file",
                 )
             # Our own view may be a moment behind the promotion that a join has just seen.
-            node.replica.wait_until(partial(_is_taken_in, node.name), _TAKEN_IN_SECONDS)
+            runtime.records_view.wait_until(partial(_is_taken_in, runtime.name), _TAKEN_IN_SECONDS)
             # Once more on the member that is asked; here so that a refusal touches nothing. What
             # a member remembers of itself from its join is old: it may not hear better before.
-            if plan.mode is not Mode.MEMBER or _is_taken_in(node.name, node.replica.view):
-                check_readdress(node.replica.view, node.name, address)
+            if plan.mode is not Mode.MEMBER or _is_taken_in(
+                runtime.name, runtime.records_view.view
+            ):
+                check_readdress(runtime.records_view.view, runtime.name, address)
             restart = plan.votes and not covers(listen, address)
-            with self._server.gate.sponsoring(node.name):
-                with self._turn(node, restart):
+            with self._server.gate.sponsoring(runtime.name):
+                with self._turn(runtime, restart):
                     pass  # who would be refused the restart is refused before any change
-                self._switch(node, address, restart, emit)
-        if not node.detoured and not node.wait_for_leader(_CATCH_UP_SECONDS):
+                self._switch(runtime, address, restart, emit)
+        if not runtime.detoured and not runtime.wait_for_leader(_CATCH_UP_SECONDS):
             # Its connections may hang on an address that is gone; it takes no part, so this
             # restart costs the others nothing.
-            node.restart_etcd()
-        self.clean_up(node)
-        emit("ready", f"{node.name} is reached at {address}")
+            runtime.restart_etcd()
+        self.clean_up(runtime)
+        emit("ready", f"{runtime.name} is reached at {address}")
 
     @contextmanager
-    def _turn(self, node: Node, restart: bool) -> Iterator[None]:
+    def _turn(self, runtime: MemberRuntime, restart: bool) -> Iterator[None]:
         """Hold the turn, if etcd is to be restarted and takes part now."""
-        if not restart or not candidates(node) or not _takes_part(node):
+        if not restart or not candidates(runtime) or not _takes_part(runtime):
             yield
             return
-        with turn(node, "a new address", _TURN_SECONDS):
+        with turn(runtime, "a new address", _TURN_SECONDS):
             yield
 
-    def _switch(self, node: Node, address: str, restart: bool, emit: Emit) -> None:
-        self._server.front.listen_at(address)
+    def _switch(self, runtime: MemberRuntime, address: str, restart: bool, emit: Emit) -> None:
+        self._server.listener.listen_at(address)
         before = self._server.plan
         if before.moving_to != address:
-            self._save(node, replace(before, moving_to=address))
+            self._save(runtime, replace(before, moving_to=address))
         reached(Step.READDRESS_JOURNAL)
         emit("begin", f"from {before.address} to {address}")
         with ExitStack() as turn_held:
             try:
-                with node.replacing:
+                with runtime.replacing:
                     with _held_open(address, before.peer_port, restart):
                         if restart:
-                            self._obtain(node, address, prepare=True)
-                        turn_held.enter_context(self._turn(node, restart))
-                        by, granted = self._obtain(node, address)
+                            self._obtain(runtime, address, prepare=True)
+                        turn_held.enter_context(self._turn(runtime, restart))
+                        by, granted = self._obtain(runtime, address)
                     # A next one that is prepared may be left of another change, not recorded.
-                    if granted.fingerprint != node.credentials.identity.fingerprint:
-                        node.use_next()
+                    if granted.fingerprint != runtime.credentials.identity.fingerprint:
+                        runtime.use_next()
             except CollectiveError as error:
-                self._take_back(node, error)
+                self._take_back(runtime, error)
                 raise
             reached(Step.READDRESS_GRANTED)
             emit("certificate", f"{by} has seen this server there and told the others")
-            self._restart(node, address, restart, emit)
+            self._restart(runtime, address, restart, emit)
 
-    def _restart(self, node: Node, address: str, restart: bool, emit: Emit) -> None:
+    def _restart(self, runtime: MemberRuntime, address: str, restart: bool, emit: Emit) -> None:
         listen = lives.listen_addresses(self._server.settings, address)
         plan = _at(self._server.plan, address)
-        node.relocate(plan, listen if restart else node.listen)
+        runtime.relocate(plan, listen if restart else runtime.listen)
         if restart:
-            node.restart_etcd()
+            runtime.restart_etcd()
             emit("restart", "etcd takes part again")
         reached(Step.READDRESS_RESTART)
-        self._save(node, plan)
-        self._server.front.only(listen)
+        self._save(runtime, plan)
+        self._server.listener.only(listen)
         reached(Step.READDRESS_SAVED)
         log.info("this server has a new address address=%s", address)
 
-    def clean_up(self, node: Node) -> None:
+    def clean_up(self, runtime: MemberRuntime) -> None:
         """Revoke the certificates that name the former address, once nobody needs them.
 
         A voter that was off dials the former address until it has heard of the new one, be it by
@@ -171,51 +173,53 @@ class Move:
         which our own etcd goes by a detour is one of these. What cannot be done now is done later,
         see ``keeper``.
         """
-        if node.detoured:
+        if runtime.detoured:
             return
-        if self._server.plan.votes and not self._revoke_former(node):
+        if self._server.plan.votes and not self._revoke_former(runtime):
             return
-        self._save(node, replace(self._server.plan, moving_to=""))
+        self._save(runtime, replace(self._server.plan, moving_to=""))
         reached(Step.READDRESS_RETIRED)
 
-    def _revoke_former(self, node: Node) -> bool:
-        voters = node.replica.view.voters.keys() - {node.name}
-        if not voters <= node.prober.answering(_CALL_SECONDS):
+    def _revoke_former(self, runtime: MemberRuntime) -> bool:
+        voters = runtime.records_view.view.voters.keys() - {runtime.name}
+        if not voters <= runtime.detector.answering(_CALL_SECONDS):
             return False
         try:
-            wanted = lives.certified_here(node.plan.address)
-            if set(node.credentials.identity.addresses) - set(wanted):
-                replace_certificate(node, wanted, _log_step)
-            retire_others(node)
+            wanted = lives.certified_here(runtime.plan.address)
+            if set(runtime.credentials.identity.addresses) - set(wanted):
+                replace_certificate(runtime, wanted, _log_step)
+            retire_others(runtime)
         except CollectiveError as error:
             log.info("the former certificates are not revoked yet: %s", error)
             return False
         return True
 
-    def _save(self, node: Node, plan: Plan) -> None:
+    def _save(self, runtime: MemberRuntime, plan: Plan) -> None:
         with self._server.life:
-            if self._server.node is not node:
+            if self._server.runtime is not runtime:
                 raise self._server.why_idle()
             self._server.save(plan)
-            node.plan = plan
+            runtime.plan = plan
 
-    def _take_back(self, node: Node, error: CollectiveError) -> None:
+    def _take_back(self, runtime: MemberRuntime, error: CollectiveError) -> None:
         """Forget the change, if it is sure that nothing of it was done."""
         try:
-            recorded = node.store.read().members.get(node.name)
+            recorded = runtime.store.read().members.get(runtime.name)
         except EtcdError:
             return
         plan = self._server.plan
         if recorded is not None and recorded.address == plan.address:
             log.debug("the address was not changed: %s", error)
-            self._save(node, replace(plan, moving_to=""))
-            self._server.front.only(lives.listen_addresses(self._server.settings, plan.address))
+            self._save(runtime, replace(plan, moving_to=""))
+            self._server.listener.only(lives.listen_addresses(self._server.settings, plan.address))
 
-    def _obtain(self, node: Node, address: str, prepare: bool = False) -> tuple[str, Certificate]:
+    def _obtain(
+        self, runtime: MemberRuntime, address: str, prepare: bool = False
+    ) -> tuple[str, Certificate]:
         """Have the new address proven and recorded, with a certificate that names it.
 
         Args:
-            node: this server.
+            runtime: this server.
             address: the new one.
             prepare: whether etcd is not to hear of it yet.
 
@@ -225,10 +229,10 @@ class Move:
         Raises:
             CollectiveError: nobody has done it; it says why not.
         """
-        names, following = names_for(node, address), node.credentials.identity
+        names, following = names_for(runtime, address), runtime.credentials.identity
         if not set(names) <= set(following.addresses):
-            following = node.credentials.prepare_next(names)
-        others = candidates(node)
+            following = runtime.credentials.prepare_next(names)
+        others = candidates(runtime)
         if others:
             body = {
                 "format": messages.FORMAT,
@@ -236,27 +240,27 @@ class Move:
                 "certificate": following.pem,
                 "prepare": prepare,
             }
-            places = [self._server.whereabouts.at(member) for member in others]
-            return _ask_one(node, places, body), following
-        with needs_quorum(node, "change the address"):
-            in_use = node.credentials.identity.fingerprint
-            grant(node, Wish(node.name, address, following, in_use, prepare))
-        return node.name, following
+            places = [self._server.locator.at(member) for member in others]
+            return _ask_one(runtime, places, body), following
+        with needs_quorum(runtime, "change the address"):
+            in_use = runtime.credentials.identity.fingerprint
+            grant(runtime, Wish(runtime.name, address, following, in_use, prepare))
+        return runtime.name, following
 
 
-def _takes_part(node: Node) -> bool:
+def _takes_part(runtime: MemberRuntime) -> bool:
     try:
-        node.store.read()
+        runtime.store.read()
     except EtcdError:
         return False
     return True
 
 
-def _ask_one(node: Node, others: list[MemberRecord], body: dict[str, object]) -> str:
+def _ask_one(runtime: MemberRuntime, others: list[MemberRecord], body: dict[str, object]) -> str:
     """Ask one voter after the other; a refusal counts, silence and a lack of quorum do not."""
     failure: CollectiveError | None = None
     for member in others:
-        peer = node.peer(member)
+        peer = runtime.peer(member)
         try:
             peer.open(_DIAL_SECONDS)
             raw = peer.call("POST", messages.READDRESS, body, _ASK_SECONDS)

@@ -17,13 +17,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from collective.daemon.addresses.change import Emit, Move
-from collective.daemon.addresses.recovery import Roundabout
+from collective.daemon.addresses.change import AddressChange, Emit
+from collective.daemon.addresses.recovery import AddressRecovery
 from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.clock import elapsed
 from collective.daemon.lifecycle import lives
 from collective.daemon.lifecycle.server import CollectiveServer
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.nonvoting.voters import candidates
 from collective.daemon.settings import Settings
 from collective.errors import (
@@ -54,7 +54,7 @@ def _log_step(step: str, said: str) -> None:
     log.info("readdress: %s step=%s", said, step)
 
 
-class Mover:
+class AddressKeeper:
     """The changes of address of one server."""
 
     def __init__(self, server: CollectiveServer, read_settings: Callable[[], Settings]) -> None:
@@ -66,15 +66,15 @@ class Mover:
         """
         self._server = server
         self._read_settings = read_settings
-        self._move = Move(server)
+        self._move = AddressChange(server)
         self._moving = threading.Lock()
         self._began = elapsed()
         self._settled = False
         self._next_renewal = 0.0
         self._leaderless: float | None = None
         #: The life in which etcd has known a leader.
-        self._had_leader: Node | None = None
-        self._roundabout = Roundabout(server.whereabouts, Path(server.layout.pki))
+        self._had_leader: MemberRuntime | None = None
+        self._roundabout = AddressRecovery(server.locator, Path(server.layout.pki))
 
     def start(self) -> None:
         """Look after the address of this server from now on; returns at once."""
@@ -98,16 +98,16 @@ class Mover:
         if not self._moving.acquire(timeout=_ATTACH_SECONDS):
             raise RefusedError("cannot change the address: that is under way here already")
         try:
-            node = self._server.require_node()
+            runtime = self._server.require_runtime()
             if self._server.plan.mode not in _SETTLED:
                 raise RefusedError(
-                    f"cannot change the address of {node.name}: it is still joining",
+                    f"cannot change the address of {runtime.name}: it is still joining",
                     "wait until 'collective show' lists it as active",
                 )
             self._take_up_settings(asked)
             address, former = self._wanted(asked), self._server.plan.address
             if address != former or self._server.plan.moving_to:
-                self._move.run(node, address, emit)
+                self._move.run(runtime, address, emit)
             return former, address
         finally:
             self._moving.release()
@@ -121,14 +121,14 @@ class Mover:
         Raises:
             InputError: there is no such member.
         """
-        node = self._server.require_node()
-        others = node.replica.view.members.keys() - {node.name}
+        runtime = self._server.require_runtime()
+        others = runtime.records_view.view.members.keys() - {runtime.name}
         for name in sorted(places.keys() - others):
             raise InputError(f"there is no other member {name}", f"there are {sorted(others)}")
-        self._server.whereabouts.hint(places)
+        self._server.locator.hint(places)
         plan, settings = self._server.plan, self._server.settings
         here = plan.moving_to or lives.next_address(settings, plan) or plan.address
-        found = self._server.whereabouts.look(node, here, settings.hosts)
+        found = self._server.locator.look(runtime, here, settings.hosts)
         return tuple(sorted(found)), tuple(sorted(others - found.keys()))
 
     def _take_up_settings(self, asked: str | None) -> None:
@@ -164,8 +164,8 @@ class Mover:
         return new_address(self._own_addresses(plan)) or lives.guessed_address()
 
     def _own_addresses(self, plan: Plan) -> OwnAddresses:
-        node = self._server.node
-        others = candidates(node) if node is not None else []
+        runtime = self._server.runtime
+        others = candidates(runtime) if runtime is not None else []
         sources = (source_towards(member.address) for member in others)
         return OwnAddresses(
             plan.address,
@@ -179,23 +179,23 @@ class Mover:
     def _look_after(self) -> None:
         told = ""
         while not self._server.stopped.is_set():
-            node, trouble = self._server.node, ""
+            runtime, trouble = self._server.runtime, ""
             try:
-                if node is not None and self._server.plan.mode in _SETTLED:
-                    trouble = self._look(node)
+                if runtime is not None and self._server.plan.mode in _SETTLED:
+                    trouble = self._look(runtime)
             except CollectiveError as error:
                 trouble = f"{error.message}; {error.hint}" if error.hint else error.message
             except Exception:
                 log.exception("the address of this server could not be looked after")
-            if node is not None:
-                node.trouble = trouble
+            if runtime is not None:
+                runtime.trouble = trouble
             if trouble and trouble != told:
                 log.warning("the address of this server: %s", trouble)
             told = trouble
             self._server.stopped.wait(_LOOK_SECONDS)
         self._roundabout.stop()
 
-    def _look(self, node: Node) -> str:
+    def _look(self, runtime: MemberRuntime) -> str:
         """Do what is to be done about the address; return what a person should know of it.
 
         Raises:
@@ -204,48 +204,48 @@ class Mover:
         if not self._moving.acquire(blocking=False):
             return ""
         try:
-            address = self._due(node)
+            address = self._due(runtime)
             here = address or self._server.plan.address
             # One that has had a leader here may just be restarted, or elect another one.
-            at_once = address is not None and self._had_leader is not node
-            if self._is_lost(node, patience=0.0 if at_once else _LOST_SECONDS):
-                return self._seek(node, here)
-            if not candidates(node) and not node.wait_for_leader(_LOST_SECONDS):
+            at_once = address is not None and self._had_leader is not runtime
+            if self._is_lost(runtime, patience=0.0 if at_once else _LOST_SECONDS):
+                return self._seek(runtime, here)
+            if not candidates(runtime) and not runtime.wait_for_leader(_LOST_SECONDS):
                 return ""  # its own etcd is not ready yet, and there is nobody to look for
             if self._server.gate.is_joining:
                 return ""  # it gets the address that it is to have from the join
             if address is not None and address != self._server.plan.address:
-                self._move.run(node, address, _log_step)
+                self._move.run(runtime, address, _log_step)
             elif address is not None:
-                self._move.clean_up(node)
+                self._move.clean_up(runtime)
             elif self._settled and elapsed() > self._next_renewal:
-                self._certify_more(node)
-            self._roundabout.renew(node)
-            self._roundabout.end_if_done(node)
+                self._certify_more(runtime)
+            self._roundabout.renew(runtime)
+            self._roundabout.end_if_done(runtime)
         finally:
             self._moving.release()
         return _BY_DETOUR if self._roundabout.is_on else ""
 
-    def _is_lost(self, node: Node, patience: float) -> bool:
+    def _is_lost(self, runtime: MemberRuntime, patience: float) -> bool:
         """Tell whether this server's etcd runs, but has had no leader for so long.
 
         One that finds no quorum at its start answers nobody. A server that is the only voter
         has nobody to be in touch with.
         """
-        if not self._server.plan.votes or not candidates(node):
+        if not self._server.plan.votes or not candidates(runtime):
             return False
         try:
-            leaderless = not node.status().leader
+            leaderless = not runtime.status().leader
         except EtcdError:
-            leaderless = node.failure is None or bool(node.waits_for)
+            leaderless = runtime.failure is None or bool(runtime.waits_for)
         if not leaderless:
-            self._leaderless, self._had_leader = None, node
+            self._leaderless, self._had_leader = None, runtime
             return False
         if self._leaderless is None:
             self._leaderless = elapsed()
         return elapsed() - self._leaderless >= patience
 
-    def _seek(self, node: Node, here: str) -> str:
+    def _seek(self, runtime: MemberRuntime, here: str) -> str:
         """Get this server back in touch: by a member that has a quorum, or by a detour.
 
         Raises:
@@ -254,22 +254,22 @@ class Mover:
         refusal: CollectiveError | None = None
         if here != self._server.plan.address:
             try:
-                self._move.run(node, here, _log_step)
+                self._move.run(runtime, here, _log_step)
                 return ""
             except (QuorumError, UnreachableError, EtcdError) as error:
                 refusal = error
-        if self._roundabout.seek(node, here, self._server.settings.hosts):
+        if self._roundabout.seek(runtime, here, self._server.settings.hosts):
             return _BY_DETOUR
         if refusal is not None:
             raise refusal
         return ""
 
-    def _due(self, node: Node) -> str | None:
+    def _due(self, runtime: MemberRuntime) -> str | None:
         """Return the address to change to now, None for none."""
         plan = self._server.plan
         if plan.moving_to:
             return plan.moving_to
-        recorded = _recorded(node, plan.address)
+        recorded = _recorded(runtime, plan.address)
         if recorded != plan.address:
             return recorded  # changed for us by a run of which we have not heard the end
         wanted = new_address(self._own_addresses(plan))
@@ -284,25 +284,25 @@ class Mover:
         explicit = self._server.settings.address is not None
         return wanted if explicit or elapsed() - self._began > _GRACE_SECONDS else None
 
-    def _certify_more(self, node: Node) -> None:
+    def _certify_more(self, runtime: MemberRuntime) -> None:
         """Make a new certificate when this server has an address that its own does not name."""
-        wanted = lives.certified_here(node.plan.address)
-        if set(wanted) <= set(node.credentials.identity.addresses):
+        wanted = lives.certified_here(runtime.plan.address)
+        if set(wanted) <= set(runtime.credentials.identity.addresses):
             return
         self._next_renewal = elapsed() + _RENEW_SECONDS
         try:
-            replace_certificate(node, wanted, _log_step)
+            replace_certificate(runtime, wanted, _log_step)
         except CollectiveError as error:
             log.warning("no certificate for the further addresses of this server: %s", error)
 
 
-def _recorded(node: Node, ours: str) -> str:
+def _recorded(runtime: MemberRuntime, ours: str) -> str:
     """Return the address that our record has; ours while nothing certain says otherwise."""
-    held = node.replica.view.members.get(node.name)
+    held = runtime.records_view.view.members.get(runtime.name)
     if held is None or held.address == ours:
         return ours
     try:
-        member = node.store.read().members.get(node.name)
+        member = runtime.store.read().members.get(runtime.name)
     except EtcdError:
         return ours
     return ours if member is None else member.address

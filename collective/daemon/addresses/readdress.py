@@ -28,7 +28,7 @@ from collective.daemon.certificates.trust_round import wait_for_round
 from collective.daemon.clock import epoch
 from collective.daemon.member.quorum import needs_quorum
 from collective.daemon.member.recorded import check_recordable
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.daemon.membership.changes import CHANGE_SECONDS
 from collective.daemon.membership.learner import members_of
 from collective.daemon.retries import until_written
@@ -67,11 +67,13 @@ class Wish:
     prepare: bool = False
 
 
-def answer(node: Node, member: MemberRecord, shown: str, raw: dict[str, Any]) -> dict[str, Any]:
+def answer(
+    runtime: MemberRuntime, member: MemberRecord, shown: str, raw: dict[str, Any]
+) -> dict[str, Any]:
     """Serve a member that has a new address.
 
     Args:
-        node: this server.
+        runtime: this server.
         member: who asks.
         shown: fingerprint of the certificate with which it asks.
         raw: the message.
@@ -81,14 +83,14 @@ def answer(node: Node, member: MemberRecord, shown: str, raw: dict[str, Any]) ->
         RefusedError, UnreachableError: see ``policy.addressing``; it is not at that address.
         QuorumError, EtcdError: the store did not answer.
     """
-    with needs_quorum(node, "change the address of a member"):
+    with needs_quorum(runtime, "change the address of a member"):
         wish = _wish(member.name, shown, raw)
-        view = node.store.read()
+        view = runtime.store.read()
         check_readdress(view, member.name, wish.address)
-        check_advertised(view, member.name, node.plan.address, wish.address)
-        _reach(node, replace(member, address=wish.address))
+        check_advertised(view, member.name, runtime.plan.address, wish.address)
+        _reach(runtime, replace(member, address=wish.address))
         reached(Step.READDRESS_DIAL_BACK)
-        grant(node, wish)
+        grant(runtime, wish)
         return {"format": messages.FORMAT}
 
 
@@ -102,13 +104,13 @@ def _wish(name: str, shown: str, raw: dict[str, Any]) -> Wish:
     return Wish(name, address, judge_certificate(pem, name), shown, raw.get("prepare") is True)
 
 
-def _reach(node: Node, member: MemberRecord) -> None:
+def _reach(runtime: MemberRuntime, member: MemberRecord) -> None:
     """See that the member is at its new address, at both doors.
 
     Raises:
         UnreachableError: nobody answers there, or somebody else does.
     """
-    peer = node.peer(member)
+    peer = runtime.peer(member)
     try:
         peer.open(_DIAL_SECONDS)
         if member.role is Role.VOTER:
@@ -116,10 +118,10 @@ def _reach(node: Node, member: MemberRecord) -> None:
     except UnreachableError as error:
         log.info("a member is not at its new address: %s name=%s", error, member.name)
         raise UnreachableError(
-            f"{node.name} does not find {member.name} at {member.address}: nothing answers there, "
-            "or another server does",
-            f"check the address, and firewalls between {node.name} and {member.name}; the log of "
-            f"collectived on {node.name} says more",
+            f"{runtime.name} does not find {member.name} at {member.address}: nothing answers "
+            "there, or another server does",
+            f"check the address, and firewalls between {runtime.name} and {member.name}; the log "
+            f"of collectived on {runtime.name} says more",
         ) from error
     finally:
         peer.close()
@@ -134,28 +136,28 @@ def _knock(member: MemberRecord) -> None:
         raise unreachable(address, port, error, _DIAL_SECONDS) from error
 
 
-def grant(node: Node, wish: Wish) -> None:
+def grant(runtime: MemberRuntime, wish: Wish) -> None:
     """Record a new address that was proven, have the voters take it up, and tell etcd.
 
     Raises:
         RefusedError: see ``policy.addressing``; nothing was changed.
         EtcdError: etcd did not do it, or did not say so: ask again.
     """
-    moved = _record(node, wish)
+    moved = _record(runtime, wish)
     reached(Step.READDRESS_RECORD)
     if moved.role is Role.VOTER:
-        wait_for_round(node, wish.certificate.fingerprint)
+        wait_for_round(runtime, wish.certificate.fingerprint)
         reached(Step.READDRESS_TRUST)
         if wish.prepare:
             return
-        _update(node, moved)
+        _update(runtime, moved)
     reached(Step.READDRESS_UPDATE)
     log.info("a member has a new address name=%s address=%s", wish.name, wish.address)
 
 
-def _record(node: Node, wish: Wish) -> MemberRecord:
+def _record(runtime: MemberRuntime, wish: Wish) -> MemberRecord:
     def attempt() -> MemberRecord | None:
-        view = node.store.read()
+        view = runtime.store.read()
         member = check_readdress(view, wish.name, wish.address)
         moved = replace(member, address=wish.address)
         certificate = wish.certificate
@@ -164,31 +166,31 @@ def _record(node: Node, wish: Wish) -> MemberRecord:
             moved = moved.with_next(certificate.pem, wish.in_use)
         if moved == member:
             return moved
-        return moved if node.store.readdress_member(view, moved, epoch()) else None
+        return moved if runtime.store.readdress_member(view, moved, epoch()) else None
 
     return until_written(f"change the address of {wish.name}", attempt)
 
 
-def _update(node: Node, member: MemberRecord) -> None:
+def _update(runtime: MemberRuntime, member: MemberRecord) -> None:
     """Tell etcd the new URL, and look whether it knows it: an error may mean that it was done.
 
     Raises:
         EtcdError: it does not know it.
     """
     for _ in range(_UPDATE_TRIES):
-        if _knows(node, member):
+        if _knows(runtime, member):
             return
         try:
             with within(CHANGE_SECONDS):
-                node.gateway.update_member(int(member.member_id, 16), member.url)
+                runtime.gateway.update_member(int(member.member_id, 16), member.url)
         except EtcdError as error:
             log.info("etcd did not say that it took a URL: %s name=%s", error, member.name)
-    if not _knows(node, member):
+    if not _knows(runtime, member):
         raise EtcdError(f"etcd does not take {member.url} for {member.name}", "try again")
 
 
-def _knows(node: Node, member: MemberRecord) -> bool:
-    ours = next((m for m in members_of(node) if hex_id(m.id) == member.member_id), None)
+def _knows(runtime: MemberRuntime, member: MemberRecord) -> bool:
+    ours = next((m for m in members_of(runtime) if hex_id(m.id) == member.member_id), None)
     if ours is None:
         raise EtcdError(f"etcd has no member {member.member_id} ({member.name})")
     if ours.learner:

@@ -51,7 +51,7 @@ def strangers(
     )
 
 
-class Cutter(Worker):
+class ConnectionCutter(Worker):
     """A thread that acts when a server loses its vote, or is put out."""
 
     name = "cutter"
@@ -59,23 +59,23 @@ class Cutter(Worker):
     level = logging.WARNING
 
     def _round(self) -> bool:
-        former = self._node.to_cut()
+        former = self._runtime.to_cut()
         if not former:
             return False
-        if former & self._node.etcd_trust.unlisted or not self._vanish():
-            names = ", ".join(sorted({self._node.etcd_trust.name_of(f) for f in former}))
+        if former & self._runtime.etcd_trust.unlisted or not self._vanish():
+            names = ", ".join(sorted({self._runtime.etcd_trust.name_of(f) for f in former}))
             log.warning("etcd is restarted to cut off names=%s", names)
-            with turn(self._node, f"cutting off {names}", _TURN_SECONDS):
-                self._node.restart_etcd()
-        self._node.has_cut(former)
+            with turn(self._runtime, f"cutting off {names}", _TURN_SECONDS):
+                self._runtime.restart_etcd()
+        self._runtime.has_cut(former)
         return False
 
     def _vanish(self) -> bool:
         """Give etcd a moment to close what it closes by itself."""
         deadline = elapsed() + _GOES_BY_ITSELF_SECONDS
         while elapsed() < deadline:
-            view, port = self._node.replica.view, self._node.plan.peer_port
-            said = self._node.prober.last_statuses()
+            view, port = self._runtime.records_view.view, self._runtime.plan.peer_port
+            said = self._runtime.detector.last_statuses()
             told = {name: status.addresses for name, status in said.items()}
             if not strangers(view, told, connected_to(port)):
                 return True

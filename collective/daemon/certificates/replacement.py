@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from collective.daemon.certificates.trust_round import wait_for_round
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.member.recorded import check_recordable
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.member.worker import Worker
 from collective.daemon.nonvoting import voters
 from collective.daemon.retries import until_written
@@ -43,11 +43,13 @@ _ASK_SECONDS = 10.0
 _LOOK_SECONDS = 30.0
 
 
-def replace_certificate(node: Node, addresses: Sequence[str], emit: Emit) -> Certificate:
+def replace_certificate(
+    runtime: MemberRuntime, addresses: Sequence[str], emit: Emit
+) -> Certificate:
     """Give this server another key and certificate.
 
     Args:
-        node: this server.
+        runtime: this server.
         addresses: that the certificate is to name.
         emit: gets each step's name and a sentence.
 
@@ -56,53 +58,55 @@ def replace_certificate(node: Node, addresses: Sequence[str], emit: Emit) -> Cer
             where it was recorded.
         RefusedError: this server is not a member.
     """
-    with node.replacing:
-        following = node.credentials.prepare_next(addresses)
+    with runtime.replacing:
+        following = runtime.credentials.prepare_next(addresses)
         reached(Step.REPLACE_PREPARE)
-        if following.fingerprint not in _own(node, node.replica.view).fingerprints:
-            _record(node, following)
+        if following.fingerprint not in _own(runtime, runtime.records_view.view).fingerprints:
+            _record(runtime, following)
         reached(Step.REPLACE_RECORD)
         emit("record", "the members know the next certificate")
-        _carry_out(node, following, emit)
+        _carry_out(runtime, following, emit)
         return following
 
 
-def _carry_out(node: Node, following: Certificate, emit: Emit) -> None:
-    if node.votes:
-        wait_for_round(node, following.fingerprint)
+def _carry_out(runtime: MemberRuntime, following: Certificate, emit: Emit) -> None:
+    if runtime.votes:
+        wait_for_round(runtime, following.fingerprint)
         emit("trust", "every voter that answers lets it in")
     reached(Step.REPLACE_TRUST)
-    former = node.credentials.identity
-    node.use_next()
+    former = runtime.credentials.identity
+    runtime.use_next()
     reached(Step.REPLACE_USE)
-    node.look_at_door()
+    runtime.look_at_door()
     log.info("new certificate fingerprint=%s former=%s", following.fingerprint, former.fingerprint)
     emit("use", "this server shows it")
-    retire_others(node)
+    retire_others(runtime)
     reached(Step.REPLACE_RETIRE)
     emit("retire", "the former certificate opens no door any more")
 
 
-def _own(node: Node, view: View) -> MemberRecord:
-    record = view.members.get(node.name)
+def _own(runtime: MemberRuntime, view: View) -> MemberRecord:
+    record = view.members.get(runtime.name)
     if record is None:
-        raise RefusedError(f"cannot change the certificate: {node.name} is not a member")
+        raise RefusedError(f"cannot change the certificate: {runtime.name} is not a member")
     return record
 
 
-def _record(node: Node, following: Certificate) -> None:
+def _record(runtime: MemberRuntime, following: Certificate) -> None:
     """Have the next certificate recorded beside the one in use, here or by a voter."""
-    if node.votes:
-        revision = record_next(node, node.name, following, node.credentials.identity.fingerprint)
+    if runtime.votes:
+        revision = record_next(
+            runtime, runtime.name, following, runtime.credentials.identity.fingerprint
+        )
     else:
         body = {"format": messages.FORMAT, "certificate": following.pem}
-        raw = voters.ask(node, "POST", messages.CERTIFICATE, body, _ASK_SECONDS)
+        raw = voters.ask(runtime, "POST", messages.CERTIFICATE, body, _ASK_SECONDS)
         messages.check_format(raw)
         revision = messages.count(raw, "revision")
-    node.replica.wait_for(revision, _SYNC_SECONDS)
+    runtime.records_view.wait_for(revision, _SYNC_SECONDS)
 
 
-def record_next(node: Node, name: str, following: Certificate, in_use: str) -> int:
+def record_next(runtime: MemberRuntime, name: str, following: Certificate, in_use: str) -> int:
     """Record the next certificate of a member, on a voter; return a revision that has it.
 
     Raises:
@@ -110,7 +114,7 @@ def record_next(node: Node, name: str, following: Certificate, in_use: str) -> i
     """
 
     def attempt() -> int | None:
-        view = node.store.read()
+        view = runtime.store.read()
         record = view.members.get(name)
         if record is None or in_use not in record.fingerprints:
             raise RefusedError(f"cannot record a certificate: {name} does not have {in_use[:16]}")
@@ -119,51 +123,51 @@ def record_next(node: Node, name: str, following: Certificate, in_use: str) -> i
         # Alone, a server may be about to join from another address than the one that is recorded.
         if len(view.members) > 1:
             check_recordable(view, name, record.address, following)
-        written = node.store.put_member(view, record.with_next(following.pem, in_use), epoch())
+        written = runtime.store.put_member(view, record.with_next(following.pem, in_use), epoch())
         return view.revision + 1 if written else None
 
     return until_written(f"record a certificate of {name}", attempt)
 
 
-def retire_others(node: Node) -> None:
+def retire_others(runtime: MemberRuntime) -> None:
     """Revoke all certificates of this server but the one in use.
 
     Raises:
         EtcdError: the store did not answer; nothing was changed.
     """
-    if len(_own(node, node.replica.view).certificates) < 2:
+    if len(_own(runtime, runtime.records_view.view).certificates) < 2:
         return
-    if node.votes:
-        revision = record_only(node, node.name, node.credentials.identity.fingerprint)
+    if runtime.votes:
+        revision = record_only(runtime, runtime.name, runtime.credentials.identity.fingerprint)
     else:
         body = {"format": messages.FORMAT, "certificate": ""}
-        raw = voters.ask(node, "POST", messages.CERTIFICATE, body, _ASK_SECONDS)
+        raw = voters.ask(runtime, "POST", messages.CERTIFICATE, body, _ASK_SECONDS)
         messages.check_format(raw)
         revision = messages.count(raw, "revision")
-    node.replica.wait_for(revision, _SYNC_SECONDS)
+    runtime.records_view.wait_for(revision, _SYNC_SECONDS)
 
 
-def record_only(node: Node, name: str, in_use: str) -> int:
+def record_only(runtime: MemberRuntime, name: str, in_use: str) -> int:
     """Revoke all certificates of a member but one, on a voter; return a revision that has it."""
 
     def attempt() -> int | None:
-        view = node.store.read()
+        view = runtime.store.read()
         record = view.members.get(name)
         if record is None or in_use not in record.fingerprints:
             raise RefusedError(f"cannot revoke certificates: {name} does not have {in_use[:16]}")
         if len(record.certificates) == 1:
             return view.newest
-        written = node.store.put_member(view, record.with_only(in_use), epoch())
+        written = runtime.store.put_member(view, record.with_only(in_use), epoch())
         return view.revision + 1 if written else None
 
     return until_written(f"revoke certificates of {name}", attempt)
 
 
-def take_request(node: Node, member: MemberRecord, shown: str, pem: str) -> int:
+def take_request(runtime: MemberRuntime, member: MemberRecord, shown: str, pem: str) -> int:
     """Record the next certificate of a member that has no etcd, or revoke its former ones.
 
     Args:
-        node: this server, a voter.
+        runtime: this server, a voter.
         member: who asks.
         shown: fingerprint of the certificate with which it asks.
         pem: the next certificate; "" to revoke all but the one with which it asks.
@@ -175,8 +179,8 @@ def take_request(node: Node, member: MemberRecord, shown: str, pem: str) -> int:
         ProtocolError, RefusedError: it must not be recorded.
     """
     if not pem:
-        return record_only(node, member.name, shown)
-    return record_next(node, member.name, judge_certificate(pem, member.name), shown)
+        return record_only(runtime, member.name, shown)
+    return record_next(runtime, member.name, judge_certificate(pem, member.name), shown)
 
 
 class Replacement(Worker):
@@ -185,26 +189,26 @@ class Replacement(Worker):
     name = "certificate"
     idle_seconds = eager_seconds = 5.0
 
-    def __init__(self, node: Node) -> None:
-        super().__init__(node)
+    def __init__(self, runtime: MemberRuntime) -> None:
+        super().__init__(runtime)
         self._looked = float("-inf")
 
     def _round(self) -> bool:
-        node = self._node
-        own = node.replica.view.members.get(node.name)
-        if own is not None and node.replacing.acquire(blocking=False):
+        runtime = self._runtime
+        own = runtime.records_view.view.members.get(runtime.name)
+        if own is not None and runtime.replacing.acquire(blocking=False):
             try:
                 self._go_on(own)
             finally:
-                node.replacing.release()
-        if elapsed() - self._looked > _LOOK_SECONDS and node.look_at_door():
+                runtime.replacing.release()
+        if elapsed() - self._looked > _LOOK_SECONDS and runtime.look_at_door():
             self._looked = elapsed()
         return False
 
     def _go_on(self, own: MemberRecord) -> None:
-        node = self._node
-        following, in_use = node.credentials.next, node.credentials.identity.fingerprint
+        runtime = self._runtime
+        following, in_use = runtime.credentials.next, runtime.credentials.identity.fingerprint
         if following is not None and following.fingerprint in own.fingerprints:
-            _carry_out(node, following, lambda step, said: log.info("%s step=%s", said, step))
+            _carry_out(runtime, following, lambda step, said: log.info("%s step=%s", said, step))
         elif len(own.certificates) > 1 and in_use in own.fingerprints:
-            retire_others(node)
+            retire_others(runtime)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collective.daemon.certificates.turn import end_leftover, turn
 from collective.daemon.clock import elapsed
 from collective.daemon.member.recorded import is_broken
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.daemon.member.worker import Worker
 from collective.errors import EtcdError
 from collective.failpoints import Step, reached
@@ -69,21 +69,21 @@ def _loaded(view: View, name: str) -> frozenset[str]:
     return frozenset(loaded.fingerprints) if loaded is not None else frozenset()
 
 
-def wait_for_round(node: Node, fingerprint: str) -> None:
+def wait_for_round(runtime: MemberRuntime, fingerprint: str) -> None:
     """Wait until the etcd of every voter that answers lets a certificate in.
 
     Raises:
         EtcdError: it takes too long.
     """
-    for _ in until_taken_up(node, fingerprint):
+    for _ in until_taken_up(runtime, fingerprint):
         pass
 
 
-def until_taken_up(node: Node, fingerprint: str) -> Iterator[None]:
+def until_taken_up(runtime: MemberRuntime, fingerprint: str) -> Iterator[None]:
     """Wait until the etcd of every voter that answers lets a certificate in; yield now and then.
 
     Args:
-        node: this server, a voter.
+        runtime: this server, a voter.
         fingerprint: of the certificate, which is recorded.
 
     Raises:
@@ -92,17 +92,17 @@ def until_taken_up(node: Node, fingerprint: str) -> Iterator[None]:
     deadline = elapsed() + _ROUND_SECONDS
 
     def is_done(view: View) -> bool:
-        answering = node.prober.answering(0.0) | {node.name}
+        answering = runtime.detector.answering(0.0) | {runtime.name}
         if fingerprint not in view.certificates or lacking(view, answering, (fingerprint,)):
             return False
         # Who is cut off answers nobody, and its etcd may still count on the former certificate.
         left = lacking(view, view.voters, (fingerprint,))
         return len(view.voters) - len(left) >= quorum(len(view.voters))
 
-    while not node.replica.wait_until(is_done, _SLICE_SECONDS):
-        if elapsed() > deadline or node.stopping.is_set():
-            answering = node.prober.answering(0.0) | {node.name}
-            names = " and ".join(lacking(node.replica.view, answering, (fingerprint,)))
+    while not runtime.records_view.wait_until(is_done, _SLICE_SECONDS):
+        if elapsed() > deadline or runtime.stopping.is_set():
+            answering = runtime.detector.answering(0.0) | {runtime.name}
+            names = " and ".join(lacking(runtime.records_view.view, answering, (fingerprint,)))
             raise EtcdError(
                 f"etcd on {names or 'a voter'} was not restarted within {_ROUND_SECONDS:.0f} s to "
                 "take a new certificate up",
@@ -122,14 +122,14 @@ class TrustRound(Worker):
     idle_seconds, eager_seconds = 2.0, 0.2
     level = logging.WARNING
 
-    def __init__(self, node: Node, catch_up: Callable[[], None]) -> None:
+    def __init__(self, runtime: MemberRuntime, catch_up: Callable[[], None]) -> None:
         """Prepare.
 
         Args:
-            node: this server, a voter.
+            runtime: this server, a voter.
             catch_up: takes up the records as a majority of the other voters' daemons tell them.
         """
-        super().__init__(node)
+        super().__init__(runtime)
         self._catch_up = catch_up
         self._leaderless: float | None = None
         self._asked = float("-inf")
@@ -138,26 +138,26 @@ class TrustRound(Worker):
 
     def _round(self) -> bool:
         """Take up who is to be let in; return whether that is still to be done."""
-        node = self._node
-        if not node.etcd_trust.loaded:
+        runtime = self._runtime
+        if not runtime.etcd_trust.loaded:
             return False  # etcd has not been started: then it takes all of it up
         if self._has_lost_touch():
             return self._come_back()
-        own = node.replica.view.members.get(node.name)
+        own = runtime.records_view.view.members.get(runtime.name)
         if own is None or own.role is not Role.VOTER:
             return False  # through a learner nothing is written; when it votes, it catches up
-        end_leftover(node)
+        end_leftover(runtime)
         wanted = self._not_loaded()
         if not wanted:
             self._report()
             return False
         if self._is_others_turn():
             return True
-        with turn(node, f"taking up {_names(wanted)}", _TURN_SECONDS, spare=False):
+        with turn(runtime, f"taking up {_names(wanted)}", _TURN_SECONDS, spare=False):
             # Others may have been recorded while this server waited for its turn.
             if wanted := self._not_loaded():
                 log.info("etcd is restarted to take up names=%s", _names(wanted))
-                node.restart_etcd()
+                runtime.restart_etcd()
                 reached(Step.TRUST_RESTART)
         reached(Step.TRUST_DONE)
         return True
@@ -168,7 +168,7 @@ class TrustRound(Worker):
             return False
         self._asked = elapsed()
         try:
-            leaderless = not self._node.status().leader
+            leaderless = not self._runtime.status().leader
         except EtcdError:
             leaderless = False
         if not leaderless:
@@ -181,21 +181,21 @@ class TrustRound(Worker):
         """Restart etcd, which takes no part, with whom it is to let in and has not heard of."""
         self._catch_up()
         wanted = self._not_loaded()
-        if not wanted or self._node.status().leader:
+        if not wanted or self._runtime.status().leader:
             return bool(wanted)  # in touch again, it waits for its turn like the others
         names = ", ".join(sorted(set(wanted.values())))
         log.warning("etcd has lost touch, and is restarted to take up names=%s", names)
-        self._node.restart_etcd()
+        self._runtime.restart_etcd()
         return True
 
     def _not_loaded(self) -> dict[str, str]:
         """Return whose certificates etcd does not know, by fingerprint."""
-        node = self._node
-        loaded = node.etcd_trust.loaded
+        runtime = self._runtime
+        loaded = runtime.etcd_trust.loaded
         return {
             fingerprint: certificate.name
-            for fingerprint, certificate in node.wanted_peers().items()
-            if fingerprint not in loaded and certificate.name != node.name
+            for fingerprint, certificate in runtime.wanted_peers().items()
+            if fingerprint not in loaded and certificate.name != runtime.name
         }
 
     def _is_others_turn(self) -> bool:
@@ -204,24 +204,24 @@ class TrustRound(Worker):
         They could all try to take the turn at once: one would, and the rest would have asked
         everybody in vain. The leader is last, which spares a hand-over.
         """
-        node = self._node
-        status, view = node.status(), node.replica.view
+        runtime = self._runtime
+        status, view = runtime.status(), runtime.records_view.view
         # The etcd that is being restarted takes no part at the moment.
         restarting = {view.turn.name} if view.turn is not None else set()
-        there = (node.prober.answering(0.0) | restarting) - {node.name}
-        others = lacking(view, there, node.wanted_peers().keys())
+        there = (runtime.detector.answering(0.0) | restarting) - {runtime.name}
+        others = lacking(view, there, runtime.wanted_peers().keys())
         if status.leader and status.leader == status.member_id:
             return bool(others)
         leader = view.by_member_id(hex_id(status.leader))
         known = leader.name if leader is not None else ""
-        before = [n for n in others if n != known and natural_key(n) < natural_key(node.name)]
+        before = [n for n in others if n != known and natural_key(n) < natural_key(runtime.name)]
         if before != self._queue[0]:
             self._queue = before, elapsed()
         return bool(before) and elapsed() - self._queue[1] < _QUEUE_SECONDS
 
     def _report(self) -> None:
-        node = self._node
-        view, ours = node.replica.view, node.etcd_trust.loaded
-        if _loaded(view, node.name) == ours:
+        runtime = self._runtime
+        view, ours = runtime.records_view.view, runtime.etcd_trust.loaded
+        if _loaded(view, runtime.name) == ours:
             return
-        node.store.put_loaded(view, LoadedTrust(node.name, tuple(sorted(ours))))
+        runtime.store.put_loaded(view, LoadedTrust(runtime.name, tuple(sorted(ours))))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from collective.daemon.clock import elapsed, pause
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, QuorumError, RefusedError
 from collective.model.records import LoadedTrust, Turn
@@ -32,11 +32,13 @@ _SEEN_SECONDS = 1.0
 
 
 @contextmanager
-def turn(node: Node, doing: str, patience: float, spare: bool = True) -> Iterator[None]:
+def turn(
+    runtime: MemberRuntime, doing: str, patience: float, spare: bool = True
+) -> Iterator[None]:
     """Hold this server's turn to restart its etcd.
 
     Args:
-        node: this server.
+        runtime: this server.
         doing: for people, such as "taking up mgt3".
         patience: how long to wait for the turn, in seconds.
         spare: whether to leave it where the others could not go on meanwhile; else those that are
@@ -48,33 +50,35 @@ def turn(node: Node, doing: str, patience: float, spare: bool = True) -> Iterato
         EtcdError: the store did not answer.
     """
     begun, short = elapsed(), None
-    while (refusal := _try_to_take(node, doing, spare, _waited_since(short))) is not None:
-        if elapsed() - begun > patience or node.stopping.is_set():
+    while (refusal := _try_to_take(runtime, doing, spare, _waited_since(short))) is not None:
+        if elapsed() - begun > patience or runtime.stopping.is_set():
             raise refusal
         if short is None and isinstance(refusal, QuorumError):
             short = elapsed()
-        _wait_for_turn(node)
+        _wait_for_turn(runtime)
     try:
         yield
     finally:
-        _end(node)
+        _end(runtime)
         # Or this server would find its own turn, as one that a crash has left behind.
-        node.replica.wait_until(lambda view: not _is_ours(node, view.turn), _SEEN_SECONDS)
-        node.in_turn.clear()
+        runtime.records_view.wait_until(
+            lambda view: not _is_ours(runtime, view.turn), _SEEN_SECONDS
+        )
+        runtime.in_turn.clear()
 
 
-def end_leftover(node: Node) -> None:
+def end_leftover(runtime: MemberRuntime) -> None:
     """End a turn of this server that a crash has left behind: others wait for it.
 
     Raises:
         EtcdError: the store did not answer.
     """
-    if _is_ours(node, node.replica.view.turn) and not node.in_turn.is_set():
-        _end(node)
+    if _is_ours(runtime, runtime.records_view.view.turn) and not runtime.in_turn.is_set():
+        _end(runtime)
 
 
-def _is_ours(node: Node, turn: Turn | None) -> bool:
-    return turn is not None and turn.name == node.name
+def _is_ours(runtime: MemberRuntime, turn: Turn | None) -> bool:
+    return turn is not None and turn.name == runtime.name
 
 
 def _waited_since(moment: float | None) -> float:
@@ -82,40 +86,40 @@ def _waited_since(moment: float | None) -> float:
     return 0.0 if moment is None else elapsed() - moment
 
 
-def _wait_for_turn(node: Node) -> None:
-    if node.replica.view.turn is None:
+def _wait_for_turn(runtime: MemberRuntime) -> None:
+    if runtime.records_view.view.turn is None:
         pause(_POLL_SECONDS)
     else:
-        node.replica.wait_until(lambda view: view.turn is None, _POLL_SECONDS)
+        runtime.records_view.wait_until(lambda view: view.turn is None, _POLL_SECONDS)
 
 
 def _try_to_take(
-    node: Node, doing: str, spare: bool, waited: float
+    runtime: MemberRuntime, doing: str, spare: bool, waited: float
 ) -> RefusedError | QuorumError | None:
-    known = node.replica.view.turn
-    if known is not None and known.name != node.name:
-        return _others_turn(node, doing, known)
-    observed = node.observe()
-    node.in_turn.set()
+    known = runtime.records_view.view.turn
+    if known is not None and known.name != runtime.name:
+        return _others_turn(runtime, doing, known)
+    observed = runtime.observe()
+    runtime.in_turn.set()
     try:
         # Where the last turn was a voter's end, the next one waits, and does not end the quorum.
-        hurt = _is_hurt(node, observed)
+        hurt = _is_hurt(runtime, observed)
         check_restart(observed, doing, spare or hurt or waited < _SPARE_SECONDS)
     except QuorumError as refusal:
-        node.in_turn.clear()
+        runtime.in_turn.clear()
         return refusal
     try:
-        taken = node.store.take_turn(observed.view, Turn(node.name, doing), _LEASE_SECONDS)
+        taken = runtime.store.take_turn(observed.view, Turn(runtime.name, doing), _LEASE_SECONDS)
     except EtcdError:
-        node.in_turn.clear()
+        runtime.in_turn.clear()
         raise
     if taken:
         return None
-    node.in_turn.clear()
-    return _others_turn(node, doing, observed.view.turn)
+    runtime.in_turn.clear()
+    return _others_turn(runtime, doing, observed.view.turn)
 
 
-def _is_hurt(node: Node, observed: Observed) -> bool:
+def _is_hurt(runtime: MemberRuntime, observed: Observed) -> bool:
     """Tell whether a voter took a turn from which its etcd has not come back.
 
     Its daemon answers, its etcd takes no part, and nothing says any more whom that etcd lets in.
@@ -123,26 +127,28 @@ def _is_hurt(node: Node, observed: Observed) -> bool:
     """
     return any(
         answer.takes_no_part
-        for name, answer in node.prober.answers(0.0).items()
+        for name, answer in runtime.detector.answers(0.0).items()
         if name in observed.voters and name not in observed.view.loaded
     )
 
 
-def _others_turn(node: Node, doing: str, held: Turn | None) -> RefusedError:
+def _others_turn(runtime: MemberRuntime, doing: str, held: Turn | None) -> RefusedError:
     told = f"{held.name} restarts its etcd, for {held.doing}" if held else "another was faster"
-    return RefusedError(f"cannot restart etcd on {node.name} for {doing} now: {told}", "try again")
+    return RefusedError(
+        f"cannot restart etcd on {runtime.name} for {doing} now: {told}", "try again"
+    )
 
 
-def _end(node: Node) -> None:
-    known = node.replica.view
-    held = [known] if _is_ours(node, known.turn) else []
+def _end(runtime: MemberRuntime) -> None:
+    known = runtime.records_view.view
+    held = [known] if _is_ours(runtime, known.turn) else []
 
     def attempt() -> bool | None:
-        view = held.pop() if held else node.store.read()
-        if view.turn is None or view.turn.name != node.name:
+        view = held.pop() if held else runtime.store.read()
+        if view.turn is None or view.turn.name != runtime.name:
             return True
-        loaded = LoadedTrust(node.name, tuple(sorted(node.etcd_trust.loaded)))
-        return node.store.end_turn(view, loaded if node.votes else None) or None
+        loaded = LoadedTrust(runtime.name, tuple(sorted(runtime.etcd_trust.loaded)))
+        return runtime.store.end_turn(view, loaded if runtime.votes else None) or None
 
     try:
         until_written("end a turn", attempt)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collective.daemon.clock import elapsed
 from collective.daemon.lifecycle.server import CollectiveServer
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.errors import EtcdError, RefusedError
 from collective.model.names import natural_key
 
@@ -21,36 +21,36 @@ def why_not_free(server: CollectiveServer) -> RefusedError | None:
     That is when there are other members, or when the store does not say, which takes up to
     twice ``NOTICE_SECONDS`` to find out.
     """
-    node = server.node
-    if node is None:
+    runtime = server.runtime
+    if runtime is None:
         return None
     try:
-        view, members = node.store.read(NOTICE_SECONDS), node.gateway.members()
+        view, members = runtime.store.read(NOTICE_SECONDS), runtime.gateway.members()
         known = {m.name or hex_id(m.id) for m in members} | view.members.keys()
     except EtcdError as error:
-        known = set(node.replica.view.members)
+        known = set(runtime.records_view.view.members)
         # It may wait for voters that are lost, and a person says that it is to begin anew.
-        if node.prober.told_removed() or _was_just_removed(server, node):
+        if runtime.detector.told_removed() or _was_just_removed(server, runtime):
             return None
         # What is remembered says that we are alone; a memory that is lost says nothing.
         if not known:
             return RefusedError(
-                f"cannot join: the store of {node.name} does not say whether it has other "
+                f"cannot join: the store of {runtime.name} does not say whether it has other "
                 f"members: {error.message}",
                 "see 'collective show'",
             )
-    others = sorted(known - {node.name}, key=natural_key)
+    others = sorted(known - {runtime.name}, key=natural_key)
     if not others:
         return None
     return RefusedError(
-        f"cannot join: {node.name} is in a collective already, with {', '.join(others)}",
+        f"cannot join: {runtime.name} is in a collective already, with {', '.join(others)}",
         "run 'collective delete' here first to leave it",
     )
 
 
-def _was_just_removed(server: CollectiveServer, node: Node) -> bool:
+def _was_just_removed(server: CollectiveServer, runtime: MemberRuntime) -> bool:
     """Give a deletion a moment to be noticed here, where the store does not answer."""
     deadline = elapsed() + NOTICE_SECONDS
-    while server.node is node and elapsed() < deadline:
+    while server.runtime is runtime and elapsed() < deadline:
         server.stopped.wait(_POLL_SECONDS)
-    return server.node is not node
+    return server.runtime is not runtime

@@ -27,7 +27,7 @@ from collective.daemon.joining.preflight import Checks, Ready, look_here
 from collective.daemon.lifecycle import lives
 from collective.daemon.lifecycle.inactive import idle_error
 from collective.daemon.lifecycle.server import FIRST_ANSWER_SECONDS, CollectiveServer
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import (
     CollectiveError,
     EtcdError,
@@ -63,7 +63,7 @@ def _log_step(step: str, said: str) -> None:
     log.info("join: %s step=%s", said, step)
 
 
-class Enlister:
+class JoinCoordinator:
     """The joins of one server."""
 
     def __init__(self, server: CollectiveServer) -> None:
@@ -83,14 +83,14 @@ class Enlister:
         holder, self._peer_port_holder = self._peer_port_holder, None
         if holder is not None:
             holder.close()
-        if address is not None and self._server.node is None:
+        if address is not None and self._server.runtime is None:
             self._peer_port_holder = bind_tcp(address, self._server.settings.peer_port)
 
     def renew_certificate(self, addresses: Sequence[str]) -> None:
         """Make this server, which nobody else trusts yet, another certificate."""
-        node, own = self._server.node, self._server.credentials
-        if node is not None:
-            replace_certificate(node, addresses, _log_step)
+        runtime, own = self._server.runtime, self._server.credentials
+        if runtime is not None:
+            replace_certificate(runtime, addresses, _log_step)
             return
         own.prepare_next(addresses)
         own.use_next()
@@ -148,7 +148,7 @@ class Enlister:
     def _become_learner(self, server: str, text: str, emit: Emit) -> Forecast | None:
         """Be taken in, unless this server is a learner whose etcd runs."""
         self._drop_false_start()
-        if self._server.plan.mode is Mode.JOINING and self._server.node is not None:
+        if self._server.plan.mode is Mode.JOINING and self._server.runtime is not None:
             return None
         with self._server.gate.joining(self._server.settings.name, _GATE_SECONDS):
             self._server.settle()
@@ -229,11 +229,11 @@ class Enlister:
 
     def _list_is_old(self) -> bool:
         """Tell whether etcd refused its first start, since the members have changed."""
-        node = self._server.node
-        return not self._server.plan.started and _OLD_LIST in ((node and node.failure) or "")
+        runtime = self._server.runtime
+        return not self._server.plan.started and _OLD_LIST in ((runtime and runtime.failure) or "")
 
     def _failing(self) -> bool:
-        return self._server.node is None or self._server.node.failure is not None
+        return self._server.runtime is None or self._server.runtime.failure is not None
 
     def _look_here(self, checks: Checks, server: str, text: str | None) -> tuple[Join, Ready]:
         settings = self._server.settings
@@ -280,20 +280,20 @@ class Enlister:
         """
         if self._server.plan.mode is not Mode.JOINING:
             return
-        node = self._server.require_node()
-        if not node.votes:
-            self._finish_without_vote(node, emit)
+        runtime = self._server.require_runtime()
+        if not runtime.votes:
+            self._finish_without_vote(runtime, emit)
             return
         limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
-        if not self._answers(node, patience):
+        if not self._answers(runtime, patience):
             self._raise_if_idle()
             raise EtcdError(
-                node.failure or f"etcd did not answer within {patience:.0f} s",
+                runtime.failure or f"etcd did not answer within {patience:.0f} s",
                 "run the same command again; the collective is not harmed by a learner",
             )
         emit("start", "etcd runs and catches up")
         reached(Step.JOIN_START)
-        if not self._wait_until(node, lambda s: bool(s.leader) and not s.learner, limit):
+        if not self._wait_until(runtime, lambda s: bool(s.leader) and not s.learner, limit):
             self._raise_if_idle()
             raise UnreachableError(
                 f"this server was not made a voter within {limit:.0f} s",
@@ -301,64 +301,70 @@ class Enlister:
             )
         emit("promote", "this server is a voter")
         reached(Step.JOIN_PROMOTE)
-        self._become_member(node, limit)
+        self._become_member(runtime, limit)
         reached(Step.JOIN_READY)
         emit("ready", "this server takes part")
 
-    def _answers(self, node: Node, patience: float) -> bool:
+    def _answers(self, runtime: MemberRuntime, patience: float) -> bool:
         """Wait until etcd answers at all; False when it did not, or never will."""
         deadline = elapsed() + patience
-        while self._server.node is node and not self._list_is_old():
+        while self._server.runtime is runtime and not self._list_is_old():
             left = min(deadline - elapsed(), _GLANCE_SECONDS)
             if left <= 0 or self._server.stopped.is_set():
                 break
-            if self._wait_until(node, lambda status: bool(status.member_id), left):
+            if self._wait_until(runtime, lambda status: bool(status.member_id), left):
                 return True
         return False
 
-    def _wait_until(self, node: Node, ready: Callable[[Status], bool], seconds: float) -> bool:
+    def _wait_until(
+        self, runtime: MemberRuntime, ready: Callable[[Status], bool], seconds: float
+    ) -> bool:
         """Wait for etcd, as long as nobody gives the join up."""
         deadline = elapsed() + seconds
-        while (left := deadline - elapsed()) > 0 and self._server.node is node:
+        while (left := deadline - elapsed()) > 0 and self._server.runtime is runtime:
             if self._given_up.is_set():
-                raise given_up_error(node.name)
-            if node.wait_until(ready, min(left, _GLANCE_SECONDS)):
+                raise given_up_error(runtime.name)
+            if runtime.wait_until(ready, min(left, _GLANCE_SECONDS)):
                 return True
         return False
 
-    def _finish_without_vote(self, node: Node, emit: Emit) -> None:
+    def _finish_without_vote(self, runtime: MemberRuntime, emit: Emit) -> None:
         """Wait until whoever leads has found that this server answers."""
         emit("start", "this server follows the voters")
         limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
         deadline = elapsed() + limit
-        while not node.replica.wait_until(lambda view: _is_nonvoting(view, node.name), 0.2):
+        while not runtime.records_view.wait_until(
+            lambda view: _is_nonvoting(view, runtime.name), 0.2
+        ):
             self._raise_if_idle()
             if self._given_up.is_set():
-                raise given_up_error(node.name)
+                raise given_up_error(runtime.name)
             if elapsed() > deadline or self._server.stopped.is_set():
                 raise UnreachableError(
                     f"no voter took this server in within {limit:.0f} s",
                     "see 'collective show' on a member; run the same command again",
                 )
-        self._become(node, Mode.NONVOTING)
+        self._become(runtime, Mode.NONVOTING)
         reached(Step.JOIN_NONVOTING)
         emit("ready", "this server takes part; it does not vote")
 
-    def _become_member(self, node: Node, limit: float) -> None:
+    def _become_member(self, runtime: MemberRuntime, limit: float) -> None:
         """Wait until the records say that this server votes: then the invitation is gone, too."""
         deadline = elapsed() + limit
-        while not node.replica.wait_until(lambda view: node.name in view.voters, _GLANCE_SECONDS):
+        while not runtime.records_view.wait_until(
+            lambda view: runtime.name in view.voters, _GLANCE_SECONDS
+        ):
             if self._given_up.is_set():
-                raise given_up_error(node.name)
+                raise given_up_error(runtime.name)
             if elapsed() > deadline or self._server.stopped.is_set():
                 raise UnreachableError(
                     "no member wrote down that this server votes", "see 'collective show'"
                 )
-        self._become(node, Mode.MEMBER)
+        self._become(runtime, Mode.MEMBER)
 
-    def _become(self, node: Node, mode: Mode) -> None:
+    def _become(self, runtime: MemberRuntime, mode: Mode) -> None:
         with self._server.life:
-            if self._server.node is not node:
+            if self._server.runtime is not runtime:
                 raise self._server.why_idle()
             votes = mode is Mode.MEMBER
             plan = replace(self._server.plan, mode=mode, started=votes, fallback=None)

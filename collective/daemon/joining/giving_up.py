@@ -1,7 +1,7 @@
 """Give a join up: ``collective join --abort``, on the server that joins.
 
-It waits for nobody: ``coordinator`` has ended the join, and keeps others off, when this is called. The
-member's side is ``learner.give_up``.
+It waits for nobody: ``coordinator`` has ended the join, and keeps others off, when this is called.
+The member's side is ``learner.give_up``.
 
     how far the join is        what is done
     before ``adopt``           nothing: this server is what it was
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.lifecycle import lives
 from collective.daemon.lifecycle.server import CollectiveServer
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import AccessError, CollectiveError, RefusedError, RemovedError
 from collective.failpoints import Step, reached
 from collective.model.plan import Mode, Plan
@@ -77,7 +77,7 @@ def give_up(server: CollectiveServer, force: bool, begun: bool) -> Given:
     if server.plan.mode is Mode.JOINING:
         return _as_learner(server, force)
     name = server.settings.name
-    if server.node is not None and len(server.node.replica.view.members) > 1:
+    if server.runtime is not None and len(server.runtime.records_view.view.members) > 1:
         raise _voter(name)
     if not begun:
         raise RefusedError(
@@ -97,9 +97,9 @@ def give_up(server: CollectiveServer, force: bool, begun: bool) -> Given:
 
 def _as_learner(server: CollectiveServer, force: bool) -> Given:
     """Have a member remove the learner that this server is, and come to rest."""
-    name, node = server.settings.name, server.node
-    if node is not None:
-        _refuse_voter(node)
+    name, runtime = server.settings.name, server.runtime
+    if runtime is not None:
+        _refuse_voter(runtime)
     told = _ask_somebody(server)
     if not told and server.plan.started and not force:
         raise RefusedError(
@@ -128,16 +128,16 @@ def former_data(plan: Plan) -> str:
     return next(places, "")
 
 
-def _refuse_voter(node: Node) -> None:
-    if not node.votes:
+def _refuse_voter(runtime: MemberRuntime) -> None:
+    if not runtime.votes:
         return
     try:
-        status = node.status()
+        status = runtime.status()
     except CollectiveError as error:
         log.debug("etcd does not say whether it is a learner: %s", error)
         return
     if status.member_id and not status.learner:
-        raise _voter(node.name)
+        raise _voter(runtime.name)
 
 
 def _voter(name: str) -> RefusedError:
@@ -154,12 +154,12 @@ def _ask_somebody(server: CollectiveServer) -> str:
         RefusedError: a member says that this server is a voter.
     """
     deadline = elapsed() + _ASK_SECONDS
-    node = server.node
+    runtime = server.runtime
     for member in _voters(server):
         seconds = min(_CALL_SECONDS, deadline - elapsed())
-        if seconds <= 0 or node is None:
+        if seconds <= 0 or runtime is None:
             break
-        peer = node.peer(member)
+        peer = runtime.peer(member)
         try:
             body = {"format": messages.FORMAT}
             answer = peer.call("POST", messages.GIVE_UP, body, seconds)
@@ -167,7 +167,7 @@ def _ask_somebody(server: CollectiveServer) -> str:
             return member.name  # it knows no such learner any more
         except CollectiveError as error:
             log.info("a member did not remove this learner: %s name=%s", error, member.name)
-            if node.is_deleted_by(member):
+            if runtime.is_deleted_by(member):
                 return member.name
             continue
         finally:
@@ -180,8 +180,10 @@ def _ask_somebody(server: CollectiveServer) -> str:
 
 def _voters(server: CollectiveServer) -> list[MemberRecord]:
     """Return whom to ask: the sponsor first, then the other voters that are known."""
-    if server.node is None:
+    if server.runtime is None:
         return []
-    known = [m for n, m in server.node.replica.view.voters.items() if n != server.node.name]
+    known = [
+        m for n, m in server.runtime.records_view.view.voters.items() if n != server.runtime.name
+    ]
     sponsor = server.plan.sponsor
     return sorted(known, key=lambda m: where(m.address, m.door_port) != sponsor)

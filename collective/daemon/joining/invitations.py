@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.member.quorum import needs_quorum, strength_known
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership import removal
 from collective.daemon.membership.confirming import Deleted, confirm
 from collective.daemon.retries import until_written
@@ -53,11 +53,11 @@ class Invited:
     forecast: Forecast
 
 
-def invite(node: Node, name: str, seconds: int, role: Role, issuer: str) -> Invited:
+def invite(runtime: MemberRuntime, name: str, seconds: int, role: Role, issuer: str) -> Invited:
     """Make an invitation.
 
     Args:
-        node: this server.
+        runtime: this server.
         name: the server to invite.
         seconds: how long it is good for.
         role: what it is to be, voter or nonvoting.
@@ -70,15 +70,15 @@ def invite(node: Node, name: str, seconds: int, role: Role, issuer: str) -> Invi
     seed = new_seed()
     # The transaction proves the quorum, and that what was decided on still holds: so the view
     # that is held here is good enough to begin with, and a read is saved.
-    held = [node.replica.view]
+    held = [runtime.records_view.view]
 
     def attempt() -> Invited | None:
-        view = held.pop() if held else node.store.read()
+        view = held.pop() if held else runtime.store.read()
         try:
-            check_invite(view, name, node.name)
+            check_invite(view, name, runtime.name)
         except RefusedError:
-            view = node.store.read()
-            check_invite(view, name, node.name)
+            view = runtime.store.read()
+            check_invite(view, name, runtime.name)
         now = epoch()
         guests = guests_of(view)
         invitation = Invitation(
@@ -90,21 +90,21 @@ def invite(node: Node, name: str, seconds: int, role: Role, issuer: str) -> Invi
             now + seconds,
             guests=guests,
         )
-        if not node.store.invite(view, invitation, seconds):
+        if not runtime.store.invite(view, invitation, seconds):
             return None
         token = Token(name, seed, guest_list_hash(guests))
-        return Invited(token, invitation, _with(node, name, role))
+        return Invited(token, invitation, _with(runtime, name, role))
 
-    _wait_for_own_record(node)
-    with needs_quorum(node, f"invite {name}"):
+    _wait_for_own_record(runtime)
+    with needs_quorum(runtime, f"invite {name}"):
         invited = until_written(f"invite {name}", attempt)
     log.info("invited name=%s seconds=%d", name, seconds)
     return invited
 
 
-def _wait_for_own_record(node: Node) -> None:
+def _wait_for_own_record(runtime: MemberRuntime) -> None:
     """Wait a little on a fresh server, where the first command may come before its own record."""
-    node.replica.wait_until(lambda view: node.name in view.members, _START_SECONDS)
+    runtime.records_view.wait_until(lambda view: runtime.name in view.members, _START_SECONDS)
 
 
 def guests_of(view: View) -> tuple[str, ...]:
@@ -114,25 +114,25 @@ def guests_of(view: View) -> tuple[str, ...]:
     return tuple(sorted(fingerprint for fingerprint in known if fingerprint))
 
 
-def _with(node: Node, name: str, role: Role) -> Forecast:
+def _with(runtime: MemberRuntime, name: str, role: Role) -> Forecast:
     # Nobody is asked for it: an invitation changes no quorum, and is to be quick.
     foretold = forecast.with_voter if role is Role.VOTER else forecast.with_nonvoting
-    return foretold(strength_known(node), name)
+    return foretold(strength_known(runtime), name)
 
 
-def foretell(node: Node, name: str, role: Role) -> Forecast:
+def foretell(runtime: MemberRuntime, name: str, role: Role) -> Forecast:
     """Return what the server that is to be invited would do to the quorum.
 
     Raises:
         RefusedError, QuorumError: as ``invite``.
     """
-    _wait_for_own_record(node)
-    with needs_quorum(node, f"invite {name}"):
-        check_invite(node.store.read(), name, node.name)
-    return _with(node, name, role)
+    _wait_for_own_record(runtime)
+    with needs_quorum(runtime, f"invite {name}"):
+        check_invite(runtime.store.read(), name, runtime.name)
+    return _with(runtime, name, role)
 
 
-def pending(node: Node) -> list[tuple[Invitation, float]]:
+def pending(runtime: MemberRuntime) -> list[tuple[Invitation, float]]:
     """Return the invitations that are good now, and for how many seconds each still is.
 
     It is etcd that counts: the clocks of servers may be apart.
@@ -140,17 +140,17 @@ def pending(node: Node) -> list[tuple[Invitation, float]]:
     Raises:
         QuorumError: there is no quorum.
     """
-    with needs_quorum(node, "list the invitations"):
-        view = node.store.read()
+    with needs_quorum(runtime, "list the invitations"):
+        view = runtime.store.read()
         found = view.invitations.values()
-        return [(i, node.gateway.lease_left(view.lease(invitation_key(i.name)))) for i in found]
+        return [(i, runtime.gateway.lease_left(view.lease(invitation_key(i.name)))) for i in found]
 
 
-def revoke(node: Node, name: str, dry_run: bool = False) -> Invitation:
+def revoke(runtime: MemberRuntime, name: str, dry_run: bool = False) -> Invitation:
     """End an invitation, so that its token lets nobody in.
 
     Args:
-        node: this server.
+        runtime: this server.
         name: the server that was invited.
         dry_run: only look whether there is one.
 
@@ -161,11 +161,11 @@ def revoke(node: Node, name: str, dry_run: bool = False) -> Invitation:
     """
 
     def attempt() -> Invitation | None:
-        view = node.store.read()
+        view = runtime.store.read()
         found = _pending_for(view, name)
-        return found if dry_run or node.store.revoke_invitation(view, name) else None
+        return found if dry_run or runtime.store.revoke_invitation(view, name) else None
 
-    with needs_quorum(node, f"revoke the invitation for {name}"):
+    with needs_quorum(runtime, f"revoke the invitation for {name}"):
         ended = until_written(f"revoke the invitation for {name}", attempt)
     if not dry_run:
         log.info("invitation revoked name=%s", name)
@@ -189,7 +189,7 @@ def _pending_for(view: View, name: str) -> Invitation:
 
 
 def replace(
-    node: Node, name: str, seconds: int, role: Role, emit: Emit, issuer: str
+    runtime: MemberRuntime, name: str, seconds: int, role: Role, emit: Emit, issuer: str
 ) -> tuple[Deleted, Invited]:
     """Delete a member that was lost, and invite the server that was installed in its place.
 
@@ -200,15 +200,15 @@ def replace(
         RefusedError: it answers, so it is not lost.
         QuorumError: there is no quorum, or the deletion would cost it.
     """
-    if _was_removed(node, name):
-        deleted = confirm(node, f"{name} is deleted", name)
+    if _was_removed(runtime, name):
+        deleted = confirm(runtime, f"{name} is deleted", name)
     else:
         # Asked anew: a moment ago it may have been well.
-        if name in node.prober.answering(_ASK_SECONDS, since=elapsed()):
+        if name in runtime.detector.answering(_ASK_SECONDS, since=elapsed()):
             raise _not_lost(name)
-        deleted = removal.delete(node, name, False, issuer)
+        deleted = removal.delete(runtime, name, False, issuer)
         emit("delete", f"the former {name} is deleted")
-    return deleted, invite(node, name, seconds, role, issuer)
+    return deleted, invite(runtime, name, seconds, role, issuer)
 
 
 def _not_lost(name: str) -> RefusedError:
@@ -219,36 +219,36 @@ def _not_lost(name: str) -> RefusedError:
     )
 
 
-def foretell_replacement(node: Node, name: str, role: Role) -> Forecast:
+def foretell_replacement(runtime: MemberRuntime, name: str, role: Role) -> Forecast:
     """Return what ``replace`` would do to the quorum until the new server has joined.
 
     Raises:
         InputError, RefusedError, QuorumError: as ``replace``.
     """
-    if _was_removed(node, name):
-        return foretell(node, name, role)
-    if name in node.prober.answering(0.0):
+    if _was_removed(runtime, name):
+        return foretell(runtime, name, role)
+    if name in runtime.detector.answering(0.0):
         raise _not_lost(name)
-    return removal.foretell(node, name, force=False)
+    return removal.foretell(runtime, name, force=False)
 
 
-def _was_removed(node: Node, name: str) -> bool:
+def _was_removed(runtime: MemberRuntime, name: str) -> bool:
     """Tell whether the last change has removed this member, maybe for a command that was cut off.
 
     Raises:
         InputError: there is no such member, and was none just now.
         RefusedError: it is this server.
     """
-    if name == node.name:
+    if name == runtime.name:
         raise RefusedError(f"cannot replace {name}: that is this server")
-    with needs_quorum(node, f"replace {name}"):
-        view = node.store.read()
+    with needs_quorum(runtime, f"replace {name}"):
+        view = runtime.store.read()
     if name in view.members:
         return False
     begun = removal_of(view, name)
     if begun is not None:
         return begun.done  # else the deletion that follows goes on with it
-    if removal.is_out(node, name):
+    if removal.is_out(runtime, name):
         return True
     known = ", ".join(sorted(view.members, key=natural_key))
     raise InputError(

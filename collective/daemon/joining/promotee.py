@@ -20,10 +20,10 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.changeover import become_learner, become_nonvoting
 from collective.daemon.lifecycle.server import CollectiveServer
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.nonvoting import voters
 from collective.errors import CollectiveError, ProtocolError
 from collective.failpoints import Step, reached
@@ -45,9 +45,9 @@ _ASK_SECONDS = 90.0
 class Promotee:
     """A thread that waits for a promotion of this server."""
 
-    def __init__(self, server: CollectiveServer, enlister: Enlister) -> None:
+    def __init__(self, server: CollectiveServer, coordinator: JoinCoordinator) -> None:
         self._server = server
-        self._enlister = enlister
+        self._coordinator = coordinator
 
     def start(self) -> None:
         """Begin to watch; it ends with the server."""
@@ -55,44 +55,46 @@ class Promotee:
 
     def _run(self) -> None:
         while not self._server.stopped.is_set():
-            node, mode = self._server.node, self._server.plan.mode
+            runtime, mode = self._server.runtime, self._server.plan.mode
             try:
-                if node is not None and mode is Mode.NONVOTING:
-                    self._look(node)
+                if runtime is not None and mode is Mode.NONVOTING:
+                    self._look(runtime)
                     continue
-                if node is not None and mode is Mode.JOINING:
-                    self._give_up_false_start(node)
+                if runtime is not None and mode is Mode.JOINING:
+                    self._give_up_false_start(runtime)
             except CollectiveError as error:
                 log.warning("this server is not promoted yet: %s", error)
             except Exception:
                 log.exception("this server could not be promoted")
             self._server.stopped.wait(_AGAIN_SECONDS)
 
-    def _look(self, node: Node) -> None:
-        wanted = node.replica.wait_until(lambda view: _is_wanted(view, node.name), _WATCH_SECONDS)
-        if wanted and self._server.node is node and _is_at_home(self._server.plan, node):
-            self._promote(node)
+    def _look(self, runtime: MemberRuntime) -> None:
+        wanted = runtime.records_view.wait_until(
+            lambda view: _is_wanted(view, runtime.name), _WATCH_SECONDS
+        )
+        if wanted and self._server.runtime is runtime and _is_at_home(self._server.plan, runtime):
+            self._promote(runtime)
 
-    def _promote(self, node: Node) -> None:
+    def _promote(self, runtime: MemberRuntime) -> None:
         """Be made a learner, and begin to live as one."""
         plan = self._server.plan
         # A voter knocks at the peer port before it changes anything.
         holder = bind_tcp(plan.address, plan.peer_port)
         try:
             body = {"format": messages.FORMAT}
-            raw = voters.ask(node, "POST", messages.LEARNER, body, _ASK_SECONDS)
+            raw = voters.ask(runtime, "POST", messages.LEARNER, body, _ASK_SECONDS)
         finally:
             holder.close()
         reached(Step.PROMOTE_ASKED)
-        become_learner(self._server, node, _learner_plan(plan, raw))
-        self._enlister.resume()
+        become_learner(self._server, runtime, _learner_plan(plan, raw))
+        self._coordinator.resume()
 
-    def _give_up_false_start(self, node: Node) -> None:
+    def _give_up_false_start(self, runtime: MemberRuntime) -> None:
         """Ask again where etcd never started: its list of members may be too old by now."""
         plan = self._server.plan
-        if plan.fallback is Role.NONVOTING and not plan.started and node.failure is not None:
-            log.warning("etcd did not start for the promotion: %s", node.failure)
-            become_nonvoting(self._server, node)
+        if plan.fallback is Role.NONVOTING and not plan.started and runtime.failure is not None:
+            log.warning("etcd did not start for the promotion: %s", runtime.failure)
+            become_nonvoting(self._server, runtime)
 
 
 def _is_wanted(view: View, name: str) -> bool:
@@ -100,9 +102,9 @@ def _is_wanted(view: View, name: str) -> bool:
     return own is not None and own.target is Role.VOTER and own.role is not Role.VOTER
 
 
-def _is_at_home(plan: Plan, node: Node) -> bool:
+def _is_at_home(plan: Plan, runtime: MemberRuntime) -> bool:
     """Tell whether this server is where its record says: a learner's address cannot be changed."""
-    own = node.replica.view.members.get(node.name)
+    own = runtime.records_view.view.members.get(runtime.name)
     return own is not None and own.address == plan.address and not plan.moving_to
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from collective.daemon.member.quorum import strength_known
 from collective.daemon.member.recorded import check_recordable
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.dial_back import dial_back, knock
 from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedError
@@ -29,11 +29,13 @@ from collective.policy.preflight import Finding, good, problem, skipped
 from collective.protocol.peer import where
 
 
-def rehearse(node: Node, view: View, proof: Proof, candidate: Candidate) -> dict[str, Any]:
+def rehearse(
+    runtime: MemberRuntime, view: View, proof: Proof, candidate: Candidate
+) -> dict[str, Any]:
     """Find out what would hinder a join.
 
     Args:
-        node: this server.
+        runtime: this server.
         view: the records, as they were read for it.
         proof: what the candidate showed.
         candidate: who wants to join.
@@ -48,7 +50,7 @@ def rehearse(node: Node, view: View, proof: Proof, candidate: Candidate) -> dict
     name = proof.name
     try:
         claimed = judge(view.invitations.get(name), proof)
-        check_admission(view, name, node.name)
+        check_admission(view, name, runtime.name)
     except CollectiveError as error:
         why = "it needs a good invitation"
         findings = [
@@ -57,14 +59,14 @@ def rehearse(node: Node, view: View, proof: Proof, candidate: Candidate) -> dict
         ]
         return {"findings": [finding.to_wire() for finding in findings]}
     findings = [good("invitation", f"the invitation for {name} is good")]
-    findings.append(_addresses(node, view, candidate))
+    findings.append(_addresses(runtime, view, candidate))
     votes = claimed.role is Role.VOTER
     if findings[-1].ok:
-        with node.dialled.alone(name):
-            findings.append(_dialled_back(node, candidate, votes))
+        with runtime.dialled.alone(name):
+            findings.append(_dialled_back(runtime, candidate, votes))
     else:
         findings.append(skipped("dial-back", "it needs an address that can be its"))
-    told = prospect(node, view, name, claimed.role)
+    told = prospect(runtime, view, name, claimed.role)
     return {
         "findings": [f.to_wire() for f in findings],
         **told,
@@ -87,11 +89,11 @@ def _to_certify(view: View, candidate: Candidate) -> list[str] | None:
     return None if {plain(address) for address in wanted} <= named else wanted
 
 
-def prospect(node: Node, view: View, name: str, role: Role) -> dict[str, Any]:
+def prospect(runtime: MemberRuntime, view: View, name: str, role: Role) -> dict[str, Any]:
     """Return what a joiner is to be, whom it must be able to reach, and what that does."""
     change = view.change
     leaves = change.name if change is not None and not change.done else None
-    broken = {n for n, answer in node.prober.answers(0.0).items() if answer.takes_no_part}
+    broken = {n for n, answer in runtime.detector.answers(0.0).items() if answer.takes_no_part}
     members = [
         {
             "name": m.name,
@@ -105,7 +107,7 @@ def prospect(node: Node, view: View, name: str, role: Role) -> dict[str, Any]:
         if m.role is Role.VOTER and m.name != leaves and m.certificates
     ]
     foretell = forecast.with_voter if role is Role.VOTER else forecast.with_nonvoting
-    known = strength_known(node)
+    known = strength_known(runtime)
     told = foretell(known, name)
     pauses = role is Role.VOTER and (known.voters < 3 or known.spare == 0)
     return {
@@ -116,37 +118,37 @@ def prospect(node: Node, view: View, name: str, role: Role) -> dict[str, Any]:
     }
 
 
-def read_records(node: Node, name: str, seconds: float = READ_SECONDS) -> View:
+def read_records(runtime: MemberRuntime, name: str, seconds: float = READ_SECONDS) -> View:
     """Read the records to decide on a joiner, in so many seconds.
 
     Raises:
         QuorumError: there is no quorum.
     """
     try:
-        return node.store.read(seconds)
+        return runtime.store.read(seconds)
     except EtcdError as error:
         raise QuorumError(
-            f"cannot take in {name}: {node.name} has no quorum",
+            f"cannot take in {name}: {runtime.name} has no quorum",
             "start the servers that 'collective show' lists there as offline",
         ) from error
 
 
-def _addresses(node: Node, view: View, candidate: Candidate) -> Finding:
+def _addresses(runtime: MemberRuntime, view: View, candidate: Candidate) -> Finding:
     try:
         check_addresses(view, candidate.name, (candidate.address,))
-        check_advertised(view, candidate.name, node.plan.address, candidate.address)
+        check_advertised(view, candidate.name, runtime.plan.address, candidate.address)
     except CollectiveError as error:
         return problem("loopback", error)
     return good("loopback", f"{candidate.address} can be that of {candidate.name}")
 
 
-def _dialled_back(node: Node, candidate: Candidate, votes: bool) -> Finding:
+def _dialled_back(runtime: MemberRuntime, candidate: Candidate, votes: bool) -> Finding:
     try:
-        dial_back(node.name, candidate)
+        dial_back(runtime.name, candidate)
         if votes:
-            knock(node.name, candidate.name, candidate.address, candidate.peer_port)
+            knock(runtime.name, candidate.name, candidate.address, candidate.peer_port)
     except CollectiveError as error:
         return problem("dial-back", error)
     port = f", and its peer port {candidate.peer_port}" if votes else ""
     there = where(candidate.address, candidate.door_port)
-    return good("dial-back", f"{node.name} reaches {candidate.name} at {there}{port}")
+    return good("dial-back", f"{runtime.name} reaches {candidate.name} at {there}{port}")

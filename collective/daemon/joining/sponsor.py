@@ -22,7 +22,7 @@ from collective.daemon.joining.guests import voters_of
 from collective.daemon.joining.invitations import guests_of
 from collective.daemon.joining.remote_dry_run import prospect, read_records, rehearse
 from collective.daemon.member.recorded import check_recordable
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.daemon.membership.arrivals import take_in
 from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.dial_back import dial_back, knock
@@ -48,33 +48,33 @@ _NONCE = "enrollment nonce"
 _ADMITTED = "enrollment admitted"
 
 
-def challenge(node: Node, request: Request) -> dict[str, Any]:
+def challenge(runtime: MemberRuntime, request: Request) -> dict[str, Any]:
     """Answer a stranger with a nonce that is good once, on this connection."""
     nonce = secrets.token_hex(32)
     request.memory[_NONCE] = nonce
     return {
         "format": messages.FORMAT,
-        "guests": _guest_lists(node),
+        "guests": _guest_lists(runtime),
         "nonce": nonce,
-        "name": node.name,
+        "name": runtime.name,
         "release": __version__,
         "now": epoch(),
         "seen": request.peer.address,
     }
 
 
-def _guest_lists(node: Node) -> list[dict[str, str]]:
+def _guest_lists(runtime: MemberRuntime) -> list[dict[str, str]]:
     """Return the guest list of each pending invitation, and the one of now, with names for people.
 
     They hold nothing that lets anybody in, and a joiner believes only the one that it has the
     hash of.
     """
-    view = node.replica.view
+    view = runtime.records_view.view
     lists = {invitation.guests for invitation in view.invitations.values()} | {guests_of(view)}
     return [{f: view.certificates.get(f, "") for f in guests} for guests in sorted(lists)]
 
 
-def claim(node: Node, request: Request) -> dict[str, Any]:
+def claim(runtime: MemberRuntime, request: Request) -> dict[str, Any]:
     """Check a proof and claim the invitation for the certificate of who has it.
 
     A dry run claims nothing: it tells all that is wrong, and dials the candidate back.
@@ -93,7 +93,7 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
         raise ProtocolError("a proof came without a challenge")
     raw = request.json()
     candidate = _candidate(raw)
-    statement = _statement(node, candidate, nonce)
+    statement = _statement(runtime, candidate, nonce)
     signature = messages.octets(raw, "signature")
     proof = Proof(
         candidate.name,
@@ -101,16 +101,16 @@ def claim(node: Node, request: Request) -> dict[str, Any]:
         candidate.certificate.fingerprint,
         lambda key: verify_enrollment(bytes.fromhex(key), statement, signature),
     )
-    with node.doubts.reading(node.replica.view, proof) as seconds:
-        read = read_records(node, proof.name, seconds)
+    with runtime.proof_limiter.reading(runtime.records_view.view, proof) as seconds:
+        read = read_records(runtime, proof.name, seconds)
     candidate = replace(candidate, addresses=_with_seen(candidate, request.peer.address))
     if raw.get("dry_run") is True:
-        return {"format": messages.FORMAT, **rehearse(node, read, proof, candidate)}
-    view, role = _claimed(node, read, proof, candidate)
+        return {"format": messages.FORMAT, **rehearse(runtime, read, proof, candidate)}
+    view, role = _claimed(runtime, read, proof, candidate)
     reached(Step.SPONSOR_CLAIM)
     request.memory[_ADMITTED] = replace(candidate, role=role)
     log.info("an invitation was claimed name=%s from=%s", candidate.name, request.peer.address)
-    return {"format": messages.FORMAT, **prospect(node, view, candidate.name, role)}
+    return {"format": messages.FORMAT, **prospect(runtime, view, candidate.name, role)}
 
 
 def _candidate(raw: Mapping[str, Any]) -> Candidate:
@@ -142,11 +142,11 @@ def _with_seen(candidate: Candidate, seen: str) -> tuple[str, ...]:
     return (*candidate.addresses, str(plain(seen)))
 
 
-def _statement(node: Node, candidate: Candidate, nonce: str) -> EnrollmentStatement:
+def _statement(runtime: MemberRuntime, candidate: Candidate, nonce: str) -> EnrollmentStatement:
     return EnrollmentStatement(
         name=candidate.name,
         role=candidate.asked,
-        server_fingerprint=node.credentials.identity.fingerprint,
+        server_fingerprint=runtime.credentials.identity.fingerprint,
         nonce=nonce,
         certificate_fingerprint=candidate.certificate.fingerprint,
         addresses=candidate.addresses,
@@ -155,31 +155,33 @@ def _statement(node: Node, candidate: Candidate, nonce: str) -> EnrollmentStatem
     )
 
 
-def _claimed(node: Node, read: View, proof: Proof, candidate: Candidate) -> tuple[View, Role]:
+def _claimed(
+    runtime: MemberRuntime, read: View, proof: Proof, candidate: Candidate
+) -> tuple[View, Role]:
     held = [read]
 
     def attempt() -> tuple[View, Role] | None:
-        view = held.pop() if held else read_records(node, proof.name)
+        view = held.pop() if held else read_records(runtime, proof.name)
         invitation = view.invitations.get(proof.name)
         claimed = judge(invitation, proof)
-        check_admission(view, proof.name, node.name)
+        check_admission(view, proof.name, runtime.name)
         check_addresses(view, proof.name, (candidate.address,))
-        check_advertised(view, proof.name, node.plan.address, candidate.address)
+        check_advertised(view, proof.name, runtime.plan.address, candidate.address)
         check_recordable(view, proof.name, candidate.address, candidate.certificate)
-        written = claimed == invitation or node.store.claim(view, claimed)
+        written = claimed == invitation or runtime.store.claim(view, claimed)
         return (view, claimed.role) if written else None
 
     return until_written_whoever_leads(f"take in {proof.name}", attempt)
 
 
-def confirm(node: Node, raw: Mapping[str, Any]) -> dict[str, Any]:
+def confirm(runtime: MemberRuntime, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Tell a joiner, who is a stranger, whether a claim is recorded, and in which collective.
 
     It costs nothing but a look at what is here, and tells nothing that lets anybody in.
     """
     messages.check_format(raw)
     name = parse_server_name(messages.text(raw, "name", 64))
-    view = node.replica.view
+    view = runtime.records_view.view
     invitation = view.invitations.get(name)
     claimed = invitation is not None and invitation.claimed_by == raw.get("certificate")
     if not claimed:
@@ -187,12 +189,12 @@ def confirm(node: Node, raw: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "format": messages.FORMAT,
         "claimed": True,
-        "collective": collective_id(node.plan.cluster_token),
+        "collective": collective_id(runtime.plan.cluster_token),
         "voters": voters_of(view),
     }
 
 
-def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
+def admit(runtime: MemberRuntime, request: Request) -> Iterator[dict[str, Any] | None]:
     """Take the candidate of this connection in, as a learner; yield each step as it is done.
 
     Raises:
@@ -205,37 +207,37 @@ def admit(node: Node, request: Request) -> Iterator[dict[str, Any] | None]:
     candidate = request.memory.pop(_ADMITTED, None)
     if not isinstance(candidate, Candidate):
         raise ProtocolError("a server wants to be admitted without a claim")
-    check_claim(node.store.read(), candidate)
+    check_claim(runtime.store.read(), candidate)
     votes = candidate.role is Role.VOTER
-    with node.dialled.alone(candidate.name):
-        dial_back(node.name, candidate)
+    with runtime.dialled.alone(candidate.name):
+        dial_back(runtime.name, candidate)
         if votes:
-            knock(node.name, candidate.name, candidate.address, candidate.peer_port)
+            knock(runtime.name, candidate.name, candidate.address, candidate.peer_port)
     yield {"step": "dial-back", "address": where(candidate.address, candidate.door_port)}
     reached(Step.SPONSOR_DIAL_BACK)
-    given = {"format": messages.FORMAT, "cluster_token": node.plan.cluster_token}
+    given = {"format": messages.FORMAT, "cluster_token": runtime.plan.cluster_token}
     if not votes:
-        take_in(node, candidate)
+        take_in(runtime, candidate)
         yield {"step": "record"}
-        yield {"result": {**given, "view": _for_joiner(node, candidate.name)}}
+        yield {"result": {**given, "view": _for_joiner(runtime, candidate.name)}}
         return
-    yield from take_up(node, candidate)
-    added = add(node, candidate)
+    yield from take_up(runtime, candidate)
+    added = add(runtime, candidate)
     if added is None:
         yield {"step": messages.BUSY}
         return
     member_id, initial_cluster = added
     yield {"step": "add", "member_id": hex_id(member_id)}
     etcd = {"member_id": hex_id(member_id), "initial_cluster": initial_cluster}
-    yield {"result": {**given, **etcd, "view": _for_joiner(node, candidate.name)}}
+    yield {"result": {**given, **etcd, "view": _for_joiner(runtime, candidate.name)}}
 
 
-def _for_joiner(node: Node, name: str) -> str:
+def _for_joiner(runtime: MemberRuntime, name: str) -> str:
     """Return the records of the voters and the joiner: whom it is to let in, and where they are.
 
     The rest it reads when it is in. Revocations are many, and this is one line of an answer.
     """
-    view = node.store.read()
+    view = runtime.store.read()
     wanted = {member_key(member) for member in (*view.voters, name)}
     items = {key: item for key, item in view.items.items() if key in wanted}
-    return View(view.revision, items).to_json(node.plan.cluster_token)
+    return View(view.revision, items).to_json(runtime.plan.cluster_token)

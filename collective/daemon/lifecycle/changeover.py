@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.lifecycle import lives
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import AccessError, CollectiveError, RemovedError
 from collective.failpoints import Step, reached
 from collective.model.plan import Mode, Plan
@@ -56,29 +56,29 @@ def without_vote(plan: Plan) -> Plan:
     )
 
 
-def is_removed(server: CollectiveServer, node: Node) -> bool:
+def is_removed(server: CollectiveServer, runtime: MemberRuntime) -> bool:
     """Find out why etcd ended; begin the life of a server that does not vote, if that is why.
 
     Returns:
         Whether this server was deleted, or given up, and is to rest.
     """
     deadline = elapsed() + PATIENCE_SECONDS
-    while server.node is node and not server.stopped.is_set():
-        verdict = ask(node)
+    while server.runtime is runtime and not server.stopped.is_set():
+        verdict = ask(runtime)
         if verdict is Verdict.NONVOTING:
-            become_nonvoting(server, node)
+            become_nonvoting(server, runtime)
             return False
-        late = elapsed() > deadline and not _may_stay(server.plan, node)
+        late = elapsed() > deadline and not _may_stay(server.plan, runtime)
         if verdict is Verdict.REMOVED or late:
             return True
         server.stopped.wait(_POLL_SECONDS)
     return False
 
 
-def become_nonvoting(server: CollectiveServer, node: Node) -> None:
+def become_nonvoting(server: CollectiveServer, runtime: MemberRuntime) -> None:
     """Go on without an etcd: this server does not vote any more, or does not come to vote."""
     with server.life:
-        if server.node is not node or server.stopped.is_set():
+        if server.runtime is not runtime or server.stopped.is_set():
             return
         log.warning("this server does not vote: its etcd is no member")
         server.end_life(hand_over=False)
@@ -95,32 +95,32 @@ def become_nonvoting(server: CollectiveServer, node: Node) -> None:
         server.live(plan, trouble)
 
 
-def look_after(server: CollectiveServer, node: Node) -> None:
+def look_after(server: CollectiveServer, runtime: MemberRuntime) -> None:
     """Go on without a vote where a voter says so, and etcd here cannot hear of it any more.
 
     That is one that was off, or lost its network, when it was demoted: the others' etcds refuse
     its certificate by now, so its own never learns that its member was removed.
     """
-    if not node.votes or _follows(node):
+    if not runtime.votes or _follows(runtime):
         return
     # Without anybody who has a quorum nobody can say.
-    if not node.prober.answering(0.0) & node.replica.view.voters.keys():
+    if not runtime.detector.answering(0.0) & runtime.records_view.view.voters.keys():
         return
-    if ask(node) is Verdict.NONVOTING:
-        become_nonvoting(server, node)
+    if ask(runtime) is Verdict.NONVOTING:
+        become_nonvoting(server, runtime)
 
 
-def _follows(node: Node) -> bool:
+def _follows(runtime: MemberRuntime) -> bool:
     try:
-        return bool(node.status().leader)
+        return bool(runtime.status().leader)
     except CollectiveError:
         return False
 
 
-def become_learner(server: CollectiveServer, node: Node, plan: Plan) -> None:
+def become_learner(server: CollectiveServer, runtime: MemberRuntime, plan: Plan) -> None:
     """Begin the life of a learner, whom the others have made one already."""
     with server.life:
-        if server.node is not node or server.stopped.is_set():
+        if server.runtime is not runtime or server.stopped.is_set():
             return
         server.save(plan)
         reached(Step.PROMOTE_JOINING)
@@ -128,18 +128,18 @@ def become_learner(server: CollectiveServer, node: Node, plan: Plan) -> None:
         server.live(plan)
 
 
-def _may_stay(plan: Plan, node: Node) -> bool:
-    own = node.replica.view.members.get(node.name)
+def _may_stay(plan: Plan, runtime: MemberRuntime) -> bool:
+    own = runtime.records_view.view.members.get(runtime.name)
     demoted = own is not None and own.target is Role.NONVOTING
     return demoted or plan.fallback is Role.NONVOTING
 
 
-def ask(node: Node) -> Verdict | None:
+def ask(runtime: MemberRuntime) -> Verdict | None:
     """Ask the voters what this server is; None when none of them can say."""
-    for member in node.replica.view.voters.values():
-        if member.name == node.name:
+    for member in runtime.records_view.view.voters.values():
+        if member.name == runtime.name:
             continue
-        peer = node.peer(member)
+        peer = runtime.peer(member)
         try:
             raw = peer.call("GET", messages.SELF, None, _CALL_SECONDS)
             return _verdict(raw)
@@ -148,7 +148,7 @@ def ask(node: Node) -> Verdict | None:
         except CollectiveError as error:
             log.debug("a voter does not say what we are: %s name=%s", error, member.name)
             # Who is no member any more is let in as a stranger alone.
-            if node.is_deleted_by(member):
+            if runtime.is_deleted_by(member):
                 return Verdict.REMOVED
         finally:
             peer.close()

@@ -16,10 +16,10 @@ import threading
 from collections.abc import Mapping
 
 from collective.daemon.clock import elapsed
-from collective.daemon.lifecycle.state_file import State
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.lifecycle.state_file import StateFile
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.errors import CollectiveError
-from collective.model.high_water_mark import Promise, newest
+from collective.model.high_water_mark import HighWaterMark, newest
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +28,17 @@ _SAVE_SECONDS = 30.0
 _PROOF_SECONDS = 0.5
 
 
-class Recollection:
+class HighWaterMarks:
     """A thread that remembers, for one life of this server."""
 
-    def __init__(self, node: Node, state: State) -> None:
-        self._node = node
+    def __init__(self, runtime: MemberRuntime, state: StateFile) -> None:
+        self._runtime = runtime
         self._state = state
-        self._saved: Mapping[str, Promise] = state.load_promises(node.plan.cluster_token)
+        self._saved: Mapping[str, HighWaterMark] = state.load_promises(runtime.plan.cluster_token)
         self._promises = dict(self._saved)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="recollection", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="high-water-marks", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -52,7 +52,7 @@ class Recollection:
         self._look()
         self._save()
 
-    def of(self, name: str) -> Promise | None:
+    def of(self, name: str) -> HighWaterMark | None:
         """Return what is remembered of a member."""
         self._hear()
         return self._promises.get(name)
@@ -72,31 +72,31 @@ class Recollection:
             log.debug("nothing to remember now: %s", error)
             own = None
         if own is not None:
-            self._keep(self._node.name, own)
+            self._keep(self._runtime.name, own)
         self._hear()
 
     def _hear(self) -> None:
         """Take what the others said last, also those that are gone since."""
-        for name, status in self._node.prober.last_statuses().items():
+        for name, status in self._runtime.detector.last_statuses().items():
             if status.member_id and status.durable_index:
-                said = Promise(status.member_id, status.durable_term, status.durable_index)
+                said = HighWaterMark(status.member_id, status.durable_term, status.durable_index)
                 self._keep(name, said)
 
-    def _keep(self, name: str, promise: Promise) -> None:
+    def _keep(self, name: str, promise: HighWaterMark) -> None:
         with self._lock:
             self._promises[name] = newest(self._promises.get(name), promise)
 
-    def _prove_own(self) -> Promise | None:
+    def _prove_own(self) -> HighWaterMark | None:
         """Find out what our etcd has on its disk; None where there is none."""
-        if not self._node.votes:
+        if not self._runtime.votes:
             return None
-        status = self._node.status(_PROOF_SECONDS)
-        told = Promise(hex_id(status.member_id), status.term, status.index)
-        known = self._node.durable
+        status = self._runtime.status(_PROOF_SECONDS)
+        told = HighWaterMark(hex_id(status.member_id), status.term, status.index)
+        known = self._runtime.durable
         if not told.index or (known is not None and newest(known, told) == known):
             return known
-        self._node.store.prove(_PROOF_SECONDS)
-        self._node.durable = told
+        self._runtime.store.prove(_PROOF_SECONDS)
+        self._runtime.durable = told
         return told
 
     def _save(self) -> None:
@@ -104,7 +104,7 @@ class Recollection:
         if promises == self._saved:
             return
         try:
-            self._state.save_promises(promises, self._node.plan.cluster_token)
+            self._state.save_promises(promises, self._runtime.plan.cluster_token)
             self._saved = promises
         except CollectiveError as error:
             log.error("what the members have cannot be remembered: %s", error)

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from collective.daemon.lifecycle.rollback_check import objection_to
-from collective.daemon.lifecycle.state_file import VIEW, State
+from collective.daemon.lifecycle.state_file import VIEW, StateFile
 from collective.daemon.member import credentials
 from collective.daemon.member.etcd_trust import TRUSTED
 from collective.daemon.settings import Settings
@@ -116,7 +116,7 @@ def all_listen_addresses(settings: Settings, plan: Plan) -> tuple[str, ...]:
     return together(listen_addresses(settings, wanted), former)
 
 
-def begin_alone(layout: Layout, state: State, settings: Settings, now: datetime) -> Plan:
+def begin_alone(layout: Layout, state: StateFile, settings: Settings, now: datetime) -> Plan:
     """Make this server a collective of one: a certificate, and a plan for a new etcd.
 
     Data that is in the way is moved aside: it belongs to no state file, so nobody knows whose
@@ -144,7 +144,7 @@ def begin_alone(layout: Layout, state: State, settings: Settings, now: datetime)
     return plan
 
 
-def adopt(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
+def adopt(layout: Layout, state: StateFile, plan: Plan, now: datetime) -> Plan:
     """Move the data of the former life aside; the certificate stays what it was.
 
     Args:
@@ -166,7 +166,7 @@ def adopt(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
     return learner
 
 
-def go_on(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
+def go_on(layout: Layout, state: StateFile, plan: Plan, now: datetime) -> Plan:
     """Finish the step between two lives that a crash or a full disk cut off, and judge the data.
 
     Data that is not what this server left is not touched; it rests until that is put right.
@@ -191,14 +191,14 @@ def go_on(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
     return find(layout, state, plan) if plan.mode is Mode.LOST else plan
 
 
-def _own_objection(layout: Layout, state: State, plan: Plan) -> str | None:
+def _own_objection(layout: Layout, state: StateFile, plan: Plan) -> str | None:
     """Return what this server itself remembers against the data; others are asked later."""
     own = state.load_promises(plan.cluster_token).get(plan.name)
     view = state.load_view(plan.cluster_token)
     return objection_to(layout, plan, view, {} if own is None else {plan.name: own})
 
 
-def lose(state: State, plan: Plan, why: str) -> Plan:
+def lose(state: StateFile, plan: Plan, why: str) -> Plan:
     """Write down that this member cannot go on with the data that is here; nothing is moved.
 
     Returns:
@@ -211,7 +211,7 @@ def lose(state: State, plan: Plan, why: str) -> Plan:
     return lost
 
 
-def find(layout: Layout, state: State, plan: Plan) -> Plan:
+def find(layout: Layout, state: StateFile, plan: Plan) -> Plan:
     """Make a lost server the member again that it was: its data is back.
 
     A server that was lost before it was a voter goes on joining.
@@ -243,7 +243,7 @@ def _makeshift(layout: Layout) -> Path:
     return Path(layout.run) / "pki"
 
 
-def begin_rest(layout: Layout, state: State, plan: Plan, reason: str) -> Plan:
+def begin_rest(layout: Layout, state: StateFile, plan: Plan, reason: str) -> Plan:
     """Write down that this server was removed, with the certificates of its rest prepared.
 
     Returns:
@@ -256,7 +256,7 @@ def begin_rest(layout: Layout, state: State, plan: Plan, reason: str) -> Plan:
     return leaving
 
 
-def rest(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
+def rest(layout: Layout, state: StateFile, plan: Plan, now: datetime) -> Plan:
     """Make this a server that was removed: old data aside, and certificates to be invited with.
 
     Returns:
@@ -269,7 +269,7 @@ def rest(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
     return rested
 
 
-def shed_vote(layout: Layout, state: State, plan: Plan, now: datetime) -> Plan:
+def shed_vote(layout: Layout, state: StateFile, plan: Plan, now: datetime) -> Plan:
     """Move the data of an etcd that is no member any more aside.
 
     Args:

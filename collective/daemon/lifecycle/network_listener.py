@@ -12,7 +12,7 @@ from collective.model.listen import covers
 from collective.protocol.door import Door, DoorServer
 
 
-class Front:
+class NetworkListener:
     """The listening sockets of the network door."""
 
     def __init__(

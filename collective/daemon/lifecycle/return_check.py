@@ -18,9 +18,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from collective.daemon.lifecycle.rollback_check import objection_to
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import CollectiveError
-from collective.model.high_water_mark import Promise
+from collective.model.high_water_mark import HighWaterMark
 from collective.model.layout import Layout
 from collective.model.records import MemberRecord
 from collective.model.view import View
@@ -37,41 +37,45 @@ _MOST_VIEW = 8 << 20
 Locate = Callable[[MemberRecord], MemberRecord]
 
 
-class Return:
+class ReturnCheck:
     """The return of one voter, for one life."""
 
     def __init__(
-        self, node: Node, layout: Layout, locate: Locate, lose: Callable[[Node, str], None]
+        self,
+        runtime: MemberRuntime,
+        layout: Layout,
+        locate: Locate,
+        lose: Callable[[MemberRuntime, str], None],
     ) -> None:
         """Prepare.
 
         Args:
-            node: this server, whose etcd does not run yet.
+            runtime: this server, whose etcd does not run yet.
             layout: where its data is.
             locate: returns a member's record with the address at which it was found.
             lose: is called when the data is old, with the reason.
         """
-        self._node = node
+        self._runtime = runtime
         self._layout = layout
         self._locate = locate
         self._lose = lose
         self._reports: dict[str, Report] = {}
-        self._promises: dict[str, Promise] = {}
+        self._promises: dict[str, HighWaterMark] = {}
 
     def may_start(self) -> bool:
         """Wait until etcd may start; False when this life ends before, or must not go on."""
-        node = self._node
-        others = node.replica.view.voters_but(node.name)
-        if not node.plan.started or not others:
+        runtime = self._runtime
+        others = runtime.records_view.view.voters_but(runtime.name)
+        if not runtime.plan.started or not others:
             return True
         pool = ThreadPoolExecutor(len(others), "return")
         try:
-            while not node.stopping.is_set():
+            while not runtime.stopping.is_set():
                 found = self._ask_all(pool, others)
                 if found is not None:
                     return self._take_up(found)
                 self._say_whom_we_wait_for()
-                node.stopping.wait(_AGAIN_SECONDS)
+                runtime.stopping.wait(_AGAIN_SECONDS)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         return False
@@ -81,8 +85,8 @@ class Return:
 
         One that was cut off while they changed their certificates does not let them in any more.
         """
-        node = self._node
-        others = node.replica.view.voters_but(node.name)
+        runtime = self._runtime
+        others = runtime.records_view.view.voters_but(runtime.name)
         if not others:
             return
         self._reports = {}
@@ -92,12 +96,12 @@ class Return:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         if found is not None:
-            node.take_view(found)
+            runtime.take_view(found)
 
     def _ask_all(self, pool: ThreadPoolExecutor, others: list[MemberRecord]) -> View | None:
         """Ask those that have not answered yet, until enough have."""
-        node = self._node
-        asked: dict[Future[tuple[Report, Promise]], str] = {
+        runtime = self._runtime
+        asked: dict[Future[tuple[Report, HighWaterMark]], str] = {
             pool.submit(self._ask, member): member.name for member in others
         }
         try:
@@ -108,16 +112,19 @@ class Return:
                 except CollectiveError as error:
                     log.debug("%s does not say what has changed: %s", name, error)
                     continue
-                found = newest_agreed(node.replica.view, node.name, self._reports)
+                found = newest_agreed(runtime.records_view.view, runtime.name, self._reports)
                 if found is not None:
                     return found
         except FutureTimeoutError:
             log.debug("not all members have answered in time")
         return None
 
-    def _ask(self, member: MemberRecord) -> tuple[Report, Promise]:
+    def _ask(self, member: MemberRecord) -> tuple[Report, HighWaterMark]:
         place = self._locate(member)
-        context, check = self._node.credentials.client_context, self._node.check_of(member.name)
+        context, check = (
+            self._runtime.credentials.client_context,
+            self._runtime.check_of(member.name),
+        )
         peer = Peer(place.address, place.door_port, context, check, _MOST_VIEW)
         try:
             raw = peer.call("GET", messages.RETURN, None, _ASK_SECONDS)
@@ -126,44 +133,44 @@ class Return:
             peer.close()
         messages.check_format(raw)
         view = View.from_json(
-            messages.text(raw, "view", _MOST_VIEW), self._node.plan.cluster_token
+            messages.text(raw, "view", _MOST_VIEW), self._runtime.plan.cluster_token
         )
         return Report(shown, view), _promise(raw)
 
     def _take_up(self, view: View) -> bool:
-        node = self._node
+        runtime = self._runtime
         # Of those that were deleted since, none can say that our data is old.
         members = {n for n, r in self._reports.items() if r.fingerprint in view.certificates}
         promises = {n: p for n, p in self._promises.items() if n in members}
-        why = objection_to(self._layout, node.plan, view, promises)
+        why = objection_to(self._layout, runtime.plan, view, promises)
         if why is not None:
-            self._lose(node, why)
+            self._lose(runtime, why)
             return False
-        node.take_view(view)
-        node.waits_for = ""
+        runtime.take_view(view)
+        runtime.waits_for = ""
         return True
 
     def _say_whom_we_wait_for(self) -> None:
-        node = self._node
-        absent = missing(node.replica.view, node.name, self._reports)
+        runtime = self._runtime
+        absent = missing(runtime.records_view.view, runtime.name, self._reports)
         told = (
-            f"etcd does not start before a majority of the voters has answered: {node.name} waits "
-            f"for {' or '.join(absent)}"
+            f"etcd does not start before a majority of the voters has answered: {runtime.name} "
+            f"waits for {' or '.join(absent)}"
             if absent
             else "etcd does not start: the voters do not agree on who was deleted"
         )
-        if node.prober.told_removed():
+        if runtime.detector.told_removed():
             told += (
                 "; a member says that this server was deleted: if that is so, 'collective join' "
                 "here lets it in again, with a new token"
             )
-        if told != node.waits_for:
+        if told != runtime.waits_for:
             log.warning("%s", told)
-        node.waits_for = told
+        runtime.waits_for = told
 
 
-def _promise(raw: Mapping[str, Any]) -> Promise:
-    return Promise(
+def _promise(raw: Mapping[str, Any]) -> HighWaterMark:
+    return HighWaterMark(
         messages.text(raw, "member_id", 16),
         messages.count(raw, "term"),
         messages.count(raw, "index"),

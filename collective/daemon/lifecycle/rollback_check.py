@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from collective.etcd.wal import read_log_end
-from collective.model.high_water_mark import Promise
+from collective.model.high_water_mark import HighWaterMark
 from collective.model.layout import Layout
 from collective.model.plan import Plan
 from collective.model.view import View
@@ -17,7 +17,7 @@ from collective.policy.old_data import objection
 
 
 def objection_to(
-    layout: Layout, plan: Plan, view: View, known: Mapping[str, Promise]
+    layout: Layout, plan: Plan, view: View, known: Mapping[str, HighWaterMark]
 ) -> str | None:
     """Return why etcd must not start on the data that is here, or None.
 
@@ -31,9 +31,9 @@ def objection_to(
         return None
     end = read_log_end(Path(layout.etcd_log))
     if end is None:
-        found = Promise("", 0, 0)
+        found = HighWaterMark("", 0, 0)
     else:
-        found = Promise(f"{end.member_id:016x}", end.term, end.index)
+        found = HighWaterMark(f"{end.member_id:016x}", end.term, end.index)
     record = view.members.get(plan.name)
     own = known.get(plan.name)
     noted = (plan.member_id, own.member_id if own else "", record.member_id if record else "")

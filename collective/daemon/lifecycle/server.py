@@ -22,19 +22,19 @@ from pathlib import Path
 from collective.daemon.clock import elapsed, epoch, utc_now
 from collective.daemon.lifecycle import changeover, lives
 from collective.daemon.lifecycle.gate import Gate
-from collective.daemon.lifecycle.high_water_marks import Recollection
+from collective.daemon.lifecycle.high_water_marks import HighWaterMarks
 from collective.daemon.lifecycle.inactive import idle_error
-from collective.daemon.lifecycle.network_listener import Front
-from collective.daemon.lifecycle.removal_evidence import Hearing
-from collective.daemon.lifecycle.return_check import Return
-from collective.daemon.lifecycle.state_file import State
+from collective.daemon.lifecycle.network_listener import NetworkListener
+from collective.daemon.lifecycle.removal_evidence import RemovalEvidence
+from collective.daemon.lifecycle.return_check import ReturnCheck
+from collective.daemon.lifecycle.state_file import StateFile
 from collective.daemon.member import credentials
 from collective.daemon.member.backend import Frame
 from collective.daemon.member.credentials import Credentials
-from collective.daemon.member.peer_locator import Whereabouts
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.peer_locator import PeerLocator
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.daemon.member.worker import Worker
-from collective.daemon.nonvoting.etcd_socket import Outlet
+from collective.daemon.nonvoting.etcd_socket import EtcdSocket
 from collective.daemon.nonvoting.voters_etcd import VotersEtcd
 from collective.daemon.settings import Settings
 from collective.errors import (
@@ -69,7 +69,7 @@ _SETTLE_SECONDS = 20.0
 
 
 #: Gets the member, the settings, and what takes up the records as a majority of the others tells.
-WorkersOf = Callable[[Node, Settings, Callable[[], None]], Sequence[Worker]]
+WorkersOf = Callable[[MemberRuntime, Settings, Callable[[], None]], Sequence[Worker]]
 
 
 class CollectiveServer:
@@ -103,8 +103,8 @@ class CollectiveServer:
 
     def _prepare(self) -> None:
         settings, layout = self.settings, self.layout
-        self.state = State(Path(layout.state))
-        self.whereabouts = Whereabouts(Path(layout.state))
+        self.state = StateFile(Path(layout.state))
+        self.locator = PeerLocator(Path(layout.state))
         self.stopped = threading.Event()
         self.life = threading.RLock()
         self.gate = Gate()
@@ -112,12 +112,12 @@ class CollectiveServer:
         self.hand_overs = RateLimit(HAND_OVERS_PER_SECOND, HAND_OVERS_AT_ONCE)
         #: How often each member without a vote may have its certificates changed here.
         self.certificates = RateLimit(CERTIFICATES_PER_SECOND, CERTIFICATES_AT_ONCE)
-        self.node: Node | None = None
+        self.runtime: MemberRuntime | None = None
         #: What keeps this server between two lives, None for nothing.
         self.trouble: CollectiveError | None = None
-        self.recollection: Recollection | None = None
+        self.high_water_marks: HighWaterMarks | None = None
         self._workers: Sequence[Worker] = ()
-        self._outlet: Outlet | None = None
+        self._etcd_socket: EtcdSocket | None = None
         search = os.environ.get("PATH", "")
         binary = fit_etcd(settings.etcd, search, settings.allow_unsafe_etcd)
         log.info("etcd found path=%s version=%s", binary.path, binary.version_text)
@@ -125,7 +125,9 @@ class CollectiveServer:
             binary, Path(layout.etcd_run), Path(layout.etcd_lock), self._etcd_ended
         )
         self.doors = DoorServer()
-        self.front = Front(self.doors, settings.port, lambda: self.credentials.server_context)
+        self.listener = NetworkListener(
+            self.doors, settings.port, lambda: self.credentials.server_context
+        )
 
     @property
     def plan(self) -> Plan:
@@ -196,22 +198,24 @@ class CollectiveServer:
         )
         frame = Frame(self.layout, self._etcd, timing, listen)
         remembered = self.state.load_view(plan.cluster_token)
-        node = Node(frame, plan, self._credentials, self._on_view, remembered, VotersEtcd)
-        # Before the node: whoever watches takes one for the other's.
-        self._hearing = Hearing(node)
-        self.node = node
-        returning = Return(node, self.layout, self.whereabouts.at, self._become_lost)
-        self._workers = self._workers_of(node, self.settings, returning.catch_up)
-        self.recollection = Recollection(node, self.state)
-        node.replica.when_taken(self._wake_workers)
-        node.start(returning.may_start)
+        runtime = MemberRuntime(
+            frame, plan, self._credentials, self._on_view, remembered, VotersEtcd
+        )
+        # Before the runtime: whoever watches takes one for the other's.
+        self._hearing = RemovalEvidence(runtime)
+        self.runtime = runtime
+        returning = ReturnCheck(runtime, self.layout, self.locator.at, self._become_lost)
+        self._workers = self._workers_of(runtime, self.settings, returning.catch_up)
+        self.high_water_marks = HighWaterMarks(runtime, self.state)
+        runtime.records_view.when_taken(self._wake_workers)
+        runtime.start(returning.may_start)
         for worker in self._workers:
             worker.start()
-        self.recollection.start()
-        if node.votes:
-            threading.Thread(target=self._first_answer, args=(node,), daemon=True).start()
+        self.high_water_marks.start()
+        if runtime.votes:
+            threading.Thread(target=self._first_answer, args=(runtime,), daemon=True).start()
         else:
-            self._outlet = Outlet(self.doors, self.layout, node.gateway)
+            self._etcd_socket = EtcdSocket(self.doors, self.layout, runtime.gateway)
 
     def settle(self, seconds: float = _SETTLE_SECONDS) -> None:
         """Wait for a change of life that is under way to end, for so many seconds at most."""
@@ -221,41 +225,41 @@ class CollectiveServer:
     def end_life(self, hand_over: bool) -> None:
         """Stop being a member, with leadership handed over first or not."""
         workers, self._workers = self._workers, ()
-        node, self.node = self.node, None
-        outlet, self._outlet = self._outlet, None
-        recollection, self.recollection = self.recollection, None
-        if recollection is not None:
-            recollection.stop()
+        runtime, self.runtime = self.runtime, None
+        etcd_socket, self._etcd_socket = self._etcd_socket, None
+        marks, self.high_water_marks = self.high_water_marks, None
+        if marks is not None:
+            marks.stop()
         for worker in workers:
             worker.stop()
-        if outlet is not None:
-            outlet.close()
-        if node is not None:
-            node.stop(hand_over)
+        if etcd_socket is not None:
+            etcd_socket.close()
+        if runtime is not None:
+            runtime.stop(hand_over)
 
-    def _first_answer(self, node: Node) -> None:
+    def _first_answer(self, runtime: MemberRuntime) -> None:
         """Note that etcd has data, and, in a collective of one, write our own record."""
-        while not node.wait_until(lambda status: bool(status.member_id), FIRST_ANSWER_SECONDS):
-            if self.stopped.is_set() or self.node is not node:
+        while not runtime.wait_until(lambda status: bool(status.member_id), FIRST_ANSWER_SECONDS):
+            if self.stopped.is_set() or self.runtime is not runtime:
                 return
         with self.life:
-            if self.node is not node:
+            if self.runtime is not runtime:
                 return
             if not self.plan.started:
                 self.save(replace(self.plan, started=True))
-        if not node.plan.existing:
-            self._record_ourselves(node)
+        if not runtime.plan.existing:
+            self._record_ourselves(runtime)
 
-    def _record_ourselves(self, node: Node) -> None:
-        while not node.wait_for_leader(FIRST_ANSWER_SECONDS):
-            if self.stopped.is_set() or self.node is not node:
+    def _record_ourselves(self, runtime: MemberRuntime) -> None:
+        while not runtime.wait_for_leader(FIRST_ANSWER_SECONDS):
+            if self.stopped.is_set() or self.runtime is not runtime:
                 return
         try:
-            view = node.store.read()
+            view = runtime.store.read()
             if view.members:
                 return
-            status = node.status()
-            plan, own = node.plan, self._credentials.identity
+            status = runtime.status()
+            plan, own = runtime.plan, self._credentials.identity
             record = MemberRecord(
                 plan.name,
                 hex_id(status.member_id),
@@ -266,7 +270,7 @@ class CollectiveServer:
                 (own.pem,),
                 epoch(),
             )
-            node.store.put_member(view, record, epoch())
+            runtime.store.put_member(view, record, epoch())
         except CollectiveError as error:
             log.warning("this server could not write its own record: %s", error)
 
@@ -274,78 +278,78 @@ class CollectiveServer:
         """Replace the state file."""
         self.state.save(plan)
         self._plan = plan
-        if self.node is not None:
-            self.node.plan = plan
+        if self.runtime is not None:
+            self.runtime.plan = plan
 
-    def _on_view(self, node: Node, view: View) -> None:
+    def _on_view(self, runtime: MemberRuntime, view: View) -> None:
         """Act on changed records: ask the right members, cut off those that are none."""
-        node.prober.follow(view.members.values())
-        if view.certificates.keys() != node.replica.view.certificates.keys():
+        runtime.detector.follow(view.members.values())
+        if view.certificates.keys() != runtime.records_view.view.certificates.keys():
             self.doors.close_where(
                 lambda peer: (
                     peer.certificate is not None
                     and peer.certificate.fingerprint not in view.certificates
                 )
             )
-        self._remember(node, view)
+        self._remember(runtime, view)
 
     def _wake_workers(self) -> None:
         for worker in self._workers:
             worker.wake()
 
-    def _remember(self, node: Node, view: View) -> None:
+    def _remember(self, runtime: MemberRuntime, view: View) -> None:
         """Keep the records for a start without a quorum, where they have changed."""
-        known = node.replica.view
+        known = runtime.records_view.view
         if (known.members, known.revoked) == (view.members, view.revoked):
             return
         with self.life:
-            if self.node is node:
+            if self.runtime is runtime:
                 try:
-                    self.state.save_view(view, node.plan.cluster_token)
+                    self.state.save_view(view, runtime.plan.cluster_token)
                 except CollectiveError as error:
                     log.error("the records cannot be remembered: %s", error)
 
     def _watch(self) -> None:
         """Find out that this server was removed or is lost."""
         while not self.stopped.wait(_WATCH_SECONDS):
-            node = self.node
-            if node is None:
+            runtime = self.runtime
+            if runtime is None:
                 continue
             try:
-                self._look_after(node)
+                self._look_after(runtime)
             except Exception:
                 log.exception("this server could not be looked after")
 
-    def _look_after(self, node: Node) -> None:
+    def _look_after(self, runtime: MemberRuntime) -> None:
         if self._hearing.is_deleted():
-            self._try_to_rest(node, "the other members say so")
+            self._try_to_rest(runtime, "the other members say so")
         elif (why := lives.data_is_lost(self.layout, self.plan)) is not None:
-            self._become_lost(node, why)
+            self._become_lost(runtime, why)
         else:
-            changeover.look_after(self, node)
+            changeover.look_after(self, runtime)
 
-    def _try_to_rest(self, node: Node, why: str) -> None:
+    def _try_to_rest(self, runtime: MemberRuntime, why: str) -> None:
         try:
-            self.become_removed(node, why)
+            self.become_removed(runtime, why)
         except CollectiveError as error:
             log.error("the data of a deleted member cannot be moved aside: %s", error)
 
     def _etcd_ended(self) -> None:
         """Handle an etcd that ended with code 0 by itself, which a removed member's does."""
-        node = self.node
-        if node is None or self.stopped.is_set():
+        runtime = self.runtime
+        if runtime is None or self.stopped.is_set():
             return
-        if changeover.is_removed(self, node):
-            self._try_to_rest(node, "etcd says so")
+        if changeover.is_removed(self, runtime):
+            self._try_to_rest(runtime, "etcd says so")
 
-    def ends_soon(self, node: Node, seconds: float) -> bool:
+    def ends_soon(self, runtime: MemberRuntime, seconds: float) -> bool:
         """Give a deletion a moment to be noticed, where the store does not answer any more."""
         deadline = elapsed() + seconds
-        while self.node is node and elapsed() < deadline:
+        while self.runtime is runtime and elapsed() < deadline:
             self.stopped.wait(_LEAVE_POLL_SECONDS)
-        return self.node is not node
+        return self.runtime is not runtime
 
-    def leave_life(self, node: Node, why: str) -> None:
+    def leave_life(self, runtime: MemberRuntime, why: str) -> None:
         """Wait until a removal that is written down is made, and end this life.
 
         Raises:
@@ -353,20 +357,20 @@ class CollectiveServer:
                 the others might never make it.
         """
         deadline = elapsed() + _LEAVE_SECONDS
-        while self.node is node and not node.prober.told_removed():
+        while self.runtime is runtime and not runtime.detector.told_removed():
             if elapsed() > deadline or self.stopped.wait(_LEAVE_POLL_SECONDS):
                 raise CollectiveError(
-                    f"{node.name} is being deleted, but that is not done after "
+                    f"{runtime.name} is being deleted, but that is not done after "
                     f"{_LEAVE_SECONDS:.0f} s",
                     "it goes on by itself while the other members have a quorum; see "
                     "'collective show'",
                 )
-        self.become_removed(node, why)
+        self.become_removed(runtime, why)
 
-    def become_removed(self, node: Node, why: str) -> None:
+    def become_removed(self, runtime: MemberRuntime, why: str) -> None:
         """End the life of a member that was deleted; its data is moved aside."""
         with self.life:
-            if self.node is not node or self.stopped.is_set():
+            if self.runtime is not runtime or self.stopped.is_set():
                 return
             log.warning("this server was deleted from its collective: %s", why)
             reason = f"{self.plan.name} was deleted from its collective"
@@ -392,10 +396,10 @@ class CollectiveServer:
             raise
         self.live(rested)
 
-    def _become_lost(self, node: Node, why: str) -> None:
+    def _become_lost(self, runtime: MemberRuntime, why: str) -> None:
         """End the life of a member whose data is gone or old; etcd must not go on with it."""
         with self.life:
-            if self.node is not node or self.stopped.is_set():
+            if self.runtime is not runtime or self.stopped.is_set():
                 return
             self.end_life(hand_over=True)
             try:
@@ -422,7 +426,7 @@ class CollectiveServer:
                 return
             self.live(lives.begin_alone(self.layout, self.state, self.settings, utc_now()))
 
-    def require_node(self) -> Node:
+    def require_runtime(self) -> MemberRuntime:
         """Return this server as a member.
 
         Raises:
@@ -430,13 +434,13 @@ class CollectiveServer:
             RemovedError: it was removed.
             RefusedError: a join was cut off half way.
         """
-        if self.node is None:
+        if self.runtime is None:
             # Between two lives there is none for a moment; what is said after it is true.
             self.settle()
-        node = self.node
-        if node is None:
+        runtime = self.runtime
+        if runtime is None:
             raise self.why_idle()
-        return node
+        return runtime
 
     def why_idle(self) -> CollectiveError:
         """Return why this server is a member of nothing, be it for a moment."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from collective.files import make_private_folder, read_private, write_atomically
 from collective.model import high_water_mark
-from collective.model.high_water_mark import Promise
+from collective.model.high_water_mark import HighWaterMark
 from collective.model.plan import Plan
 from collective.model.view import View
 
@@ -20,7 +20,7 @@ VIEW = "view.json"
 _PROMISES = "promises.json"
 
 
-class State:
+class StateFile:
     """The folder ``state`` of one server."""
 
     def __init__(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class State:
         """Remember the records: etcd tells nothing before it has found a quorum."""
         write_atomically(self._folder / VIEW, view.to_json(collective).encode())
 
-    def load_promises(self, collective: str) -> dict[str, Promise]:
+    def load_promises(self, collective: str) -> dict[str, HighWaterMark]:
         """Return what members are known to have on their disks, by name."""
         try:
             text = read_private(self._folder / _PROMISES).decode("utf-8", "replace")
@@ -63,7 +63,7 @@ class State:
         except FileNotFoundError:
             return {}
 
-    def save_promises(self, promises: Mapping[str, Promise], collective: str) -> None:
+    def save_promises(self, promises: Mapping[str, HighWaterMark], collective: str) -> None:
         """Remember what members have on their disks."""
         text = high_water_mark.to_json(promises, collective)
         write_atomically(self._folder / _PROMISES, text.encode())

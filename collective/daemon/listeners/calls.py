@@ -20,7 +20,7 @@ from pathlib import Path
 
 from collective.daemon.clock import elapsed
 from collective.daemon.lifecycle.server import CollectiveServer
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import InputError, NoServiceError, ProtocolError, RefusedError
 from collective.files import make_private_folder
 from collective.model.names import check_service_name, parse_server_name
@@ -59,7 +59,7 @@ class Calls:
         door = Door("calls", self.outgoing)
         self._server.doors.listen_unix(door, Path(layout.calls_door), _MODE)
 
-    def incoming(self, node: Node, member: MemberRecord, request: Request) -> Response:
+    def incoming(self, runtime: MemberRuntime, member: MemberRecord, request: Request) -> Response:
         """Let a member through to whoever serves its call here.
 
         Raises:
@@ -69,7 +69,7 @@ class Calls:
         certificate = request.peer.certificate
         assert certificate is not None
         caller = Caller(member.name, member.address, certificate.fingerprint)
-        return Response(101, self._to_service(node, service, caller, seconds, self._incoming))
+        return Response(101, self._to_service(runtime, service, caller, seconds, self._incoming))
 
     def outgoing(self, request: Request) -> Response:
         """Let software on this server through to another server, or to other software here.
@@ -79,28 +79,37 @@ class Calls:
             RemovedError, LostError, DaemonError: this server is in no collective, or not now.
         """
         (name, service), seconds = _names(request, 2), _seconds(request)
-        node = self._server.node
-        if node is None:
+        runtime = self._server.runtime
+        if runtime is None:
             raise self._server.why_idle()
         wanted = parse_server_name(name)
-        if wanted == node.name:
-            caller = Caller(node.name, node.plan.address, node.credentials.identity.fingerprint)
-            return Response(101, self._to_service(node, service, caller, seconds, self._outgoing))
-        member = node.replica.view.members.get(wanted)
+        if wanted == runtime.name:
+            caller = Caller(
+                runtime.name, runtime.plan.address, runtime.credentials.identity.fingerprint
+            )
+            return Response(
+                101, self._to_service(runtime, service, caller, seconds, self._outgoing)
+            )
+        member = runtime.records_view.view.members.get(wanted)
         if member is None:
-            known = ", ".join(sorted(node.replica.view.members))
+            known = ", ".join(sorted(runtime.records_view.view.members))
             raise InputError(f"{wanted} is no member of this collective, which has {known}")
         query = f"?format={messages.FORMAT}&seconds={seconds:.3f}"
-        way = node.way_to(member)
+        way = runtime.way_to(member)
         done = self._outgoing.enter(wanted)
         target = f"{messages.CALL}/{service}{query}"
         return Response(101, ToDoor(way, target, seconds, min(seconds, _OPEN_SECONDS), done))
 
     def _to_service(
-        self, node: Node, service: str, caller: Caller, seconds: float, places: OpenCalls
+        self,
+        runtime: MemberRuntime,
+        service: str,
+        caller: Caller,
+        seconds: float,
+        places: OpenCalls,
     ) -> ToSocket:
         absent = NoServiceError(
-            f"nobody on {node.name} serves {service!r}", "is the software that does so running?"
+            f"nobody on {runtime.name} serves {service!r}", "is the software that does so running?"
         )
         path = Path(self._server.layout.calls) / service
         greeted = greeting(caller, elapsed() + seconds)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from collective import render
-from collective.daemon.addresses.keeper import Mover
-from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.addresses.keeper import AddressKeeper
+from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners.commands import (
     delete,
@@ -36,7 +36,7 @@ from collective.render import Rendered, Renderer
 
 
 def handler(
-    server: CollectiveServer, enlister: Enlister, mover: Mover
+    server: CollectiveServer, coordinator: JoinCoordinator, keeper: AddressKeeper
 ) -> Callable[[Request], Response]:
     """Return the handler of the control socket."""
 
@@ -46,7 +46,7 @@ def handler(
             raise InputError(f"collectived knows no {request.method} {request.path}")
         raw = request.json() if request.body else {"format": FORMAT, **request.query}
         check_format(raw)
-        lines = lines_of(lambda emit: route.run(Context(server, enlister, emit, mover), raw))
+        lines = lines_of(lambda emit: route.run(Context(server, coordinator, emit, keeper), raw))
         if request.accepts_text:
             text = _as_text(lines, route, as_json=bool(raw.get("json")))
             return Response(200, text, "text/plain; charset=utf-8")

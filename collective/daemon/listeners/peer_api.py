@@ -17,12 +17,12 @@ from collective.daemon.addresses import readdress
 from collective.daemon.certificates import replacement
 from collective.daemon.clock import elapsed, later
 from collective.daemon.joining import sponsor
-from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners import services
 from collective.daemon.listeners.calls import Calls
 from collective.daemon.member.access import ANYBODY, MEMBERS, Caller, check_caller, member_of
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership import learner, removal
 from collective.daemon.membership.changes import finish
 from collective.daemon.membership.promotion import make_learner
@@ -36,7 +36,7 @@ from collective.errors import (
     RefusedError,
     RemovedError,
 )
-from collective.model.high_water_mark import Promise
+from collective.model.high_water_mark import HighWaterMark
 from collective.model.plan import Mode
 from collective.model.records import Change, MemberRecord, Role
 from collective.pki import MOST_BYTES
@@ -57,15 +57,15 @@ class Asked:
     """A request that was let in.
 
     Attributes:
-        server, enlister, calls: this server.
-        node: its life.
+        server, coordinator, calls: this server.
+        runtime: its life.
         request: what is asked.
     """
 
     server: CollectiveServer
-    enlister: Enlister
+    coordinator: JoinCoordinator
     calls: Calls
-    node: Node
+    runtime: MemberRuntime
     request: Request
     asking: MemberRecord | None
 
@@ -118,28 +118,28 @@ class Route:
 
 
 def handler(
-    server: CollectiveServer, enlister: Enlister, calls: Calls
+    server: CollectiveServer, coordinator: JoinCoordinator, calls: Calls
 ) -> Callable[[Request], Response]:
     """Return the handler of the network door."""
 
     def handle(request: Request) -> Response:
         route = route_of(request.method, request.path)
-        node = server.node
-        if node is None:
+        runtime = server.runtime
+        if runtime is None:
             ending = server.stopped.is_set()
             what = "is about to end" if ending else "is in no collective, or not in this moment"
             raise RefusedError(f"{server.plan.name} {what}")
-        _check_heard(node, request, route)
-        member = _who_asks(node, request, route)
+        _check_heard(runtime, request, route)
+        member = _who_asks(runtime, request, route)
         check_caller(member, route.callers, f"{request.method} {request.path[:60]}")
         if route.takes_part:
-            _only_full_member(server, node)
-        return route.run(Asked(server, enlister, calls, node, request, member))
+            _only_full_member(server, runtime)
+        return route.run(Asked(server, coordinator, calls, runtime, request, member))
 
     return handle
 
 
-def _check_heard(node: Node, request: Request, route: Route) -> None:
+def _check_heard(runtime: MemberRuntime, request: Request, route: Route) -> None:
     """Refuse a member while it may have been deleted, and nobody has told this server so yet.
 
     Raises:
@@ -147,14 +147,14 @@ def _check_heard(node: Node, request: Request, route: Route) -> None:
     """
     if request.peer.certificate is None or route.early or route.callers == ANYBODY:
         return
-    if not node.has_heard(_HEARD_SECONDS):
+    if not runtime.has_heard(_HEARD_SECONDS):
         raise RefusedError(
-            f"{node.name} has not heard from the others since it started",
+            f"{runtime.name} has not heard from the others since it started",
             "try again in a few seconds",
         )
 
 
-def _who_asks(node: Node, request: Request, route: Route) -> MemberRecord | None:
+def _who_asks(runtime: MemberRuntime, request: Request, route: Route) -> MemberRecord | None:
     """Return the member that asks, None for a stranger.
 
     Raises:
@@ -163,7 +163,7 @@ def _who_asks(node: Node, request: Request, route: Route) -> MemberRecord | None
     """
     if request.peer.certificate is None or route.callers == ANYBODY:
         return None
-    view = node.replica.view
+    view = runtime.records_view.view
     try:
         member = member_of(view, request.peer)
     except RemovedError:
@@ -171,8 +171,8 @@ def _who_asks(node: Node, request: Request, route: Route) -> MemberRecord | None
     except AccessError:
         if not route.fresh:
             raise
-        return member_of(node.store.read(), request.peer)
-    return member_of(node.store.read(), request.peer) if route.fresh else member
+        return member_of(runtime.store.read(), request.peer)
+    return member_of(runtime.store.read(), request.peer) if route.fresh else member
 
 
 def route_of(method: str, path: str) -> Route:
@@ -189,8 +189,8 @@ def route_of(method: str, path: str) -> Route:
     return route
 
 
-def _only_full_member(server: CollectiveServer, node: Node) -> None:
-    services.require_voter(server, node)
+def _only_full_member(server: CollectiveServer, runtime: MemberRuntime) -> None:
+    services.require_voter(server, runtime)
     if server.plan.mode is not Mode.MEMBER:
         raise RefusedError(
             f"{server.plan.name} is itself still joining", "ask another member, or try again soon"
@@ -201,24 +201,24 @@ def _only_full_member(server: CollectiveServer, node: Node) -> None:
 
 
 def _challenge(asked: Asked) -> Response:
-    return json_response(200, sponsor.challenge(asked.node, asked.request))
+    return json_response(200, sponsor.challenge(asked.runtime, asked.request))
 
 
 def _claim(asked: Asked) -> Response:
-    with asked.server.gate.sponsoring(asked.node.name):
-        _only_full_member(asked.server, asked.node)
-        return json_response(200, sponsor.claim(asked.node, asked.request))
+    with asked.server.gate.sponsoring(asked.runtime.name):
+        _only_full_member(asked.server, asked.runtime)
+        return json_response(200, sponsor.claim(asked.runtime, asked.request))
 
 
 def _confirm(asked: Asked) -> Response:
-    return json_response(200, sponsor.confirm(asked.node, asked.json()))
+    return json_response(200, sponsor.confirm(asked.runtime, asked.json()))
 
 
 def _admit(asked: Asked) -> Response:
     def lines() -> Iterator[dict[str, Any] | None]:
-        with asked.server.gate.sponsoring(asked.node.name):
-            _only_full_member(asked.server, asked.node)
-            yield from sponsor.admit(asked.node, asked.request)
+        with asked.server.gate.sponsoring(asked.runtime.name):
+            _only_full_member(asked.server, asked.runtime)
+            yield from sponsor.admit(asked.runtime, asked.request)
 
     return lines_response(lines())
 
@@ -227,13 +227,13 @@ def _admit(asked: Asked) -> Response:
 
 
 def _succession(asked: Asked) -> Response:
-    return json_response(200, asked.node.credentials.succession.to_wire())
+    return json_response(200, asked.runtime.credentials.succession.to_wire())
 
 
 def _deleted(asked: Asked) -> Response:
     """Tell whoever names a certificate whether it was revoked: it may have been its."""
     fingerprint = messages.text(asked.json(), "fingerprint", 64)
-    deleted = fingerprint in asked.node.replica.view.revoked
+    deleted = fingerprint in asked.runtime.records_view.view.revoked
     return json_response(200, {"format": messages.FORMAT, "deleted": deleted})
 
 
@@ -241,27 +241,27 @@ def _deleted(asked: Asked) -> Response:
 
 
 def _status(asked: Asked) -> Response:
-    return json_response(200, asked.node.own_status().to_wire())
+    return json_response(200, asked.runtime.own_status().to_wire())
 
 
 def _sync(asked: Asked) -> Response:
     revision = asked.json().get("revision")
     if not isinstance(revision, int) or isinstance(revision, bool):
         raise ProtocolError("a sync names no revision")
-    if revision > asked.node.replica.view.revision:
-        _check_exists(asked.node, revision)
-    wants = asked.node.lock_out(revision, _SYNC_SECONDS)
+    if revision > asked.runtime.records_view.view.revision:
+        _check_exists(asked.runtime, revision)
+    wants = asked.runtime.lock_out(revision, _SYNC_SECONDS)
     return json_response(200, {"format": messages.FORMAT, "wants": wants or ""})
 
 
-def _check_exists(node: Node, revision: int) -> None:
+def _check_exists(runtime: MemberRuntime, revision: int) -> None:
     """Refuse to wait for what will not come; where nobody can say so now, it is waited for.
 
     Raises:
         ProtocolError: the store has no such revision yet.
     """
     try:
-        newest = node.store.prove(_PROOF_SECONDS)
+        newest = runtime.store.prove(_PROOF_SECONDS)
     except EtcdError as error:
         log.debug("the newest revision is not known: %s", error)
         return
@@ -271,84 +271,84 @@ def _check_exists(node: Node, revision: int) -> None:
 
 def _leave(asked: Asked) -> Response:
     """Answer when the removal is written down: once it is made, that server hears no answer."""
-    node, member = asked.node, asked.member
+    runtime, member = asked.runtime, asked.member
     asked.json()
     if member.role is Role.NONVOTING:
-        later(_LEAVE_PAUSE_SECONDS, lambda: _put_out(node, member.name))
+        later(_LEAVE_PAUSE_SECONDS, lambda: _put_out(runtime, member.name))
         return json_response(200, {"format": messages.FORMAT})
-    change = removal.begin_removal(node, member.name, force=True, by=member.name)
-    later(_LEAVE_PAUSE_SECONDS, lambda: _finish_leave(node, change))
+    change = removal.begin_removal(runtime, member.name, force=True, by=member.name)
+    later(_LEAVE_PAUSE_SECONDS, lambda: _finish_leave(runtime, change))
     return json_response(200, {"format": messages.FORMAT})
 
 
-def _finish_leave(node: Node, change: Change) -> None:
+def _finish_leave(runtime: MemberRuntime, change: Change) -> None:
     try:
-        finish(node, change)
+        finish(runtime, change)
     except CollectiveError as error:
         log.warning("whoever leads must finish a removal: %s name=%s", error, change.name)
 
 
 def _give_up(asked: Asked) -> Response:
     """Put a learner out that gives up its join; its record goes when it has heard the answer."""
-    node, member = asked.node, asked.member
+    runtime, member = asked.runtime, asked.member
     joins = member.role is Role.LEARNER and member.fallback is None
-    removed = joins and learner.evict(node, member)
+    removed = joins and learner.evict(runtime, member)
     if removed:
-        later(_LEAVE_PAUSE_SECONDS, lambda: _drop_learner(node, member))
+        later(_LEAVE_PAUSE_SECONDS, lambda: _drop_learner(runtime, member))
     return json_response(200, {"format": messages.FORMAT, "removed": removed})
 
 
-def _drop_learner(node: Node, member: MemberRecord) -> None:
+def _drop_learner(runtime: MemberRuntime, member: MemberRecord) -> None:
     try:
-        learner.drop(node, member)
+        learner.drop(runtime, member)
     except CollectiveError as error:
         log.warning("whoever leads must drop a learner's record: %s name=%s", error, member.name)
 
 
-def _put_out(node: Node, name: str) -> None:
+def _put_out(runtime: MemberRuntime, name: str) -> None:
     try:
-        removal.put_out(node, name, force=True)
+        removal.put_out(runtime, name, force=True)
     except CollectiveError as error:
         log.warning("a server that leaves must ask again: %s name=%s", error, name)
 
 
 def _hand_over(asked: Asked) -> Response:
-    node = asked.node
+    runtime = asked.runtime
     if not asked.server.hand_overs.allow(asked.member.name, elapsed()):
-        raise RefusedError(f"{node.name} handed over just now", "try again in a few seconds")
-    node.hand_over()
+        raise RefusedError(f"{runtime.name} handed over just now", "try again in a few seconds")
+    runtime.hand_over()
     return json_response(200, {"format": messages.FORMAT})
 
 
 def _readdress(asked: Asked) -> Response:
-    with asked.server.gate.sponsoring(asked.node.name):
-        told = readdress.answer(asked.node, asked.member, asked.fingerprint, asked.json())
+    with asked.server.gate.sponsoring(asked.runtime.name):
+        told = readdress.answer(asked.runtime, asked.member, asked.fingerprint, asked.json())
         return json_response(200, told)
 
 
 def _whereabouts(asked: Asked) -> Response:
-    told = asked.server.whereabouts.hear(asked.node, asked.member, asked.json())
+    told = asked.server.locator.hear(asked.runtime, asked.member, asked.json())
     return json_response(200, told)
 
 
 def _return(asked: Asked) -> Response:
     """Tell a member that returns the records, and what is remembered of its data."""
-    recollection, node = asked.server.recollection, asked.node
-    promise = recollection.of(asked.member.name) if recollection is not None else None
+    marks, runtime = asked.server.high_water_marks, asked.runtime
+    mark = marks.of(asked.member.name) if marks is not None else None
     told = {
         "format": messages.FORMAT,
-        "view": node.replica.view.to_json(node.plan.cluster_token),
-        **asdict(promise or Promise("", 0, 0)),
+        "view": runtime.records_view.view.to_json(runtime.plan.cluster_token),
+        **asdict(mark or HighWaterMark("", 0, 0)),
     }
     return json_response(200, told)
 
 
 def _relay(asked: Asked) -> Response:
-    return relay(asked.node, asked.request)
+    return relay(asked.runtime, asked.request)
 
 
 def _self(asked: Asked) -> Response:
-    return services.tell_self(asked.member, asked.node.store.read().change)
+    return services.tell_self(asked.member, asked.runtime.store.read().change)
 
 
 def _certificate(asked: Asked) -> Response:
@@ -358,21 +358,23 @@ def _certificate(asked: Asked) -> Response:
             f"{asked.member.name} has changed its certificate too often just now",
             "try again in a minute",
         )
-    revision = replacement.take_request(asked.node, asked.member, asked.fingerprint, pem)
+    revision = replacement.take_request(asked.runtime, asked.member, asked.fingerprint, pem)
     return json_response(200, {"format": messages.FORMAT, "revision": revision})
 
 
 def _learner(asked: Asked) -> Response:
-    with asked.server.gate.sponsoring(asked.node.name):
-        return json_response(200, make_learner(asked.node, asked.member))
+    with asked.server.gate.sponsoring(asked.runtime.name):
+        return json_response(200, make_learner(asked.runtime, asked.member))
 
 
 def _command(asked: Asked) -> Response:
-    return services.command(asked.server, asked.enlister, asked.node, asked.member, asked.request)
+    return services.command(
+        asked.server, asked.coordinator, asked.runtime, asked.member, asked.request
+    )
 
 
 def _call(asked: Asked) -> Response:
-    return asked.calls.incoming(asked.node, asked.member, asked.request)
+    return asked.calls.incoming(asked.runtime, asked.member, asked.request)
 
 
 _VOTER = frozenset({Caller.VOTER})

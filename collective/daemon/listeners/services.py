@@ -13,12 +13,12 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners.commands import delete, demote, invite, promote
 from collective.daemon.listeners.commands.context import Command, Context
 from collective.daemon.listeners.commands.running import lines_of
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import InputError, RefusedError
 from collective.model.names import parse_server_name
 from collective.model.records import Change, MemberRecord, to_json
@@ -51,8 +51,8 @@ def tell_self(member: MemberRecord, change: Change | None) -> Response:
 
 def command(
     server: CollectiveServer,
-    enlister: Enlister,
-    node: Node,
+    coordinator: JoinCoordinator,
+    runtime: MemberRuntime,
     member: MemberRecord,
     request: Request,
 ) -> Response:
@@ -67,14 +67,16 @@ def command(
     messages.check_format(raw)
     name, arguments = messages.text(raw, "command", 64), raw.get("arguments")
     run = _COMMANDS.get(name)
-    check_command(member, name, server.settings.nonvoting_commands, node.name)
+    check_command(member, name, server.settings.nonvoting_commands, runtime.name)
     if run is None or not isinstance(arguments, dict):
         raise InputError("this is no command that a voter carries out for others")
-    if name in _ABOUT_A_MEMBER and _server_of(arguments) == node.name:
-        raise RefusedError(f"{node.name} does not do that to itself", "ask another member")
+    if name in _ABOUT_A_MEMBER and _server_of(arguments) == runtime.name:
+        raise RefusedError(f"{runtime.name} does not do that to itself", "ask another member")
     log.info("a command for a member name=%s command=%s", member.name, name)
     sent_by = member.name
-    lines = lines_of(lambda emit: run(Context(server, enlister, emit, sent_by=sent_by), arguments))
+    lines = lines_of(
+        lambda emit: run(Context(server, coordinator, emit, sent_by=sent_by), arguments)
+    )
     return Response(200, _with_beats(lines), "application/x-ndjson")
 
 
@@ -89,7 +91,7 @@ def _with_beats(lines: Iterable[Mapping[str, Any] | None]) -> Iterator[bytes]:
         yield b"\n" if line is None else json.dumps(line).encode() + b"\n"
 
 
-def require_voter(server: CollectiveServer, node: Node) -> None:
+def require_voter(server: CollectiveServer, runtime: MemberRuntime) -> None:
     """Refuse what only a voter can do.
 
     Raises:
@@ -97,8 +99,8 @@ def require_voter(server: CollectiveServer, node: Node) -> None:
     """
     if server.plan.votes:
         return
-    voters = ", ".join(sorted(node.replica.view.voters))
+    voters = ", ".join(sorted(runtime.records_view.view.voters))
     raise RefusedError(
-        f"{node.name} does not vote and cannot do that",
+        f"{runtime.name} does not vote and cannot do that",
         f"ask a server that votes: {voters}" if voters else "ask a server that votes",
     )

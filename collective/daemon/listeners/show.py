@@ -18,7 +18,7 @@ from collective.daemon.clock import elapsed
 from collective.daemon.listeners.alarms import alarm_sentence, alarms_in
 from collective.daemon.member.failure_detector import Answer
 from collective.daemon.member.recorded import is_broken
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import CollectiveError, EtcdError
 from collective.model.names import natural_key
 from collective.model.plan import Plan
@@ -36,17 +36,19 @@ _PROBE_SECONDS = 0.3
 _LEAST_SECONDS = 0.02
 
 
-def document(node: Node) -> dict[str, Any]:
+def document(runtime: MemberRuntime) -> dict[str, Any]:
     """Return what this server knows of its collective, as the JSON of ``show --json``."""
     begun = elapsed()
-    view, proven, error = _prove(node)
+    view, proven, error = _prove(runtime)
     # After the read: the leader that made it possible is the one that status names.
-    own = node.own_status()
+    own = runtime.own_status()
     # Whoever was silent while the quorum was being proven has had its time.
-    answers = dict(node.prober.answers(max(_LEAST_SECONDS, begun + _PROBE_SECONDS - elapsed())))
+    answers = dict(
+        runtime.detector.answers(max(_LEAST_SECONDS, begun + _PROBE_SECONDS - elapsed()))
+    )
     if proven and any(answer.takes_no_part for answer in answers.values()):
         # It may have been asked in the middle of an election that the proof has seen the end of.
-        again = node.prober.answers(_RENEW_SECONDS, since=begun)
+        again = runtime.detector.answers(_RENEW_SECONDS, since=begun)
         answers |= {name: answer for name, answer in again.items() if answer.status is not None}
     states = {
         name: _state(record, own, answers.get(name), proven)
@@ -60,8 +62,8 @@ def document(node: Node) -> dict[str, Any]:
     top = max([own.index, *(s.index for _, s, _ in states.values() if s is not None)])
     return {
         "format": FORMAT,
-        "name": node.name,
-        "mode": node.plan.mode.value,
+        "name": runtime.name,
+        "mode": runtime.plan.mode.value,
         "quorum": proven and leader is not None,
         "leader": leader.name if proven and leader is not None else None,
         "revision": view.revision,
@@ -74,11 +76,11 @@ def document(node: Node) -> dict[str, Any]:
         "needed": strength.quorum,
         "spare": strength.spare,
         "tolerance": tolerance_sentence(strength),
-        "set_aside": list(node.plan.aside),
+        "set_aside": list(runtime.plan.aside),
         "restarting": None if view.turn is None else asdict(view.turn),
         "alarms": [{"member": name, "alarm": kind} for name, kind in alarms],
         "errors": [
-            *(text for text in (error, node.trouble) if text),
+            *(text for text in (error, runtime.trouble) if text),
             *(alarm_sentence(name, kind) for name, kind in alarms),
             *_reinstalled(answers),
             *_left_out(view),
@@ -128,29 +130,29 @@ def idle(plan: Plan, why: CollectiveError) -> dict[str, Any]:
     }
 
 
-def _prove(node: Node) -> tuple[View, bool, str]:
+def _prove(runtime: MemberRuntime) -> tuple[View, bool, str]:
     """Read linearizably; without an answer, take what is held here."""
     error = ""
     deadline = elapsed() + _PATIENT_SECONDS
     while True:
         try:
-            return node.store.read(_READ_SECONDS), True, ""
+            return runtime.store.read(_READ_SECONDS), True, ""
         except EtcdError as refused:
             error = refused.message
-        if elapsed() > deadline or node.failure is not None:
+        if elapsed() > deadline or runtime.failure is not None:
             break
         # An etcd that is restarted on purpose is back in a moment, and others need it so long.
-        if _held(node).turn is None and not _enough_answer(node):
+        if _held(runtime).turn is None and not _enough_answer(runtime):
             break
-    return _held(node), False, node.failure or error
+    return _held(runtime), False, runtime.failure or error
 
 
-def _enough_answer(node: Node) -> bool:
+def _enough_answer(runtime: MemberRuntime) -> bool:
     """Tell whether it is worth waiting: enough voters, asked anew, answer to elect a leader."""
-    voters = node.replica.view.voters.keys()
-    found = node.prober.answers(_RENEW_SECONDS, since=elapsed())
+    voters = runtime.records_view.view.voters.keys()
+    found = runtime.detector.answers(_RENEW_SECONDS, since=elapsed())
     running = {n for n, a in found.items() if a.status is not None and a.status.member_id}
-    answering = running | {node.name}
+    answering = running | {runtime.name}
     return Strength(len(voters), len(voters & answering)).holds
 
 
@@ -164,12 +166,12 @@ def _reinstalled(answers: Mapping[str, Answer]) -> list[str]:
     ]
 
 
-def _held(node: Node) -> View:
-    view = node.replica.view
+def _held(runtime: MemberRuntime) -> View:
+    view = runtime.records_view.view
     if view.revision:
         return view
     try:
-        return node.store.read_local(_READ_SECONDS)
+        return runtime.store.read_local(_READ_SECONDS)
     except EtcdError:
         return view
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from collective.daemon.member.access import member_of
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import AccessError
 from collective.model.records import MemberRecord
 from collective.model.view import View
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 
 def let_in(
-    node: Node, peer: Peer, serializable: bool = False, anew: bool = False
+    runtime: MemberRuntime, peer: Peer, serializable: bool = False, anew: bool = False
 ) -> tuple[MemberRecord, View]:
     """Return the member that asks, and the view that says so.
 
     Args:
-        node: this server.
+        runtime: this server.
         peer: who asks.
         serializable: whether what our etcd holds will do, however old.
         anew: whether the view that we hold was too old.
@@ -31,11 +31,11 @@ def let_in(
     Raises:
         AccessError, RemovedError: it is none.
     """
-    view = node.replica.view
+    view = runtime.records_view.view
     if not anew:
         try:
             return member_of(view, peer), view
         except AccessError:
             log.debug("a member is looked up, it may be a new one")
-    view = node.store.read_local() if serializable else node.store.read()
+    view = runtime.store.read_local() if serializable else runtime.store.read()
     return member_of(view, peer), view

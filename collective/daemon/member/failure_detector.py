@@ -186,7 +186,7 @@ class _Line(threading.Thread):
         return self._last_found
 
 
-class Prober:
+class FailureDetector:
     """One line to each other member."""
 
     def __init__(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from collective.daemon.member.recorded import certificates_of
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import CollectiveError, IdentityError, ProtocolError
 from collective.files import read_private, write_atomically
 from collective.model.names import is_ip_address
@@ -38,7 +38,7 @@ _DIAL_SECONDS = 2.0
 _MOST_HINTS = 64
 
 
-class Whereabouts:
+class PeerLocator:
     """Where each member may be, and where it was found."""
 
     def __init__(self, folder: Path) -> None:
@@ -83,133 +83,141 @@ class Whereabouts:
         """Return a member's record with the address at which it was found."""
         return replace(member, address=self._found.get(member.name, member.address))
 
-    def look(self, node: Node, here: str, hosts: Path | None) -> Mapping[str, str]:
+    def look(self, runtime: MemberRuntime, here: str, hosts: Path | None) -> Mapping[str, str]:
         """Look for all other members, and tell those that were found where the others are.
 
         Args:
-            node: this server.
+            runtime: this server.
             here: the address that it has now.
             hosts: a hosts(5) file, or None.
 
         Returns:
             The members that were found, and where.
         """
-        others = [m for m in node.replica.view.members.values() if m.name != node.name]
+        others = [m for m in runtime.records_view.view.members.values() if m.name != runtime.name]
         with ThreadPoolExecutor(max(1, len(others)), "look") as pool:
-            places = list(pool.map(lambda m: self._find(node, m, hosts), others))
+            places = list(pool.map(lambda m: self._find(runtime, m, hosts), others))
             found = {m.name: a for m, a in zip(others, places, strict=True) if a is not None}
             self._found = found
-            list(pool.map(lambda m: self._tell(node, m, {**found, node.name: here}), others))
+            list(pool.map(lambda m: self._tell(runtime, m, {**found, runtime.name: here}), others))
         return found
 
-    def _find(self, node: Node, member: MemberRecord, hosts: Path | None) -> str | None:
+    def _find(
+        self, runtime: MemberRuntime, member: MemberRecord, hosts: Path | None
+    ) -> str | None:
         candidates = [member.address, self._hints.get(member.name, "")]
         try:
             candidates += resolve(member.name, hosts, _DIAL_SECONDS)
         except CollectiveError as error:
             log.debug("a member is not looked for by its name: %s", error)
         for address in dict.fromkeys(candidates):
-            if is_ip_address(address) and _is_there(node, replace(member, address=address)):
+            if is_ip_address(address) and _is_there(runtime, replace(member, address=address)):
                 return address
         return None
 
-    def _tell(self, node: Node, member: MemberRecord, places: Mapping[str, str]) -> None:
+    def _tell(
+        self, runtime: MemberRuntime, member: MemberRecord, places: Mapping[str, str]
+    ) -> None:
         """Tell a member that was found where everybody is, and hear what it knows."""
         if member.name not in self._found:
             return
-        peer = node.peer(self.at(member))
+        peer = runtime.peer(self.at(member))
         body = {
             "format": messages.FORMAT,
             "places": dict(places),
-            "certificate": self._own_pem(node),
+            "certificate": self._own_pem(runtime),
         }
         try:
             answer = peer.call("POST", messages.WHEREABOUTS, body, _DIAL_SECONDS)
-            self._hear_places(node, member, answer)
-            self._take(node, member, answer)
+            self._hear_places(runtime, member, answer)
+            self._take(runtime, member, answer)
         except CollectiveError as error:
             log.debug("a member was not told where the others are: %s", error)
         finally:
             peer.close()
 
-    def hear(self, node: Node, member: MemberRecord, raw: dict[str, Any]) -> dict[str, Any]:
+    def hear(
+        self, runtime: MemberRuntime, member: MemberRecord, raw: dict[str, Any]
+    ) -> dict[str, Any]:
         """Take up what a member says, and answer with what is known here.
 
         Raises:
             ProtocolError: the message is broken.
         """
-        self._hear_places(node, member, raw)
-        self._take(node, member, raw)
+        self._hear_places(runtime, member, raw)
+        self._take(runtime, member, raw)
         return {
             "format": messages.FORMAT,
             "places": {**self._hints, **self._found},
-            "certificate": self._own_pem(node),
+            "certificate": self._own_pem(runtime),
         }
 
-    def _hear_places(self, node: Node, member: MemberRecord, raw: Mapping[str, Any]) -> None:
+    def _hear_places(
+        self, runtime: MemberRuntime, member: MemberRecord, raw: Mapping[str, Any]
+    ) -> None:
         """Remember where a voter says that members may be.
 
         Another could overwrite what an administrator has told, and have files written at will.
         """
-        places = _places(raw, node)
+        places = _places(raw, runtime)
         if member.role is Role.VOTER:
             self.hint(places)
 
-    def _own_pem(self, node: Node) -> str:
+    def _own_pem(self, runtime: MemberRuntime) -> str:
         """Return the certificate by which our etcd goes, or is to go as soon as it must."""
-        return (self.ours or node.credentials.identity).pem
+        return (self.ours or runtime.credentials.identity).pem
 
-    def _take(self, node: Node, member: MemberRecord, raw: Mapping[str, Any]) -> None:
+    def _take(self, runtime: MemberRuntime, member: MemberRecord, raw: Mapping[str, Any]) -> None:
         """Take up the certificate by which a voter goes, of which its recorded one has told."""
         pem = messages.text({"certificate": "", **raw}, "certificate", MOST_BYTES)
         if not pem or not member.is_peer:
             self._shown.pop(member.name, None)
             return
         certificate = judge_certificate(pem, member.name)
-        if certificate.fingerprint in node.replica.view.certificates:
+        if certificate.fingerprint in runtime.records_view.view.certificates:
             self._shown.pop(member.name, None)
             return
         others = certificates_of(
-            m for n, m in node.replica.view.members.items() if n != member.name
+            m for n, m in runtime.records_view.view.members.items() if n != member.name
         )
         if certificate.serial in {other.serial for other in others.values()}:
             raise ProtocolError(f"the certificate of {member.name} has another member's number")
         self._shown[member.name] = certificate
 
 
-def _is_there(node: Node, member: MemberRecord) -> bool:
+def _is_there(runtime: MemberRuntime, member: MemberRecord) -> bool:
     """Tell whether a member's door is at an address: it shows a certificate of the member's.
 
     One that has moved has another one than before, and who was off or late does not know it yet.
     """
     try:
         try:
-            _open(node, member)
+            _open(runtime, member)
         except IdentityError:
-            if not node.recognises(member):
+            if not runtime.recognises(member):
                 raise
-            _open(node, member)
+            _open(runtime, member)
         return True
     except CollectiveError as error:
         log.debug("a member was looked for: %s name=%s", error, member.name)
         return False
 
 
-def _open(node: Node, member: MemberRecord) -> None:
-    peer = node.peer(member)
+def _open(runtime: MemberRuntime, member: MemberRecord) -> None:
+    peer = runtime.peer(member)
     try:
         peer.open(_DIAL_SECONDS)
     finally:
         peer.close()
 
 
-def _places(raw: Mapping[str, Any], node: Node) -> dict[str, str]:
+def _places(raw: Mapping[str, Any], runtime: MemberRuntime) -> dict[str, str]:
     """Return what a message says of other members of ours."""
     messages.check_format(raw)
     places = raw.get("places")
     if not isinstance(places, dict) or len(places) > _MOST_HINTS:
         raise ProtocolError("a message has no good 'places'")
-    known = node.replica.view.members.keys() - {node.name}
+    known = runtime.records_view.view.members.keys() - {runtime.name}
     return {n: a for n, a in places.items() if n in known and _is_place(a)}
 
 

@@ -35,7 +35,7 @@ _BURST = 8
 _PATIENCE_SECONDS = 1.0
 
 
-class Doubts:
+class ProofLimiter:
     """The budget of reads for proofs that look bad; may be used by several threads."""
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import (
     EtcdError,
     EtcdUnavailableError,
@@ -18,15 +18,15 @@ from collective.policy.membership import Strength
 _LOG_HINT = "see the log of collectived on this server"
 
 
-def strength_known(node: Node) -> Strength:
+def strength_known(runtime: MemberRuntime) -> Strength:
     """Return the strength as it is known here, without asking anybody: for what is told."""
-    voters = node.replica.view.voters.keys()
-    answering = node.prober.answering(0.0) | {node.name}
+    voters = runtime.records_view.view.voters.keys()
+    answering = runtime.detector.answering(0.0) | {runtime.name}
     return Strength(len(voters), len(voters & answering))
 
 
 @contextmanager
-def needs_quorum(node: Node, doing: str) -> Iterator[None]:
+def needs_quorum(runtime: MemberRuntime, doing: str) -> Iterator[None]:
     """Say plainly that there is no quorum, where etcd says that it did not answer.
 
     Raises:
@@ -35,9 +35,9 @@ def needs_quorum(node: Node, doing: str) -> Iterator[None]:
     try:
         yield
     except EtcdUnavailableError as error:
-        if node.failure is not None:
-            raise EtcdError(f"cannot {doing}: {node.failure}", _LOG_HINT) from error
-        strength = strength_known(node)
+        if runtime.failure is not None:
+            raise EtcdError(f"cannot {doing}: {runtime.failure}", _LOG_HINT) from error
+        strength = strength_known(runtime)
         if strength.holds:
             raise QuorumError(
                 f"cannot {doing}: no quorum was proven in time ({error.message})",

@@ -23,7 +23,7 @@ _PAUSE_SECONDS = 0.1
 Listener = Callable[[View], None]
 
 
-class Replica:
+class RecordsView:
     """A thread that follows the store."""
 
     def __init__(self, store: Store, listeners: list[Listener], remembered: View) -> None:
@@ -42,7 +42,7 @@ class Replica:
         self._told = False
         self._woken = threading.Event()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="records-view", daemon=True)
 
     @property
     def view(self) -> View:

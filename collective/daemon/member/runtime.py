@@ -22,17 +22,17 @@ from collective.daemon.member.access import objection
 from collective.daemon.member.backend import Backend, Frame, OwnEtcd
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.etcd_trust import EtcdTrust
-from collective.daemon.member.failure_detector import Prober
+from collective.daemon.member.failure_detector import FailureDetector
 from collective.daemon.member.places import MemberPlaces
-from collective.daemon.member.proof_limiter import Doubts, OneEach
+from collective.daemon.member.proof_limiter import OneEach, ProofLimiter
 from collective.daemon.member.recognition import Found
 from collective.daemon.member.recorded import certificates_of
-from collective.daemon.member.records_view import Replica
+from collective.daemon.member.records_view import RecordsView
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
 from collective.etcd.calls import Status
 from collective.etcd.deadline import within
 from collective.etcd.store import Store
-from collective.model.high_water_mark import Promise
+from collective.model.high_water_mark import HighWaterMark
 from collective.model.plan import Plan
 from collective.model.records import MemberRecord
 from collective.model.view import View
@@ -63,7 +63,7 @@ Elsewhere = Callable[
 ]
 
 
-class Node:
+class MemberRuntime:
     """This server as a member.
 
     Attributes:
@@ -76,7 +76,7 @@ class Node:
         frame: Frame,
         plan: Plan,
         credentials: Credentials,
-        on_view: Callable[[Node, View], None],
+        on_view: Callable[[MemberRuntime, View], None],
         remembered: View,
         elsewhere: Elsewhere,
     ) -> None:
@@ -107,14 +107,14 @@ class Node:
         self.store = Store(self.gateway)
         # Trust first: who acts on a view finds that it holds at both doors.
         listeners = [self._trust, lambda view: on_view(self, view)]
-        self.replica = Replica(self.store, listeners, remembered)
-        self.prober = Prober(
+        self.records_view = RecordsView(self.store, listeners, remembered)
+        self.detector = FailureDetector(
             plan.name, credentials.client_context, self.check_of, self._ask_as_stranger
         )
         #: Whether etcd goes by a detour, maybe with another certificate than that of this server.
         self.detoured = False
         #: What our etcd has on its disk for sure; ``high_water_marks`` finds it out.
-        self.durable: Promise | None = None
+        self.durable: HighWaterMark | None = None
         #: Fingerprint of the certificate that our door was last seen to show, "" while unknown.
         self.served = ""
         self._served_wrongly: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class Node:
         #: Set while this server has its turn to restart etcd, or tries to get it.
         self.in_turn = threading.Event()
         self._cut = frozenset[str]()
-        self.doubts = Doubts()
+        self.proof_limiter = ProofLimiter()
         #: Whom this server dials back now, for a join or its preflight.
         self.dialled = OneEach()
         #: What each member without a vote takes of this server at a time, see ``etcd_proxy``.
@@ -182,9 +182,9 @@ class Node:
             may_start: waits until etcd may start, and returns whether it may; calls can be made
                 by then, and nothing is served yet.
         """
-        self._trust(self.replica.view)
-        self.prober.follow(self.replica.view.members.values())
-        self.replica.start()
+        self._trust(self.records_view.view)
+        self.detector.follow(self.records_view.view.members.values())
+        self.records_view.start()
         threading.Thread(target=self._begin, args=(may_start,), name="begin", daemon=True).start()
 
     def _begin(self, may_start: Callable[[], bool]) -> None:
@@ -209,8 +209,8 @@ class Node:
         deadline = elapsed() + seconds
         if not self._may_live.wait(seconds):
             return False
-        return self.votes or self.replica.wait_until(
-            lambda _: self.replica.has_told, max(0.0, deadline - elapsed())
+        return self.votes or self.records_view.wait_until(
+            lambda _: self.records_view.has_told, max(0.0, deadline - elapsed())
         )
 
     def restart_etcd(self, seconds: float = RESTART_SECONDS) -> None:
@@ -272,8 +272,8 @@ class Node:
         self._stopping.set()
         if hand_over:
             self.hand_over()
-        self.replica.stop()
-        self.prober.stop()
+        self.records_view.stop()
+        self.detector.stop()
         with self._starting:
             if hand_over:
                 self._backend.stop()
@@ -299,8 +299,8 @@ class Node:
             log.warning("leadership was not handed over: %s", error)
 
     def _successor(self) -> MemberRecord | None:
-        voters = self.replica.view.voters
-        found = self.prober.answers(0.0)
+        voters = self.records_view.view.voters
+        found = self.detector.answers(0.0)
         able = [
             (answer.status.index, voters[name])
             for name, answer in found.items()
@@ -330,7 +330,7 @@ class Node:
         while elapsed() < deadline:
             try:
                 if ready(self.status()):
-                    self.replica.wake()
+                    self.records_view.wake()
                     return True
             except EtcdUnavailableError:
                 pass
@@ -354,7 +354,7 @@ class Node:
             EtcdError: the records cannot be read linearizably: there is no quorum.
         """
         since = elapsed()
-        self.prober.answers(0.0, since)  # they are asked while the store is
+        self.detector.answers(0.0, since)  # they are asked while the store is
         view = self.store.read()
         with within(seconds):
             voters = frozenset(
@@ -363,8 +363,8 @@ class Node:
                 if not member.learner
                 for record in [view.by_member_id(hex_id(member.id))]
             )
-        self.prober.follow(view.members.values())
-        answering = self.prober.answering(seconds, since) | {self.name}
+        self.detector.follow(view.members.values())
+        answering = self.detector.answering(seconds, since) | {self.name}
         return Observed(self.name, view, voters, frozenset(answering))
 
     def peer(self, member: MemberRecord) -> Peer:
@@ -378,7 +378,7 @@ class Node:
         return Way(member.name, member.address, member.door_port, context, check)
 
     def _voters(self) -> list[MemberRecord]:
-        return self.replica.view.voters_but(self.name)
+        return self.records_view.view.voters_but(self.name)
 
     def _relay_peer(self, member: MemberRecord) -> Peer:
         context, check = self.credentials.client_context, self.check_of(member.name)
@@ -443,20 +443,20 @@ class Node:
     def use_next(self) -> None:
         """Show the next certificate from now on, in our own calls too."""
         self.credentials.use_next()
-        self.prober.use(self.credentials.client_context)
+        self.detector.use(self.credentials.client_context)
 
     # Whom we know, and whom we let in -----------------------------------------------------------
 
     def take_view(self, view: View) -> None:
         """Take records over that a majority of the voters has told, while etcd does not run."""
-        if view.revision > self.replica.view.revision:
-            self.replica.take(view)
+        if view.revision > self.records_view.view.revision:
+            self.records_view.take(view)
 
     def check_of(self, wanted: str) -> Check:
         """Return the check of the certificate that a member serves."""
 
         def check(served: str) -> str | None:
-            view = self.replica.view
+            view = self.records_view.view
             if served in self._recognised_as(wanted) and served not in view.revoked:
                 return None
             return objection(view, wanted, served)
@@ -465,7 +465,7 @@ class Node:
 
     def _ask_as_stranger(self, member: MemberRecord) -> Found:
         """Find out why a member and we do not know each other, and recognise it if that is why."""
-        record = self.replica.view.members.get(member.name, member)
+        record = self.records_view.view.members.get(member.name, member)
         known = (frozenset(record.fingerprints) | self._recognised_as(member.name)) - {""}
         found = recognition.ask(member, known, self.credentials.identity.fingerprint)
         if found.recognised:
@@ -483,7 +483,7 @@ class Node:
         What is recorded since counts alone: the server may be another one, or its key was stolen.
         """
         found, recorded = self._recognised.get(name, ("", ()))
-        member = self.replica.view.members.get(name)
+        member = self.records_view.view.members.get(name)
         same = member is not None and member.fingerprints == recorded
         return frozenset((found,)) if same else frozenset()
 
@@ -541,7 +541,7 @@ class Node:
             what that still wants, for people.
         """
         deadline = elapsed() + seconds
-        if not self.replica.wait_for(revision, seconds):
+        if not self.records_view.wait_for(revision, seconds):
             return "its etcd has not heard of it"
         if not self.votes:
             return None  # the rest is about etcd's peer port

@@ -12,7 +12,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import CollectiveError
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ class Worker(ABC):
     #: How weighty it is that a round could not be done yet.
     level = logging.INFO
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, runtime: MemberRuntime) -> None:
+        self._runtime = runtime
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)

@@ -13,7 +13,7 @@ import logging
 from dataclasses import replace
 
 from collective.daemon.clock import elapsed, epoch
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.learner import members_of, write_record
 from collective.errors import CollectiveError
@@ -29,28 +29,28 @@ _CALL_SECONDS = 2.0
 _REMOVE_SECONDS = 1.0
 
 
-def take_in(node: Node, candidate: Candidate) -> None:
+def take_in(runtime: MemberRuntime, candidate: Candidate) -> None:
     """Write the record of a server that is not to vote; returns when our door lets it in.
 
     Raises:
         InvitationError, RefusedError: as ``learner.write_record``.
         EtcdError: a learner that it has left in etcd, from a former try, is not removed.
     """
-    for member in members_of(node):
+    for member in members_of(runtime):
         if member.learner and candidate.url in member.peer_urls:
             with within(_REMOVE_SECONDS):
-                node.gateway.remove(member.id)
-    write_record(node, candidate, "")
+                runtime.gateway.remove(member.id)
+    write_record(runtime, candidate, "")
     reached(Step.SPONSOR_NONVOTING)
     ours = candidate.certificate.fingerprint
-    node.replica.wait_until(lambda view: ours in view.certificates, _CALL_SECONDS)
+    runtime.records_view.wait_until(lambda view: ours in view.certificates, _CALL_SECONDS)
 
 
 class Arrivals:
     """What whoever leads does for them."""
 
-    def __init__(self, node: Node, timeout: float) -> None:
-        self._node = node
+    def __init__(self, runtime: MemberRuntime, timeout: float) -> None:
+        self._runtime = runtime
         self._timeout = timeout
         self._since: dict[str, float] = {}
 
@@ -79,7 +79,7 @@ class Arrivals:
         return True
 
     def _answers(self, member: MemberRecord) -> bool:
-        peer = self._node.peer(member)
+        peer = self._runtime.peer(member)
         try:
             raw = peer.call("GET", messages.STATUS, None, _CALL_SECONDS)
             status = messages.ServerStatus.from_wire(raw)
@@ -91,25 +91,25 @@ class Arrivals:
         return status.name == member.name and status.nonvoting
 
     def _accept(self, member: MemberRecord) -> None:
-        view = self._node.store.read()
+        view = self._runtime.store.read()
         if view.members.get(member.name) != member:
             return
-        if self._node.store.promote_member(view, replace(member, role=Role.NONVOTING)):
+        if self._runtime.store.promote_member(view, replace(member, role=Role.NONVOTING)):
             log.info("taken in as a server that does not vote name=%s", member.name)
             reached(Step.LEADER_ACCEPT)
 
     def _put_out(self, member: MemberRecord) -> None:
-        view = self._node.store.read()
+        view = self._runtime.store.read()
         if view.members.get(member.name) == member:
             log.warning("a joining server did not answer and is put out name=%s", member.name)
-            self._node.store.drop_member(view, member, epoch())
+            self._runtime.store.drop_member(view, member, epoch())
 
     def _keep_as_it_is(self, member: MemberRecord) -> None:
         """Take back a promotion that the server itself does not begin."""
-        view = self._node.store.read()
+        view = self._runtime.store.read()
         if view.members.get(member.name) == member:
             log.warning("a promotion was not begun and is given up name=%s", member.name)
-            self._node.store.put_member(view, member.as_nonvoting(), epoch())
+            self._runtime.store.put_member(view, member.as_nonvoting(), epoch())
 
 
 def _is_awaited(member: MemberRecord) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 
 from collective.daemon.clock import epoch
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError
 from collective.etcd.deadline import within
@@ -30,7 +30,7 @@ _REMOVE_TRIES = 4
 CHANGE_SECONDS = 1.0
 
 
-def finish(node: Node, change: Change) -> None:
+def finish(runtime: MemberRuntime, change: Change) -> None:
     """Carry a removal or a demotion to its end. Safe to repeat.
 
     A removal: out of etcd, revoked, records gone. A demotion: out of etcd, and its record says
@@ -42,21 +42,21 @@ def finish(node: Node, change: Change) -> None:
     if change.done:
         return
     if change.kind is ChangeKind.DEMOTE:
-        _tell(node, change)
+        _tell(runtime, change)
         reached(Step.DEMOTE_TOLD)
-    _remove(node, change)
+    _remove(runtime, change)
     if change.kind is ChangeKind.DEMOTE:
         reached(Step.DEMOTE_REMOVE)
     else:
         reached(Step.DELETE_REMOVE)
 
     def attempt() -> bool | None:
-        view = node.store.read()
+        view = runtime.store.read()
         if view.change != change:
             return False
         if change.kind is ChangeKind.DEMOTE:
-            return node.store.finish_demotion(view, change) or None
-        return node.store.finish_removal(view, change, epoch()) or None
+            return runtime.store.finish_demotion(view, change) or None
+        return runtime.store.finish_removal(view, change, epoch()) or None
 
     if until_written(f"{change.kind.value} {change.name}", attempt):
         log.info("%sd name=%s id=%s", change.kind.value, change.name, change.member_id)
@@ -66,13 +66,13 @@ def finish(node: Node, change: Change) -> None:
             reached(Step.DELETE_FINISH)
 
 
-def _tell(node: Node, change: Change) -> None:
+def _tell(runtime: MemberRuntime, change: Change) -> None:
     """Let a server that is to be demoted keep the record that says so, if it answers."""
-    view = node.store.read()
+    view = runtime.store.read()
     member = view.members.get(change.name)
-    if member is None or change.name == node.name:
+    if member is None or change.name == runtime.name:
         return
-    peer = node.peer(member)
+    peer = runtime.peer(member)
     body = {"format": messages.FORMAT, "revision": view.mod_revision(member_key(change.name))}
     try:
         peer.call("POST", messages.SYNC, body, _CALL_SECONDS)
@@ -82,20 +82,20 @@ def _tell(node: Node, change: Change) -> None:
         peer.close()
 
 
-def _remove(node: Node, change: Change) -> None:
+def _remove(runtime: MemberRuntime, change: Change) -> None:
     """Take a member out of etcd, if it is not out already."""
     for left in reversed(range(_REMOVE_TRIES)):
         try:
             with within(CHANGE_SECONDS):
-                node.gateway.remove(int(change.member_id, 16))
+                runtime.gateway.remove(int(change.member_id, 16))
             break
         except EtcdError:
-            if _is_gone(node, change.member_id):
+            if _is_gone(runtime, change.member_id):
                 break
             if not left:
                 raise
 
 
-def _is_gone(node: Node, member_id: str) -> bool:
+def _is_gone(runtime: MemberRuntime, member_id: str) -> bool:
     with within(_CALL_SECONDS):
-        return member_id not in {hex_id(m.id) for m in node.gateway.members()}
+        return member_id not in {hex_id(m.id) for m in runtime.gateway.members()}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collective.daemon.clock import elapsed
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import (
     CollectiveError,
     EtcdError,
@@ -88,11 +88,11 @@ class Said:
 _OFF = Said(None, takes_part=False)
 
 
-def confirm(node: Node, done: str, name: str) -> Deleted:
+def confirm(runtime: MemberRuntime, done: str, name: str) -> Deleted:
     """Wait until each member that answers refuses what a server may not do any more.
 
     Args:
-        node: this server.
+        runtime: this server.
         done: what was made, such as "mgt3 is deleted".
         name: of that server, which is not asked itself.
 
@@ -100,19 +100,19 @@ def confirm(node: Node, done: str, name: str) -> Deleted:
         PendingError: one that answers has not, or nobody could be asked.
     """
     try:
-        observed = node.observe()
+        observed = runtime.observe()
     except EtcdError as error:
         raise PendingError(
             f"{done}, but who has cut it off could not be asked ({error.message})",
             "run the same command again",
         ) from error
     revision = observed.view.newest
-    others = [m for n, m in observed.view.members.items() if n not in (node.name, name)]
+    others = [m for n, m in observed.view.members.items() if n not in (runtime.name, name)]
     with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
-        asked = pool.map(lambda m: _wait_to_confirm(node, m, revision), others)
-        here = node.lock_out(revision, _CONFIRM_SECONDS)
+        asked = pool.map(lambda m: _wait_to_confirm(runtime, m, revision), others)
+        here = runtime.lock_out(revision, _CONFIRM_SECONDS)
         said = {m.name: answer for m, answer in zip(others, asked, strict=True)}
-    said[node.name] = Said(here)
+    said[runtime.name] = Said(here)
     ordered = sorted(said, key=natural_key)
     failed = [f"{n} ({wants})" for n in ordered if (wants := said[n].wants)]
     if failed:
@@ -131,24 +131,24 @@ def confirm(node: Node, done: str, name: str) -> Deleted:
     )
 
 
-def _wait_to_confirm(node: Node, member: MemberRecord, revision: int) -> Said:
+def _wait_to_confirm(runtime: MemberRuntime, member: MemberRecord, revision: int) -> Said:
     """Ask a member until it has cut off who was deleted, or says that it is of no concern.
 
     One that answers and cannot say it yet may just have been started. A learner is asked once: it
     takes part only when it has all of this.
     """
     if member.role is Role.LEARNER:
-        said = _ask_to_confirm(node, member, revision)
+        said = _ask_to_confirm(runtime, member, revision)
         return said if said.wants is None else _OFF
     deadline = elapsed() + _CONFIRM_SECONDS
-    while (said := _ask_to_confirm(node, member, revision)).wants and elapsed() < deadline:
-        if node.stopping.wait(_POLL_SECONDS):
+    while (said := _ask_to_confirm(runtime, member, revision)).wants and elapsed() < deadline:
+        if runtime.stopping.wait(_POLL_SECONDS):
             break
     return said
 
 
-def _ask_to_confirm(node: Node, member: MemberRecord, revision: int) -> Said:
-    peer = node.peer(member)
+def _ask_to_confirm(runtime: MemberRuntime, member: MemberRecord, revision: int) -> Said:
+    peer = runtime.peer(member)
     body = {"format": messages.FORMAT, "revision": revision}
     try:
         # Who does not answer at all is not waited for: cutting off takes long only where the

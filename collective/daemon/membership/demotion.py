@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from collective.daemon.clock import elapsed
 from collective.daemon.member.quorum import has_begun, may_have_begun, needs_quorum
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.changes import finish
 from collective.daemon.membership.confirming import Deleted, confirm
 from collective.daemon.membership.removal import take_leadership_from
@@ -37,13 +37,13 @@ _READY_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
 
-def demote(node: Node, name: str, by: str, emit: Emit) -> Deleted:
+def demote(runtime: MemberRuntime, name: str, by: str, emit: Emit) -> Deleted:
     """Make a voter a server that does not vote; returns when it takes part as such.
 
     It says who knows of it, and which invitations are pending still.
 
     Args:
-        node: this server, which is not the one to demote.
+        runtime: this server, which is not the one to demote.
         name: whom to demote.
         by: who asked, for the record.
         emit: gets each step.
@@ -55,25 +55,25 @@ def demote(node: Node, name: str, by: str, emit: Emit) -> Deleted:
         PendingError: it has begun, or is done and not yet known to all.
         UnreachableError: it is done, but the server does not answer.
     """
-    with needs_quorum(node, f"demote {name}"):
-        change = _begin(node, name, by)
+    with needs_quorum(runtime, f"demote {name}"):
+        change = _begin(runtime, name, by)
         if change is not None:
             emit("begin", f"{name} is to lose its vote")
             with has_begun(f"demote {name}"):
-                finish(node, change)
+                finish(runtime, change)
             emit("remove", f"etcd does not count {name} any more")
     # What it had to do at the doors of etcd as a voter it has no more.
-    confirmed = confirm(node, f"{name} does not vote any more", name)
-    _wait_until_ready(node, name)
+    confirmed = confirm(runtime, f"{name} does not vote any more", name)
+    _wait_until_ready(runtime, name)
     emit("ready", f"{name} takes part; it does not vote")
     return confirmed
 
 
-def _begin(node: Node, name: str, by: str) -> Change | None:
+def _begin(runtime: MemberRuntime, name: str, by: str) -> Change | None:
     """Decide and write it down; None if it is done already."""
 
     def attempt() -> Change | bool | None:
-        observed = node.observe()
+        observed = runtime.observe()
         under_way = observed.view.change
         if under_way is not None and not under_way.done and _is_this(under_way, name):
             return under_way
@@ -82,11 +82,11 @@ def _begin(node: Node, name: str, by: str) -> Change | None:
         check_demote(observed, name)
         check_no_change_under_way(observed.view)
         member = observed.view.members[name]
-        take_leadership_from(node, member)
+        take_leadership_from(runtime, member)
         change = Change(ChangeKind.DEMOTE, name, member.member_id, by, False)
         told = replace(member, target=Role.NONVOTING)
         with may_have_begun(f"demote {name}"):
-            return change if node.store.begin_change(observed.view, change, told) else None
+            return change if runtime.store.begin_change(observed.view, change, told) else None
 
     change = until_written(f"demote {name}", attempt)
     if not isinstance(change, Change):
@@ -104,15 +104,15 @@ def _is_done(observed: Observed, name: str) -> bool:
     return member is not None and member.role is Role.NONVOTING and member.target is not Role.VOTER
 
 
-def _wait_until_ready(node: Node, name: str) -> None:
+def _wait_until_ready(runtime: MemberRuntime, name: str) -> None:
     deadline = elapsed() + _READY_SECONDS
     while elapsed() < deadline:
-        answer = node.prober.answers(1.0, since=elapsed()).get(name)
+        answer = runtime.detector.answers(1.0, since=elapsed()).get(name)
         if answer is not None and answer.status is not None:
             status = answer.status
             if status.nonvoting and status.healthy:
                 return
-        if node.stopping.wait(_POLL_SECONDS):
+        if runtime.stopping.wait(_POLL_SECONDS):
             break
     raise UnreachableError(
         f"{name} does not vote any more, but did not answer within {_READY_SECONDS:.0f} s",

@@ -15,7 +15,7 @@ from typing import Any
 from collective.daemon.certificates.trust_round import until_taken_up
 from collective.daemon.clock import elapsed, epoch, pause
 from collective.daemon.member.recorded import check_recordable
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.changes import CHANGE_SECONDS
 from collective.daemon.retries import until_written, until_written_whoever_leads
@@ -37,18 +37,18 @@ _FRESH_SECONDS = 4.0
 _IN_THE_WAY = ("too many learner", "exist")
 
 
-def members_of(node: Node) -> list[EtcdMember]:
+def members_of(runtime: MemberRuntime) -> list[EtcdMember]:
     """Return etcd's members, with a deadline."""
     with within(_LIST_SECONDS):
-        return node.gateway.members()
+        return runtime.gateway.members()
 
 
-def others_turn(node: Node, url: str) -> bool:
+def others_turn(runtime: MemberRuntime, url: str) -> bool:
     """Tell whether another server is being taken in: joins queue, one learner at a time."""
-    return any(m.learner and url not in m.peer_urls for m in members_of(node))
+    return any(m.learner and url not in m.peer_urls for m in members_of(runtime))
 
 
-def wait_for_turn(node: Node, url: str) -> Iterator[dict[str, Any] | None]:
+def wait_for_turn(runtime: MemberRuntime, url: str) -> Iterator[dict[str, Any] | None]:
     """Wait for a moment while another server is taken in, which mostly takes no longer.
 
     Yields:
@@ -56,13 +56,13 @@ def wait_for_turn(node: Node, url: str) -> Iterator[dict[str, Any] | None]:
     """
     deadline = elapsed() + _TURN_SECONDS
     line: dict[str, Any] | None = {"step": "wait"}
-    while elapsed() < deadline and others_turn(node, url):
+    while elapsed() < deadline and others_turn(runtime, url):
         yield line
         line = None
         pause(_TURN_POLL_SECONDS)
 
 
-def take_up(node: Node, candidate: Candidate) -> Iterator[dict[str, Any] | None]:
+def take_up(runtime: MemberRuntime, candidate: Candidate) -> Iterator[dict[str, Any] | None]:
     """Write the record of a candidate, and wait until the voters let it in, and for its turn.
 
     Joiners that wait at the same time are taken up by one restart of each etcd.
@@ -76,31 +76,31 @@ def take_up(node: Node, candidate: Candidate) -> Iterator[dict[str, Any] | None]
         EtcdError: a voter does not take it up.
     """
     # The records first: the list that etcd gives after this read is at least as new.
-    view = node.store.read()
-    members = members_of(node)
+    view = runtime.store.read()
+    members = members_of(runtime)
     check_namesake(view, members, candidate)
     ours = _find(members, candidate.url)
     member_id = hex_id(ours.id) if ours is not None and ours.learner else ""
-    write_record(node, candidate, member_id)
+    write_record(runtime, candidate, member_id)
     yield {"step": "record"}
     reached(Step.SPONSOR_RECORD)
     yield from until_it_may_enter(
-        node,
+        runtime,
         candidate.certificate.fingerprint,
         candidate.url,
-        lambda: write_record(node, candidate, member_id),
+        lambda: write_record(runtime, candidate, member_id),
     )
     yield {"step": "trust"}
     reached(Step.SPONSOR_TRUST)
 
 
 def until_it_may_enter(
-    node: Node, fingerprint: str, url: str, write_again: Callable[[], object]
+    runtime: MemberRuntime, fingerprint: str, url: str, write_again: Callable[[], object]
 ) -> Iterator[dict[str, Any] | None]:
     """Wait until the voters let a server in, and for its turn; yield now and then, or a step.
 
     Args:
-        node: this server, a voter.
+        runtime: this server, a voter.
         fingerprint: of the server's certificate, which is recorded.
         url: of its etcd.
         write_again: writes its record anew: whoever leads drops one that nobody goes on with.
@@ -109,7 +109,7 @@ def until_it_may_enter(
         EtcdError: a voter does not take it up.
     """
     written = elapsed()
-    for waiting in (until_taken_up(node, fingerprint), wait_for_turn(node, url)):
+    for waiting in (until_taken_up(runtime, fingerprint), wait_for_turn(runtime, url)):
         for line in waiting:
             yield line
             if elapsed() - written > _FRESH_SECONDS:
@@ -117,7 +117,7 @@ def until_it_may_enter(
                 written = elapsed()
 
 
-def add(node: Node, candidate: Candidate) -> tuple[int, str] | None:
+def add(runtime: MemberRuntime, candidate: Candidate) -> tuple[int, str] | None:
     """Make the candidate a learner and write its record; None when it must wait its turn.
 
     Raises:
@@ -126,16 +126,20 @@ def add(node: Node, candidate: Candidate) -> tuple[int, str] | None:
         EtcdError: etcd refused it.
     """
     return enter(
-        node,
+        runtime,
         candidate.name,
         candidate.url,
-        lambda member_id: write_record(node, candidate, member_id),
-        lambda: _drop(node, candidate),
+        lambda member_id: write_record(runtime, candidate, member_id),
+        lambda: _drop(runtime, candidate),
     )
 
 
 def enter(
-    node: Node, name: str, url: str, record: Callable[[str], View], undo: Callable[[], None]
+    runtime: MemberRuntime,
+    name: str,
+    url: str,
+    record: Callable[[str], View],
+    undo: Callable[[], None],
 ) -> tuple[int, str] | None:
     """Make a server a learner of etcd; None when it must wait its turn.
 
@@ -143,7 +147,7 @@ def enter(
     that a sponsor has left behind, and drops a record that etcd has no learner for.
 
     Args:
-        node: this server.
+        runtime: this server.
         name, url: of the server to be.
         record: writes its record with an etcd id.
         undo: takes the record back, where etcd refuses the learner.
@@ -155,12 +159,12 @@ def enter(
         RefusedError: a voter has that URL.
         EtcdError: etcd refused it.
     """
-    ours = _find(members_of(node), url)
+    ours = _find(members_of(runtime), url)
     if ours is not None and not ours.learner:
         raise RefusedError(f"cannot take in {name}: a voter has its address already: {url}")
     if ours is None:
         try:
-            ours = _add_learner(node, name, url)
+            ours = _add_learner(runtime, name, url)
         except EtcdError:
             undo()
             raise
@@ -169,10 +173,10 @@ def enter(
         reached(Step.SPONSOR_ADD)
     view = record(hex_id(ours.id))
     reached(Step.SPONSOR_RECORDED)
-    return ours.id, _initial_cluster(view, members_of(node), name, ours.id)
+    return ours.id, _initial_cluster(view, members_of(runtime), name, ours.id)
 
 
-def evict(node: Node, record: MemberRecord) -> bool:
+def evict(runtime: MemberRuntime, record: MemberRecord) -> bool:
     """Remove a learner that gives up its join from etcd; False when it is a voter by now.
 
     It may be promoted between the look and the removal. That removal leaves the voters that
@@ -182,14 +186,14 @@ def evict(node: Node, record: MemberRecord) -> bool:
         EtcdError: etcd did not do it.
     """
     for left in reversed(range(_EVICT_TRIES)):
-        found = next((m for m in members_of(node) if _is_of(m, record)), None)
+        found = next((m for m in members_of(runtime) if _is_of(m, record)), None)
         if found is None:
             break
         if not found.learner:
             return False
         try:
             with within(CHANGE_SECONDS):
-                node.gateway.remove(found.id)
+                runtime.gateway.remove(found.id)
         except EtcdError:
             if not left:
                 raise
@@ -205,7 +209,7 @@ def _is_of(member: EtcdMember, record: MemberRecord) -> bool:
     return record.url in member.peer_urls
 
 
-def drop(node: Node, record: MemberRecord) -> None:
+def drop(runtime: MemberRuntime, record: MemberRecord) -> None:
     """Drop the record and the invitation of a learner that was evicted, and revoke it.
 
     Raises:
@@ -213,22 +217,22 @@ def drop(node: Node, record: MemberRecord) -> None:
     """
 
     def attempt() -> bool | None:
-        view = node.store.read()
+        view = runtime.store.read()
         current = view.members.get(record.name)
         if current is None or current.member_id != record.member_id:
             return True
-        return node.store.put_out(view, current, epoch()) or None
+        return runtime.store.put_out(view, current, epoch()) or None
 
     until_written(f"drop the learner {record.name}", attempt)
     reached(Step.ABORT_DROP)
 
 
-def _drop(node: Node, candidate: Candidate) -> None:
+def _drop(runtime: MemberRuntime, candidate: Candidate) -> None:
     """Drop the record of a learner that etcd refused to add."""
-    view = node.store.read()
+    view = runtime.store.read()
     record = view.members.get(candidate.name)
     if record is not None and record.role is Role.LEARNER and not record.member_id:
-        node.store.drop_member(view, record, epoch())
+        runtime.store.drop_member(view, record, epoch())
 
 
 def check_namesake(view: View, members: Sequence[EtcdMember], candidate: Candidate) -> None:
@@ -256,7 +260,7 @@ def _find(members: list[EtcdMember], url: str) -> EtcdMember | None:
     return next((m for m in members if url in m.peer_urls), None)
 
 
-def _add_learner(node: Node, name: str, url: str) -> EtcdMember | None:
+def _add_learner(runtime: MemberRuntime, name: str, url: str) -> EtcdMember | None:
     """Ask etcd for it, and look whether it was done; None when another learner is in the way.
 
     Raises:
@@ -265,7 +269,7 @@ def _add_learner(node: Node, name: str, url: str) -> EtcdMember | None:
     for left in (1, 0):
         try:
             with within(CHANGE_SECONDS):
-                node.gateway.add_learner(url)
+                runtime.gateway.add_learner(url)
         except EtcdUnavailableError as error:
             log.info("etcd did not say that it added a learner: %s name=%s", error, name)
         except EtcdError as error:
@@ -275,7 +279,7 @@ def _add_learner(node: Node, name: str, url: str) -> EtcdMember | None:
             if not any(words in error.message for words in _IN_THE_WAY):
                 raise
         break
-    return _find(members_of(node), url)
+    return _find(members_of(runtime), url)
 
 
 def _is_of_this_second(error: EtcdError) -> bool:
@@ -288,7 +292,7 @@ def _is_of_this_second(error: EtcdError) -> bool:
     return "member not found" in error.message
 
 
-def write_record(node: Node, candidate: Candidate, member_id: str) -> View:
+def write_record(runtime: MemberRuntime, candidate: Candidate, member_id: str) -> View:
     """Write the record of a candidate that is a learner, and return the view it was decided on.
 
     Raises:
@@ -298,7 +302,7 @@ def write_record(node: Node, candidate: Candidate, member_id: str) -> View:
     certificate = candidate.certificate
 
     def attempt() -> View | None:
-        view = node.store.read()
+        view = runtime.store.read()
         check_claim(view, candidate)
         check_recordable(view, candidate.name, candidate.address, certificate)
         old = view.members.get(candidate.name)
@@ -315,7 +319,7 @@ def write_record(node: Node, candidate: Candidate, member_id: str) -> View:
             epoch(),
             target=candidate.role or Role.VOTER,
         )
-        return view if node.store.admit_member(view, record, epoch()) else None
+        return view if runtime.store.admit_member(view, record, epoch()) else None
 
     # Leaders change when another server has just been deleted, or its etcd is restarted.
     return until_written_whoever_leads(f"take in {candidate.name}", attempt)

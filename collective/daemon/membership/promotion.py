@@ -17,7 +17,7 @@ from typing import Any
 
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.member.quorum import needs_quorum
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.daemon.membership.dial_back import knock
 from collective.daemon.membership.learner import enter, others_turn, until_it_may_enter
 from collective.daemon.nonvoting.voters import Emit
@@ -36,11 +36,11 @@ _POLL_SECONDS = 0.5
 _SYNC_SECONDS = 3.0
 
 
-def promote(node: Node, name: str, learner_timeout: float, emit: Emit) -> None:
+def promote(runtime: MemberRuntime, name: str, learner_timeout: float, emit: Emit) -> None:
     """Make a server that does not vote a voter; returns when it votes.
 
     Args:
-        node: this server.
+        runtime: this server.
         name: whom to promote.
         learner_timeout: how long it may take to catch up, in seconds.
         emit: gets each step.
@@ -51,18 +51,18 @@ def promote(node: Node, name: str, learner_timeout: float, emit: Emit) -> None:
         QuorumError: there is no quorum.
         UnreachableError: it is under way, but not done in time.
     """
-    with needs_quorum(node, f"promote {name}"):
-        revision = until_written(f"promote {name}", lambda: _begin(node, name))
+    with needs_quorum(runtime, f"promote {name}"):
+        revision = until_written(f"promote {name}", lambda: _begin(runtime, name))
     reached(Step.PROMOTE_TARGET)
-    node.replica.wait_for(revision, _SYNC_SECONDS)
-    _wait(node, name, learner_timeout + _MARGIN_SECONDS, emit)
+    runtime.records_view.wait_for(revision, _SYNC_SECONDS)
+    _wait(runtime, name, learner_timeout + _MARGIN_SECONDS, emit)
     reached(Step.PROMOTE_DONE)
     emit("ready", f"{name} votes")
 
 
-def _begin(node: Node, name: str) -> int | None:
+def _begin(runtime: MemberRuntime, name: str) -> int | None:
     """Write down that a server is to vote, if it is not; return a revision that has it."""
-    observed = node.observe()
+    observed = runtime.observe()
     view = observed.view
     member = view.members.get(name)
     if member is not None and (member.role is Role.VOTER or member.fallback is not None):
@@ -71,15 +71,15 @@ def _begin(node: Node, name: str) -> int | None:
     member = view.members[name]
     if member.target is Role.VOTER:
         return view.newest
-    written = node.store.put_member(view, replace(member, target=Role.VOTER), epoch())
+    written = runtime.store.put_member(view, replace(member, target=Role.VOTER), epoch())
     return view.revision + 1 if written else None
 
 
-def _wait(node: Node, name: str, limit: float, emit: Emit) -> None:
+def _wait(runtime: MemberRuntime, name: str, limit: float, emit: Emit) -> None:
     deadline = elapsed() + limit
     told: set[Role] = set()
-    while elapsed() < deadline and not node.stopping.is_set():
-        member = node.replica.view.members.get(name)
+    while elapsed() < deadline and not runtime.stopping.is_set():
+        member = runtime.records_view.view.members.get(name)
         if member is None:
             raise RefusedError(f"{name} was deleted while it was promoted")
         if member.role is Role.VOTER:
@@ -93,7 +93,7 @@ def _wait(node: Node, name: str, limit: float, emit: Emit) -> None:
             told.add(member.role)
             step, said = _STEPS[member.role]
             emit(step, said.format(name))
-        node.replica.wait_until(partial(_has_changed, member), _POLL_SECONDS)
+        runtime.records_view.wait_until(partial(_has_changed, member), _POLL_SECONDS)
     raise UnreachableError(
         f"{name} is being promoted, but does not vote after {limit:.0f} s",
         "it goes on by itself; run the same command again to wait for it",
@@ -110,7 +110,7 @@ _STEPS = {
 }
 
 
-def make_learner(node: Node, member: MemberRecord) -> dict[str, Any]:
+def make_learner(runtime: MemberRuntime, member: MemberRecord) -> dict[str, Any]:
     """Make the member that asks a learner of etcd, when every voter that answers lets it in.
 
     Raises:
@@ -119,25 +119,25 @@ def make_learner(node: Node, member: MemberRecord) -> dict[str, Any]:
         EtcdError: etcd refused it.
     """
     _check_wanted(member)
-    knock(node.name, member.name, member.address, member.peer_port)
-    recorded = _record(node, member.name, member.member_id).members[member.name]
+    knock(runtime.name, member.name, member.address, member.peer_port)
+    recorded = _record(runtime, member.name, member.member_id).members[member.name]
     # In the middle of a change it shows one of two; a learner's are not changed any more.
     for fingerprint in recorded.fingerprints:
         for _ in until_it_may_enter(
-            node,
+            runtime,
             fingerprint,
             member.url,
-            lambda: _record(node, member.name, member.member_id),
+            lambda: _record(runtime, member.name, member.member_id),
         ):
             pass
-    if others_turn(node, member.url):
+    if others_turn(runtime, member.url):
         raise RefusedError(f"{member.name} must wait: another server is being taken in")
     entered = enter(
-        node,
+        runtime,
         member.name,
         member.url,
-        lambda member_id: _record(node, member.name, member_id),
-        lambda: _undo(node, member.name),
+        lambda member_id: _record(runtime, member.name, member_id),
+        lambda: _undo(runtime, member.name),
     )
     if entered is None:
         raise RefusedError(f"{member.name} must wait: another server is being taken in")
@@ -147,7 +147,7 @@ def make_learner(node: Node, member: MemberRecord) -> dict[str, Any]:
         "format": messages.FORMAT,
         "member_id": hex_id(member_id),
         "initial_cluster": initial_cluster,
-        "cluster_token": node.plan.cluster_token,
+        "cluster_token": runtime.plan.cluster_token,
     }
 
 
@@ -157,9 +157,9 @@ def _check_wanted(member: MemberRecord) -> None:
         raise RefusedError(f"{member.name} is not being promoted")
 
 
-def _record(node: Node, name: str, member_id: str) -> View:
+def _record(runtime: MemberRuntime, name: str, member_id: str) -> View:
     def attempt() -> View | None:
-        view = node.store.read()
+        view = runtime.store.read()
         member = view.members.get(name)
         if member is None:
             raise RefusedError(f"{name} was deleted while it was promoted")
@@ -171,14 +171,14 @@ def _record(node: Node, name: str, member_id: str) -> View:
             member_id=member_id,
             joined=epoch(),
         )
-        return view if node.store.put_learner(view, learner) else None
+        return view if runtime.store.put_learner(view, learner) else None
 
     return until_written(f"promote {name}", attempt)
 
 
-def _undo(node: Node, name: str) -> None:
+def _undo(runtime: MemberRuntime, name: str) -> None:
     """Let the server be what it was, but still to be promoted: it asks again."""
-    view = node.store.read()
+    view = runtime.store.read()
     member = view.members.get(name)
     if member is not None and member.role is Role.LEARNER and not member.member_id:
-        node.store.put_learner(view, replace(member.as_nonvoting(), target=Role.VOTER))
+        runtime.store.put_learner(view, replace(member.as_nonvoting(), target=Role.VOTER))

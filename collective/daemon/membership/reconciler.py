@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from collective.daemon.clock import elapsed, epoch
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.daemon.member.worker import Worker
 from collective.daemon.membership.arrivals import Arrivals
 from collective.daemon.membership.changes import CHANGE_SECONDS, finish
@@ -120,32 +120,32 @@ def lost_voters(view: View, members: Sequence[EtcdMember], here: str) -> frozens
     )
 
 
-class Duties(Worker):
+class Reconciler(Worker):
     """A thread that does the duties while this server's etcd leads."""
 
-    name = "duties"
+    name = "reconciler"
     idle_seconds, eager_seconds = 1.0, 0.03
     level = logging.DEBUG
 
-    def __init__(self, node: Node, learner_timeout: float) -> None:
-        super().__init__(node)
+    def __init__(self, runtime: MemberRuntime, learner_timeout: float) -> None:
+        super().__init__(runtime)
         self._timeout = learner_timeout
         self._progress: dict[int, Progress] = {}
         self._pending: tuple[Change, float] | None = None
         self._lost: dict[str, tuple[int, float]] = {}
-        self._arrivals = Arrivals(node, learner_timeout)
+        self._arrivals = Arrivals(runtime, learner_timeout)
 
     def _round(self) -> bool:
         """Do what is to be done; return whether something is still under way."""
-        status = self._node.status()
+        status = self._runtime.status()
         if not leads(status):
             self._progress = {}
             self._arrivals.forget()
             return False
-        view = self._node.replica.view
+        view = self._runtime.records_view.view
         self._take_over(view.change)
         with within(_CALL_SECONDS):
-            members = self._node.gateway.members()
+            members = self._runtime.gateway.members()
         learners = [m for m in members if m.learner]
         self._settle_records(view, members)
         indexes = {m.id: self._try_promotion(view, m) for m in learners}
@@ -164,7 +164,7 @@ class Duties(Worker):
         if change is None or not self._is_overdue(change):
             return
         try:
-            finish(self._node, change)
+            finish(self._runtime, change)
         except CollectiveError as error:
             log.warning("a change cannot be finished yet: %s name=%s", error, change.name)
 
@@ -183,7 +183,7 @@ class Duties(Worker):
             m for m in view.members.values() if m.role is Role.LEARNER and m.target is Role.VOTER
         ]
         voters = {hex_id(m.id) for m in members if not m.learner}
-        lost = lost_learners(view, members) | lost_voters(view, members, self._node.name)
+        lost = lost_learners(view, members) | lost_voters(view, members, self._runtime.name)
         for record in learners:
             if record.member_id in voters:
                 self._record_promotion(record)
@@ -201,15 +201,15 @@ class Duties(Worker):
 
     def _drop(self, record: MemberRecord) -> None:
         """Drop the record of a learner that etcd does not have, or what it was before."""
-        view = self._node.store.read()
+        view = self._runtime.store.read()
         if view.members.get(record.name) != record:
             return
         if record.fallback is Role.NONVOTING:
             log.warning("a promotion is given up: its server did not come name=%s", record.name)
-            self._node.store.put_member(view, record.as_nonvoting(), epoch())
+            self._runtime.store.put_member(view, record.as_nonvoting(), epoch())
         else:
             log.warning("the record of a server that did not come is dropped name=%s", record.name)
-            self._node.store.drop_member(view, record, epoch())
+            self._runtime.store.drop_member(view, record, epoch())
 
     def _try_promotion(self, view: View, learner: EtcdMember) -> int | None:
         """Promote a learner if it is ready; return its raft index, None once it is a voter."""
@@ -225,7 +225,7 @@ class Duties(Worker):
             return 0
         try:
             with within(CHANGE_SECONDS):
-                self._node.gateway.promote(learner.id)
+                self._runtime.gateway.promote(learner.id)
         except EtcdError as error:
             log.debug("not promoted yet: %s name=%s", error, record.name)
             return status
@@ -235,7 +235,7 @@ class Duties(Worker):
 
     def _ask(self, record: MemberRecord) -> int | None:
         """Return the raft index of a learner that runs, None for one that does not yet."""
-        peer = self._node.peer(record)
+        peer = self._runtime.peer(record)
         try:
             raw = peer.call("GET", messages.STATUS, None, _CALL_SECONDS)
         finally:
@@ -245,14 +245,14 @@ class Duties(Worker):
 
     def _record_promotion(self, promoted: MemberRecord) -> None:
         """Write down that a learner is a voter, if the name is still that very member's."""
-        view = self._node.store.read()
+        view = self._runtime.store.read()
         record = view.members.get(promoted.name)
         if record is None or record.role is not Role.LEARNER:
             return
         if record.member_id != promoted.member_id:
             return
         voter = replace(record, role=Role.VOTER, target=Role.VOTER, fallback=None)
-        if self._node.store.promote_member(view, voter):
+        if self._runtime.store.promote_member(view, voter):
             log.info("promoted to voter name=%s id=%s", record.name, record.member_id)
             reached(Step.LEADER_PROMOTED)
 
@@ -260,7 +260,7 @@ class Duties(Worker):
         """Remove a learner; its record is dropped when etcd does not have it any more."""
         with within(_CALL_SECONDS):
             # A promotion that seemed to fail may have happened: a voter is not ours to remove.
-            still = any(m.id == member and m.learner for m in self._node.gateway.members())
+            still = any(m.id == member and m.learner for m in self._runtime.gateway.members())
         if still:
             log.warning(
                 "a learner made no progress for %.0f s, or did not become a voter in %.0f s, and "
@@ -270,7 +270,7 @@ class Duties(Worker):
                 hex_id(member),
             )
             with within(CHANGE_SECONDS):
-                self._node.gateway.remove(member)
+                self._runtime.gateway.remove(member)
         self._progress.pop(member, None)
 
 

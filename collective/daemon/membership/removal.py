@@ -1,6 +1,6 @@
 """Put a member out: decide, and write it down; and leave.
 
-``confirming`` sees that the others know. ``duties.finish`` carries a removal to its end, also
+``confirming`` sees that the others know. ``reconciler.finish`` carries a removal to its end, also
 when the server that began it is lost.
 
 Invariants:
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from collective.daemon.clock import epoch
 from collective.daemon.member.quorum import has_begun, may_have_begun, needs_quorum
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.daemon.membership.changes import finish
 from collective.daemon.membership.confirming import Deleted, confirm
 from collective.daemon.retries import until_written
@@ -44,11 +44,11 @@ _HAND_OVER_SECONDS = 3.0
 _LEAVE_SECONDS = 10.0
 
 
-def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
+def delete(runtime: MemberRuntime, name: str, force: bool, by: str) -> Deleted:
     """Remove a member, revoke its certificates, and see that the others know.
 
     Args:
-        node: this server, which is not the one to remove.
+        runtime: this server, which is not the one to remove.
         name: whom to remove.
         force: also if it answers.
         by: who asked, for the record.
@@ -59,44 +59,44 @@ def delete(node: Node, name: str, force: bool, by: str) -> Deleted:
         QuorumError: there is no quorum, or the removal would cost it.
         PendingError: the removal has begun, or may have, or is made and not yet known to all.
     """
-    with needs_quorum(node, f"delete {name}"):
-        if not is_out(node, name) and not put_out(node, name, force):
-            change = begin_removal(node, name, force, by)
+    with needs_quorum(runtime, f"delete {name}"):
+        if not is_out(runtime, name) and not put_out(runtime, name, force):
+            change = begin_removal(runtime, name, force, by)
             with has_begun(f"delete {name}"):
-                finish(node, change)
-    return confirm(node, f"{name} is deleted", name)
+                finish(runtime, change)
+    return confirm(runtime, f"{name} is deleted", name)
 
 
-def foretell(node: Node, name: str, force: bool) -> Forecast:
+def foretell(runtime: MemberRuntime, name: str, force: bool) -> Forecast:
     """Return what a removal, or leaving, would do; refuse what ``delete`` or ``leave`` would.
 
     Raises:
         InputError, RefusedError, QuorumError: as those.
     """
-    with needs_quorum(node, f"delete {name}"):
-        observed = node.observe()
+    with needs_quorum(runtime, f"delete {name}"):
+        observed = runtime.observe()
     check_delete(observed, name, force)
     if _may_be_in_etcd(observed.view.members[name]):
         check_no_change_under_way(observed.view)
         _refuse_half_member(observed.view.members[name])
-    if name == node.name:
+    if name == runtime.name:
         _who_may_remove_us(observed)
     if name not in observed.voters:
         return forecast.without_nonvoting(observed.strength(), name)
     return forecast.without_voter(observed.strength(), name, name in observed.answering)
 
 
-def is_out(node: Node, name: str) -> bool:
+def is_out(runtime: MemberRuntime, name: str) -> bool:
     """Tell whether a server was deleted before: who asks again, after a cut, is told so."""
-    if name in node.replica.view.members:
+    if name in runtime.records_view.view.members:
         return False
-    view = node.store.read()
+    view = runtime.store.read()
     if name in view.members or name in view.invitations or removal_of(view, name) is not None:
         return False
     return any(revocation.name == name for revocation in view.revoked.values())
 
 
-def put_out(node: Node, name: str, force: bool) -> bool:
+def put_out(runtime: MemberRuntime, name: str, force: bool) -> bool:
     """Remove a member that etcd has none of: it does not vote, or never got that far.
 
     That changes no quorum, so it is one transaction.
@@ -109,15 +109,15 @@ def put_out(node: Node, name: str, force: bool) -> bool:
     """
 
     def attempt() -> bool | None:
-        observed = node.observe()
+        observed = runtime.observe()
         member = observed.view.members.get(name)
         if member is None or _may_be_in_etcd(member):
             return False
         check_delete(observed, name, force)
         with may_have_begun(f"delete {name}"):
-            return node.store.put_out(observed.view, member, epoch()) or None
+            return runtime.store.put_out(observed.view, member, epoch()) or None
 
-    known = node.replica.view.members.get(name)
+    known = runtime.records_view.view.members.get(name)
     if known is None or _may_be_in_etcd(known):
         return False
     done = until_written(f"delete {name}", attempt)
@@ -132,7 +132,7 @@ def _may_be_in_etcd(member: MemberRecord) -> bool:
     return bool(member.member_id) or member.role is Role.VOTER or joins
 
 
-def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
+def begin_removal(runtime: MemberRuntime, name: str, force: bool, by: str) -> Change:
     """Decide on a removal and write it down; from then on it is made, whoever dies.
 
     Returns:
@@ -143,7 +143,7 @@ def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
     """
 
     def attempt() -> Change | None:
-        observed = node.observe()
+        observed = runtime.observe()
         begun = removal_of(observed.view, name)
         if begun is not None:
             return begun
@@ -151,10 +151,10 @@ def begin_removal(node: Node, name: str, force: bool, by: str) -> Change:
         check_no_change_under_way(observed.view)
         member = observed.view.members[name]
         _refuse_half_member(member)
-        take_leadership_from(node, member)
+        take_leadership_from(runtime, member)
         change = Change(ChangeKind.REMOVE, name, member.member_id, by, False)
         with may_have_begun(f"delete {name}"):
-            return change if node.store.begin_change(observed.view, change) else None
+            return change if runtime.store.begin_change(observed.view, change) else None
 
     change = until_written(f"delete {name}", attempt)
     reached(Step.DELETE_BEGIN)
@@ -169,15 +169,15 @@ def _refuse_half_member(member: MemberRecord) -> None:
         )
 
 
-def take_leadership_from(node: Node, member: MemberRecord) -> None:
+def take_leadership_from(runtime: MemberRuntime, member: MemberRecord) -> None:
     """Have a leader that is to be removed hand over first: writes go on, and so do we.
 
     A leader that is removed takes the news of its own removal with it; the others would only
     learn it after an election.
     """
-    if hex_id(node.status().leader) != member.member_id:
+    if hex_id(runtime.status().leader) != member.member_id:
         return
-    peer = node.peer(member)
+    peer = runtime.peer(member)
     try:
         peer.call("POST", messages.HAND_OVER, {"format": messages.FORMAT}, _HAND_OVER_SECONDS)
     except CollectiveError as error:
@@ -186,29 +186,29 @@ def take_leadership_from(node: Node, member: MemberRecord) -> None:
         peer.close()
 
 
-def leave(node: Node) -> str:
+def leave(runtime: MemberRuntime) -> str:
     """Ask another member to remove this server; return that member's name.
 
     When this returns the removal is written down, and will be made; it may not be made yet.
 
     Args:
-        node: this server.
+        runtime: this server.
 
     Raises:
         RefusedError: this is the only voter, or a rule forbids it.
         QuorumError: there is no quorum, or leaving would cost it.
     """
-    with needs_quorum(node, f"delete {node.name}"):
-        observed = node.observe()
-        check_delete(observed, node.name, force=False)
+    with needs_quorum(runtime, f"delete {runtime.name}"):
+        observed = runtime.observe()
+        check_delete(observed, runtime.name, force=False)
         sponsors = _who_may_remove_us(observed)
-        node.hand_over()
-        sponsor = _ask_to_remove_us(node, sponsors)
+        runtime.hand_over()
+        sponsor = _ask_to_remove_us(runtime, sponsors)
         reached(Step.LEAVE_ASKED)
         return sponsor
 
 
-def _ask_to_remove_us(node: Node, sponsors: Sequence[MemberRecord]) -> str:
+def _ask_to_remove_us(runtime: MemberRuntime, sponsors: Sequence[MemberRecord]) -> str:
     """Ask one after the other; return who does it.
 
     Raises:
@@ -216,7 +216,7 @@ def _ask_to_remove_us(node: Node, sponsors: Sequence[MemberRecord]) -> str:
     """
     refusal: CollectiveError | None = None
     for sponsor in sponsors:
-        peer = node.peer(sponsor)
+        peer = runtime.peer(sponsor)
         try:
             body = {"format": messages.FORMAT}
             peer.call("POST", messages.LEAVE, body, _LEAVE_SECONDS)

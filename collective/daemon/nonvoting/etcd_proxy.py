@@ -24,7 +24,7 @@ from typing import Any
 from collective.daemon.clock import elapsed
 from collective.daemon.member.access import member_of
 from collective.daemon.member.entry import let_in
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.nonvoting.line_queue import LineQueue
 from collective.errors import CollectiveError, EtcdUnavailableError, ProtocolError
 from collective.etcd.calls import Lines
@@ -62,7 +62,7 @@ _FEW_READS = 4
 _SLICING_SECONDS = 0.3
 
 
-def relay(node: Node, request: Request) -> Response:
+def relay(runtime: MemberRuntime, request: Request) -> Response:
     """Answer a call to etcd by a member.
 
     Raises:
@@ -78,36 +78,36 @@ def relay(node: Node, request: Request) -> Response:
         raise ProtocolError("a call to etcd has no body")
     sent = relayed(path, _name(request.peer), body)
     if path == WATCH:
-        return _watch(node, request.peer, sent)
+        return _watch(runtime, request.peer, sent)
     with within(_seconds(raw)):
-        return json_response(200, _answer(node, request.peer, path, sent, _seconds(raw)))
+        return json_response(200, _answer(runtime, request.peer, path, sent, _seconds(raw)))
 
 
 def _answer(
-    node: Node, peer: Peer, path: str, body: Mapping[str, Any], seconds: float
+    runtime: MemberRuntime, peer: Peer, path: str, body: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     if puts_anything(path, body):
-        node.places.room.check(lambda: node.status().db_size)
+        runtime.places.room.check(lambda: runtime.status().db_size)
     if not is_guarded(path):
-        let_in(node, peer)
-        return node.gateway.call(path, body)
+        let_in(runtime, peer)
+        return runtime.gateway.call(path, body)
     if is_long(path, body):
-        with node.places.readings.taken(_name(peer), seconds):
-            return _sliced(node, peer, path, body)
+        with runtime.places.readings.taken(_name(peer), seconds):
+            return _sliced(runtime, peer, path, body)
     place: AbstractContextManager[None] = nullcontext()
     if reads_of(body) > _FEW_READS:
-        place = node.places.readings.taken(_name(peer), seconds)
+        place = runtime.places.readings.taken(_name(peer), seconds)
     with place:
-        return _guarded(node, peer, path, body)
+        return _guarded(runtime, peer, path, body)
 
 
-def _watch(node: Node, peer: Peer, body: Mapping[str, Any]) -> Response:
-    member, view = let_in(node, peer)
-    node.places.watches.enter(member.name)
+def _watch(runtime: MemberRuntime, peer: Peer, body: Mapping[str, Any]) -> Response:
+    member, view = let_in(runtime, peer)
+    runtime.places.watches.enter(member.name)
     try:
-        watch = _Watch(node, peer, view.revision, body)
+        watch = _Watch(runtime, peer, view.revision, body)
     except BaseException:
-        node.places.watches.leave(member.name)
+        runtime.places.watches.leave(member.name)
         raise
     return Response(200, watch, "application/x-ndjson")
 
@@ -124,44 +124,50 @@ def _seconds(raw: Mapping[str, Any]) -> float:
     return float(min(seconds, _MOST_SECONDS))
 
 
-def _sliced(node: Node, peer: Peer, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _sliced(
+    runtime: MemberRuntime, peer: Peer, path: str, body: Mapping[str, Any]
+) -> dict[str, Any]:
     """Read a range a few keys at a time; what is left when the time is up is ``more``."""
     slices, begun = Slices(body), elapsed()
     while not slices.is_done:
-        slices.take(_guarded(node, peer, path, slices.request()))
+        slices.take(_guarded(runtime, peer, path, slices.request()))
         if elapsed() - begun > _SLICING_SECONDS:
             break
     return slices.answer()
 
 
-def _guarded(node: Node, peer: Peer, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _guarded(
+    runtime: MemberRuntime, peer: Peer, path: str, body: Mapping[str, Any]
+) -> dict[str, Any]:
     """Do an operation on keys while the member's record is unchanged."""
-    member, view = let_in(node, peer, is_serializable(path, body))
+    member, view = let_in(runtime, peer, is_serializable(path, body))
     for _ in range(_TRIES):
         guard = Guard(member_key(member.name), view.mod_revision(member_key(member.name)))
-        answer = unguarded(path, node.gateway.call("/kv/txn", guarded(path, body, guard)))
+        answer = unguarded(path, runtime.gateway.call("/kv/txn", guarded(path, body, guard)))
         if answer is not None:
             return answer
-        member, view = let_in(node, peer, is_serializable(path, body), anew=True)
+        member, view = let_in(runtime, peer, is_serializable(path, body), anew=True)
     raise EtcdUnavailableError(f"the record of {member.name} changes all the time")
 
 
 class _Watch:
     """The lines of a watch, with an empty one whenever there is none for a moment."""
 
-    def __init__(self, node: Node, peer: Peer, revision: int, body: Mapping[str, Any]) -> None:
+    def __init__(
+        self, runtime: MemberRuntime, peer: Peer, revision: int, body: Mapping[str, Any]
+    ) -> None:
         """Open it.
 
         Args:
-            node: this server.
+            runtime: this server.
             peer: who listens.
-            revision: of the view on which it was let in; that of our replica may be behind.
+            revision: of the view on which it was let in; that of our own view may be behind.
             body: of the request.
         """
-        self._node = node
+        self._runtime = runtime
         self._peer = peer
         self._revision = revision
-        self._stream: Lines = node.gateway.lines(WATCH, body, _SILENCE_SECONDS)
+        self._stream: Lines = runtime.gateway.lines(WATCH, body, _SILENCE_SECONDS)
         self._lines: LineQueue[bytes | CollectiveError] = LineQueue(_WAITING_BYTES)
         self._leaving = threading.Lock()
         self._ended = threading.Event()
@@ -187,7 +193,7 @@ class _Watch:
         return json_response(200, {"error": line.to_wire()}).body  # type: ignore[return-value]
 
     def _check(self) -> None:
-        view = self._node.replica.view
+        view = self._runtime.records_view.view
         if view.revision >= self._revision:
             member_of(view, self._peer)
 
@@ -195,7 +201,7 @@ class _Watch:
         """End the watch."""
         with self._leaving:
             if not self._ended.is_set():
-                self._node.places.watches.leave(_name(self._peer))
+                self._runtime.places.watches.leave(_name(self._peer))
             self._ended.set()
         self._lines.close()
         self._stream.close()
@@ -205,11 +211,11 @@ class _Watch:
         if elapsed() - self._well < _PULSE_SECONDS:
             return b""
         try:
-            status = self._node.status(BEAT_SECONDS)
+            status = self._runtime.status(BEAT_SECONDS)
         except CollectiveError as error:
             return error
         if not status.leader:
-            return EtcdUnavailableError(f"etcd on {self._node.name} knows no leader")
+            return EtcdUnavailableError(f"etcd on {self._runtime.name} knows no leader")
         self._well = elapsed()
         return b""
 

@@ -34,7 +34,7 @@ _MODE = 0o600
 _LIMITS = Limits(body_bytes=3 << 20, streams=Limits.streams_per_member - 4)
 
 
-class Outlet:
+class EtcdSocket:
     """The socket, for one life."""
 
     def __init__(self, doors: DoorServer, layout: Layout, calls: EtcdCalls) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from collective.daemon.member.quorum import needs_quorum
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import (
     CollectiveError,
     ProtocolError,
@@ -36,15 +36,17 @@ _SILENCE_SECONDS = 5.0
 Emit = Callable[[str, str], None]
 
 
-def candidates(node: Node, without: Collection[str] = ()) -> list[MemberRecord]:
+def candidates(runtime: MemberRuntime, without: Collection[str] = ()) -> list[MemberRecord]:
     """Return the other voters, those that answer first."""
-    answering = node.prober.answering(0.0)
-    others = [m for m in node.replica.view.voters_but(node.name) if m.name not in without]
+    answering = runtime.detector.answering(0.0)
+    others = [
+        m for m in runtime.records_view.view.voters_but(runtime.name) if m.name not in without
+    ]
     return sorted(others, key=lambda m: (m.name not in answering, natural_key(m.name)))
 
 
 def ask(
-    node: Node, method: str, path: str, body: Mapping[str, Any] | None, seconds: float
+    runtime: MemberRuntime, method: str, path: str, body: Mapping[str, Any] | None, seconds: float
 ) -> dict[str, Any]:
     """Ask the voters one after the other for something that may be asked twice.
 
@@ -53,8 +55,8 @@ def ask(
         CollectiveError: what the last one said.
     """
     failure: CollectiveError | None = None
-    for voter in candidates(node):
-        peer = node.peer(voter)
+    for voter in candidates(runtime):
+        peer = runtime.peer(voter)
         try:
             return peer.call(method, path, body, seconds)
         except CollectiveError as error:
@@ -63,16 +65,20 @@ def ask(
                 failure = error
         finally:
             peer.close()
-    raise failure or _nobody(node)
+    raise failure or _nobody(runtime)
 
 
 def run(
-    node: Node, command: str, arguments: Mapping[str, Any], emit: Emit, without: Collection[str]
+    runtime: MemberRuntime,
+    command: str,
+    arguments: Mapping[str, Any],
+    emit: Emit,
+    without: Collection[str],
 ) -> Any:
     """Have a voter carry a command out, and pass its steps on.
 
     Args:
-        node: this server.
+        runtime: this server.
         command: its name.
         arguments: as it came over the control socket.
         emit: gets each step.
@@ -82,8 +88,8 @@ def run(
         QuorumError: no voter can be reached.
         CollectiveError: what the voter answers.
     """
-    for voter in candidates(node, without):
-        peer = node.peer(voter)
+    for voter in candidates(runtime, without):
+        peer = runtime.peer(voter)
         try:
             peer.open(_CONNECT_SECONDS)
         except UnreachableError as error:
@@ -91,11 +97,11 @@ def run(
             continue
         try:
             # What has begun, the voter says in words of its own.
-            with needs_quorum(node, f"have {voter.name} do that"):
+            with needs_quorum(runtime, f"have {voter.name} do that"):
                 return run_at(peer, voter.name, command, arguments, emit)
         finally:
             peer.close()
-    raise _nobody(node)
+    raise _nobody(runtime)
 
 
 def run_at(peer: Peer, voter: str, command: str, arguments: Mapping[str, Any], emit: Emit) -> Any:
@@ -125,9 +131,9 @@ def _decoded(raw: bytes, voter: str) -> dict[str, Any]:
     return value
 
 
-def _nobody(node: Node) -> CollectiveError:
-    if node.replica.view.voters.keys() <= {node.name}:
-        return RefusedError(f"{node.name} knows no other server that votes")
+def _nobody(runtime: MemberRuntime) -> CollectiveError:
+    if runtime.records_view.view.voters.keys() <= {runtime.name}:
+        return RefusedError(f"{runtime.name} knows no other server that votes")
     return QuorumError(
         "no other server that votes can be reached",
         "start the servers that 'collective show' lists as offline",

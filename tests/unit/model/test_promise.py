@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from collective.model.high_water_mark import Promise, from_json, newest, to_json
+from collective.model.high_water_mark import HighWaterMark, from_json, newest, to_json
 
-A, B = Promise("aa", 3, 50), Promise("aa", 3, 51)
-OTHER = Promise("bb", 1, 1)
-LATER = Promise("aa", 4, 9)
+A, B = HighWaterMark("aa", 3, 50), HighWaterMark("aa", 3, 51)
+OTHER = HighWaterMark("bb", 1, 1)
+LATER = HighWaterMark("aa", 4, 9)
 
 
 @pytest.mark.parametrize(
@@ -19,11 +19,11 @@ LATER = Promise("aa", 4, 9)
         (B, A, B),
         (A, A, A),
         (B, OTHER, OTHER),
-        (B, Promise("aa", 4, 9), Promise("aa", 4, 9)),
+        (B, HighWaterMark("aa", 4, 9), HighWaterMark("aa", 4, 9)),
     ],
 )
 def test_larger_promise_of_the_newest_member_is_kept(
-    known: Promise | None, heard: Promise, kept: Promise
+    known: HighWaterMark | None, heard: HighWaterMark, kept: HighWaterMark
 ) -> None:
     """A server that was taken in again is another member, and begins anew."""
     assert newest(known, heard) == kept

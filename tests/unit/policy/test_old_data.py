@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from collective.model.high_water_mark import Promise
+from collective.model.high_water_mark import HighWaterMark
 from collective.policy.old_data import objection
 
 OURS, OTHER = "00000000000000aa", "00000000000000bb"
 
 
-def at(index: int, term: int = 3, member_id: str = OURS) -> Promise:
-    return Promise(member_id, term, index)
+def at(index: int, term: int = 3, member_id: str = OURS) -> HighWaterMark:
+    return HighWaterMark(member_id, term, index)
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ def at(index: int, term: int = 3, member_id: str = OURS) -> Promise:
         # What is remembered of a former life under the same name says nothing.
         (at(50), {"mgt1": at(900, 9, OTHER)}, True),
         # An empty log that does not even say whose it is.
-        (Promise("", 0, 0), {"mgt1": at(1)}, False),
-        (Promise("", 0, 0), {}, True),
+        (HighWaterMark("", 0, 0), {"mgt1": at(1)}, False),
+        (HighWaterMark("", 0, 0), {}, True),
         (at(50, member_id=OTHER), {}, False),
         (at(50, member_id=OTHER), {"mgt1": at(10, member_id=OTHER)}, False),
     ],
 )
-def test_data_is_judged(found: Promise, known: dict[str, Promise], good: bool) -> None:
+def test_data_is_judged(found: HighWaterMark, known: dict[str, HighWaterMark], good: bool) -> None:
     """Older than anybody remembers, or another's: etcd must not start."""
     assert (objection("mgt1", OURS, found, known) is None) is good
 

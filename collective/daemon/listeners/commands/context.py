@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from collective.daemon.addresses.keeper import Mover
-from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.addresses.keeper import AddressKeeper
+from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.server import CollectiveServer
 
 Emit = Callable[[str, str], None]
@@ -19,17 +19,17 @@ class Context:
 
     Attributes:
         server: this server.
-        enlister: its joins.
+        coordinator: its joins.
         emit: gets the name of each step that is done, and a sentence.
-        mover: its changes of address; None for a command that another server has sent.
+        keeper: its changes of address; None for a command that another server has sent.
         sent_by: the member that has sent the command, as its certificate says; "" for one that
             was typed here.
     """
 
     server: CollectiveServer
-    enlister: Enlister
+    coordinator: JoinCoordinator
     emit: Emit
-    mover: Mover | None = None
+    keeper: AddressKeeper | None = None
     sent_by: str = ""
 
     def by(self, here: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners.commands.context import Context
 from collective.daemon.member.quorum import strength_known
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership import removal
 from collective.daemon.membership.confirming import Deleted
 from collective.daemon.nonvoting import voters
@@ -25,31 +25,31 @@ _NOTICE_SECONDS = 2.0
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
     """Put a member out of the collective, or leave it."""
     server = context.server
-    node = server.require_node()
+    runtime = server.require_runtime()
     asked = raw.get("server")
-    name = node.name if asked is None else parse_server_name(str(asked))
+    name = runtime.name if asked is None else parse_server_name(str(asked))
     force = bool(raw.get("force"))
     if raw.get("dry_run"):
-        told = removal.foretell(node, name, force)
-        return _document(name, name == node.name, told.to_document(), dry_run=True)
-    told = _known(node, name)
-    if name == node.name:
-        by = _leave(server, node)
-        server.leave_life(node, f"it left; {by} removed it")
+        told = removal.foretell(runtime, name, force)
+        return _document(name, name == runtime.name, told.to_document(), dry_run=True)
+    told = _known(runtime, name)
+    if name == runtime.name:
+        by = _leave(server, runtime)
+        server.leave_life(runtime, f"it left; {by} removed it")
         document = _document(name, True, told.to_document(done=True))
         return {**document, "former_data": server.plan.former_data}
-    if not node.votes:
-        return voters.run(node, "delete", raw, context.emit, (name,))
-    deleted = removal.delete(node, name, force, context.by(node.name))
+    if not runtime.votes:
+        return voters.run(runtime, "delete", raw, context.emit, (name,))
+    deleted = removal.delete(runtime, name, force, context.by(runtime.name))
     return _deleted(deleted, told)
 
 
-def _known(node: Node, name: str) -> Forecast:
+def _known(runtime: MemberRuntime, name: str) -> Forecast:
     """Foretell from what is known here: the decision itself is made on what is asked anew."""
-    before = strength_known(node)
-    if name not in node.replica.view.voters:
+    before = strength_known(runtime)
+    if name not in runtime.records_view.view.voters:
         return forecast.without_nonvoting(before, name)
-    answers = name == node.name or name in node.prober.answering(0.0)
+    answers = name == runtime.name or name in runtime.detector.answering(0.0)
     return forecast.without_voter(before, name, answers)
 
 
@@ -71,12 +71,12 @@ def _deleted(deleted: Deleted, told: Forecast) -> dict[str, Any]:
     }
 
 
-def _leave(server: CollectiveServer, node: Node) -> str:
+def _leave(server: CollectiveServer, runtime: MemberRuntime) -> str:
     """Ask to be removed; whoever asked before, and was cut off, may be removed already."""
     try:
-        return removal.leave(node)
+        return removal.leave(runtime)
     except (QuorumError, PendingError, EtcdError) as error:
-        if not server.ends_soon(node, _NOTICE_SECONDS):
+        if not server.ends_soon(runtime, _NOTICE_SECONDS):
             raise
         server.settle()
         raise server.why_idle() from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from collective.daemon.listeners.commands.context import Context
 from collective.daemon.member.quorum import needs_quorum, strength_known
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership import demotion
 from collective.daemon.nonvoting import voters
 from collective.model.names import parse_server_name
@@ -17,26 +17,26 @@ from collective.policy.membership import Observed, check_demote
 
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
     """Take the vote of a server; another one than that server carries it out."""
-    node = context.server.require_node()
+    runtime = context.server.require_runtime()
     name = parse_server_name(str(raw.get("server", "")))
     if raw.get("dry_run"):
-        told = forecast.demoted(_checked(node, name).strength(), name, answers=True)
+        told = forecast.demoted(_checked(runtime, name).strength(), name, answers=True)
         return {"name": name, "dry_run": True, "forecast": told.to_document()}
-    if not node.votes or name == node.name:
+    if not runtime.votes or name == runtime.name:
         # Here first: where it is the last voter, there is no other one to refuse it.
-        if name in node.replica.view.voters:
-            _checked(node, name)
-        return voters.run(node, "demote", raw, context.emit, (name,))
-    before, votes = strength_known(node), name in node.replica.view.voters
-    done = demotion.demote(node, name, context.by(node.name), context.emit)
+        if name in runtime.records_view.view.voters:
+            _checked(runtime, name)
+        return voters.run(runtime, "demote", raw, context.emit, (name,))
+    before, votes = strength_known(runtime), name in runtime.records_view.view.voters
+    done = demotion.demote(runtime, name, context.by(runtime.name), context.emit)
     # One that does not vote already changes nothing.
     made = forecast.demoted(before, name, answers=True).to_document(done=True) if votes else None
     pending = done.to_document()["pending"]
     return {"name": name, "dry_run": False, "forecast": made, "pending": pending}
 
 
-def _checked(node: Node, name: str) -> Observed:
-    with needs_quorum(node, f"demote {name}"):
-        observed = node.observe()
+def _checked(runtime: MemberRuntime, name: str) -> Observed:
+    with needs_quorum(runtime, f"demote {name}"):
+        observed = runtime.observe()
     check_demote(observed, name)
     return observed

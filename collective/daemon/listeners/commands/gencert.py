@@ -18,16 +18,16 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
     former = server.credentials.identity
     if server.may_begin_again():
         server.begin_again()
-    elif server.node is None:
+    elif server.runtime is None:
         raise server.why_idle()
     else:
-        node = server.node
-        known = strength_known(node)
-        if node.votes and known.voters > 1 and known.spare == 0:
+        runtime = server.runtime
+        known = strength_known(runtime)
+        if runtime.votes and known.voters > 1 and known.spare == 0:
             context.emit("pause", pause_sentence(known.answering - 1))
         # In turn first: a change of the address that is under way decides what is to be named.
-        with needs_quorum(node, "change the certificate"), node.replacing:
-            replace_certificate(node, certified_here(node.plan.address), context.emit)
+        with needs_quorum(runtime, "change the certificate"), runtime.replacing:
+            replace_certificate(runtime, certified_here(runtime.plan.address), context.emit)
     own = server.credentials.identity
     return {
         "fingerprint": own.fingerprint,

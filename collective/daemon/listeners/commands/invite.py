@@ -19,28 +19,30 @@ _SHORTEST_TTL, _LONGEST_TTL = 10, 30 * 86400
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
     """Make an invitation and return its token."""
     name, seconds = _asked(context, raw)
-    node = context.server.require_node()
+    runtime = context.server.require_runtime()
     if raw.get("dry_run"):
-        foretold = invitations.foretell(node, name, _role(raw))
+        foretold = invitations.foretell(runtime, name, _role(raw))
         return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
-    if not node.votes:
-        return voters.run(node, "invite", {**raw, "ttl": seconds}, context.emit, ())
-    issuer = context.by(node.name)
-    return _document(invitations.invite(node, name, seconds, _role(raw), issuer))
+    if not runtime.votes:
+        return voters.run(runtime, "invite", {**raw, "ttl": seconds}, context.emit, ())
+    issuer = context.by(runtime.name)
+    return _document(invitations.invite(runtime, name, seconds, _role(raw), issuer))
 
 
 def replace(context: Context, raw: Mapping[str, Any]) -> Any:
     """Delete a member that was lost, and invite the server that was installed in its place."""
     name, seconds = _asked(context, raw)
-    node = context.server.require_node()
+    runtime = context.server.require_runtime()
     if raw.get("dry_run"):
-        foretold = invitations.foretell_replacement(node, name, _role(raw))
+        foretold = invitations.foretell_replacement(runtime, name, _role(raw))
         return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
-    if not node.votes:
+    if not runtime.votes:
         asked = {**raw, "ttl": seconds}
-        return voters.run(node, "replace", asked, context.emit, (name,))
-    issuer = context.by(node.name)
-    deleted, invited = invitations.replace(node, name, seconds, _role(raw), context.emit, issuer)
+        return voters.run(runtime, "replace", asked, context.emit, (name,))
+    issuer = context.by(runtime.name)
+    deleted, invited = invitations.replace(
+        runtime, name, seconds, _role(raw), context.emit, issuer
+    )
     return {**_document(invited), "replaced": deleted.to_document()}
 
 
@@ -48,16 +50,16 @@ def revoke(context: Context, raw: Mapping[str, Any]) -> Any:
     """End a pending invitation."""
     name = parse_server_name(str(raw.get("server", "")))
     dry_run = bool(raw.get("dry_run"))
-    node = context.server.require_node()
-    if not node.votes and not dry_run:
-        return voters.run(node, "revoke", raw, context.emit, ())
-    ended = invitations.revoke(node, name, dry_run)
+    runtime = context.server.require_runtime()
+    if not runtime.votes and not dry_run:
+        return voters.run(runtime, "revoke", raw, context.emit, ())
+    ended = invitations.revoke(runtime, name, dry_run)
     return {**_listed(ended, 0.0), "dry_run": dry_run}
 
 
 def pending(context: Context, _raw: Mapping[str, Any]) -> Any:
     """List the invitations that are pending."""
-    found = invitations.pending(context.server.require_node())
+    found = invitations.pending(context.server.require_runtime())
     ordered = sorted(found, key=lambda pair: natural_key(pair[0].name))
     return {"invitations": [_listed(invitation, left) for invitation, left in ordered]}
 

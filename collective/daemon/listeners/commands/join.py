@@ -11,7 +11,7 @@ from collective.daemon.listeners.commands.context import Context
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
     """Join the collective of another server, or go on with a join."""
     server, token = str(raw.get("server", "")), str(raw.get("token", ""))
-    told = context.enlister.join(server, token, context.emit)
+    told = context.coordinator.join(server, token, context.emit)
     return {
         "name": context.server.settings.name,
         "forecast": None if told is None else told.to_document(done=True),
@@ -23,7 +23,7 @@ def check(context: Context, raw: Mapping[str, Any]) -> Any:
     """Find out all that would hinder a join, and change nothing."""
     token = raw.get("token")
     server = str(raw.get("server", ""))
-    checks, told = context.enlister.check(server, None if token is None else str(token))
+    checks, told = context.coordinator.check(server, None if token is None else str(token))
     error = checks.error
     return {
         "name": context.server.settings.name,
@@ -36,7 +36,7 @@ def check(context: Context, raw: Mapping[str, Any]) -> Any:
 
 def abort(context: Context, raw: Mapping[str, Any]) -> Any:
     """Give up the join that is under way or half done here."""
-    given = context.enlister.give_up(bool(raw.get("force")))
+    given = context.coordinator.give_up(bool(raw.get("force")))
     return {
         "name": context.server.settings.name,
         "stage": given.stage,

@@ -16,23 +16,23 @@ from collective.policy.membership import check_promote, pause_sentence
 
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
     """Make a server that does not vote a voter."""
-    node = context.server.require_node()
+    runtime = context.server.require_runtime()
     name = parse_server_name(str(raw.get("server", "")))
     dry_run = bool(raw.get("dry_run"))
-    if dry_run and name not in node.replica.view.voters:
-        with needs_quorum(node, f"promote {name}"):
-            observed = node.observe()
+    if dry_run and name not in runtime.records_view.view.voters:
+        with needs_quorum(runtime, f"promote {name}"):
+            observed = runtime.observe()
         check_promote(observed, name)
         told = forecast.with_voter(observed.strength(), name).to_document()
         return {"name": name, "role": "voter", "dry_run": True, "forecast": told}
-    if not node.votes and not dry_run:
-        return voters.run(node, "promote", raw, context.emit, (name,))
-    before, votes = strength_known(node), name in node.replica.view.voters
+    if not runtime.votes and not dry_run:
+        return voters.run(runtime, "promote", raw, context.emit, (name,))
+    before, votes = strength_known(runtime), name in runtime.records_view.view.voters
     if not dry_run and not votes and (before.voters < 3 or before.spare == 0):
         context.emit("pause", pause_sentence(before.answering))
     if not dry_run:
         limit = context.server.settings.learner_timeout
-        promotion.promote(node, name, limit, context.emit)
+        promotion.promote(runtime, name, limit, context.emit)
     # One that votes already changes nothing.
     made = None if votes else forecast.with_voter(before, name).to_document(done=True)
     return {"name": name, "role": "voter", "dry_run": dry_run, "forecast": made}

@@ -13,16 +13,16 @@ from collective.model.names import parse_server_name
 
 def run(context: Context, raw: Mapping[str, Any]) -> Any:
     """Change the address of this server, or be told where other members may be."""
-    name, mover = context.server.plan.name, context.mover
-    if mover is None:
+    name, keeper = context.server.plan.name, context.keeper
+    if keeper is None:
         raise InputError("the address of a server is changed on the server itself")
     places = raw.get("members")
     if places:
-        found, missing = mover.look_for(_places(places))
+        found, missing = keeper.look_for(_places(places))
         return {"name": name, "found": list(found), "missing": list(missing)}
     asked = raw.get("address")
     address = None if asked is None else _address(asked)
-    former, address = mover.readdress(address, context.emit)
+    former, address = keeper.readdress(address, context.emit)
     return {"name": name, "address": address, "former": former}
 
 

@@ -17,12 +17,12 @@ _SETTLE_SECONDS = 0.3
 def run(context: Context, _raw: Mapping[str, Any]) -> Any:
     """Return what this server knows of its collective."""
     server = context.server
-    if server.node is None:
+    if server.runtime is None:
         server.settle(_SETTLE_SECONDS)
-    node = server.node
-    if node is None:
+    runtime = server.runtime
+    if runtime is None:
         return show.idle(server.plan, server.why_idle())
-    return show.document(node)
+    return show.document(runtime)
 
 
 def tell_self(context: Context, _raw: Mapping[str, Any]) -> Any:

@@ -39,10 +39,10 @@ def told(
         raise port or AssertionError("not looked at")
 
     door = Door(found)
-    node: Any = SimpleNamespace(name="mgt1", peer=lambda _: door)
+    runtime: Any = SimpleNamespace(name="mgt1", peer=lambda _: door)
     monkeypatch.setattr("socket.create_connection", connect)
     with pytest.raises(UnreachableError) as caught:
-        readdress._reach(node, VOTER)
+        readdress._reach(runtime, VOTER)
     assert door.closed
     return caught.value
 
@@ -78,6 +78,6 @@ def test_member_is_told_the_same_of_every_place_where_it_is_not(
 
 def test_server_without_a_vote_needs_no_peer_port(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no etcd."""
-    node: Any = SimpleNamespace(name="mgt1", peer=lambda _: Door(None))
+    runtime: Any = SimpleNamespace(name="mgt1", peer=lambda _: Door(None))
     monkeypatch.setattr(readdress, "_knock", lambda *_: pytest.fail("it was looked at"))
-    readdress._reach(node, record_of("mgt3", Role.NONVOTING))
+    readdress._reach(runtime, record_of("mgt3", Role.NONVOTING))

@@ -40,10 +40,10 @@ def test_token_is_tried_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_dry_run, "dial_back", hang)
     monkeypatch.setattr(remote_dry_run, "prospect", lambda *_: {})
     plan = SimpleNamespace(address="10.0.0.1")
-    node: Any = SimpleNamespace(name="mgt1", plan=plan, dialled=OneEach())
+    runtime: Any = SimpleNamespace(name="mgt1", plan=plan, dialled=OneEach())
 
     def rehearse() -> None:
-        done.append(remote_dry_run.rehearse(node, VIEW, PROOF, CANDIDATE))
+        done.append(remote_dry_run.rehearse(runtime, VIEW, PROOF, CANDIDATE))
 
     first = threading.Thread(target=rehearse)
     first.start()

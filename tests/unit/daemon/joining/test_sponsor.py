@@ -16,10 +16,10 @@ ANSWER_BYTES = 1 << 18
 
 def given(view: View) -> tuple[View, str]:
     """Return what mgt9 is given, and the text of it."""
-    node: Any = SimpleNamespace(
+    runtime: Any = SimpleNamespace(
         store=SimpleNamespace(read=lambda: view), plan=SimpleNamespace(cluster_token=TOKEN)
     )
-    text = _for_joiner(node, "mgt9")
+    text = _for_joiner(runtime, "mgt9")
     return View.from_json(text, TOKEN), text
 
 

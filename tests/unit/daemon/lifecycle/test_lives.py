@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from collective.daemon.lifecycle import lives
-from collective.daemon.lifecycle.state_file import State
+from collective.daemon.lifecycle.state_file import StateFile
 from collective.daemon.member import credentials
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.settings import Settings, parse_settings
@@ -39,9 +39,9 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
-def state(layout: Layout) -> State:
+def state(layout: Layout) -> StateFile:
     """Its state folder."""
-    return State(Path(layout.state))
+    return StateFile(Path(layout.state))
 
 
 def write_etcd(layout: Layout, content: str) -> None:
@@ -95,7 +95,7 @@ def test_own_name_beside_loopback_says_nothing(tmp_path: Path) -> None:
     assert lives.own_address(settings(address="127.0.1.1")) == "127.0.1.1"
 
 
-def test_fresh_server_becomes_a_collective_of_one(layout: Layout, state: State) -> None:
+def test_fresh_server_becomes_a_collective_of_one(layout: Layout, state: StateFile) -> None:
     """Certificate and plan fit each other, and the plan is saved."""
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
     assert plan == state.load()
@@ -112,13 +112,13 @@ def test_two_collectives_of_one_are_strangers(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         layout = Layout("", str(tmp_path / name), "")
-        plans.append(lives.begin_alone(layout, State(Path(layout.state)), SETTINGS, NOW))
+        plans.append(lives.begin_alone(layout, StateFile(Path(layout.state)), SETTINGS, NOW))
         keys.append(Credentials(Path(layout.pki)).key_pem)
     assert plans[0].cluster_token != plans[1].cluster_token
     assert keys[0] != keys[1]
 
 
-def test_data_of_nobody_is_moved_aside(layout: Layout, state: State) -> None:
+def test_data_of_nobody_is_moved_aside(layout: Layout, state: StateFile) -> None:
     """What is there without a state file is kept, and the plan says where (P7)."""
     write_etcd(layout, "precious")
     Path(layout.pki).mkdir()
@@ -131,7 +131,7 @@ def test_data_of_nobody_is_moved_aside(layout: Layout, state: State) -> None:
     assert plan.former_data == str(etcd)
 
 
-def prepared(layout: Layout, state: State) -> Plan:
+def prepared(layout: Layout, state: StateFile) -> Plan:
     """Bring a server to where its join adopts: old data there, and a certificate to keep."""
     alone = lives.begin_alone(layout, state, SETTINGS, NOW)
     write_etcd(layout, "old")
@@ -141,7 +141,7 @@ def prepared(layout: Layout, state: State) -> Plan:
 
 
 def test_adoption_moves_the_old_data_and_keeps_the_certificate(
-    layout: Layout, state: State
+    layout: Layout, state: StateFile
 ) -> None:
     """Nothing of the old life is lost, the plan of the learner is saved, and it is who it was."""
     plan = prepared(layout, state)
@@ -155,7 +155,7 @@ def test_adoption_moves_the_old_data_and_keeps_the_certificate(
 
 
 def test_lost_server_adopts_the_certificate_that_it_was_taken_in_with(
-    layout: Layout, state: State
+    layout: Layout, state: StateFile
 ) -> None:
     """Its own was gone: it had got one beside the place of the real ones."""
     plan = prepared(layout, state)
@@ -177,7 +177,7 @@ def killed_after(monkeypatch: pytest.MonkeyPatch, name: str, times: int) -> None
 
 
 def test_adoption_that_was_cut_is_finished_by_the_next_one(
-    layout: Layout, state: State, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, state: StateFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after its step: the same files end in the same places, none twice, none lost."""
     plan = prepared(layout, state)
@@ -206,7 +206,7 @@ def test_adoption_that_was_cut_is_finished_by_the_next_one(
 )
 def test_adoption_of_another_certificate_that_was_cut_is_finished(
     layout: Layout,
-    state: State,
+    state: StateFile,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     times: int,
@@ -228,7 +228,7 @@ def test_adoption_of_another_certificate_that_was_cut_is_finished(
 
 
 def test_adoption_that_was_cut_still_says_where_the_data_is(
-    layout: Layout, state: State, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, state: StateFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P7: the user is told where replaced data is, also after a kill -9."""
     plan = prepared(layout, state)
@@ -240,7 +240,7 @@ def test_adoption_that_was_cut_still_says_where_the_data_is(
     assert Path(learner.former_data, "member/wal").read_text() == "old"
 
 
-def test_adoption_twice_is_adoption_once(layout: Layout, state: State) -> None:
+def test_adoption_twice_is_adoption_once(layout: Layout, state: StateFile) -> None:
     """Killed right after the plan was saved, or before: the second run finds all done."""
     plan = prepared(layout, state)
     lives.adopt(layout, state, plan, LATER)
@@ -249,7 +249,7 @@ def test_adoption_twice_is_adoption_once(layout: Layout, state: State) -> None:
     assert everything(layout) == before
 
 
-def test_removed_server_rests_with_new_certificates(layout: Layout, state: State) -> None:
+def test_removed_server_rests_with_new_certificates(layout: Layout, state: StateFile) -> None:
     """Data and old certificate are aside, nobody knows it now, the reason is kept."""
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
     write_etcd(layout, "old")
@@ -267,7 +267,7 @@ def test_removed_server_rests_with_new_certificates(layout: Layout, state: State
 
 @pytest.mark.parametrize(("step", "times"), [("set_aside", 1), ("set_aside", 2), ("install", 1)])
 def test_rest_that_was_cut_is_finished_by_the_next_one(
-    layout: Layout, state: State, monkeypatch: pytest.MonkeyPatch, step: str, times: int
+    layout: Layout, state: StateFile, monkeypatch: pytest.MonkeyPatch, step: str, times: int
 ) -> None:
     """Killed after any step: nothing of the old life is lost."""
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
@@ -360,7 +360,7 @@ def test_first_start_was_cut_where_a_new_etcd_never_answered(
 )
 def test_server_that_was_cut_on_its_way_out_or_back_can_start(
     layout: Layout,
-    state: State,
+    state: StateFile,
     monkeypatch: pytest.MonkeyPatch,
     step: str,
     cut: str,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from collective.daemon.lifecycle.state_file import State
+from collective.daemon.lifecycle.state_file import StateFile
 from collective.errors import CollectiveError, ProtocolError
 from collective.model.plan import Mode, Plan
 
@@ -27,24 +27,24 @@ def folder(tmp_path: Path) -> Path:
 
 def test_fresh_server_has_no_plan(folder: Path) -> None:
     """Nothing is made up."""
-    state = State(folder)
+    state = StateFile(folder)
     assert state.load() is None
     assert mode_of(folder) == 0o700
 
 
 def test_plan_that_was_saved_is_loaded_by_the_next_daemon(folder: Path) -> None:
     """The newest one, whole, readable by its owner alone, and nothing else is left."""
-    State(folder).save(PLAN)
+    StateFile(folder).save(PLAN)
     later = replace(PLAN, mode=Mode.JOINING, aside=("/a",))
-    State(folder).save(later)
-    assert State(folder).load() == later
+    StateFile(folder).save(later)
+    assert StateFile(folder).load() == later
     assert [(p.name, mode_of(p)) for p in folder.iterdir()] == [("server.json", 0o600)]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"format": 99}'])
 def test_broken_plan_is_not_taken_for_a_fresh_server(folder: Path, content: bytes) -> None:
     """A fresh server would make a new collective over the old data."""
-    state = State(folder)
+    state = StateFile(folder)
     (folder / "server.json").write_bytes(content)
     with pytest.raises(ProtocolError):
         state.load()
@@ -53,7 +53,7 @@ def test_broken_plan_is_not_taken_for_a_fresh_server(folder: Path, content: byte
 
 def test_plan_that_is_a_folder_is_an_error_of_ours(folder: Path) -> None:
     """Whatever stands there, it is not "no plan"."""
-    state = State(folder)
+    state = StateFile(folder)
     (folder / "server.json").mkdir()
     with pytest.raises(CollectiveError, match="cannot read"):
         state.load()

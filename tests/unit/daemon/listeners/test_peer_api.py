@@ -101,15 +101,15 @@ class Server:
         for name in ("ROUTES", "PREFIXES"):
             noting = {key: replace(r, run=self._run) for key, r in getattr(door, name).items()}
             monkeypatch.setattr(door, name, noting)
-        node = SimpleNamespace(
+        runtime = SimpleNamespace(
             name="mgt1",
             has_heard=lambda seconds: self.heard,
-            replica=SimpleNamespace(view=seen),
+            records_view=SimpleNamespace(view=seen),
             store=SimpleNamespace(read=lambda: self._read(stored)),
         )
         self.plan = SimpleNamespace(name="mgt1", votes=True, mode=Mode.MEMBER)
         self.server: Any = SimpleNamespace(
-            node=node, plan=self.plan, stopped=threading.Event(), gate=self
+            runtime=runtime, plan=self.plan, stopped=threading.Event(), gate=self
         )
 
     def _run(self, asked: Asked) -> Response:
@@ -286,7 +286,7 @@ def test_server_that_is_in_no_collective_answers_nobody(
     server: Server, method: str, path: str
 ) -> None:
     """It has no records to look anybody up in."""
-    server.server.node = None
+    server.server.runtime = None
     for name in (None, *NAMES.values(), "mgt5"):
         assert isinstance(server.ask(method, path, name), RefusedError)
     assert server.asked == []
@@ -323,7 +323,7 @@ def test_member_that_changes_its_certificate_over_and_over_is_refused_most(
     """Two changes at once, then one in two minutes; each leaves a revocation. Others wait not."""
     now, taken = [0.0], list[str]()
 
-    def take(_node: object, member: MemberRecord, _shown: str, _pem: str) -> int:
+    def take(_runtime: object, member: MemberRecord, _shown: str, _pem: str) -> int:
         taken.append(member.name)
         return 1
 
@@ -336,9 +336,9 @@ def test_member_that_changes_its_certificate_over_and_over_is_refused_most(
         peer = Peer("tls", "10.0.0.9", PeerCertificate(member.name, member.fingerprints[0]))
         body = b'{"format": 1, "certificate": ""}'
         request = Request("POST", "/v1/certificate", {}, body, peer, {})
-        node: Any = SimpleNamespace(name="mgt1")
+        runtime: Any = SimpleNamespace(name="mgt1")
         nothing: Any = None
-        asked = Asked(server, nothing, nothing, node, request, member)
+        asked = Asked(server, nothing, nothing, runtime, request, member)
         route_of("POST", "/v1/certificate").run(asked)
 
     for _ in range(4):

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from collective.daemon.member.peer_locator import Whereabouts
+from collective.daemon.member.peer_locator import PeerLocator
 from collective.model.records import Role
 from tests.unit.identities import identity, record_of, view_of
 
 VIEW = view_of(record_of("mgt1"), record_of("mgt2"), record_of("mgt3", Role.NONVOTING))
 NODE: Any = SimpleNamespace(
     name="mgt1",
-    replica=SimpleNamespace(view=VIEW),
+    records_view=SimpleNamespace(view=VIEW),
     credentials=SimpleNamespace(identity=identity("mgt1")),
 )
 
@@ -38,15 +38,15 @@ def test_hint_of_a_server_without_a_vote_is_not_kept(
     tmp_path: Path, name: str, kept: str, asked: bool
 ) -> None:
     """It overwrote what an administrator had told, and had each voter write its disk at will."""
-    whereabouts, member = Whereabouts(tmp_path), VIEW.members[name]
-    whereabouts.hint({"mgt2": "10.0.0.2"})
+    locator, member = PeerLocator(tmp_path), VIEW.members[name]
+    locator.hint({"mgt2": "10.0.0.2"})
     if asked:
-        node: Any = SimpleNamespace(**vars(NODE), peer=lambda _: Answering())
-        whereabouts._found = {name: "10.0.0.9"}
-        whereabouts._tell(node, member, {})
+        runtime: Any = SimpleNamespace(**vars(NODE), peer=lambda _: Answering())
+        locator._found = {name: "10.0.0.9"}
+        locator._tell(runtime, member, {})
     else:
-        answer = whereabouts.hear(
+        answer = locator.hear(
             NODE, member, {"format": 1, "places": {"mgt2": "10.0.0.66", "mgt1": "10.0.0.66"}}
         )
         assert answer["places"] == {"mgt2": kept}, "it may ask all the same"
-    assert Whereabouts(tmp_path)._hints == {"mgt2": kept}
+    assert PeerLocator(tmp_path)._hints == {"mgt2": kept}

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from collective.daemon.clock import epoch
-from collective.daemon.member.proof_limiter import Doubts, OneEach
+from collective.daemon.member.proof_limiter import OneEach, ProofLimiter
 from collective.errors import InvitationError, QuorumError, RefusedError
 from collective.etcd.store import READ_SECONDS
 from collective.model.records import Invitation, Role, to_json
@@ -35,41 +35,41 @@ def proof(good: bool) -> Proof:
 
 def test_good_proofs_need_no_budget() -> None:
     """However many there are."""
-    doubts = Doubts(per_second=0.0, burst=0)
+    limiter = ProofLimiter(per_second=0.0, burst=0)
     for _ in range(100):
-        with doubts.reading(view(), proof(good=True)) as seconds:
+        with limiter.reading(view(), proof(good=True)) as seconds:
             assert seconds == READ_SECONDS
 
 
 def test_bad_proofs_are_refused_when_the_budget_is_used_up() -> None:
     """The first ones are let through, to be judged on a read: the records here may be old."""
-    doubts = Doubts(per_second=0.0, burst=3)
+    limiter = ProofLimiter(per_second=0.0, burst=3)
     for _ in range(3):
-        with doubts.reading(view(), proof(good=False)):
+        with limiter.reading(view(), proof(good=False)):
             pass
     for known in (view(), View(0)):
-        with pytest.raises(InvitationError), doubts.reading(known, proof(good=False)):
+        with pytest.raises(InvitationError), limiter.reading(known, proof(good=False)):
             pytest.fail("it was let through")
 
 
 def test_invitation_that_is_not_known_here_yet_is_looked_up() -> None:
     """It may have been made on another member a moment ago."""
-    with Doubts().reading(View(0), proof(good=True)) as seconds:
+    with ProofLimiter().reading(View(0), proof(good=True)) as seconds:
         assert seconds < READ_SECONDS
 
 
 def test_reads_on_bad_proofs_that_hang_are_few_at_a_time() -> None:
     """Without a quorum each held a thread of those for strangers for three seconds."""
-    doubts = Doubts(per_second=1e9, burst=10**9)
-    bad = [doubts.reading(view(), proof(good=False)) for _ in range(3)]
+    limiter = ProofLimiter(per_second=1e9, burst=10**9)
+    bad = [limiter.reading(view(), proof(good=False)) for _ in range(3)]
     with bad[0] as first, bad[1]:
         assert first <= 1.0
         with pytest.raises(InvitationError), bad[2]:
             pytest.fail("it was let through")
-        with doubts.reading(view(), proof(good=True)):
+        with limiter.reading(view(), proof(good=True)):
             pass
     for _ in range(3):  # also where the read fails
-        with pytest.raises(QuorumError), doubts.reading(view(), proof(good=False)):
+        with pytest.raises(QuorumError), limiter.reading(view(), proof(good=False)):
             raise QuorumError("x")
 
 

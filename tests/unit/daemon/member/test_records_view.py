@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from collective.daemon.member.records_view import Replica
+from collective.daemon.member.records_view import RecordsView
 from collective.errors import EtcdError
 from collective.etcd.store import Store
 from collective.model.view import View
@@ -41,23 +41,23 @@ class Told(Store):
 def seen_from(store: Store, remembered: View, last: int) -> list[int]:
     """Follow a store up to a revision and return every revision that a listener saw."""
     seen: list[View] = []
-    replica = Replica(store, [seen.append], remembered)
-    assert replica.view is remembered
-    replica.start()
-    assert replica.wait_until(lambda view: view.revision == last, SECONDS)
-    replica.stop()
-    assert replica.view == View(last)
+    records_view = RecordsView(store, [seen.append], remembered)
+    assert records_view.view is remembered
+    records_view.start()
+    assert records_view.wait_until(lambda view: view.revision == last, SECONDS)
+    records_view.stop()
+    assert records_view.view == View(last)
     return [view.revision for view in seen]
 
 
 def test_whoever_is_called_finds_the_new_view() -> None:
     """A worker that looked at the former one would sleep over what it was woken for."""
     found: list[int] = []
-    replica = Replica(Told([1, 2, 3]), [], View(0))
-    replica.when_taken(lambda: found.append(replica.view.revision))
-    replica.start()
-    assert replica.wait_until(lambda view: view.revision == 3, SECONDS)
-    replica.stop()
+    records_view = RecordsView(Told([1, 2, 3]), [], View(0))
+    records_view.when_taken(lambda: found.append(records_view.view.revision))
+    records_view.start()
+    assert records_view.wait_until(lambda view: view.revision == 3, SECONDS)
+    records_view.stop()
     assert found[:2] == [1, 2]
 
 
@@ -80,9 +80,9 @@ def test_older_read_after_a_gap_is_passed_over() -> None:
 def test_memory_is_kept_while_the_store_says_nothing() -> None:
     """Without etcd the doors are opened and closed on what was known."""
     seen: list[View] = []
-    replica = Replica(Told(), [seen.append], View(5))
-    replica.start()
-    assert not replica.wait_for(6, 0.3)
-    assert replica.wait_for(5, 0.0)
-    replica.stop()
-    assert (replica.view, seen) == (View(5), [])
+    records_view = RecordsView(Told(), [seen.append], View(5))
+    records_view.start()
+    assert not records_view.wait_for(6, 0.3)
+    assert records_view.wait_for(5, 0.0)
+    records_view.stop()
+    assert (records_view.view, seen) == (View(5), [])

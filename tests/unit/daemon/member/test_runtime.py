@@ -14,7 +14,7 @@ from cryptography import x509
 from collective.daemon.member import credentials, etcd_trust
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.etcd_trust import EtcdTrust
-from collective.daemon.member.runtime import Node
+from collective.daemon.member.runtime import MemberRuntime
 from collective.model.records import Revocation, Role
 from collective.model.view import View
 from tests.unit.identities import identity, record_of, view_of
@@ -30,8 +30,8 @@ AFTER = view_of(
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Any:
-    """The part of a node that follows trust, with real files, of a voter whose etcd runs."""
+def runtime(tmp_path: Path) -> Any:
+    """The part of a runtime that follows trust, with real files, of a voter whose etcd runs."""
     path = tmp_path / "pki"
     credentials.prepare_fresh(path, "mgt1", [])
     credentials.install(path)
@@ -48,48 +48,48 @@ def node(tmp_path: Path) -> Any:
         _cut=frozenset(),
     )
     for name in ("wanted_peers", "_trust", "to_cut", "has_cut", "let_in_by_detour"):
-        setattr(made, name, getattr(Node, name).__get__(made))
+        setattr(made, name, getattr(MemberRuntime, name).__get__(made))
     made._trust(BEFORE)
     made.etcd_trust.write(made.wanted_peers())
     return made
 
 
-def opens(node: Any, name: str) -> tuple[bool, bool]:
+def opens(runtime: Any, name: str) -> tuple[bool, bool]:
     """Return whether a certificate opens the daemon's door, and etcd's."""
     one = identity(name)
-    crl = x509.load_der_x509_crl(node.etcd_trust.crl_file.read_bytes())
+    crl = x509.load_der_x509_crl(runtime.etcd_trust.crl_file.read_bytes())
     listed = crl.get_revoked_certificate_by_serial_number(int(one.certificate.serial, 16))
-    trusted = one.pem in node.etcd_trust.trust_file.read_text()
-    return node.credentials.trusts(one.fingerprint), trusted and listed is None
+    trusted = one.pem in runtime.etcd_trust.trust_file.read_text()
+    return runtime.credentials.trusts(one.fingerprint), trusted and listed is None
 
 
-def test_members_open_both_doors_and_who_does_not_vote_the_daemons_alone(node: Any) -> None:
+def test_members_open_both_doors_and_who_does_not_vote_the_daemons_alone(runtime: Any) -> None:
     """A server without a vote is never in the trust file of an etcd."""
-    assert [opens(node, f"mgt{n}") for n in (1, 2, 3)] == [(True, True)] * 3
-    assert opens(node, "mgt4") == (True, False)
-    assert opens(node, "mgt9") == (False, False)
+    assert [opens(runtime, f"mgt{n}") for n in (1, 2, 3)] == [(True, True)] * 3
+    assert opens(runtime, "mgt4") == (True, False)
+    assert opens(runtime, "mgt9") == (False, False)
 
 
-def test_deleted_server_is_refused_at_both_doors_with_the_view_that_says_so(node: Any) -> None:
+def test_deleted_server_is_refused_at_both_doors_with_the_view_that_says_so(runtime: Any) -> None:
     """Whoever acts on that view finds that it holds; nothing else is waited for."""
-    node._trust(AFTER)
-    assert opens(node, "mgt3") == opens(node, "mgt4") == (False, False)
-    assert opens(node, "mgt2") == (True, True)
-    assert node.to_cut() == {identity("mgt3").fingerprint}
-    node.has_cut(frozenset({identity("mgt3").fingerprint}))
-    assert node.to_cut() == frozenset()
+    runtime._trust(AFTER)
+    assert opens(runtime, "mgt3") == opens(runtime, "mgt4") == (False, False)
+    assert opens(runtime, "mgt2") == (True, True)
+    assert runtime.to_cut() == {identity("mgt3").fingerprint}
+    runtime.has_cut(frozenset({identity("mgt3").fingerprint}))
+    assert runtime.to_cut() == frozenset()
 
 
-def test_deleted_server_without_a_vote_has_nothing_open_to_etcd(node: Any) -> None:
+def test_deleted_server_without_a_vote_has_nothing_open_to_etcd(runtime: Any) -> None:
     """So nothing is to be cut for it."""
     gone = Revocation(identity("mgt4").fingerprint, "mgt4", 1.0)
-    node._trust(view_of(*VOTERS, gone, revision=7))
-    assert opens(node, "mgt4") == (False, False)
-    assert node.to_cut() == frozenset()
+    runtime._trust(view_of(*VOTERS, gone, revision=7))
+    assert opens(runtime, "mgt4") == (False, False)
+    assert runtime.to_cut() == frozenset()
 
 
 def test_view_is_not_taken_where_the_list_cannot_be_written(
-    node: Any, monkeypatch: pytest.MonkeyPatch
+    runtime: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk: a member must not say that it refuses whom its etcd still lets in."""
 
@@ -99,41 +99,41 @@ def test_view_is_not_taken_where_the_list_cannot_be_written(
     with monkeypatch.context() as patch:
         patch.setattr(etcd_trust, "write_atomically", full)
         with pytest.raises(OSError, match="No space"):
-            node._trust(AFTER)
-    assert opens(node, "mgt3") == (False, True), "it is said to be refused nowhere yet"
-    node._trust(AFTER)
-    assert opens(node, "mgt3") == (False, False)
+            runtime._trust(AFTER)
+    assert opens(runtime, "mgt3") == (False, True), "it is said to be refused nowhere yet"
+    runtime._trust(AFTER)
+    assert opens(runtime, "mgt3") == (False, False)
 
 
-def test_demoted_server_is_put_out_of_etcd_alone(node: Any) -> None:
+def test_demoted_server_is_put_out_of_etcd_alone(runtime: Any) -> None:
     """It is a member still, and certificates of a member are not revoked."""
     demoted = record_of("mgt3", Role.NONVOTING)
-    node._trust(view_of(*VOTERS[:2], demoted, revision=7))
-    assert opens(node, "mgt3") == (True, False)
-    node._trust(view_of(*VOTERS, revision=8))
-    assert opens(node, "mgt3") == (True, True)
+    runtime._trust(view_of(*VOTERS[:2], demoted, revision=7))
+    assert opens(runtime, "mgt3") == (True, False)
+    runtime._trust(view_of(*VOTERS, revision=8))
+    assert opens(runtime, "mgt3") == (True, True)
 
 
-def test_member_whose_record_cannot_be_read_fails_nobody_else(node: Any) -> None:
+def test_member_whose_record_cannot_be_read_fails_nobody_else(runtime: Any) -> None:
     """It is left out, at both doors."""
     broken = replace(record_of("mgt3"), certificates=("\ud800",))
-    node._trust(view_of(*VOTERS[:2], broken, revision=7))
-    assert opens(node, "mgt3") == (False, False)
-    assert opens(node, "mgt2") == (True, True)
+    runtime._trust(view_of(*VOTERS[:2], broken, revision=7))
+    assert opens(runtime, "mgt3") == (False, False)
+    assert opens(runtime, "mgt2") == (True, True)
 
 
-def test_own_certificate_is_let_in_whatever_the_records_say(node: Any) -> None:
+def test_own_certificate_is_let_in_whatever_the_records_say(runtime: Any) -> None:
     """Etcd's gateway dials its own server."""
-    node._trust(View(9))
-    assert list(node.wanted_peers()) == [node.credentials.identity.fingerprint]
+    runtime._trust(View(9))
+    assert list(runtime.wanted_peers()) == [runtime.credentials.identity.fingerprint]
 
 
-def test_detour_lets_in_voters_alone(node: Any) -> None:
+def test_detour_lets_in_voters_alone(runtime: Any) -> None:
     """What a deleted server has shown once does not count when it is none any more."""
     new = {f"mgt{n}": identity(f"mgt{n}", number=7) for n in (2, 3, 4)}
-    node.let_in_by_detour({one.fingerprint: one.certificate for one in new.values()})
-    assert {c.name for c in node.wanted_peers().values()} == {"mgt1", "mgt2", "mgt3"}
-    assert new["mgt3"].fingerprint in node.wanted_peers()
-    node._trust(AFTER)
-    assert {c.name for c in node.wanted_peers().values()} == {"mgt1", "mgt2"}
-    assert new["mgt2"].fingerprint in node.wanted_peers()
+    runtime.let_in_by_detour({one.fingerprint: one.certificate for one in new.values()})
+    assert {c.name for c in runtime.wanted_peers().values()} == {"mgt1", "mgt2", "mgt3"}
+    assert new["mgt3"].fingerprint in runtime.wanted_peers()
+    runtime._trust(AFTER)
+    assert {c.name for c in runtime.wanted_peers().values()} == {"mgt1", "mgt2"}
+    assert new["mgt2"].fingerprint in runtime.wanted_peers()

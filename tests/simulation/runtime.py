@@ -1,4 +1,4 @@
-"""The real ``Node`` of the product on simulated parts: gateway, replica, prober, calls to others.
+"""The real ``MemberRuntime`` of the product on simulated parts: gateway, view, calls to others.
 
 Invariants:
   * Every call that could be cut off in life holds the actor that makes it, before it is made.
@@ -13,15 +13,15 @@ from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from collective.daemon.joining.coordinator import Enlister
+from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners import peer_api as door
 from collective.daemon.listeners.calls import Calls
 from collective.daemon.member.etcd_trust import EtcdTrust
-from collective.daemon.member.failure_detector import Answer, Prober
-from collective.daemon.member.proof_limiter import Doubts
-from collective.daemon.member.records_view import Replica
-from collective.daemon.member.runtime import Node, hex_id
+from collective.daemon.member.failure_detector import Answer, FailureDetector
+from collective.daemon.member.proof_limiter import ProofLimiter
+from collective.daemon.member.records_view import RecordsView
+from collective.daemon.member.runtime import MemberRuntime, hex_id
 from collective.errors import (
     CollectiveError,
     EtcdError,
@@ -160,8 +160,8 @@ class SimulatedGateway(Gateway):
         raise EtcdUnavailableError("etcd did not answer in time")
 
     def _require_life(self) -> None:
-        node = self._machine.node
-        if self.closed or not self._machine.up or node is None or not node.etcd.running:
+        runtime = self._machine.runtime
+        if self.closed or not self._machine.up or runtime is None or not runtime.etcd.running:
             raise EtcdUnavailableError("etcd: it does not answer")
 
     def _require_quorum(self) -> None:
@@ -200,7 +200,7 @@ def _listed(view: View, prefix: str) -> tuple[int, list[KeyValue]]:
     return view.revision, found
 
 
-class SimulatedReplica(Replica):
+class SimulatedReplica(RecordsView):
     """What a server knows of the store: as new as its last contact."""
 
     def __init__(self, machine: Machine) -> None:
@@ -228,7 +228,7 @@ class SimulatedReplica(Replica):
         return holds(self.view)
 
 
-class SimulatedProber(Prober):
+class SimulatedProber(FailureDetector):
     """Who answers, of those it was told to ask."""
 
     def __init__(self, world: World, machine: Machine) -> None:
@@ -264,17 +264,17 @@ class SimulatedProber(Prober):
         return {name: a.status for name, a in found.items() if a.status is not None}
 
     def _ask(self, record: MemberRecord) -> Answer:
-        now, node = self._world.time.now, self._machine.require_node()
+        now, runtime = self._world.time.now, self._machine.require_runtime()
         target = self._world.reached(self._machine, record.address)
-        if target is None or target.node is None:
+        if target is None or target.runtime is None:
             return Answer(None, "no answer", now)
         ours = self._machine.certificate
-        if node.check_of(record.name)(target.certificate.fingerprint) is not None:
-            found = node.recognise(record)
+        if runtime.check_of(record.name)(target.certificate.fingerprint) is not None:
+            found = runtime.recognise(record)
             return Answer(None, "another certificate", now, removed=found, foreign=not found)
         if not target.credentials.trusts(ours.fingerprint):
             return Answer(None, "refused", now, removed=ours.fingerprint in target.view.revoked)
-        return Answer(target.node.own_status(), "", now)
+        return Answer(target.runtime.own_status(), "", now)
 
 
 class SimulatedPeer(Peer):
@@ -367,7 +367,7 @@ class SimulatedPeer(Peer):
 
         def serve() -> list[dict[str, Any]]:
             server = cast(CollectiveServer, target)
-            handle = door.handler(server, cast(Enlister, target.enlister), Calls(server))
+            handle = door.handler(server, cast(JoinCoordinator, target.coordinator), Calls(server))
             answered = handle(request).body
             assert not isinstance(answered, Passage)
             whole = answered if isinstance(answered, bytes) else b"".join(answered)
@@ -379,7 +379,7 @@ class SimulatedPeer(Peer):
         return serve
 
 
-class SimulatedNode(Node):
+class SimulatedNode(MemberRuntime):
     """One life of a simulated server; what it does not override is the product's."""
 
     def __init__(self, world: World, machine: Machine) -> None:
@@ -397,10 +397,10 @@ class SimulatedNode(Node):
         kind = SimulatedGateway if self._votes else RelayedGateway
         self.gateway = kind(world, machine, machine.member_id)
         self.store = Store(self.gateway)
-        self.replica = SimulatedReplica(machine)
-        self.prober = SimulatedProber(world, machine)
+        self.records_view = SimulatedReplica(machine)
+        self.detector = SimulatedProber(world, machine)
         self.replacing = cast(Any, Lock(world))
-        self._stopping = cast(Any, Ending(world, lambda: machine.node is not self))
+        self._stopping = cast(Any, Ending(world, lambda: machine.runtime is not self))
         self._starting, self._trusting = threading.RLock(), threading.RLock()
         self._cutting = threading.Condition()
         self._cut = frozenset()
@@ -410,7 +410,7 @@ class SimulatedNode(Node):
         self._trusted_view = machine.view
         self._recognised, self._detours = {}, {}
         # Histories try what is decided on a read; how few reads there are is tried elsewhere.
-        self.doubts = Doubts(per_second=1e9, burst=10**9, at_once=10**9)
+        self.proof_limiter = ProofLimiter(per_second=1e9, burst=10**9, at_once=10**9)
         self.dialled = cast(Any, SimpleNamespace(alone=lambda _name: nullcontext()))
 
     @property
@@ -432,13 +432,13 @@ class SimulatedNode(Node):
         self.plan = plan
 
     def begin(self, may_start: Callable[[], bool]) -> None:
-        """Start etcd when it may be, see ``Node.start``."""
+        """Start etcd when it may be, see ``MemberRuntime.start``."""
         self._begin(may_start)
 
     def take_up(self, view: View) -> None:
         """Have a view decide who is let in."""
         self._trust(view)
-        self.prober.follow(view.members.values())
+        self.detector.follow(view.members.values())
 
     def recognise(self, member: MemberRecord) -> bool:
         """Find out why a member shows another certificate; return whether we were deleted."""
@@ -446,7 +446,7 @@ class SimulatedNode(Node):
 
     def lock_out(self, revision: int, seconds: float) -> str | None:
         """Wait until all that is revoked opens nothing here; what is open is cut at once here."""
-        return None if self.replica.wait_for(revision, seconds) else "it has not heard of it"
+        return None if self.records_view.wait_for(revision, seconds) else "it has not heard of it"
 
     def look_at_door(self) -> bool:
         """See what our door shows: what it is to show, here."""
