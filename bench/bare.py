@@ -10,7 +10,7 @@ from typing import Any
 
 from etcd3gw.client import Etcd3Client
 
-from collective.etcd.session import UnixSession
+from bench.requests_session import UnixSession
 from collective.model.keyspace import STORE
 from tests.harness import Server
 

@@ -16,7 +16,7 @@ from bench.sample import Sample, Unit
 from bench.store import nodes
 from collective.errors import EtcdError
 from collective.etcd.calls import Lines
-from collective.etcd.direct import DirectGateway
+from collective.etcd.gateway import Gateway
 from collective.model.keyspace import STORE
 from collective.store.values import Event
 from tests.harness import Cluster, Server, wait_until
@@ -80,7 +80,7 @@ def delivered(writer: collective.Collective, reader: collective.Collective) -> l
 
 def _bare(writer: collective.Collective, cluster: Cluster) -> list[float]:
     """The same writes, heard on a stream of its own that only splits lines."""
-    calls = DirectGateway(Path(cluster["mgt3"].layout.etcd_socket))
+    calls = Gateway(Path(cluster["mgt3"].layout.etcd_socket))
     opened: list[Lines] = []
     ready, told = threading.Event(), threading.Event()
     last = [0.0]

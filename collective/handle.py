@@ -40,7 +40,7 @@ from collective.errors import (
 )
 from collective.etcd.calls import EtcdCalls
 from collective.etcd.deadline import within
-from collective.etcd.direct import DirectGateway
+from collective.etcd.gateway import Gateway
 from collective.membership import Member, MemberChange, Membership
 from collective.model.closing import Closing
 from collective.model.forks import tell_after_fork
@@ -437,7 +437,7 @@ def connect(root: str | Path | None = None, *, seconds: float = CONNECT_SECONDS)
     layout = Layout.from_environment(environment)
     deadline = monotonic() + seconds
     name = _ask_name(layout, deadline)
-    gateway, exchange = DirectGateway(Path(layout.etcd_socket)), Exchange(layout)
+    gateway, exchange = Gateway(Path(layout.etcd_socket)), Exchange(layout)
     handle = Collective(name, gateway, exchange, partial(_why_at_rest, layout))
     if seconds:
         try:

@@ -1,14 +1,17 @@
 """The way to our own etcd: the calls over its unix socket, as etcd3gw speaks JSON to its gateway.
 
-It decides nothing. A read that a restart on purpose broke off is made again, nothing else is.
+etcd3gw's client knows the URLs and the JSON; it gets our ``transport`` for its session. It decides
+nothing. A read that a restart on purpose broke off is made again, nothing else is.
 
 Invariants:
   * Every call has a deadline.
-  * An error of etcd3gw or requests leaves this module as an EtcdError, see ``refusals``.
+  * Where nothing was sent the error is a NotReachedError; an answer that is no success leaves this
+    module as what it stands for, see ``refusals``.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,41 +20,43 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import requests
-import urllib3
 from etcd3gw.client import Etcd3Client
-from etcd3gw.exceptions import ConnectionFailedError, ConnectionTimeoutError, Etcd3Exception
 
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
 from collective.etcd.calls import RANGE, STATUS, EtcdCalls, Lines
 from collective.etcd.deadline import seconds_allowed, within
 from collective.etcd.refusals import LEADER_CHANGED, refusal
-from collective.etcd.session import (
-    MOST_ANSWER_BYTES,
-    ResponseLines,
-    TooLongError,
-    UnixSession,
-)
+from collective.etcd.transport import MOST_ANSWER_BYTES, Answer, Transport
 
 # What is under way takes milliseconds, or some flushes of a busy disk. Without a leader it would
 # not end.
 _END_SECONDS, _END_WITH_LEADER_SECONDS = 0.3, 3.0
-_UNAVAILABLE = 503
+_API = "/v3"
 
 
 class Gateway(EtcdCalls):
     """The calls to the etcd of this server, over its socket."""
 
     def __init__(self, socket_path: Path) -> None:
-        self._session = UnixSession(str(socket_path))
-        self._client = Etcd3Client("etcd", 1, session=self._session, api_path="/v3/")
+        """Prepare; nothing is opened yet.
+
+        Args:
+            socket_path: etcd's client socket.
+        """
+        self._transport = Transport(socket_path)
+        self._client = Etcd3Client(
+            "etcd",
+            1,
+            session=_Session(self._transport),  # type: ignore[arg-type]
+            api_path=_API + "/",
+        )
         self._passage = threading.Condition()
         self._held = False
         self._under_way = 0
 
     def close(self) -> None:
-        """Close the pooled connections."""
-        self._session.close()
+        """Close all connections that are not in use; those that are, when they are done."""
+        self._transport.close()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -120,48 +125,66 @@ class Gateway(EtcdCalls):
     def _call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
             answer = self._client.post(self._client.get_url(path), json=body)
-        except ConnectionTimeoutError as error:
-            raise EtcdUnavailableError("etcd did not answer in time") from error
-        except ConnectionFailedError as error:
-            if _is_unconnected(error):
-                raise NotReachedError("etcd does not run here") from error
-            raise refusal(_UNAVAILABLE, _reason(error)) from error
-        except Etcd3Exception as error:
-            raise refusal(None, _reason(error)) from error
-        except TooLongError as error:
+        except _TooLongError as error:
             # That of a transaction comes when it is made.
             failed = EtcdError if path == RANGE else EtcdUnavailableError
             most = MOST_ANSWER_BYTES >> 20
             raise failed(f"etcd: an answer has more than {most} MiB") from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-            raise EtcdUnavailableError(f"etcd broke off: {type(error).__name__}") from error
+        except ValueError as error:
+            raise EtcdUnavailableError("etcd broke off in the middle of an answer") from error
         return answer if isinstance(answer, dict) else {}
 
     def lines(self, path: str, body: Mapping[str, Any], seconds: float) -> Lines:
         """Make a call that is answered line by line, see ``EtcdCalls``."""
-        try:
-            # Only the call itself is in the block: what is done between two lines has deadlines
-            # of its own.
-            with within(seconds):
-                url = self._client.get_url(path)
-                return ResponseLines(self._session.post(url, json=body, stream=True))
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise EtcdUnavailableError(f"the watch broke off: {type(error).__name__}") from error
+        opened = self._transport.open(_API + path, body, seconds_allowed(), seconds)
+        if isinstance(opened, Answer):
+            raise _refusal(opened)
+        return opened
 
 
-def _is_unconnected(error: BaseException) -> bool:
-    """Tell whether there was no connection, so that nothing was sent."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, urllib3.exceptions.NewConnectionError):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
+class _TooLongError(Exception):
+    """An answer has more bytes than are taken in."""
 
 
-def _reason(error: Etcd3Exception) -> str:
-    text = error.detail_text or str(error)
+class _Session:
+    """What etcd3gw's client takes for a session of requests."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def post(self, url: str, *, json: Any, **_others: Any) -> _Response:
+        """Make a request, with the time that the caller's block allows."""
+        answer = self._transport.post(url[url.index(_API) :], json, seconds_allowed())
+        if answer.status != http.client.OK:
+            raise _refusal(answer)
+        return _Response(answer)
+
+
+class _Response:
+    """What etcd3gw's client looks at of an answer."""
+
+    status_code = int(http.client.OK)
+
+    def __init__(self, answer: Answer) -> None:
+        self._body = answer.body
+
+    def json(self) -> Any:
+        """Return what was sent.
+
+        Raises:
+            ValueError: it is no JSON.
+        """
+        if self._body is None:
+            raise _TooLongError
+        return json.loads(self._body)
+
+
+def _refusal(answer: Answer) -> EtcdError:
+    text = (answer.body or b"").decode("utf-8", "replace")
     try:
-        return str(json.loads(text)["error"])
-    except (ValueError, KeyError, TypeError):
-        return "it does not answer" if "Pool" in text else text[:200].strip()
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if isinstance(value, dict):
+        value = value.get("error") or value.get("message") or value
+    return refusal(answer.status, str(value)[:200].strip())

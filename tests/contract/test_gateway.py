@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from collective.errors import EtcdError, EtcdUnavailableError
-from collective.etcd import session
+from collective.etcd import transport
 from collective.etcd.calls import Put, encode
 from collective.etcd.deadline import DEFAULT_SECONDS, seconds_allowed, within
 from collective.etcd.gateway import Gateway
@@ -134,7 +134,7 @@ def test_answer_that_is_too_long_is_an_error_and_not_taken_in(
 ) -> None:
     """What it is of can still be read in parts, over the same gateway."""
     put(member, "k/large", "x" * 200_000)
-    monkeypatch.setattr(session, "MOST_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(transport, "MOST_ANSWER_BYTES", 100_000)
     with pytest.raises(EtcdError, match="an answer has more than") as caught:
         member.gateway.range("k/")
     assert not isinstance(caught.value, EtcdUnavailableError)

@@ -24,7 +24,7 @@ from collective.errors import (
 from collective.etcd.binary import Etcd
 from collective.etcd.calls import EtcdCalls, Lines, encode, prefix_end
 from collective.etcd.deadline import within
-from collective.etcd.direct import DirectGateway
+from collective.etcd.gateway import Gateway
 from collective.handle import Collective
 from collective.model.keyspace import EVERYTHING, STORE
 from collective.store.values import (
@@ -61,7 +61,7 @@ def calls(request: pytest.FixtureRequest) -> Iterator[EtcdCalls]:
     binary = Etcd(request.param.etcd, request.param.version)
     with temporary_folder() as folder, new_member(binary, folder, "mgt1", ADDRESS) as member:
         member.start()
-        made = DirectGateway(Path(member.layout.etcd_socket))
+        made = Gateway(Path(member.layout.etcd_socket))
         yield made
         made.close()
 
@@ -204,7 +204,7 @@ def test_handle_sees_what_it_wrote_and_what_others_write(calls: EtcdCalls) -> No
 def test_direct_gateway_says_what_became_of_a_call(member: Member) -> None:
     """Nobody there, nobody who answers, and somebody who answers late."""
     path = Path(member.layout.etcd_socket)
-    gateway = DirectGateway(path)
+    gateway = Gateway(path)
     gateway.newest()
     member.process.stop(SECONDS)
     with pytest.raises(NotReachedError, match="does not run here"):
@@ -222,7 +222,7 @@ def test_direct_gateway_says_what_became_of_a_call(member: Member) -> None:
 def test_child_process_leaves_its_parents_handle_alone(member: Member) -> None:
     """It would read answers that are not its own, and end locks that are its parent's."""
     path = Path(member.layout.etcd_socket)
-    with Collective("mgt1", DirectGateway(path), nowhere()) as handle:
+    with Collective("mgt1", Gateway(path), nowhere()) as handle:
         handle.wait_until_ready(SECONDS)
         hold, lease = handle.lock("a").acquire(), handle.store.lease(60)
         watch = handle.store.watch()
@@ -273,7 +273,7 @@ def in_child(work: Callable[[], object]) -> str:
 
 def test_calls_of_many_threads_do_not_mix(member: Member) -> None:
     """Each has the answer to its own question."""
-    gateway = DirectGateway(Path(member.layout.etcd_socket))
+    gateway = Gateway(Path(member.layout.etcd_socket))
     wrong: list[str] = []
 
     def work(me: int) -> None:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import base64
+import http.server
 import json
+import socketserver
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-import urllib3
-from etcd3gw.exceptions import (
-    ConnectionFailedError,
-    ConnectionTimeoutError,
-    Etcd3Exception,
-    PreconditionFailedError,
-)
 
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
 from collective.etcd.calls import Put
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
+from collective.etcd.refusals import refusal
 from collective.model.lease_ids import is_of
 from tests.harness import wait_until
 from tests.harness.fake_etcd import FakeEtcd
@@ -57,37 +52,87 @@ def gateway_over(outcome: object) -> tuple[Gateway, Wire]:
     return made, wire
 
 
-def of_etcd(cls: type[Etcd3Exception], text: str) -> Etcd3Exception:
-    error: Etcd3Exception = cls(text, text)
-    return error
+@contextmanager
+def served(folder: Path, status: int, body: bytes) -> Iterator[Gateway]:
+    """Stand on a socket, and answer every request alike; with the status 0, hang up."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.close_connection = not status
+            if status:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "here"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+        daemon_threads = True
+
+    path = folder / "etcd"
+    with Server(str(path), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        gateway = Gateway(path)
+        try:
+            yield gateway
+        finally:
+            gateway.close()
+            server.shutdown()
 
 
-SAID = json.dumps({"error": "etcdserver: member not found", "code": 5})
+SAID = json.dumps({"error": "etcdserver: member not found", "code": 5}).encode()
 
 
 @pytest.mark.parametrize(
-    ("error", "becomes", "says"),
+    ("status", "body", "becomes", "says"),
     [
-        (of_etcd(ConnectionTimeoutError, "x"), EtcdUnavailableError, "did not answer in time"),
-        (of_etcd(ConnectionFailedError, SAID), EtcdUnavailableError, "member not found"),
-        (of_etcd(Etcd3Exception, SAID), EtcdError, "etcd: etcdserver: member not found"),
-        (of_etcd(PreconditionFailedError, SAID), EtcdError, "member not found"),
-        (of_etcd(Etcd3Exception, "<html>"), EtcdError, "<html>"),
-        (of_etcd(Etcd3Exception, "[]"), EtcdError, "etcd:"),
-        (requests.exceptions.ChunkedEncodingError(), EtcdUnavailableError, "broke off"),
-        (urllib3.exceptions.ProtocolError(), EtcdUnavailableError, "broke off"),
-        (ValueError("no JSON"), EtcdUnavailableError, "broke off"),
+        (504, b"x", EtcdUnavailableError, "etcd: x"),
+        (503, SAID, EtcdUnavailableError, "etcd: etcdserver: member not found"),
+        (500, SAID, EtcdUnavailableError, "member not found"),
+        (404, SAID, EtcdError, "etcd: etcdserver: member not found"),
+        (412, SAID, EtcdError, "member not found"),
+        (400, b'{"message": "no such field"}', EtcdError, "etcd: no such field"),
+        (400, b"<html>", EtcdError, "<html>"),
+        (400, b"[]", EtcdError, "etcd:"),
+        (400, b"\xff", EtcdError, "etcd:"),
+        (0, b"", EtcdUnavailableError, "broke off"),
     ],
 )
-def test_foreign_error_leaves_as_ours(
-    error: Exception, becomes: type[EtcdError], says: str
+@pytest.mark.parametrize("how", ["call", "lines"])
+def test_answer_that_is_no_success_leaves_as_our_error(
+    tmp_path: Path, status: int, body: bytes, becomes: type[EtcdError], says: str, how: str
 ) -> None:
-    """Nothing of etcd3gw or requests gets out, and the cause is kept."""
-    gateway, _ = gateway_over(error)
-    with pytest.raises(EtcdError, match=says) as caught:
-        gateway.call("/x", {})
+    """What it stands for is decided on the status and etcd's words, for both kinds of calls."""
+    with served(tmp_path, status, body) as gateway, pytest.raises(EtcdError) as caught:
+        gateway.call("/x", {}) if how == "call" else gateway.lines("/x", {}, 5.0)
     assert type(caught.value) is becomes
-    assert caught.value.__cause__ is error
+    assert says in caught.value.message
+
+
+def test_answer_that_is_no_json_was_broken_off(tmp_path: Path) -> None:
+    """A proxy in between, or an end in the middle."""
+    with (
+        served(tmp_path, 200, b"no JSON") as gateway,
+        pytest.raises(EtcdUnavailableError, match="broke off in the middle"),
+    ):
+        gateway.call("/x", {})
+
+
+def test_connection_is_used_again_after_each_kind_of_answer(tmp_path: Path) -> None:
+    """Also after an error, whose body was read."""
+    with served(tmp_path, 404, SAID) as gateway:
+        for _ in range(3):
+            with pytest.raises(EtcdError):
+                gateway.call("/x", {})
+        assert len(gateway._transport._idle) == 1
 
 
 @pytest.mark.parametrize("answer", [None, [], "text", 3])
@@ -160,25 +205,22 @@ def test_call_under_way_may_end_before_a_restart_where_somebody_leads(leader: st
         assert call.result(5.0) == (False, 1)
 
 
-def test_text_of_an_error_is_never_endless() -> None:
+def test_text_of_an_error_is_never_endless(tmp_path: Path) -> None:
     """A page of HTML does not become a page of message."""
-    gateway, _ = gateway_over(of_etcd(Etcd3Exception, base64.b64encode(b"x" * 9000).decode()))
-    with pytest.raises(EtcdError) as caught:
+    with served(tmp_path, 400, b"x" * 9000) as gateway, pytest.raises(EtcdError) as caught:
         gateway.call("/x", {})
     assert len(caught.value.message) < 300
 
 
 def test_lease_that_is_taken_is_asked_for_under_another_id() -> None:
     """Chance, or a call that was made again; another refusal is told."""
-    gateway, wire = gateway_over(
-        of_etcd(PreconditionFailedError, "etcdserver: lease already exists")
-    )
+    gateway, wire = gateway_over(refusal(412, "etcdserver: lease already exists"))
     with pytest.raises(EtcdError, match="already exists"):
         gateway.grant_lease(5, "mgt1")
     ids = [int(body["ID"]) for _, body in wire.sent]
     assert len(set(ids)) == len(ids) == 3
     assert all(is_of("mgt1", number) for number in ids)
-    gateway, wire = gateway_over(of_etcd(PreconditionFailedError, "etcdserver: no space"))
+    gateway, wire = gateway_over(refusal(412, "etcdserver: no space"))
     with pytest.raises(EtcdError, match="no space"):
         gateway.grant_lease(5, "mgt1")
     assert len(wire.sent) == 1

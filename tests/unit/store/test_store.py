@@ -20,7 +20,7 @@ from collective.errors import (
     LeaseExpiredError,
     NotReadyError,
 )
-from collective.etcd.session import is_readable
+from collective.etcd.transport import is_readable
 from collective.handle import Collective
 from collective.model.keyspace import STORE
 from collective.store.values import Moment, unchanged

@@ -1,11 +1,10 @@
-"""etcd's JSON gateway over the unix socket here, with as little between as there can be.
+"""HTTP over the unix socket of the etcd here, with as little between as there can be.
 
-The same calls as ``gateway.Gateway``, for the store of embedding servers: what etcd3gw and
-requests add to a call, 0.3 ms, is a third of what a write takes (docs/dependencies.md has
-the figures). It speaks HTTP with ``http.client``.
+It knows nothing of etcd's calls; ``gateway`` does. It speaks HTTP with ``http.client``: what
+requests adds to a call is a third of what a write takes (docs/dependencies.md has the figures).
 
 Invariants:
-  * Every call has a deadline.
+  * Every request has a deadline, and an answer a most of bytes.
   * Where nothing was sent the error is a NotReachedError; a connection that etcd has closed is
     not used again.
   * No child process uses a connection of its parent: each would read the other's answers.
@@ -15,25 +14,42 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
-from collective.etcd.calls import EtcdCalls, Lines
-from collective.etcd.deadline import seconds_allowed
-from collective.etcd.refusals import refusal
-from collective.etcd.session import is_readable
+from collective.errors import EtcdUnavailableError, NotReachedError
 from collective.model.forks import tell_after_fork
 
+#: Of one answer. It is held several times over, here and in etcd.
+MOST_ANSWER_BYTES = 64 << 20
 _HEADERS = {"Content-Type": "application/json"}
-_API = "/v3"
 _MOST_IDLE = 8
 _PART_BYTES = 1 << 16
+
+
+def is_readable(sock: socket.socket) -> bool:
+    """Tell whether there is something to read, or the other side has closed.
+
+    Not with select(2), which knows no more than 1024 open files.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The status of HTTP, and the body; None for one that has too many bytes."""
+
+    status: int
+    body: bytes | None
 
 
 class _Connection(http.client.HTTPConnection):
@@ -61,8 +77,8 @@ class _Connection(http.client.HTTPConnection):
         return self.sock is not None and not is_readable(self.sock)
 
 
-class DirectGateway(EtcdCalls):
-    """The calls, over connections that are kept for the next ones."""
+class Transport:
+    """Connections to one socket, which are kept for the next requests."""
 
     def __init__(self, socket_path: Path) -> None:
         """Prepare; nothing is opened yet.
@@ -91,19 +107,32 @@ class DirectGateway(EtcdCalls):
         for connection in idle:
             connection.close()
 
-    def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make one call, see ``EtcdCalls``."""
-        deadline = monotonic() + seconds_allowed()
+    def post(self, path: str, body: Any, seconds: float) -> Answer:
+        """Make a request.
+
+        Args:
+            path: of the URL.
+            body: what becomes the JSON body.
+            seconds: until it must have been answered.
+
+        Raises:
+            NotReachedError: nothing was sent.
+            EtcdUnavailableError: no answer, or not in time.
+        """
+        deadline = monotonic() + seconds
         if self._closed:
             raise NotReachedError("the way to etcd was closed")
         connection = self._take(deadline)
         # http.client lets go of the socket when the answer says that it is the last one.
         sock = connection.sock
         try:
-            response = self._send(connection, path, body, deadline)
+            response = _send(connection, path, body, deadline)
             sock.settimeout(_left(deadline))
-            raw = response.read()
-            status = response.status
+            raw = response.read(MOST_ANSWER_BYTES + 1)
+            if len(raw) > MOST_ANSWER_BYTES:
+                connection.close()
+                return Answer(response.status, None)
+            response.read()  # it has been read to its end when nothing is left
         except TimeoutError as error:
             connection.close()
             raise EtcdUnavailableError("etcd did not answer in time") from error
@@ -111,34 +140,35 @@ class DirectGateway(EtcdCalls):
             connection.close()
             raise EtcdUnavailableError(f"etcd broke off: {type(error).__name__}") from error
         self._give_back(connection)
-        return _answer(status, raw)
+        return Answer(response.status, raw)
 
-    def lines(self, path: str, body: Mapping[str, Any], seconds: float) -> Lines:
-        """Make a call that is answered line by line, see ``EtcdCalls``."""
-        deadline = monotonic() + seconds_allowed()
+    def open(self, path: str, body: Any, seconds: float, silence: float) -> Answer | ResponseLines:
+        """Make a request that is answered line by line.
+
+        Args:
+            path, body, seconds: as for ``post``, until the answer begins.
+            silence: so many seconds of it break the answer off.
+
+        Returns:
+            The lines; the answer where its status is another than 200.
+
+        Raises:
+            EtcdUnavailableError: no answer.
+        """
+        deadline = monotonic() + seconds
         connection = self._take(deadline, fresh=True)
         sock = connection.sock
         try:
-            response = self._send(connection, path, body, deadline)
-            if response.status != 200:
-                raw = response.read()
+            response = _send(connection, path, body, deadline)
+            if response.status != http.client.OK:
+                raw = response.read(MOST_ANSWER_BYTES)
                 connection.close()
-                _answer(response.status, raw)
-            sock.settimeout(seconds)
+                return Answer(response.status, raw)
+            sock.settimeout(silence)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise EtcdUnavailableError(f"the watch broke off: {type(error).__name__}") from error
-        return _ResponseLines(connection, sock, response)
-
-    def _send(
-        self, connection: _Connection, path: str, body: Mapping[str, Any], deadline: float
-    ) -> http.client.HTTPResponse:
-        sock = connection.sock
-        sock.settimeout(_left(deadline))
-        text = json.dumps(body, separators=(",", ":"))
-        connection.request("POST", _API + path, text, _HEADERS)
-        sock.settimeout(_left(deadline))
-        return connection.getresponse()
+        return ResponseLines(connection, sock, response)
 
     def _take(self, deadline: float, fresh: bool = False) -> _Connection:
         """Return a connection that nobody else uses.
@@ -172,7 +202,7 @@ class DirectGateway(EtcdCalls):
         connection.close()
 
 
-class _ResponseLines:
+class ResponseLines:
     """The lines of an answer that has no end of its own."""
 
     def __init__(
@@ -203,25 +233,19 @@ class _ResponseLines:
         self._connection.close()
 
 
+def _send(
+    connection: _Connection, path: str, body: Any, deadline: float
+) -> http.client.HTTPResponse:
+    sock = connection.sock
+    sock.settimeout(_left(deadline))
+    text = json.dumps(body, separators=(",", ":"))
+    connection.request("POST", path, text, _HEADERS)
+    sock.settimeout(_left(deadline))
+    return connection.getresponse()
+
+
 def _left(deadline: float) -> float:
     left = deadline - monotonic()
     if left <= 0:
         raise TimeoutError
     return left
-
-
-def _answer(status: int, raw: bytes) -> dict[str, Any]:
-    """Return the JSON object of an answer.
-
-    Raises:
-        EtcdError, EtcdUnavailableError: etcd answered with an error, or with something else.
-    """
-    try:
-        value = json.loads(raw)
-    except ValueError:
-        raise EtcdUnavailableError("etcd broke off in the middle of an answer") from None
-    if not isinstance(value, dict):
-        raise EtcdError("etcd: an answer is no JSON object")
-    if status != http.client.OK:
-        raise refusal(status, str(value.get("error") or value.get("message") or value)[:200])
-    return value
