@@ -22,6 +22,8 @@ import stat
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from threading import Event
+from time import monotonic
 from types import TracebackType
 
 from collective.errors import AccessError, CollectiveError, InputError, RefusedError
@@ -29,6 +31,7 @@ from collective.errors import AccessError, CollectiveError, InputError, RefusedE
 _NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+_LOCK_POLL_SECONDS = 0.01
 _REASON = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -180,12 +183,18 @@ class FolderLock:
 
     @classmethod
     def acquire(
-        cls, path: Path, *, holder: str = "collectived", inheritable: bool = False
+        cls,
+        path: Path,
+        seconds: float = 0.0,
+        *,
+        holder: str = "collectived",
+        inheritable: bool = False,
     ) -> FolderLock:
-        """Take the lock, or fail at once.
+        """Take the lock, or fail.
 
         Args:
             path: the lock file, in the folder that it guards; made where missing.
+            seconds: how long to wait for it.
             holder: what holds such a lock, for the refusal.
             inheritable: whether a program that this process executes keeps the lock.
 
@@ -197,7 +206,8 @@ class FolderLock:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                _flock(fd, path, holder)
+                if not lock_file(fd, seconds):
+                    raise _held_by(fd, path, holder)
                 os.set_inheritable(fd, inheritable)
                 lock = cls(path, fd)
                 lock.write_pid(os.getpid())
@@ -244,13 +254,28 @@ class FolderLock:
         self.release()
 
 
-def _flock(fd: int, path: Path, holder: str) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        first = os.pread(fd, 32, 0).split(b"\n")[0]
-        pid = f" (pid {int(first)})" if first.isdigit() else ""
-        raise RefusedError(f"another {holder}{pid} already runs on {path.parent}") from None
+def lock_file(fd: int, seconds: float) -> bool:
+    """Take the flock(2) of an open file; False when another process held it for so many seconds.
+
+    Raises:
+        OSError: it cannot be locked.
+    """
+    deadline = monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() >= deadline:
+                return False
+            Event().wait(_LOCK_POLL_SECONDS)
+        else:
+            return True
+
+
+def _held_by(fd: int, path: Path, holder: str) -> RefusedError:
+    first = os.pread(fd, 32, 0).split(b"\n")[0]
+    pid = f" (pid {int(first)})" if first.isdigit() else ""
+    return RefusedError(f"another {holder}{pid} already runs on {path.parent}")
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

@@ -282,14 +282,7 @@ def _lock(path: Path) -> FolderLock:
         return FolderLock.acquire(path, holder="etcd", inheritable=True)
     except RefusedError:
         _end_orphan(path)
-    deadline = time.monotonic() + _ORPHAN_SECONDS
-    while True:
-        try:
-            return FolderLock.acquire(path, holder="etcd", inheritable=True)
-        except RefusedError:
-            if time.monotonic() > deadline:
-                raise
-            threading.Event().wait(0.05)
+    return FolderLock.acquire(path, _ORPHAN_SECONDS, holder="etcd", inheritable=True)
 
 
 def _end_orphan(path: Path) -> None:

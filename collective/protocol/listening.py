@@ -10,7 +10,6 @@ Invariants:
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 import socket
@@ -18,10 +17,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event
-from time import monotonic
 
 from collective.errors import AccessError, CollectiveError, InputError
+from collective.files import lock_file
 from collective.model.names import bracketed
 
 _BACKLOG = 512
@@ -29,7 +27,7 @@ _BACKLOG = 512
 _RECEIVE_BUFFER = 65536
 _PROBE_SECONDS = 1.0
 # For one who probes, and more.
-_ALONE_SECONDS, _POLL_SECONDS = 3.0, 0.01
+_ALONE_SECONDS = 3.0
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:
@@ -118,17 +116,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise _cannot_listen(str(folder), error) from error
     try:
-        deadline = monotonic() + _ALONE_SECONDS
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if monotonic() > deadline:
-                    raise InputError(
-                        f"cannot listen in {folder}: another process is about to, and hangs"
-                    ) from None
-            Event().wait(_POLL_SECONDS)
+        if not lock_file(fd, _ALONE_SECONDS):
+            raise InputError(f"cannot listen in {folder}: another process is about to, and hangs")
         yield
     finally:
         os.close(fd)
