@@ -28,7 +28,6 @@ from collective.calls.service import MOST, Service
 from collective.client import ask
 from collective.coordination import session
 from collective.coordination.assignments import GRACE_SECONDS, Assignments
-from collective.coordination.barriers import Barrier
 from collective.coordination.locks import Election, Lock
 from collective.coordination.session import Session
 from collective.errors import (
@@ -306,16 +305,6 @@ class Collective(Closing):
     def election(self, name: str, session: Session | None = None) -> Election:
         """Return an election, by its name; arguments are those of ``lock``."""
         return Election(self._coordination, name, self._in_session(session))
-
-    def barrier(self, name: str, parties: int, session: Session | None = None) -> Barrier:
-        """Return a barrier, by its name.
-
-        Args:
-            name: any text.
-            parties: how many have to be there; the same number for all of them.
-            session: in which we are there; None for one of this handle's own.
-        """
-        return Barrier(self._coordination, name, parties, self._in_session(session))
 
     def assignments(self, group: str = "nodes", *, grace: float = GRACE_SECONDS) -> Assignments:
         """Return a group of nodes, each of which has one manager at a time.

@@ -15,7 +15,7 @@ from collective import handle as threaded
 from collective.aio import calls
 from collective.aio.bridging import Closing, called_in_this_loop, in_thread
 from collective.aio.calls import Call, Handler, ServedCall
-from collective.aio.coordination import Assignments, Barrier, Election, Holding, Lock, Manager
+from collective.aio.coordination import Assignments, Election, Holding, Lock, Manager
 from collective.aio.store import Store, Watching
 from collective.calls.call import told_apart
 from collective.calls.service import MOST, Service
@@ -31,7 +31,6 @@ from collective.store.watching import Watch
 
 __all__ = [
     "Assignments",
-    "Barrier",
     "Call",
     "Collective",
     "Election",
@@ -141,10 +140,6 @@ class Collective(Closing):
     def election(self, name: str, session: Session | None = None) -> Election:
         """Return an election, by its name."""
         return Election(self.sync.election(name, session))
-
-    def barrier(self, name: str, parties: int, session: Session | None = None) -> Barrier:
-        """Return a barrier, by its name, for so many parties."""
-        return Barrier(self.sync.barrier(name, parties, session))
 
     async def assignments(
         self, group: str = "nodes", *, grace: float = GRACE_SECONDS

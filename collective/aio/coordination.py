@@ -1,4 +1,4 @@
-"""Sessions, locks, elections, barriers and assignments for asyncio.
+"""Sessions, locks, elections and assignments for asyncio.
 
 Arguments and errors are those of ``collective.coordination``. What waits for others does so in a
 thread of its own, and a task that is cancelled leaves nothing behind: a lock that comes then is
@@ -14,7 +14,7 @@ from types import TracebackType
 
 from collective.aio.bridging import Closing, called_in_this_loop, in_thread
 from collective.coordination import assignments as threaded
-from collective.coordination import barriers, locks
+from collective.coordination import locks
 from collective.coordination.assignments import SESSION_SECONDS
 from collective.coordination.locks import SECONDS
 from collective.coordination.places import Contender, Hold
@@ -129,21 +129,6 @@ class Election:
         A coroutine function is awaited to its end before the next change is told.
         """
         return self.sync.on_change(called_in_this_loop(callback))
-
-
-class Barrier:
-    """A barrier for one party."""
-
-    def __init__(self, sync: barriers.Barrier) -> None:
-        self.sync = sync
-
-    async def enter(self, seconds: float = SECONDS) -> None:
-        """Say that we are there, and wait until all are."""
-        await in_thread(lambda up: self.sync.enter(seconds, up), lambda _: self.sync.leave(0.0))
-
-    async def leave(self, seconds: float = SECONDS) -> None:
-        """Say that we go, and wait until all have gone."""
-        await in_thread(lambda up: self.sync.leave(seconds, up))
 
 
 class Assignments(Closing):

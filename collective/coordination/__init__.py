@@ -1,4 +1,4 @@
-"""Who may, who leads, who is there: locks, elections, barriers and assignments over the store.
+"""Who may, who leads, who is there: locks, elections and assignments over the store.
 
 All of it is keys under ``collective.model.keyspace.COORDINATION``, bound to sessions; decisions
 about assignments are in ``collective.policy.assigning``.

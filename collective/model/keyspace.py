@@ -13,7 +13,7 @@ from collective.errors import InputError
 
 EVERYTHING = "collective/"
 STORE = EVERYTHING + "store/"
-#: Locks, elections, barriers and assignments; a later form would be under another number.
+#: Locks, elections and assignments; a later form would be under another number.
 COORDINATION_ROOT = EVERYTHING + "coordination/"
 COORDINATION = COORDINATION_ROOT + "v1/"
 

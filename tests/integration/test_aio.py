@@ -1,4 +1,4 @@
-"""Locks, elections, barriers, assignments and calls from asyncio, on real daemons."""
+"""Locks, elections, assignments and calls from asyncio, on real daemons."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ def test_tasks_hold_a_lock_one_at_a_time(cluster: Cluster) -> None:
     play(lock())
 
 
-def test_tasks_elect_and_meet(cluster: Cluster) -> None:
-    """An election tells each change in the loop; a barrier opens when all are there."""
+def test_tasks_elect(cluster: Cluster) -> None:
+    """An election tells each change in the loop; a session that is closed ends its locks."""
     (mgt1,) = cluster.add_running(1)
 
     async def meet() -> None:
@@ -131,19 +131,6 @@ def test_tasks_elect_and_meet(cluster: Cluster) -> None:
             await until(lambda: told[-1:] == [None], "all is told")
             assert told == ["first", "second", None]
             watch.close()
-            there: list[int] = []
-
-            async def party(number: int) -> None:
-                barrier = handle.barrier("all", 3)
-                await barrier.enter()
-                there.append(number)
-                await barrier.leave()
-
-            parties = [asyncio.ensure_future(party(number)) for number in range(2)]
-            await asyncio.sleep(0.3)
-            assert there == []
-            await asyncio.gather(*parties, party(2))
-            assert sorted(there) == [0, 1, 2]
             session = await handle.session(3)
             mine = await handle.lock("mine", session).acquire()
             await handle.close_session(session)

@@ -1,8 +1,7 @@
-"""Locks, elections and barriers of several handles on one etcd in memory."""
+"""Locks and elections of several handles on one etcd in memory."""
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +13,10 @@ from collective.errors import (
     ConflictError,
     DeadlineError,
     InDoubtError,
-    InputError,
     LeaseExpiredError,
     RefusedError,
 )
-from collective.etcd.calls import encode
 from collective.handle import Collective
-from collective.model.keyspace import COORDINATION
 from tests.harness import wait_until
 from tests.harness.fake_etcd import FakeEtcd, Trouble
 from tests.unit.coordination.conftest import SECONDS, Connect
@@ -212,66 +208,9 @@ def test_candidate_that_never_led_is_never_told(
     assert told == ["one", "two", None]
 
 
-def test_barrier_that_never_was_full_stays_closed(etcd: FakeEtcd, connect: Connect) -> None:
-    """One went and another came while nothing was heard: the difference tells of both at once."""
-    mgt1 = connect("mgt1")
-    root = COORDINATION + "barriers/start/"
-    record = json.dumps({"format": 1, "name": "mgt2"}).encode()
-    put = {"request_put": {"key": encode(root + "z"), "value": encode(record)}}
-    etcd.call("/kv/txn", {"success": [put]})
-    with ThreadPoolExecutor(1) as pool:
-        entered = pool.submit(mgt1.barrier("start", 3).enter, 2.0)
-        wait_until(lambda: _count(etcd, root) == 2, SECONDS, "two are there")
-        etcd.alive = False
-        etcd.break_streams()
-        wait_until(lambda: not mgt1.store.is_following, SECONDS, "nothing is heard")
-        with etcd.in_secret():
-            gone = {"request_delete_range": {"key": encode(root + "z")}}
-            come = {"request_put": {"key": encode(root + "a"), "value": encode(record)}}
-            for step in (gone, come):
-                etcd.call("/kv/txn", {"success": [step]})
-        etcd.compact()
-        etcd.alive = True
-        with pytest.raises(DeadlineError, match="2 of 3 parties"):
-            entered.result()
-
-
 def _count(etcd: FakeEtcd, prefix: str) -> int:
     with etcd.in_secret():
         return len(etcd.range(prefix)[1])
-
-
-def test_barrier_opens_for_all_and_closes_behind_all(connect: Connect) -> None:
-    """Twice: the second round does not mix with the first."""
-    handles = [connect(f"mgt{n}") for n in (1, 2, 3)]
-    trail: list[str] = []
-
-    def work(handle: Collective) -> None:
-        barrier = handle.barrier("start", 3)
-        for number in range(2):
-            trail.append(f"come {number}")
-            barrier.enter(SECONDS)
-            trail.append(f"in {number}")
-            barrier.leave(SECONDS)
-
-    with ThreadPoolExecutor(3) as pool:
-        for done in [pool.submit(work, handle) for handle in handles]:
-            done.result()
-    assert [mark for mark in trail if mark.endswith("0")] == ["come 0"] * 3 + ["in 0"] * 3
-    assert trail.index("come 1") > trail.index("in 0")
-
-
-def test_barrier_says_how_many_were_there(connect: Connect) -> None:
-    """And who gave up counts no more."""
-    mgt1, mgt2 = connect("mgt1"), connect("mgt2")
-    with pytest.raises(DeadlineError, match="1 of 2 parties were at barrier start"):
-        mgt1.barrier("start", 2).enter(1.0)
-    with pytest.raises(DeadlineError, match="1 of 2 parties"):
-        mgt2.barrier("start", 2).enter(1.0)
-    with pytest.raises(InputError, match="0 parties"):
-        mgt1.barrier("start", 0)
-    with pytest.raises(RefusedError, match="is not at barrier"):
-        mgt1.barrier("start", 2).leave()
 
 
 def test_place_that_comes_late_blocks_nobody(etcd: FakeEtcd, connect: Connect) -> None:
