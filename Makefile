@@ -9,7 +9,7 @@ READY := .venv/.ready
 DEPLOY_READY := .venv/.deploy-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo example sandbox sandbox-stop test faults test-deploy bundle bench growth tooz format lint types man clean
+.PHONY: help venv demo example sandbox sandbox-stop check test faults test-deploy bundle bench growth tooz format lint types man clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -27,6 +27,9 @@ sandbox: $(READY) ## leave such a collective running, to play with
 
 sandbox-stop: $(READY) ## stop and remove it
 	@$(BIN)/python -m sandbox.sandbox stop
+
+check: $(READY) ## run what is quick: style, types, layers, names in the documents, unit tests
+	@$(BIN)/python -m tools.check --quick
 
 test: $(READY) ## run every check and test
 	@$(BIN)/python -m tools.check
