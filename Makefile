@@ -86,13 +86,11 @@ $(READY): setup.cfg setup.py pyproject.toml
 		echo "hint: install it (on Debian: apt-get install python3-venv)," \
 			"or name another Python: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	@# An old pip writes start scripts that are slow to start, and a finder instead of a path too.
+	@# An old pip writes start scripts that are slow to start.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat \
-		-e '.[test,sandbox]'
+	$(BIN)/python -m pip install --quiet -e '.[test,sandbox]'
 	@touch $@
 
 $(DEPLOY_READY): $(READY)
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat \
-		-e '.[test,sandbox,deploy]'
+	$(BIN)/python -m pip install --quiet -e '.[test,sandbox,deploy]'
 	@touch $@
