@@ -9,7 +9,7 @@ READY := .venv/.ready
 DEPLOY_READY := .venv/.deploy-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo example sandbox sandbox-stop test faults test-deploy bundle bench growth tooz format lint types man clean
+.PHONY: help venv demo example sandbox sandbox-stop check test faults test-deploy bundle bench growth tooz format lint types man clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -27,6 +27,9 @@ sandbox: $(READY) ## leave such a collective running, to play with
 
 sandbox-stop: $(READY) ## stop and remove it
 	@$(BIN)/python -m sandbox.sandbox stop
+
+check: $(READY) ## run what is quick: style, types, layers, names in the documents, unit tests
+	@$(BIN)/python -m tools.check --quick
 
 test: $(READY) ## run every check and test
 	@$(BIN)/python -m tools.check
@@ -83,13 +86,11 @@ $(READY): setup.cfg setup.py pyproject.toml
 		echo "hint: install it (on Debian: apt-get install python3-venv)," \
 			"or name another Python: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	@# An old pip writes start scripts that are slow to start, and a finder instead of a path too.
+	@# An old pip writes start scripts that are slow to start.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat \
-		-e '.[test,sandbox]'
+	$(BIN)/python -m pip install --quiet -e '.[test,sandbox]'
 	@touch $@
 
 $(DEPLOY_READY): $(READY)
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat \
-		-e '.[test,sandbox,deploy]'
+	$(BIN)/python -m pip install --quiet -e '.[test,sandbox,deploy]'
 	@touch $@

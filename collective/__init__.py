@@ -5,7 +5,7 @@ behind a name here is imported when it is first used: the ``collective`` command
 module at every start, so it must stay cheap.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

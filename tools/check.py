@@ -1,7 +1,8 @@
 """Runs every check of this repository, and ends by naming what was skipped.
 
-``make test`` is this. Each step is printed as one would type it. A step that fails does not keep
-the next ones from running, but makes the whole fail.
+``make test`` is this; ``make check`` is the quick part of it: what needs neither etcd nor a host.
+Each step is printed as one would type it. A step that fails does not keep the next ones from
+running, but makes the whole fail.
 
 Invariants:
   * The exit status is 0 only if every step's was.
@@ -32,6 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 REPORT = ROOT / ".cache" / "pytest.xml"
 PAGES = ("man/collective.1", "man/collectived.8")
+QUICK = "--quick"
+UNIT_TESTS = ("tests/unit", "--ignore=tests/unit/histories")
 
 _LINT_SECONDS = 600
 _TEST_SECONDS = 4800
@@ -54,11 +57,11 @@ class Result:
     seconds: float
 
 
-def main(pytest_arguments: Sequence[str] = ()) -> int:
-    """Run all steps.
+def main(arguments: Sequence[str] = ()) -> int:
+    """Run all steps, or the quick ones.
 
     Args:
-        pytest_arguments: further arguments for pytest.
+        arguments: ``--quick``, or further arguments for pytest.
 
     Returns:
         The exit status.
@@ -67,21 +70,33 @@ def main(pytest_arguments: Sequence[str] = ()) -> int:
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.unlink(missing_ok=True)
     skipped: list[str] = []
-    results = [
+    results = texts()
+    if list(arguments) == [QUICK]:
+        skipped.append("all but the unit tests, and the histories: 'make test' has them")
+        results.append(step("unit tests", pytest_command(UNIT_TESTS)))
+    else:
+        results += [
+            *manual_warnings(skipped),
+            etcds(skipped),
+            step("tests", pytest_command(arguments), _TEST_SECONDS),
+            *hosts(skipped),
+        ]
+    skipped += skipped_tests(REPORT)
+    summary(results, skipped)
+    return 0 if all(result.passed for result in results) else 1
+
+
+def texts() -> list[Result]:
+    """Check what can be seen without running anything."""
+    return [
         step("lint", [tool("ruff"), "check", "."]),
         step("format", [tool("ruff"), "format", "--check", "."]),
         step("types", [tool("mypy")]),
         step("layers", [tool("lint-imports")]),
         step("manual", [sys.executable, "-m", "tools.manpages", "--check"]),
         step("role", [sys.executable, "-m", "tools.role_docs", "--check"]),
-        *manual_warnings(skipped),
-        etcds(skipped),
-        step("tests", pytest_command(pytest_arguments), _TEST_SECONDS),
-        *hosts(skipped),
+        step("names", [sys.executable, "-m", "tools.stale_docs"]),
     ]
-    skipped += skipped_tests(REPORT)
-    summary(results, skipped)
-    return 0 if all(result.passed for result in results) else 1
 
 
 def tool(name: str) -> str:
@@ -193,7 +208,7 @@ def hosts(skipped: list[str]) -> list[Result]:
 
 
 def pytest_command(arguments: Sequence[str]) -> list[str]:
-    """Return the one command that runs every test."""
+    """Return the one command that runs every test, or those that are named."""
     command = [sys.executable, "-m", "pytest", f"--junitxml={REPORT.relative_to(ROOT)}"]
     cores = len(os.sched_getaffinity(0))
     if cores > 1:

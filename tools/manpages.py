@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "confluent-collective"
 
 # Day of the last change that matters to readers; changed by hand, so that pages are reproducible.
-DATE = "2026-11-28"
+DATE = "2026-11-29"
 
 
 def render() -> dict[Path, str]:

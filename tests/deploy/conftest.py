@@ -25,7 +25,7 @@ from tools.steps import StepError, run
 NAMES = ("mgt1", "mgt2", "mgt3", "mgt4", "mgt5")
 THREE = NAMES[:3]
 #: The version that hosts are upgraded to.
-NEWER = "0.1.1"
+NEWER = "0.2.1"
 #: Debian 12 has Python 3.11.
 PYTHON = ("3.11",)
 _SECONDS = 120.0

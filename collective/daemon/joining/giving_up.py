@@ -1,7 +1,7 @@
 """Give a join up: ``collective join --abort``, on the server that joins.
 
 It waits for nobody: ``coordinator`` has ended the join, and keeps others off, when this is called.
-The member's side is ``learner.give_up``.
+The member's side is ``learner.evict``.
 
     how far the join is        what is done
     before ``adopt``           nothing: this server is what it was

@@ -1,7 +1,7 @@
 """What whoever leads does for all: promote learners, evict stuck ones, finish changes.
 
-It decides by ``next_duty`` on what was observed and acts through etcd; every action is safe to
-repeat and safe to do late, so two servers that both believe to lead do no harm.
+It decides on what was observed, by the functions beside the class, and acts through etcd; every
+action is safe to repeat and safe to do late, so two servers that both believe to lead do no harm.
 
 Invariants:
   * A learner is promoted only when its own server answers and etcd finds it caught up (P2).
