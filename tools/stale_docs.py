@@ -30,7 +30,7 @@ from pathlib import Path
 from collective.cli.parser import make_parser
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md", "collective/**/*.md")
 CODE = ("collective", "tools", "sandbox", "bench", "examples", "tests", "deploy")
 _UNSEEN = ("__pycache__", "build", "dist")
 
