@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collective.calls.service import Service as Service
     from collective.coordination.assignments import Assignments as Assignments
     from collective.coordination.assignments import Manager as Manager
+    from collective.coordination.lock_queue import Hold as Hold
     from collective.coordination.locks import Election as Election
     from collective.coordination.locks import Lock as Lock
-    from collective.coordination.places import Hold as Hold
     from collective.coordination.session import Session as Session
     from collective.embedded import Server as Server
     from collective.handle import Collective as Collective
@@ -43,7 +43,7 @@ _HOMES = {
     "Manager": "collective.coordination.assignments",
     "Election": "collective.coordination.locks",
     "Lock": "collective.coordination.locks",
-    "Hold": "collective.coordination.places",
+    "Hold": "collective.coordination.lock_queue",
     "Session": "collective.coordination.session",
     "Server": "collective.embedded",
     "Store": "collective.store.store",

@@ -21,9 +21,9 @@ from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
-from collective.calls import talk
+from collective.calls import protocol_state
 from collective.calls.call import Call, Handler, told_apart
-from collective.calls.exchange import Exchange
+from collective.calls.call_manager import CallManager
 from collective.calls.service import MOST, Service
 from collective.client import ask
 from collective.coordination import session
@@ -48,13 +48,13 @@ from collective.model.layout import ROOT_VARIABLE, Layout
 from collective.model.view import PREFIX
 from collective.protocol.frames import check_message
 from collective.store.cache import Cache
-from collective.store.committer import Committer
-from collective.store.feed import Feed
-from collective.store.proofs import Proofs
+from collective.store.follower import Follower
+from collective.store.read_batcher import ReadBatcher
 from collective.store.runner import Runner
 from collective.store.store import Store
 from collective.store.values import Moment
 from collective.store.watching import Hub, Watch
+from collective.store.write_batcher import WriteBatcher
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Collective(Closing):
         self,
         name: str,
         calls: EtcdCalls,
-        exchange: Exchange,
+        call_manager: CallManager,
         at_rest: Callable[[], CollectiveError | None] = lambda: None,
     ) -> None:
         """Begin to follow the store; ``connect`` is what callers use.
@@ -89,12 +89,12 @@ class Collective(Closing):
         Args:
             name: of this server.
             calls: the way to etcd, closed with the handle.
-            exchange: the way to software on other servers, closed with the handle.
+            call_manager: the way to software on other servers, closed with the handle.
             at_rest: says why this server is in no collective any more, None where it is in one.
         """
         self._at_rest = at_rest
         self.name = name
-        self._exchange = exchange
+        self._call_manager = call_manager
         self._calls = calls
         self._closed = threading.Event()
         self._runner = Runner("callback")
@@ -105,27 +105,27 @@ class Collective(Closing):
         self._coordination_hub = Hub(self._runner)
         self._hubs = (self._hub, self._members_hub, self._coordination_hub)
         coordination = _cache_for(self._coordination_hub)
-        self._last = coordination  # of those that the feed brings on, one after the other
+        self._last = coordination  # of those that the follower brings on, one after the other
         caches = {STORE: self._cache, PREFIX: self._records, COORDINATION: coordination}
-        self._feed = Feed(calls, caches)
-        self._committer = Committer(calls)
-        self._proofs = Proofs(calls)
+        self._follower = Follower(calls, caches)
+        self._write_batcher = WriteBatcher(calls)
+        self._read_batcher = ReadBatcher(calls)
         self.store = Store(
             calls,
             self._cache,
-            self._feed,
-            self._committer,
+            self._follower,
+            self._write_batcher,
             self._hub,
-            self._proofs,
+            self._read_batcher,
             owner=name,
         )
         self._coordination = Store(
             calls,
             coordination,
-            self._feed,
-            self._committer,
+            self._follower,
+            self._write_batcher,
             self._coordination_hub,
-            self._proofs,
+            self._read_batcher,
             COORDINATION,
             owner=name,
         )
@@ -133,7 +133,7 @@ class Collective(Closing):
         self._session: Session | None = None
         self._groups: WeakSet[Assignments] = WeakSet()
         tell_after_fork(self)
-        self._feed.start()
+        self._follower.start()
 
     def __repr__(self) -> str:
         return f"Collective({self.name})"
@@ -168,20 +168,20 @@ class Collective(Closing):
             steps.callback(self._runner.close)
             for hub in self._hubs:
                 steps.callback(hub.close, ClosedError("this handle was closed"))
-            for work in (self._feed.stop, self._proofs.close, self._committer.close):
+            for work in (self._follower.stop, self._read_batcher.close, self._write_batcher.close):
                 steps.callback(work)
             if session is not None:
                 steps.callback(session.close)
             for group in groups:
                 steps.callback(group.close)
-            steps.callback(self._exchange.close)
+            steps.callback(self._call_manager.close)
 
     def after_fork(self) -> None:
         """Be closed in a child process; nothing is locked there, or waited for."""
         self._session_lock, self._closed = threading.Lock(), threading.Event()
         self._closed.set()
-        self._committer.after_fork()
-        self._proofs.after_fork()
+        self._write_batcher.after_fork()
+        self._read_batcher.after_fork()
         for store in (self.store, self._coordination):
             store.after_fork()
         self._records.after_fork()
@@ -248,7 +248,7 @@ class Collective(Closing):
         """
         self._check_open()
         try:
-            self._proofs.newest(seconds)
+            self._read_batcher.newest(seconds)
         except DegradedCollective as error:
             why = self.why_at_rest()
             if why is None:
@@ -348,9 +348,9 @@ class Collective(Closing):
             InputError: it is no such name, or another process serves that here.
             AccessError, ClosedError: no right to do so, or the handle was closed.
         """
-        return self._exchange.serve(service, handler, most)
+        return self._call_manager.serve(service, handler, most)
 
-    def call(self, member: str, service: str, *, seconds: float = talk.SECONDS) -> Call:
+    def call(self, member: str, service: str, *, seconds: float = protocol_state.SECONDS) -> Call:
         """Call a service on another member, or here; see ``ask`` where one message is enough.
 
         Args:
@@ -365,10 +365,15 @@ class Collective(Closing):
             ClosedError: the handle was closed. With all of these nothing has happened.
             InDoubtError: it broke off when its handler was to begin.
         """
-        return self._exchange.call(member, service, seconds)
+        return self._call_manager.call(member, service, seconds)
 
     def ask(
-        self, member: str, service: str, message: bytes = b"", *, seconds: float = talk.SECONDS
+        self,
+        member: str,
+        service: str,
+        message: bytes = b"",
+        *,
+        seconds: float = protocol_state.SECONDS,
     ) -> bytes:
         """Call a service with one message, and return all that it answers, joined.
 
@@ -426,8 +431,8 @@ def connect(root: str | Path | None = None, *, seconds: float = CONNECT_SECONDS)
     layout = Layout.from_environment(environment)
     deadline = monotonic() + seconds
     name = _ask_name(layout, deadline)
-    gateway, exchange = Gateway(Path(layout.etcd_socket)), Exchange(layout)
-    handle = Collective(name, gateway, exchange, partial(_why_at_rest, layout))
+    gateway, call_manager = Gateway(Path(layout.etcd_socket)), CallManager(layout)
+    handle = Collective(name, gateway, call_manager, partial(_why_at_rest, layout))
     if seconds:
         try:
             handle.wait_until_ready(max(0.0, deadline - monotonic()))

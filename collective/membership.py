@@ -1,6 +1,6 @@
 """The members of the collective as embedders see them, and what happens to them.
 
-It decides nothing about membership, and asks nobody: it reads the records that the feed brings.
+It decides nothing about membership, and asks nobody: it reads what the follower brings.
 """
 
 from __future__ import annotations

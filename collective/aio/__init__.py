@@ -18,8 +18,8 @@ from collective.aio.calls import Call, Handler, ServedCall
 from collective.aio.coordination import Assignments, Election, Holding, Lock, Manager
 from collective.aio.store import Store, Watching
 from collective.calls.call import told_apart
+from collective.calls.protocol_state import SECONDS
 from collective.calls.service import MOST, Service
-from collective.calls.talk import SECONDS
 from collective.coordination import session as sessions
 from collective.coordination.assignments import GRACE_SECONDS
 from collective.coordination.session import Session

@@ -13,7 +13,7 @@ from time import monotonic
 
 from collective.aio.bridging import Closing, in_thread, is_set_within, run_in
 from collective.calls import call as threaded
-from collective.calls.line import Patience
+from collective.calls.call_connection import TimeLeft
 from collective.errors import ClosedError
 from collective.protocol.frames import Caller
 
@@ -96,7 +96,7 @@ class Call(Closing):
             finally:
                 self._line.sending.release()
 
-    async def _ready(self, patience: Callable[[], Patience], *, writes: bool = False) -> None:
+    async def _ready(self, patience: Callable[[], TimeLeft], *, writes: bool = False) -> None:
         """Wait until there is something to read, or room to write."""
         now = patience()
         loop, number, ready = asyncio.get_running_loop(), self._line.fileno(), asyncio.Event()

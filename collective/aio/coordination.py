@@ -16,8 +16,8 @@ from collective.aio.bridging import Closing, called_in_this_loop, in_thread
 from collective.coordination import assignments as threaded
 from collective.coordination import locks
 from collective.coordination.assignments import SESSION_SECONDS
+from collective.coordination.lock_queue import Contender, Hold
 from collective.coordination.locks import SECONDS
-from collective.coordination.places import Contender, Hold
 from collective.errors import DeadlineError, RefusedError
 from collective.store.store import SECONDS as WRITE_SECONDS
 from collective.store.values import Condition
@@ -52,7 +52,7 @@ class Holding(Closing):
         return self.sync.is_held
 
     def check(self) -> None:
-        """Raise unless it is held, see ``collective.coordination.places.Hold``."""
+        """Raise unless it is held, see ``collective.coordination.lock_queue.Hold``."""
         self.sync.check()
 
     async def release(self) -> None:

@@ -219,13 +219,15 @@ class Store:
         Raises:
             DegradedCollective: there was no answer in time.
         """
-        question = self._sync.proofs.ask(seconds)
-        return await within(question.slot, seconds, lambda: self._sync.proofs.give_up(question))
+        question = self._sync.read_batcher.ask(seconds)
+        return await within(
+            question.slot, seconds, lambda: self._sync.read_batcher.give_up(question)
+        )
 
     async def _commit(self, transaction: Transaction, seconds: float) -> Outcome:
-        committer = self._sync.committer
-        write = committer.submit(transaction, seconds)
-        outcome = await within(write.slot, seconds, lambda: committer.give_up(write))
+        write_batcher = self._sync.write_batcher
+        write = write_batcher.submit(transaction, seconds)
+        outcome = await within(write.slot, seconds, lambda: write_batcher.give_up(write))
         self._note(outcome.moment)
         return outcome
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
-from collective.calls.line import Line, Patience
+from collective.calls.call_connection import CallConnection, TimeLeft
 from collective.errors import (
     AccessError,
     ClosedError,
@@ -43,7 +43,7 @@ class Call(Closing):
         line: the connection, for whoever waits in another way than a thread.
     """
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: CallConnection) -> None:
         self.line = line
         self._finished = False
 
@@ -61,7 +61,7 @@ class Call(Closing):
         def broken(why: str) -> CollectiveError:
             return InDoubtError(f"{what} {why}", "it may have been carried out, or in part")
 
-        return cls(Line(sock, what, seconds, began, broken))
+        return cls(CallConnection(sock, what, seconds, began, broken))
 
     @property
     def seconds_left(self) -> float:
@@ -187,7 +187,7 @@ class ServedCall(Call):
             return ClosedError(f"{what} {why}", hint)
 
         now = monotonic()
-        super().__init__(Line(sock, what, until - now, now, broken, serves=True))
+        super().__init__(CallConnection(sock, what, until - now, now, broken, serves=True))
         self.caller = caller
 
     def end(self, error: CollectiveError | None = None, why: Failed = Failed.RAISED) -> None:
@@ -206,7 +206,7 @@ class ServedCall(Call):
         self.close()
 
 
-def _wait(line: Line, wanted: int, patience: Callable[[], Patience]) -> None:
+def _wait(line: CallConnection, wanted: int, patience: Callable[[], TimeLeft]) -> None:
     now = patience()
     poll = select.poll()
     poll.register(line, wanted)

@@ -13,7 +13,7 @@ from functools import partial
 from urllib.parse import quote
 from weakref import WeakSet, finalize
 
-from collective.coordination.board import names_of
+from collective.coordination.assignment_table import names_of
 from collective.coordination.managing import Callback, Manager
 from collective.coordination.seats import AGAIN_SECONDS, Seats, parts
 from collective.coordination.session import Session
@@ -58,11 +58,11 @@ class Assignments:
         if not 0 <= grace <= _MOST_GRACE:
             raise InputError(f"the grace time cannot be {grace} s, expected 0 to {_MOST_GRACE:g}")
         self._seats = Seats(store, name, group, grace)
-        self._board = self._seats.board
+        self._table = self._seats.table
         self._open_session = open_session
         self._managers: WeakSet[Manager] = WeakSet()
         # Nobody may ever close it: then it follows for as long as it is held.
-        finalize(self, self._board.close)
+        finalize(self, self._table.close)
 
     def define(
         self,
@@ -110,28 +110,28 @@ class Assignments:
         Raises:
             InputError: there is no such node in the group.
         """
-        seen = self._board.seat(node)
+        seen = self._table.seat(node)
         if seen is None:
-            self._board.check(node)
+            self._table.check(node)
             raise InputError(f"{node} is no node of {self._seats.group}")
         seat = seen.seat
-        there = self._board.present().get(seat.manager) == seat.session
+        there = self._table.present().get(seat.manager) == seat.session
         return seat.manager if seat.manager and there else None
 
     def nodes_of(self, manager: str) -> list[str]:
         """Return the nodes that a server manages, as this server sees it."""
-        session = self._board.present().get(manager)
-        seats = (seen.seat for seen in self._board.seats().values())
+        session = self._table.present().get(manager)
+        seats = (seen.seat for seen in self._table.seats().values())
         return names_of(s for s in seats if s.manager == manager and s.session == session)
 
     def managers(self) -> list[str]:
         """Return the managers that are there."""
-        return sorted(self._board.present())
+        return sorted(self._table.present())
 
     def rebalance(self, *, seconds: float = SECONDS) -> None:
         """Ask for level loads: as few nodes as possible change hands, one manager at a time."""
         text = json.dumps({"format": FORMAT, "name": self._seats.name}).encode()
-        self._seats.store.put(self._board.level_key, text, seconds=seconds)
+        self._seats.store.put(self._table.level_key, text, seconds=seconds)
 
     def manage(
         self,
@@ -164,7 +164,7 @@ class Assignments:
         """Close the managers of this group, and follow no longer."""
         for manager in list(self._managers):
             manager.close(_CLOSE_SECONDS)
-        self._board.close()
+        self._table.close()
 
     def _change(
         self,
@@ -185,10 +185,10 @@ class Assignments:
         left = sorted(set(nodes))
         pause = AGAIN_SECONDS
         while left:
-            known, before = self._board.revision, len(left)
-            seen = self._board.seats()
+            known, before = self._table.revision, len(left)
+            seen = self._table.seats()
             for node in left:
-                self._board.check(node)
+                self._table.check(node)
             rows = parts([node for node in left if new or node in seen])
             seats = [
                 [change(seen[node].seat if node in seen else Seat(node)) for node in part]
@@ -199,7 +199,7 @@ class Assignments:
             left = [n for part, made in zip(rows, done, strict=True) if not made for n in part]
             if len(left) == before:
                 # Somebody came first, and it is not heard of here yet.
-                self._board.await_change(known, pause)
+                self._table.await_change(known, pause)
                 pause = min(2 * pause, _MOST_PAUSE_SECONDS)
 
 

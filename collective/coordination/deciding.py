@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
-from collective.coordination.board import Seen
+from collective.coordination.assignment_table import Seen
+from collective.coordination.lock_queue import Hold
 from collective.coordination.locks import Election
-from collective.coordination.places import Hold
 from collective.coordination.seats import (
     AGAIN_SECONDS,
     GATHER_SECONDS,
@@ -51,7 +51,7 @@ class Decider:
             closed: set when it is none any more.
         """
         self._seats = seats
-        self._board = seats.board
+        self._table = seats.table
         self._session_now = session
         self._closed = closed
         self._woken = threading.Event()
@@ -93,7 +93,7 @@ class Decider:
 
     def _assign(self, hold: Hold) -> float | None:
         """Decide once, and write that down; return after how many seconds to look again."""
-        seen, present, level = self._board.seats(), self._board.present(), self._board.level
+        seen, present, level = self._table.seats(), self._table.present(), self._table.level
         now = monotonic()
         gone_since = self._gone_since
         _miss(gone_since, seen.values(), present, now)
@@ -109,7 +109,7 @@ class Decider:
             return 0.0
         if level and all(done):
             self._seats.store.delete(
-                self._board.level_key, when=(fence, unchanged(self._board.level_key, level))
+                self._table.level_key, when=(fence, unchanged(self._table.level_key, level))
             )
         return decision.again_in if all(done) else GATHER_SECONDS
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from collective.coordination.places import Contender, Hold, Places
+from collective.coordination.lock_queue import Contender, Hold, LockQueue
 from collective.coordination.session import Session
 from collective.errors import DeadlineError, RefusedError
 from collective.store.store import Store
@@ -25,7 +25,7 @@ class Lock:
 
     def __init__(self, store: Store, name: str, session: Callable[[], Session]) -> None:
         """Name it; nothing is done yet."""
-        self._places = Places(store, "locks", name)
+        self._places = LockQueue(store, "locks", name)
         self._session = session
         self._held: Hold | None = None
 
@@ -77,7 +77,7 @@ class Election:
 
     def __init__(self, store: Store, name: str, session: Callable[[], Session]) -> None:
         """Name it; nothing is done yet."""
-        self._places = Places(store, "elections", name)
+        self._places = LockQueue(store, "elections", name)
         self._session = session
 
     def campaign(

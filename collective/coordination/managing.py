@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from time import monotonic
 
-from collective.coordination.board import Seen
+from collective.coordination.assignment_table import Seen
 from collective.coordination.deciding import Decider
 from collective.coordination.seats import AGAIN_SECONDS, TICK_SECONDS, Seats, gathering, parts
 from collective.coordination.session import Session
@@ -54,7 +54,7 @@ class Manager(Closing):
         """
         self._seats = seats
         self._group = group
-        self._board = seats.board
+        self._table = seats.table
         self._gained, self._lost = gained, lost
         self._open_session = open_session
         self._session: Session | None = None
@@ -62,7 +62,7 @@ class Manager(Closing):
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._decider = Decider(seats, lambda: self._session, self._closed)
-        self._board.when_changed(self._wake_both)
+        self._table.when_changed(self._wake_both)
         self._vanished = False
         # The revision at which this life's key was written.
         self._present_at = 0
@@ -94,7 +94,7 @@ class Manager(Closing):
         seen = self._seat_of(node) if node in self.nodes else None
         if seen is None:
             raise LeaseExpiredError(f"{self._seats.name} does not manage {node} any more")
-        key = self._board.node_key(node)
+        key = self._table.node_key(node)
         return Condition(key, Aspect.REVISION, seen.revision, space=COORDINATION)
 
     def close(self, seconds: float = 5.0) -> None:
@@ -133,7 +133,7 @@ class Manager(Closing):
 
     def _seat_of(self, node: str) -> Seen | None:
         """Return the seat of a node if it names us, in this life."""
-        session, seen = self._session, self._board.seat(node)
+        session, seen = self._session, self._table.seat(node)
         if session is None or seen is None:
             return None
         ours = (self._seats.name, session.lease.id)
@@ -150,7 +150,7 @@ class Manager(Closing):
             session = self._session
             if session is not None and not self._vanished:
                 session.close()
-            self._board.forget(self._wake_both)
+            self._table.forget(self._wake_both)
 
     def _work(self) -> None:
         while not self._closed.is_set():
@@ -184,22 +184,22 @@ class Manager(Closing):
 
     def _is_displaced(self, session: Session) -> bool:
         """Tell whether somebody took away the key that says that we are there."""
-        return self._board.present().get(self._seats.name) != session.lease.id
+        return self._table.present().get(self._seats.name) != session.lease.id
 
     def _begin_life(self) -> None:
         """Say that we are there, in a new session. One of an earlier life has to end first."""
         old, self._session = self._session, None
         if old is not None:
             old.close()
-        if self._seats.name in self._board.present():
+        if self._seats.name in self._table.present():
             raise self._another_life()
         session = self._open_session()
-        key, text = self._board.manager_key(self._seats.name), {"format": FORMAT}
+        key, text = self._table.manager_key(self._seats.name), {"format": FORMAT}
         try:
             revision = self._seats.store.put(
                 key, json.dumps(text).encode(), lease=session.lease, when=(absent(key),)
             )
-            self._board.reach(revision, SECONDS)
+            self._table.reach(revision, SECONDS)
             self._present_at = revision
         except ConflictError:
             session.close()
@@ -224,16 +224,16 @@ class Manager(Closing):
         if session is None:
             return
         ours = (self._seats.name, session.lease.id)
-        leaving = self._board.leaving(*ours)
-        self._tell(self._board.nodes_of(*ours) - leaving.keys())
+        leaving = self._table.leaving(*ours)
+        self._tell(self._table.nodes_of(*ours) - leaving.keys())
         self._give_up(leaving)
 
     def _ours(self) -> dict[str, Seen]:
         session = self._session
         if session is None:
             return {}
-        nodes = self._board.nodes_of(self._seats.name, session.lease.id)
-        return self._board.seats_among(nodes)
+        nodes = self._table.nodes_of(self._seats.name, session.lease.id)
+        return self._table.seats_among(nodes)
 
     def _tell(self, now: frozenset[str]) -> None:
         gone, new = self._told - now, now - self._told
@@ -262,7 +262,7 @@ class Manager(Closing):
             # Without our session the key may be that of another process of this name.
             if self._session is not None and self._session.is_held:
                 # Should it come late, the key may be that of our next life.
-                key = self._board.manager_key(self._seats.name)
+                key = self._table.manager_key(self._seats.name)
                 with suppress(ConflictError):
                     self._seats.store.delete(key, if_revision=self._present_at)
             self._give_up(self._ours())

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import TypeVar
 
-from collective.coordination.board import Board, Seen, write_seat
+from collective.coordination.assignment_table import AssignmentTable, Seen, write_seat
 from collective.errors import DeadlineError
 from collective.model.keyspace import COORDINATION
 from collective.policy.assigning import Seat
@@ -36,7 +36,7 @@ class Seats:
         name: of this server.
         group: any text.
         grace: for how many seconds the nodes of a manager that is gone are left alone.
-        board: what is known of the group.
+        table: what is known of the group.
     """
 
     def __init__(self, store: Store, name: str, group: str, grace: float) -> None:
@@ -45,14 +45,14 @@ class Seats:
         self.name = name
         self.group = group
         self.grace = grace
-        self.board = Board(store, group)
+        self.table = AssignmentTable(store, group)
 
     def write(
         self, seats: Sequence[Seat], seen: Mapping[str, Seen], fences: tuple[Condition, ...]
     ) -> Transaction:
         """Return a transaction that writes seats, if they are what they were."""
-        when = [_as_seen(self.board.node_key(s.node), seen.get(s.node)) for s in seats]
-        then = [_written(self.board.node_key(seat.node), seat) for seat in seats]
+        when = [_as_seen(self.table.node_key(s.node), seen.get(s.node)) for s in seats]
+        then = [_written(self.table.node_key(seat.node), seat) for seat in seats]
         return Transaction((*fences, *when), tuple(then), space=COORDINATION)
 
     def make(self, transactions: Sequence[Transaction], deadline: float) -> list[bool]:
@@ -64,12 +64,12 @@ class Seats:
             if failure is not None:
                 why = f"this server does not hear of changes: {failure.message}"
             raise DeadlineError(f"not all nodes of {self.group} are written: {why}")
-        committer = self.store.committer
-        writes = [committer.submit(transaction, seconds) for transaction in transactions]
-        outcomes = [committer.result(write) for write in writes]
+        write_batcher = self.store.write_batcher
+        writes = [write_batcher.submit(transaction, seconds) for transaction in transactions]
+        outcomes = [write_batcher.result(write) for write in writes]
         written = [outcome.revision for outcome in outcomes if outcome.succeeded]
         # What is decided next is decided on what was written.
-        self.board.reach(max(written, default=0), deadline - monotonic())
+        self.table.reach(max(written, default=0), deadline - monotonic())
         return [outcome.succeeded for outcome in outcomes]
 
 

@@ -30,8 +30,8 @@ import h11
 from collective.errors import CollectiveError, InputError, ProtocolError, RefusedError
 from collective.protocol import upgrade
 from collective.protocol.limits import Door, Places, origin_of
-from collective.protocol.passage import Ends, Passage, through
 from collective.protocol.streams import certificate_of, let_it_read, wait_for_the_kernel
+from collective.protocol.tunnel import StreamPair, Tunnel, through
 from collective.protocol.web import (
     Peer,
     Request,
@@ -99,13 +99,13 @@ class Connection:
         self._last = False
         self._bodiless = False
         self._upgrades = False
-        self._passage: Passage | None = None
-        self._far: Ends | None = None
+        self._tunnel: Tunnel | None = None
+        self._far: StreamPair | None = None
 
     @property
     def peers(self) -> list[Peer]:
-        """Who is at the other end, and, where it is a passage, who is at the end of that."""
-        beyond = None if self._passage is None else self._passage.leads_to
+        """Who is at the other end, and, where it is a tunnel, who is at the end of that."""
+        beyond = None if self._tunnel is None else self._tunnel.leads_to
         return [peer for peer in (self.peer, beyond) if peer is not None]
 
     def abort(self) -> None:
@@ -124,13 +124,13 @@ class Connection:
         self._sock.close()
 
     def finish(self) -> None:
-        """Close after the answer that is under way, or at once if there is none, or a passage."""
+        """Close after the answer that is under way, or at once if there is none, or a tunnel."""
         self._last = True
-        if self.waiting_since is not None or self._passage is not None:
+        if self.waiting_since is not None or self._tunnel is not None:
             self.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until the socket is closed, and that at the end of a passage."""
+        """Wait until the socket is closed, and that at the end of a tunnel."""
         far = None if self._far is None else self._far.writer
         for writer in (self._writer, far):
             if writer is not None:
@@ -372,7 +372,7 @@ class Connection:
         return h11.Response(status_code=response.status, headers=headers)
 
     async def _send(self, method: str, response: Response, workers: Workers) -> None:
-        if isinstance(response.body, Passage):
+        if isinstance(response.body, Tunnel):
             await self._pass_through(response.body, workers)
             return
         body, head = response.body, self._head(response)
@@ -409,27 +409,27 @@ class Connection:
         stranger = self.peer is not None and self._is_stranger(self.peer)
         return await self.door.streams.take(self.origin, 0 if stranger else 1)
 
-    async def _pass_through(self, passage: Passage, workers: Workers) -> None:
-        """Open a passage, and stay with it to its end; or answer why it cannot be opened."""
-        self._passage = passage
+    async def _pass_through(self, tunnel: Tunnel, workers: Workers) -> None:
+        """Open a tunnel, and stay with it to its end; or answer why it cannot be opened."""
+        self._tunnel = tunnel
         try:
             try:
                 if not self._upgrades:
                     raise InputError("this is answered to a request for an upgrade only")
-                self._far = await passage.open()
+                self._far = await tunnel.open()
             except CollectiveError as error:
-                self._passage = None
+                self._tunnel = None
                 await self._send("POST", error_response(error), workers)
                 return
             await self._emit(upgrade.AGREED)
             let_it_read(self._sock)
             self._far.writer.write(self._http.trailing_data[0])
-            await through(Ends(self._reader, self._open_writer()), self._far, passage.seconds)
+            await through(StreamPair(self._reader, self._open_writer()), self._far, tunnel.seconds)
             await self._linger()
         finally:
             if self._far is not None:
                 self._far.abort()
-            passage.close()
+            tunnel.close()
 
     async def _pump(self, stream: Stream, workers: Workers) -> None:
         writer = self._open_writer()

@@ -1,4 +1,4 @@
-"""The request that turns a connection through a door into a passage, and what is answered to it.
+"""The request that turns a connection through a door into a tunnel, and what is answered to it.
 
 Pure: bytes in, bytes out (RFC 9110, section 7.8). Rules of HTTP are h11's.
 """

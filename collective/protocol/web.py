@@ -31,7 +31,7 @@ from collective.errors import (
 )
 
 if TYPE_CHECKING:
-    from collective.protocol.passage import Passage
+    from collective.protocol.tunnel import Tunnel
 
 _log = logging.getLogger(__name__)
 
@@ -132,16 +132,16 @@ class Response:
     """One answer.
 
     Attributes:
-        status: the HTTP status, 200 to 599, or 101 with a passage.
+        status: the HTTP status, 200 to 599, or 101 with a tunnel.
         body: all of it, or an iterator whose chunks are sent as they come. An empty chunk sends
             nothing, but lets the door notice that the peer is gone: an iterator that may be
             silent for long should yield one now and then. A ``close`` method is called at the end.
-            Or a passage: the connection becomes it.
+            Or a tunnel: the connection becomes it.
         content_type: the media type.
     """
 
     status: int
-    body: bytes | Iterator[bytes] | Passage = field(repr=False, default=b"")
+    body: bytes | Iterator[bytes] | Tunnel = field(repr=False, default=b"")
     content_type: str = "application/json"
 
 

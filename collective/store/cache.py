@@ -1,6 +1,6 @@
 """All keys of the store in memory, at one revision: what reads are answered from.
 
-It does not talk to etcd: ``feed`` brings readings and events, in their order.
+It does not talk to etcd: ``follower`` brings readings and events, in their order.
 
 Invariants:
   * A snapshot has the whole of a revision: what one transaction wrote appears in it at once.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
-from collective.store.moments import Timeline
+from collective.store.timeline import Timeline
 from collective.store.values import Entry, Event, Moment
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from collective.errors import CollectiveError, InputError
-from collective.store.committer import Committer, Write
 from collective.store.values import MOST_OPERATIONS, Moment, Put, Transaction
+from collective.store.write_batcher import Write, WriteBatcher
 
 #: Gets how many keys, and bytes of keys and values, are written.
 Progress = Callable[[int, int], object]
@@ -24,7 +24,7 @@ _BYTES = 1 << 19
 
 
 def load(
-    committer: Committer,
+    write_batcher: WriteBatcher,
     items: Iterable[tuple[str, bytes]],
     progress: Progress | None,
     seconds: float,
@@ -34,7 +34,7 @@ def load(
     """Write keys; return how many.
 
     Args:
-        committer: makes the writes.
+        write_batcher: makes the writes.
         items: keys and values.
         progress: told after each request.
         seconds: deadline of each request.
@@ -50,7 +50,7 @@ def load(
     def settle_one() -> None:
         nonlocal count, size
         write = under_way.popleft()
-        heard(committer.result(write).moment)
+        heard(write_batcher.result(write).moment)
         count += len(write.transaction.then)
         size += write.transaction.size
 
@@ -69,7 +69,7 @@ def load(
         for puts in in_groups(items):
             if given_up is not None and given_up.is_set():
                 break
-            under_way.append(committer.submit(Transaction(then=puts), seconds))
+            under_way.append(write_batcher.submit(Transaction(then=puts), seconds))
             settle_down_to(_AT_ONCE - 1)
         settle_down_to(0)
     except CollectiveError as error:

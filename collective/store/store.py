@@ -1,6 +1,6 @@
 """What the members of a collective share: keys and values, read from memory, written as one.
 
-It is the face of the package: the cache answers reads, the committer makes writes, the hub tells
+It is the face of the package: the cache answers reads, the batchers ask etcd, the hub tells
 changes.
 
 Invariants:
@@ -29,12 +29,11 @@ from collective.etcd.calls import EtcdCalls
 from collective.model.keyspace import STORE, check_key, check_prefix
 from collective.store import requests
 from collective.store.cache import Cache
-from collective.store.committer import Committer
 from collective.store.deadline import bounded, deadline_in
-from collective.store.feed import Feed
+from collective.store.follower import Follower
 from collective.store.leases import Lease
 from collective.store.loading import Progress, load
-from collective.store.proofs import Proofs
+from collective.store.read_batcher import ReadBatcher
 from collective.store.values import (
     NEVER,
     Condition,
@@ -46,6 +45,7 @@ from collective.store.values import (
     Transaction,
 )
 from collective.store.watching import MOST_EVENTS, Callback, Hub, Watch, WhenEnded
+from collective.store.write_batcher import WriteBatcher
 
 #: Deadline of a call that names none.
 SECONDS = 5.0
@@ -70,10 +70,10 @@ class Store:
         self,
         calls: EtcdCalls,
         cache: Cache,
-        feed: Feed,
-        committer: Committer,
+        follower: Follower,
+        write_batcher: WriteBatcher,
         hub: Hub,
-        proofs: Proofs,
+        read_batcher: ReadBatcher,
         space: str = STORE,
         *,
         owner: str,
@@ -81,10 +81,10 @@ class Store:
         self._calls = calls
         self._owner = owner
         self._cache = cache
-        self._feed = feed
-        self.committer = committer
+        self._follower = follower
+        self.write_batcher = write_batcher
         self._hub = hub
-        self.proofs = proofs
+        self.read_batcher = read_batcher
         self._space = space
         self._closed = False
         self._leases: WeakSet[Lease] = WeakSet()
@@ -105,7 +105,7 @@ class Store:
     @property
     def is_following(self) -> bool:
         """Whether changes arrive as they happen, as far as this server can tell."""
-        return self._feed.is_following
+        return self._follower.is_following
 
     def get(
         self,
@@ -431,7 +431,7 @@ class Store:
         """
         self._check_open()
         if not self._cache.revision:
-            why = self._feed.failure
+            why = self._follower.failure
             raise NotReadyError(
                 "nothing was read from the store yet" + (f": {why.message}" if why else ""),
                 "wait with Collective.wait_until_ready, or see 'collective show'",
@@ -452,7 +452,7 @@ class Store:
             heard: gets the moment of each request that was answered.
             given_up: set where nobody waits any more: then nothing more is sent.
         """
-        return load(self.committer, items, progress, seconds, heard, given_up)
+        return load(self.write_batcher, items, progress, seconds, heard, given_up)
 
     def open_watch(self, prefix: str, initial: bool, limit: int, seen: Moment) -> Watch:
         """Open a watch that nobody is called for, see ``watch``.
@@ -511,7 +511,7 @@ class Store:
     @property
     def failure(self) -> CollectiveError | None:
         """Why nothing is heard from etcd now, None where something is."""
-        return self._feed.failure
+        return self._follower.failure
 
     def when_reached(self, moment: Moment, call: Callable[[], object]) -> Callable[[], None]:
         """Have something called once, when a moment is reached; returns what forgets it."""
@@ -522,9 +522,9 @@ class Store:
         """Return the error of a read for which a moment did not come in time."""
         if self._closed:
             return ClosedError("this handle was closed")
-        why = self._feed.failure
+        why = self._follower.failure
         # Should its stream be dead without a sign, it is begun again.
-        self._feed.renew_if_silent()
+        self._follower.renew_if_silent()
         return DeadlineError(
             f"this server holds revision {self._cache.revision}, and did not hear of "
             f"{moment.revision} in {seconds:g} s" + (f": {why.message}" if why else "")
@@ -538,7 +538,7 @@ class Store:
         self._check_open()
         deadline = deadline_in(seconds)
         if linearizable:
-            self.note(self.proofs.newest(seconds))
+            self.note(self.read_batcher.newest(seconds))
         seen = self._seen.get()[1]
         wanted = self.timeline.wanted(at_least, seen)
         if not self._cache.reach(wanted, deadline - monotonic()):
@@ -547,6 +547,6 @@ class Store:
         self.note(seen)
 
     def _commit(self, transaction: Transaction, seconds: float) -> Outcome:
-        outcome = self.committer.commit(transaction, seconds)
+        outcome = self.write_batcher.commit(transaction, seconds)
         self.note(outcome.moment)
         return outcome

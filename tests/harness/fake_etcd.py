@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from collective.calls.exchange import Exchange
+from collective.calls.call_manager import CallManager
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
 from collective.etcd.calls import EtcdCalls, Lines
 from collective.etcd.deadline import seconds_allowed
@@ -32,9 +32,9 @@ from collective.model.layout import Layout
 _MOST_OPERATIONS = 128
 
 
-def nowhere() -> Exchange:
+def nowhere() -> CallManager:
     """Return what a handle has for calls, on a machine without a daemon."""
-    return Exchange(Layout("/dev/null/etc", "/dev/null/var", "/dev/null/run"))
+    return CallManager(Layout("/dev/null/etc", "/dev/null/var", "/dev/null/run"))
 
 
 class Trouble(Enum):

@@ -39,8 +39,8 @@ from collective.model.view import View
 from collective.pki import Certificate
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
-from collective.protocol.passage import Passage
 from collective.protocol.peer import Check, Peer
+from collective.protocol.tunnel import Tunnel
 from collective.protocol.web import Peer as Caller
 from collective.protocol.web import PeerCertificate, Request
 from tests.simulation.actors import Fate
@@ -369,7 +369,7 @@ class SimulatedPeer(Peer):
             server = cast(CollectiveServer, target)
             handle = door.handler(server, cast(JoinCoordinator, target.coordinator), Calls(server))
             answered = handle(request).body
-            assert not isinstance(answered, Passage)
+            assert not isinstance(answered, Tunnel)
             whole = answered if isinstance(answered, bytes) else b"".join(answered)
             lines = [json.loads(line) for line in whole.splitlines() if line.strip()]
             if "error" in lines[-1]:

@@ -28,7 +28,7 @@ from collective.model.records import MemberRecord
 from collective.protocol import messages
 from collective.protocol.door import Door
 from collective.protocol.frames import MOST_SECONDS, Caller, greeting
-from collective.protocol.passage import ToDoor, ToSocket
+from collective.protocol.tunnel import ToDoor, ToSocket
 from collective.protocol.web import Request, Response
 
 #: Calls to this server that are open at a time, and as many from it.

@@ -39,8 +39,8 @@ from collective.model.view import View
 from collective.pki import Certificate, read_certificate
 from collective.policy.membership import Observed
 from collective.protocol.messages import ServerStatus
-from collective.protocol.passage import Way
 from collective.protocol.peer import Check, Peer, served_certificate
+from collective.protocol.tunnel import Way
 
 log = logging.getLogger(__name__)
 

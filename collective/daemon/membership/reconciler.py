@@ -38,7 +38,7 @@ WHOLE_TIMEOUTS = 4
 
 
 @dataclass(frozen=True)
-class Progress:
+class LearnerProgress:
     """How far a learner was, and since when: monotonic seconds.
 
     Attributes:
@@ -53,8 +53,8 @@ class Progress:
 
 
 def advance(
-    known: Mapping[int, Progress], seen: Mapping[int, int], now: float
-) -> dict[int, Progress]:
+    known: Mapping[int, LearnerProgress], seen: Mapping[int, int], now: float
+) -> dict[int, LearnerProgress]:
     """Return the progress of every learner.
 
     Args:
@@ -62,19 +62,19 @@ def advance(
         seen: learner id to its raft index, 0 for one that does not answer.
         now: monotonic seconds.
     """
-    before = {member: known.get(member, Progress(-1, now, now)) for member in seen}
+    before = {member: known.get(member, LearnerProgress(-1, now, now)) for member in seen}
     return {
         member: before[member]
         if before[member].index >= index
-        else Progress(index, now, before[member].begun)
+        else LearnerProgress(index, now, before[member].begun)
         for member, index in seen.items()
     }
 
 
-def stuck(progress: Mapping[int, Progress], now: float, timeout: float) -> list[int]:
+def stuck(progress: Mapping[int, LearnerProgress], now: float, timeout: float) -> list[int]:
     """Return the learners that made no progress for so many seconds, or take far too long.
 
-    Progress is the learner's own word.
+    LearnerProgress is the learner's own word.
     """
     return [
         member
@@ -130,7 +130,7 @@ class Reconciler(Worker):
     def __init__(self, runtime: MemberRuntime, learner_timeout: float) -> None:
         super().__init__(runtime)
         self._timeout = learner_timeout
-        self._progress: dict[int, Progress] = {}
+        self._progress: dict[int, LearnerProgress] = {}
         self._pending: tuple[Change, float] | None = None
         self._lost: dict[str, tuple[int, float]] = {}
         self._arrivals = Arrivals(runtime, learner_timeout)

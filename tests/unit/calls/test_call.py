@@ -11,7 +11,7 @@ from time import monotonic
 
 import pytest
 
-from collective.calls import line
+from collective.calls import call_connection
 from collective.calls.call import Call, ServedCall
 from collective.errors import (
     ClosedError,
@@ -142,7 +142,7 @@ def test_sender_finds_out_that_the_other_end_hangs(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that shows signs of life and does not read is waited for."""
-    monkeypatch.setattr(line, "SILENCE_SECONDS", 1.5)
+    monkeypatch.setattr(call_connection, "SILENCE_SECONDS", 1.5)
     call, served = ends
     raised: list[CollectiveError] = []
 
@@ -257,7 +257,7 @@ def test_silent_end_is_given_up_and_one_that_beats_is_not(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it says nothing else."""
-    monkeypatch.setattr(line, "SILENCE_SECONDS", 1.5)
+    monkeypatch.setattr(call_connection, "SILENCE_SECONDS", 1.5)
     call, served = ends
     with beating(served), pytest.raises(DeadlineError):
         call.receive(2.5)
@@ -363,7 +363,7 @@ def test_handler_that_sends_finds_out_that_its_caller_hangs(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a caller that sends does; or it would hold its place for as long as the call may last."""
-    monkeypatch.setattr(line, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(call_connection, "SILENCE_SECONDS", 0.5)
     _, served = ends
     with pytest.raises(ClosedError, match="fell silent"):
         flood(served)

@@ -14,7 +14,7 @@ from time import monotonic
 import pytest
 
 from collective.calls.call import Call, ServedCall
-from collective.calls.exchange import Exchange
+from collective.calls.call_manager import CallManager
 from collective.calls.service import Service
 from collective.errors import (
     ClosedError,
@@ -168,23 +168,23 @@ def test_call_of_no_good_length_is_refused(folder: Path, seconds: float) -> None
     """Before anything is asked."""
     layout = Layout(str(folder), str(folder), str(folder))
     with (
-        Exchange(layout) as exchange,
+        CallManager(layout) as call_manager,
         pytest.raises(InputError, match="a call cannot last"),
     ):
-        exchange.call("mgt1", "work", seconds)
+        call_manager.call("mgt1", "work", seconds)
 
 
 SCRIPT = """
 import os, resource, socket, sys, threading, time
 from pathlib import Path
-from collective.calls.exchange import Exchange
+from collective.calls.call_manager import CallManager
 from collective.model.layout import Layout
 from tests.unit.calls.test_service import call
 
 folder = Path(sys.argv[1])
 (folder / "calls").mkdir()
-exchange = Exchange(Layout(str(folder), str(folder), str(folder)))
-service = exchange.serve("work", lambda served: b"yes")
+call_manager = CallManager(Layout(str(folder), str(folder), str(folder)))
+service = call_manager.serve("work", lambda served: b"yes")
 # No descriptor is left for a moment: those who come then are served after it.
 late = [socket.socket(socket.AF_UNIX) for _ in range(3)]
 limit = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -295,14 +295,14 @@ def test_keeper_that_could_not_be_started_is_started_later(
     """Or calls and services would show no sign of life from then on."""
     layout = Layout.from_environment({"COLLECTIVE_ROOT": str(folder)})
     Path(layout.calls).mkdir(parents=True)
-    with Exchange(layout) as exchange:
+    with CallManager(layout) as call_manager:
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", _no_thread)
             with pytest.raises(RuntimeError):
-                exchange.serve("work", lambda served: None)
-        exchange.serve("work", lambda served: None)
-        assert exchange._keeper is not None
-        assert exchange._keeper.is_alive()
+                call_manager.serve("work", lambda served: None)
+        call_manager.serve("work", lambda served: None)
+        assert call_manager._keeper is not None
+        assert call_manager._keeper.is_alive()
 
 
 def _no_thread(thread: threading.Thread) -> None:

@@ -194,7 +194,7 @@ def test_group_knows_at_once_what_is_there(office: Office, connect: Connect) -> 
     late = connect("mgt2").assignments(grace=GRACE)
     assert late.manager_of("n1") in (None, "mgt1")
     late.remove(["n1"])
-    wait_until(lambda: late._board.seat("n1") is None, SECONDS, "it is taken out")
+    wait_until(lambda: late._table.seat("n1") is None, SECONDS, "it is taken out")
 
 
 @pytest.mark.parametrize("nodes", ["n1", {"": []}, {"n1": ["no name"]}, {"n1": ["m"] * 2 + ["?"]}])
@@ -203,7 +203,7 @@ def test_what_is_no_node_or_candidate_is_refused(office: Office, nodes: dict[str
     mgt1 = office.open("mgt1")
     with pytest.raises(InputError):
         mgt1.group.define(nodes)
-    assert mgt1.group._board.seats() == {}
+    assert mgt1.group._table.seats() == {}
 
 
 def test_times_that_are_none_are_refused(office: Office, connect: Connect) -> None:
@@ -266,7 +266,7 @@ def test_node_that_is_taken_out_is_given_up_first(office: Office) -> None:
     wait_until(lambda: mgt1.mine == {"n1", "n2"}, SECONDS, "mgt1 has both")
     mgt1.group.remove(["n1", "n9"])
     wait_until(lambda: mgt1.mine == {"n2"}, SECONDS, "it is lost")
-    wait_until(lambda: mgt1.group._board.seat("n1") is None, SECONDS, "it is gone")
+    wait_until(lambda: mgt1.group._table.seat("n1") is None, SECONDS, "it is gone")
     with pytest.raises(InputError, match="n1 is no node of nodes"):
         mgt1.group.manager_of("n1")
     assert mgt1.group.manager_of("n2") == "mgt1"
@@ -292,7 +292,7 @@ def test_seat_that_a_newer_release_wrote_is_left_to_it(office: Office, connect: 
     desk.group.define(["n2", "n3"])
     office.settle(2)
     mgt1._coordination.delete(key)
-    wait_until(lambda: not desk.group._board._unread, SECONDS, "it is heard that it is gone")
+    wait_until(lambda: not desk.group._table._unread, SECONDS, "it is heard that it is gone")
     desk.group.define(["n1"])
     office.settle(3)
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from collective.coordination.places import Contender
+from collective.coordination.lock_queue import Contender
 from collective.errors import (
     ConflictError,
     DeadlineError,

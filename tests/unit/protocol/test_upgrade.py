@@ -1,4 +1,4 @@
-"""What is answered to a request for a passage: agreed, refused with the reason, or broken off."""
+"""What is answered to a request for a tunnel: agreed, refused with the reason, or broken off."""
 
 from __future__ import annotations
 

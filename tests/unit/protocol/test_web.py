@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from collective.errors import ProtocolError, QuorumError
-from collective.protocol.passage import Passage
+from collective.protocol.tunnel import Tunnel
 from collective.protocol.web import MOST_VALUES, Peer, Request, Response, lines_response
 
 UNIX = Peer("unix", "uid=0")
@@ -20,7 +20,7 @@ def request(body: bytes) -> Request:
 
 
 def lines(response: Response) -> list[Any]:
-    assert not isinstance(response.body, bytes | Passage)
+    assert not isinstance(response.body, bytes | Tunnel)
     return [json.loads(line) for line in b"".join(response.body).splitlines()]
 
 

@@ -141,7 +141,7 @@ def test_end_that_fails_half_way_is_made_all_the_same(
     def fail() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(handle._exchange, "close", fail)
+    monkeypatch.setattr(handle._call_manager, "close", fail)
     with pytest.raises(KeyboardInterrupt):
         handle.close()
     assert lease.id not in etcd._leases

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collective.daemon.membership.reconciler import (
-    Progress,
+    LearnerProgress,
     advance,
     leads,
     lost_learners,
@@ -26,28 +26,28 @@ TIMEOUT = 300.0
 def test_learner_is_on_the_clock_from_when_it_is_first_seen() -> None:
     """Also one that never answers, whose index is 0."""
     assert advance({}, {1: 0, 2: 50}, 10.0) == {
-        1: Progress(0, 10.0, 10.0),
-        2: Progress(50, 10.0, 10.0),
+        1: LearnerProgress(0, 10.0, 10.0),
+        2: LearnerProgress(50, 10.0, 10.0),
     }
 
 
 @pytest.mark.parametrize(
     ("index", "becomes"),
     [
-        (51, Progress(51, 20.0, 5.0)),
-        (50, Progress(50, 10.0, 5.0)),
-        (49, Progress(50, 10.0, 5.0)),
-        (0, Progress(50, 10.0, 5.0)),
+        (51, LearnerProgress(51, 20.0, 5.0)),
+        (50, LearnerProgress(50, 10.0, 5.0)),
+        (49, LearnerProgress(50, 10.0, 5.0)),
+        (0, LearnerProgress(50, 10.0, 5.0)),
     ],
 )
-def test_only_a_higher_index_is_progress(index: int, becomes: Progress) -> None:
+def test_only_a_higher_index_is_progress(index: int, becomes: LearnerProgress) -> None:
     """Falling back, or silence, does not turn the clock back."""
-    assert advance({1: Progress(50, 10.0, 5.0)}, {1: index}, 20.0) == {1: becomes}
+    assert advance({1: LearnerProgress(50, 10.0, 5.0)}, {1: index}, 20.0) == {1: becomes}
 
 
 def test_learner_that_is_gone_is_forgotten() -> None:
     """A member id never comes back, but nobody should wait on one that is gone."""
-    assert advance({1: Progress(5, 1.0, 1.0)}, {}, 2.0) == {}
+    assert advance({1: LearnerProgress(5, 1.0, 1.0)}, {}, 2.0) == {}
 
 
 @pytest.mark.peers(1)
@@ -58,12 +58,14 @@ def test_learner_is_stuck_after_the_timeout_and_not_before(
     silent: float, found: list[int]
 ) -> None:
     """Exactly the timeout is not yet too long."""
-    assert stuck({1: Progress(5, 100.0, 100.0)}, 100.0 + silent, TIMEOUT) == found
+    assert stuck({1: LearnerProgress(5, 100.0, 100.0)}, 100.0 + silent, TIMEOUT) == found
 
 
 def test_stuck_learner_does_not_take_others_with_it() -> None:
     """Each is on a clock of its own."""
-    progress = {n: Progress(5, since, since) for n, since in ((1, 0.0), (2, 200.0), (3, 0.0))}
+    progress = {
+        n: LearnerProgress(5, since, since) for n, since in ((1, 0.0), (2, 200.0), (3, 0.0))
+    }
     assert stuck(progress, 301.0, TIMEOUT) == [1, 3]
 
 
@@ -72,7 +74,7 @@ def test_learner_is_evicted_only_when_no_new_height_came_for_the_timeout_or_four
     steps: list[tuple[float, int]],
 ) -> None:
     """The safety property over whole histories: time since the last new highest index."""
-    progress: dict[int, Progress] = {}
+    progress: dict[int, LearnerProgress] = {}
     now, highest, since = 0.0, -1, 0.0
     for pause, index in steps:
         now += pause
@@ -86,7 +88,7 @@ def test_learner_is_evicted_only_when_no_new_height_came_for_the_timeout_or_four
 @pytest.mark.peers(1)
 def test_learner_that_tells_of_progress_forever_is_put_out_all_the_same() -> None:
     """Its index is its own word; others waited to join for as long as it liked."""
-    progress: dict[int, Progress] = {}
+    progress: dict[int, LearnerProgress] = {}
     for now in range(1201):
         progress = advance(progress, {7: now}, float(now))
         assert stuck(progress, float(now), TIMEOUT) == []

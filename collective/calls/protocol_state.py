@@ -27,7 +27,7 @@ SILENCE_SECONDS = 10.0
 SECONDS = 10.0
 
 
-class Talk:
+class ProtocolState:
     """What came from the other end.
 
     Attributes:

@@ -19,7 +19,6 @@ from collective.errors import (
     LeaseExpiredError,
     NotReachedError,
 )
-from collective.store.committer import Committer
 from collective.store.values import (
     MOST_OPERATIONS,
     Condition,
@@ -35,6 +34,7 @@ from collective.store.values import (
     holds,
     present,
 )
+from collective.store.write_batcher import WriteBatcher
 from tests.harness import wait_until
 from tests.harness.fake_etcd import FakeEtcd, Trouble
 
@@ -50,9 +50,9 @@ def etcd() -> Iterator[FakeEtcd]:
 
 
 @pytest.fixture
-def committer(etcd: FakeEtcd) -> Iterator[Committer]:
-    """A committer on it."""
-    made = Committer(etcd)
+def write_batcher(etcd: FakeEtcd) -> Iterator[WriteBatcher]:
+    """A write_batcher on it."""
+    made = WriteBatcher(etcd)
     yield made
     etcd.release()
     made.close()
@@ -62,155 +62,165 @@ def put(key: str, value: bytes = b"v", lease: int = 0) -> Transaction:
     return Transaction(then=(Put(key, value, lease),))
 
 
-def read(committer: Committer, key: str) -> bytes | None:
-    (found,) = committer.commit(Transaction(then=(Read(key),)), SECONDS).results
+def read(write_batcher: WriteBatcher, key: str) -> bytes | None:
+    (found,) = write_batcher.commit(Transaction(then=(Read(key),)), SECONDS).results
     return found.value if isinstance(found, Entry) else None
 
 
-def test_writes_that_gather_are_made_as_one(etcd: FakeEtcd, committer: Committer) -> None:
+def test_writes_that_gather_are_made_as_one(etcd: FakeEtcd, write_batcher: WriteBatcher) -> None:
     """Two requests that are held, and one for all that came meanwhile."""
     etcd.hold()
-    writes = [committer.submit(put(f"k{n}"), SECONDS) for n in range(100)]
+    writes = [write_batcher.submit(put(f"k{n}"), SECONDS) for n in range(100)]
     etcd.release()
-    revisions = {committer.result(write).revision for write in writes}
+    revisions = {write_batcher.result(write).revision for write in writes}
     assert len(etcd.requests) == len(revisions) <= 3
 
 
-def test_more_than_etcd_takes_are_divided(etcd: FakeEtcd, committer: Committer) -> None:
+def test_more_than_etcd_takes_are_divided(etcd: FakeEtcd, write_batcher: WriteBatcher) -> None:
     """And all are made."""
     etcd.hold()
-    writes = [committer.submit(put(f"k{n}"), SECONDS) for n in range(3 * MOST_OPERATIONS)]
+    writes = [write_batcher.submit(put(f"k{n}"), SECONDS) for n in range(3 * MOST_OPERATIONS)]
     etcd.release()
     for write in writes:
-        assert committer.result(write).succeeded
+        assert write_batcher.result(write).succeeded
     assert 3 <= len(etcd.requests) <= 6
 
 
-def test_condition_fails_for_its_own_caller_alone(etcd: FakeEtcd, committer: Committer) -> None:
+def test_condition_fails_for_its_own_caller_alone(
+    etcd: FakeEtcd, write_batcher: WriteBatcher
+) -> None:
     """The others in the same request are made."""
-    committer.commit(put("a"), SECONDS)
+    write_batcher.commit(put("a"), SECONDS)
     etcd.hold()
-    first = committer.submit(put("warm"), SECONDS)
-    bad = committer.submit(Transaction((absent("a"),), (Put("a", b"no"),)), SECONDS)
-    good = committer.submit(Transaction((absent("b"),), (Put("b", b"yes"),)), SECONDS)
+    first = write_batcher.submit(put("warm"), SECONDS)
+    bad = write_batcher.submit(Transaction((absent("a"),), (Put("a", b"no"),)), SECONDS)
+    good = write_batcher.submit(Transaction((absent("b"),), (Put("b", b"yes"),)), SECONDS)
     etcd.release()
-    assert committer.result(first).succeeded
-    assert not committer.result(bad).succeeded
-    assert committer.result(good).succeeded
-    assert (read(committer, "a"), read(committer, "b")) == (b"v", b"yes")
+    assert write_batcher.result(first).succeeded
+    assert not write_batcher.result(bad).succeeded
+    assert write_batcher.result(good).succeeded
+    assert (read(write_batcher, "a"), read(write_batcher, "b")) == (b"v", b"yes")
 
 
-def test_ended_lease_fails_its_own_caller_alone(etcd: FakeEtcd, committer: Committer) -> None:
+def test_ended_lease_fails_its_own_caller_alone(
+    etcd: FakeEtcd, write_batcher: WriteBatcher
+) -> None:
     """Etcd refuses the whole request; who is to blame is found out."""
     etcd.hold()
-    writes = [committer.submit(put(f"k{n}", lease=99 * (n == 5)), SECONDS) for n in range(12)]
+    writes = [write_batcher.submit(put(f"k{n}", lease=99 * (n == 5)), SECONDS) for n in range(12)]
     etcd.release()
     for number, write in enumerate(writes):
         if number == 5:
             with pytest.raises(LeaseExpiredError, match="nothing was written"):
-                committer.result(write)
+                write_batcher.result(write)
         else:
-            assert committer.result(write).succeeded
-    assert read(committer, "k5") is None
+            assert write_batcher.result(write).succeeded
+    assert read(write_batcher, "k5") is None
 
 
-def test_writes_of_one_key_are_made_in_their_order(etcd: FakeEtcd, committer: Committer) -> None:
+def test_writes_of_one_key_are_made_in_their_order(
+    etcd: FakeEtcd, write_batcher: WriteBatcher
+) -> None:
     """Also where several requests could be under way."""
     etcd.hold()
-    writes = [committer.submit(put("a", str(n).encode()), SECONDS) for n in range(50)]
+    writes = [write_batcher.submit(put("a", str(n).encode()), SECONDS) for n in range(50)]
     etcd.release()
-    revisions = [committer.result(write).revision for write in writes]
+    revisions = [write_batcher.result(write).revision for write in writes]
     assert revisions == sorted(set(revisions))
-    assert read(committer, "a") == b"49"
+    assert read(write_batcher, "a") == b"49"
 
 
 def test_write_that_certainly_was_not_made_is_made_again(
-    etcd: FakeEtcd, committer: Committer
+    etcd: FakeEtcd, write_batcher: WriteBatcher
 ) -> None:
     """Nobody there, nobody leading and too much to do pass in a moment."""
     etcd.plan(Trouble.NOT_REACHED, Trouble.DROPPED, Trouble.CROWDED)
-    assert committer.commit(put("a"), SECONDS).succeeded
-    assert read(committer, "a") == b"v"
+    assert write_batcher.commit(put("a"), SECONDS).succeeded
+    assert read(write_batcher, "a") == b"v"
 
 
 @pytest.mark.parametrize("trouble", [Trouble.LOST, Trouble.UNHEARD])
 def test_unanswered_write_is_in_doubt_and_not_repeated(
-    etcd: FakeEtcd, committer: Committer, trouble: Trouble
+    etcd: FakeEtcd, write_batcher: WriteBatcher, trouble: Trouble
 ) -> None:
     """It may have been made: only its caller can say whether once more does harm."""
     etcd.plan(trouble)
     with pytest.raises(InDoubtError, match="may have been made"):
-        committer.commit(put("a"), SECONDS)
+        write_batcher.commit(put("a"), SECONDS)
     assert etcd.requests.count("/kv/txn") == 1
-    assert read(committer, "a") == (b"v" if trouble is Trouble.UNHEARD else None)
+    assert read(write_batcher, "a") == (b"v" if trouble is Trouble.UNHEARD else None)
 
 
 def test_time_that_is_up_before_sending_writes_nothing(
-    etcd: FakeEtcd, committer: Committer
+    etcd: FakeEtcd, write_batcher: WriteBatcher
 ) -> None:
     """Told apart from one that was sent."""
     etcd.hold()
-    sent = committer.submit(put("a"), 2.0)
+    sent = write_batcher.submit(put("a"), 2.0)
     wait_until(lambda: sent.sent, SECONDS, "the write is sent")
     with pytest.raises(DeadlineError, match="nothing was written"):
-        committer.commit(put("a", b"behind the other one"), 0.05)
+        write_batcher.commit(put("a", b"behind the other one"), 0.05)
     with pytest.raises(InDoubtError):
-        committer.result(sent)
+        write_batcher.result(sent)
     etcd.release()
-    assert read(committer, "a") in (None, b"v")
+    assert read(write_batcher, "a") in (None, b"v")
 
 
-def test_nobody_there_until_the_deadline_says_so(etcd: FakeEtcd, committer: Committer) -> None:
+def test_nobody_there_until_the_deadline_says_so(
+    etcd: FakeEtcd, write_batcher: WriteBatcher
+) -> None:
     """Nothing was written, and why."""
     etcd.alive = False
     with pytest.raises(NotReachedError, match="nothing was written: etcd does not run"):
-        committer.commit(put("a"), 1.0)
+        write_batcher.commit(put("a"), 1.0)
     etcd.alive = True
-    assert read(committer, "a") is None
+    assert read(write_batcher, "a") is None
 
 
-def test_no_leader_until_the_deadline_says_so(etcd: FakeEtcd, committer: Committer) -> None:
+def test_no_leader_until_the_deadline_says_so(etcd: FakeEtcd, write_batcher: WriteBatcher) -> None:
     """It is a QuorumError, as for the commands."""
     etcd.plan(*[Trouble.DROPPED] * 100)
     with pytest.raises(DegradedCollective, match="nothing was written: there is no quorum"):
-        committer.commit(put("a"), 1.0)
+        write_batcher.commit(put("a"), 1.0)
 
 
 def test_close_sees_through_what_was_sent_and_refuses_the_rest(etcd: FakeEtcd) -> None:
     """And nothing comes in any more."""
-    committer = Committer(etcd, lanes=1)
+    write_batcher = WriteBatcher(etcd, lanes=1)
     etcd.hold()
-    sent = committer.submit(put("a"), SECONDS)
+    sent = write_batcher.submit(put("a"), SECONDS)
     wait_until(lambda: sent.sent, SECONDS, "the write is sent")
-    waiting = committer.submit(put("b"), SECONDS)
-    closer = threading.Thread(target=committer.close)
+    waiting = write_batcher.submit(put("b"), SECONDS)
+    closer = threading.Thread(target=write_batcher.close)
     closer.start()
     with pytest.raises(ClosedError, match="nothing was written"):
-        committer.result(waiting)
+        write_batcher.result(waiting)
     etcd.release()
     closer.join()
-    assert committer.result(sent).succeeded
+    assert write_batcher.result(sent).succeeded
     with pytest.raises(ClosedError):
-        committer.submit(put("c"), SECONDS)
+        write_batcher.submit(put("c"), SECONDS)
 
 
-def test_many_callers_lose_no_update(etcd: FakeEtcd, committer: Committer) -> None:
+def test_many_callers_lose_no_update(etcd: FakeEtcd, write_batcher: WriteBatcher) -> None:
     """Each counts up by compare-and-set until it did; the sum is right."""
     callers, times = 8, 25
 
     def count_up() -> None:
         for _ in range(times):
             while True:
-                now = read(committer, "n")
+                now = read(write_batcher, "n")
                 condition = absent("n") if now is None else holds("n", now)
                 value = str(int(now or b"0") + 1).encode()
-                if committer.commit(Transaction((condition,), (Put("n", value),)), 5.0).succeeded:
+                if write_batcher.commit(
+                    Transaction((condition,), (Put("n", value),)), 5.0
+                ).succeeded:
                     break
 
     with ThreadPoolExecutor(callers) as pool:
         for done in [pool.submit(count_up) for _ in range(callers)]:
             done.result()
-    assert read(committer, "n") == str(callers * times).encode()
+    assert read(write_batcher, "n") == str(callers * times).encode()
 
 
 # Against a plain dictionary --------------------------------------------------------------------
@@ -288,19 +298,19 @@ def test_outcomes_are_those_of_one_after_the_other(
 ) -> None:
     """Whatever travels together, and though some of it is made again."""
     etcd, model = FakeEtcd(), Model()
-    committer = Committer(etcd)
+    write_batcher = WriteBatcher(etcd)
     etcd.plan(*troubles)
     etcd.hold()
     try:
-        writes = [committer.submit(transaction, SECONDS) for transaction in wanted]
+        writes = [write_batcher.submit(transaction, SECONDS) for transaction in wanted]
         etcd.release()
         for write in writes:
-            assert _told(committer.result(write)) == model.make(write.transaction)
+            assert _told(write_batcher.result(write)) == model.make(write.transaction)
         for key in ("a", "b", "c", "d/1", "d/2"):
-            assert read(committer, key) == model.values.get(key)
+            assert read(write_batcher, key) == model.values.get(key)
     finally:
         etcd.release()
-        committer.close()
+        write_batcher.close()
 
 
 @settings(deadline=None)
@@ -313,32 +323,32 @@ def test_in_doubt_is_what_has_no_answer_and_nothing_else(
 ) -> None:
     """One at a time, so that it is known which of them met which trouble."""
     etcd, model = FakeEtcd(), Model()
-    committer = Committer(etcd)
+    write_batcher = WriteBatcher(etcd)
     try:
         for transaction in wanted:
             met = [] if not troubles else [troubles.pop()]
             etcd.plan(*met)
             if met and met[0] in (Trouble.LOST, Trouble.UNHEARD):
                 with pytest.raises(InDoubtError):
-                    committer.commit(transaction, SECONDS)
+                    write_batcher.commit(transaction, SECONDS)
                 if met[0] is Trouble.UNHEARD:
                     model.make(transaction)
             else:
-                told = _told(committer.commit(transaction, SECONDS))
+                told = _told(write_batcher.commit(transaction, SECONDS))
                 assert told == model.make(transaction)
         for key in ("a", "b", "c", "d/1", "d/2"):
-            assert read(committer, key) == model.values.get(key)
+            assert read(write_batcher, key) == model.values.get(key)
     finally:
-        committer.close()
+        write_batcher.close()
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
-def test_time_that_is_none_is_refused(committer: Committer, seconds: float) -> None:
+def test_time_that_is_none_is_refused(write_batcher: WriteBatcher, seconds: float) -> None:
     """Nothing is queued."""
     with pytest.raises(InputError, match="cannot wait"):
-        committer.commit(put("a"), seconds)
+        write_batcher.commit(put("a"), seconds)
 
 
-def test_endless_time_is_good(committer: Committer) -> None:
+def test_endless_time_is_good(write_batcher: WriteBatcher) -> None:
     """It is cut to what locks and sockets can wait for."""
-    assert committer.commit(put("a"), float("inf")).succeeded
+    assert write_batcher.commit(put("a"), float("inf")).succeeded

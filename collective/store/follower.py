@@ -50,7 +50,7 @@ _PAGE_BYTES = 1 << 20
 _Change = tuple[str, int, Entry | None]
 
 
-class Feed:
+class Follower:
     """A thread that reads everything once, and then follows."""
 
     def __init__(self, calls: EtcdCalls, caches: Mapping[str, Cache]) -> None:
@@ -70,7 +70,7 @@ class Feed:
         self._heard = self._opened = 0.0
         self._following = False
         self._failure: CollectiveError | None = None
-        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     @property
     def is_following(self) -> bool:

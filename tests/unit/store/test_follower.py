@@ -1,4 +1,4 @@
-"""Cache, feed and watches on an etcd whose streams break, compact and change cluster."""
+"""Cache, follower and watches on an etcd whose streams break, compact and change cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collective.errors import ClosedError, DeadlineError, SlowReaderError
 from collective.etcd.calls import encode
 from collective.model.keyspace import STORE
 from collective.store.cache import Cache
-from collective.store.feed import Feed, next_limit
+from collective.store.follower import Follower, next_limit
 from collective.store.runner import Runner
 from collective.store.values import Entry, Event, Moment
 from collective.store.watching import Hub, Watch
@@ -30,7 +30,7 @@ class Reader:
 
     etcd: FakeEtcd
     cache: Cache
-    feed: Feed
+    follower: Follower
     hub: Hub
 
     def write(self, puts: dict[str, bytes], deletes: tuple[str, ...] = ()) -> int:
@@ -65,10 +65,10 @@ def make_reader() -> Reader:
     etcd, runner = FakeEtcd(), Runner("callback")
     hub = Hub(runner)
     cache = Cache(hub.publish)
-    feed = Feed(etcd, {STORE: cache})
-    feed.start()
+    follower = Follower(etcd, {STORE: cache})
+    follower.start()
     assert cache.reach(Moment(0, 1), SECONDS)
-    return Reader(etcd, cache, feed, hub)
+    return Reader(etcd, cache, follower, hub)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def reader() -> Iterator[Reader]:
     """A reader that has read everything once."""
     made = make_reader()
     yield made
-    made.feed.stop()
+    made.follower.stop()
 
 
 def held(cache: Cache) -> dict[str, bytes]:
@@ -161,7 +161,7 @@ def test_compaction_is_bridged_by_the_difference(reader: Reader) -> None:
     watch = reader.watch()
     reader.etcd.alive = False
     reader.etcd.break_streams()
-    wait_until(lambda: not reader.feed.is_following, SECONDS, "the stream is broken")
+    wait_until(lambda: not reader.follower.is_following, SECONDS, "the stream is broken")
     with reader.etcd.in_secret():
         reader.write({"changed": b"4", "new": b"5"}, ("gone",))
     reader.etcd.compact()
@@ -227,7 +227,7 @@ def test_what_was_written_before_a_watch_is_not_told(reader: Reader) -> None:
     """Though the cache hears of it only then."""
     reader.etcd.alive = False
     reader.etcd.break_streams()
-    wait_until(lambda: not reader.feed.is_following, SECONDS, "the stream is broken")
+    wait_until(lambda: not reader.follower.is_following, SECONDS, "the stream is broken")
     with reader.etcd.in_secret():
         reader.write({"a": b"1"})
         before = reader.write({"a": b"2"})
@@ -396,7 +396,7 @@ def test_page_that_is_too_large_is_asked_for_in_parts(reader: Reader) -> None:
     reader.etcd.compact()
     reader.etcd.alive = False
     reader.etcd.break_streams()
-    wait_until(lambda: not reader.feed.is_following, SECONDS, "the stream is broken")
+    wait_until(lambda: not reader.follower.is_following, SECONDS, "the stream is broken")
     with reader.etcd.in_secret():
         reader.write({"last": b""})
     reader.etcd.compact()
@@ -453,4 +453,4 @@ def test_what_is_told_adds_up_to_what_is_stored(steps: list[tuple[object, ...]])
         assert {key: entry.value for key, entry in told.items()} == reader.values()
         assert held(reader.cache) == reader.values()
     finally:
-        reader.feed.stop()
+        reader.follower.stop()

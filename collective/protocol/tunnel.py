@@ -31,7 +31,7 @@ _CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Ends:
+class StreamPair:
     """Two streams to one place."""
 
     reader: asyncio.StreamReader
@@ -51,7 +51,7 @@ class Ends:
                 self.abort()
 
 
-class Passage(ABC):
+class Tunnel(ABC):
     """A way that is yet to be opened.
 
     Attributes:
@@ -74,7 +74,7 @@ class Passage(ABC):
         return None
 
     @abstractmethod
-    async def open(self) -> Ends:
+    async def open(self) -> StreamPair:
         """Open it.
 
         Raises:
@@ -88,7 +88,7 @@ class Passage(ABC):
             done()
 
 
-class ToSocket(Passage):
+class ToSocket(Tunnel):
     """A way to whoever listens on a unix socket here."""
 
     def __init__(
@@ -105,18 +105,18 @@ class ToSocket(Passage):
             path: of the socket.
             greeting: what it is told first.
             absent: raised where nobody listens.
-            seconds, done: see ``Passage``.
+            seconds, done: see ``Tunnel``.
         """
         super().__init__(seconds, done)
         self._path = path
         self._greeting = greeting
         self._absent = absent
 
-    async def open(self) -> Ends:
+    async def open(self) -> StreamPair:
         """Connect, and greet."""
         connecting = asyncio.open_unix_connection(str(self._path), limit=_READ)
         try:
-            ends = Ends(*await asyncio.wait_for(connecting, self.seconds))
+            ends = StreamPair(*await asyncio.wait_for(connecting, self.seconds))
         except (FileNotFoundError, ConnectionRefusedError):
             raise self._absent from None
         except (OSError, asyncio.TimeoutError) as error:
@@ -145,7 +145,7 @@ class Way:
     check: Check
 
 
-class ToDoor(Passage):
+class ToDoor(Tunnel):
     """A way through the door of another server."""
 
     def __init__(
@@ -161,7 +161,7 @@ class ToDoor(Passage):
         Args:
             way: to the door.
             target: path and query of the request.
-            seconds, done: see ``Passage``.
+            seconds, done: see ``Tunnel``.
             open_seconds: how long it may take to be let in.
         """
         super().__init__(seconds, done)
@@ -175,7 +175,7 @@ class ToDoor(Passage):
         """Who is at the far end."""
         return self._leads_to
 
-    async def open(self) -> Ends:
+    async def open(self) -> StreamPair:
         """Connect, verify who is there, and be let through."""
         try:
             return await asyncio.wait_for(self._open(), self._open_seconds)
@@ -185,11 +185,11 @@ class ToDoor(Passage):
             error = raised
         raise unreachable(self._way.host, self._way.port, error, self._open_seconds) from error
 
-    async def _open(self) -> Ends:
+    async def _open(self) -> StreamPair:
         reader, writer = await asyncio.open_connection(
             self._way.host, self._way.port, ssl=self._way.context, limit=_READ
         )
-        ends = Ends(reader, writer)
+        ends = StreamPair(reader, writer)
         try:
             self._verify(writer)
             wait_for_the_kernel(writer.transport)
@@ -210,8 +210,8 @@ class ToDoor(Passage):
         certificate = PeerCertificate(self._way.name, fingerprint)
         self._leads_to = Peer("tls", self._way.host, certificate)
 
-    async def _be_let_in(self, ends: Ends) -> None:
-        """Ask for the passage, and raise what is answered in its place."""
+    async def _be_let_in(self, ends: StreamPair) -> None:
+        """Ask for the tunnel, and raise what is answered in its place."""
         asking = Upgrade(self._target, where(self._way.host, self._way.port))
         ends.writer.write(asking.request)
         await ends.writer.drain()
@@ -219,7 +219,7 @@ class ToDoor(Passage):
             pass
 
 
-async def through(near: Ends, far: Ends, seconds: float) -> None:
+async def through(near: StreamPair, far: StreamPair, seconds: float) -> None:
     """Pass bytes both ways until either end closes, or time is up; the far one is closed then."""
     ways = [
         asyncio.ensure_future(_copy(near.reader, far.writer)),

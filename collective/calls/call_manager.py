@@ -12,8 +12,8 @@ from pathlib import Path
 from weakref import WeakSet
 
 from collective.calls.call import Call, Handler, dial
+from collective.calls.protocol_state import BEAT_SECONDS
 from collective.calls.service import MOST, Service
-from collective.calls.talk import BEAT_SECONDS
 from collective.errors import ClosedError, InputError
 from collective.model.closing import Closing
 from collective.model.forks import tell_after_fork
@@ -24,7 +24,7 @@ from collective.protocol.frames import MOST_SECONDS
 log = logging.getLogger(__name__)
 
 
-class Exchange(Closing):
+class CallManager(Closing):
     """Makes calls, and serves them."""
 
     def __init__(self, layout: Layout) -> None:

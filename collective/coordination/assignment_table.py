@@ -35,7 +35,7 @@ class Seen:
     revision: int
 
 
-class Board:
+class AssignmentTable:
     """The seats and managers of a group, kept up to date by a watch."""
 
     def __init__(self, store: Store, group: str) -> None:

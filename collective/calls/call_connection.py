@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 
-from collective.calls.talk import SILENCE_SECONDS, Talk
+from collective.calls.protocol_state import SILENCE_SECONDS, ProtocolState
 from collective.errors import ClosedError, CollectiveError, DeadlineError, ProtocolError
 from collective.protocol.frames import Kind, frame
 
@@ -28,14 +28,14 @@ _HUNG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
 @dataclass(frozen=True)
-class Patience:
+class TimeLeft:
     """How long may be waited, in seconds, and what is raised then."""
 
     seconds: float
     error: CollectiveError
 
 
-class Line:
+class CallConnection:
     """One end of a connection.
 
     Attributes:
@@ -71,7 +71,7 @@ class Line:
         self._deadline = began + seconds
         self._broken = broken
         self._serves = serves
-        self._talk = Talk(what)
+        self._talk = ProtocolState(what)
         self._heard = monotonic()
         self._hearing = threading.Lock()
         self._guard = threading.Lock()
@@ -247,11 +247,11 @@ class Line:
         finally:
             self.sending.release()
 
-    def patience_to_send(self) -> Patience:
+    def patience_to_send(self) -> TimeLeft:
         """Return how long may be waited for room now, and what is raised after that."""
         return self.patience(None, hears=self._overhear())
 
-    def patience(self, until: float | None, *, hears: bool = True) -> Patience:
+    def patience(self, until: float | None, *, hears: bool = True) -> TimeLeft:
         """Return how long may be waited now, and what is raised after that.
 
         Args:
@@ -266,7 +266,7 @@ class Line:
         if until is not None:
             ends.append((until, DeadlineError(f"{self.what}: no message came in time")))
         end, error = min(ends, key=lambda pair: pair[0])
-        return Patience(max(0.0, end - monotonic()), error)
+        return TimeLeft(max(0.0, end - monotonic()), error)
 
     def discard(self) -> bool:
         """Read and forget what has come; return False where the other end has hung up."""

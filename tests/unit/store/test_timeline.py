@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collective.store.moments import Timeline
+from collective.store.timeline import Timeline
 from collective.store.values import NEVER, Moment
 
 MORE_THAN_ANY = 1 << 63

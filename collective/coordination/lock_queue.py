@@ -98,7 +98,7 @@ class Hold:
             self._session.give_up(self._key, self._in_doubt)
 
 
-class Places:
+class LockQueue:
     """One queue."""
 
     def __init__(self, store: Store, kind: str, name: str) -> None:

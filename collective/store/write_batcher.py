@@ -74,7 +74,7 @@ class Write:
         self.refused: CollectiveError | None = None
 
 
-class Committer:
+class WriteBatcher:
     """The queue of writes, and the threads that make them."""
 
     def __init__(self, calls: EtcdCalls, lanes: int = _LANES) -> None:

@@ -42,7 +42,7 @@ class Question:
         self.refused: CollectiveError | None = None
 
 
-class Proofs:
+class ReadBatcher:
     """The requests, and the thread that makes them."""
 
     def __init__(self, calls: EtcdCalls) -> None:
@@ -84,7 +84,7 @@ class Proofs:
             if self._closed.is_set():
                 raise ClosedError("this handle was closed")
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="proofs", daemon=True)
+                thread = threading.Thread(target=self._run, name="read_batcher", daemon=True)
                 thread.start()
                 self._thread = thread
             self._waiting.append(question)
