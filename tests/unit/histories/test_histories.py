@@ -85,4 +85,4 @@ def test_bug_that_is_planted_is_found(bug: Bug, monkeypatch: pytest.MonkeyPatch)
     """Each check, compare and duty is there for a reason, which the histories know."""
     bug.plant(monkeypatch)
     with pytest.raises(AssertionError, match="|".join(bug.promise)):
-        drive(1, lambda count: count >= ENOUGH_FOR_A_BUG, bug.renamed)
+        drive(bug.first, lambda count: count >= ENOUGH_FOR_A_BUG, bug.renamed)
