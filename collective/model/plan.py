@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from collective.errors import ProtocolError
 from collective.model.records import Role
-from collective.model.typed import fields_of
+from collective.model.typed import fields_of, plain
 
 FORMAT = 1
 
@@ -87,14 +85,7 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the text of the state file."""
-        fields = {
-            **asdict(self),
-            "mode": self.mode.value,
-            "aside": list(self.aside),
-            "role": self.role.value,
-            "fallback": None if self.fallback is None else self.fallback.value,
-        }
-        return json.dumps({"format": FORMAT, **fields}, indent=1, sort_keys=True) + "\n"
+        return json.dumps({"format": FORMAT, **plain(self)}, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -111,16 +102,6 @@ class Plan:
                     f"{FORMAT}",
                     "a newer release wrote it: install that release again",
                 )
-            values = fields_of(cls, raw)
-            return cls(**{**values, **_enums(values)})
+            return cls(**fields_of(cls, raw))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ProtocolError(f"the state file is broken: {error!r}") from None
-
-
-def _enums(values: Mapping[str, Any]) -> dict[str, Any]:
-    fallback = values.get("fallback")
-    return {
-        "mode": Mode(values["mode"]),
-        "role": Role(values.get("role", Role.VOTER.value)),
-        "fallback": None if fallback is None else Role(fallback),
-    }

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from collective.errors import ProtocolError
 from collective.model.fingerprint import fingerprint_of
 from collective.model.names import peer_url
-from collective.model.typed import fields_of
+from collective.model.typed import fields_of, plain
 
 FORMAT = 1
 #: The one in use and, during a change, the next one.
@@ -199,14 +198,7 @@ R = TypeVar("R", MemberRecord, Invitation, Change, Revocation, LoadedTrust, Turn
 
 def to_json(record: Record) -> str:
     """Return the stored form of a record."""
-    fields = {k: _plain(v) for k, v in asdict(record).items()}
-    return json.dumps({"format": FORMAT, **fields}, sort_keys=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, enum.Enum):
-        return value.value
-    return list(value) if isinstance(value, tuple) else value
+    return json.dumps({"format": FORMAT, **plain(record)}, sort_keys=True)
 
 
 def from_json(cls: type[R], text: str | bytes) -> R:
@@ -228,22 +220,6 @@ def from_json(cls: type[R], text: str | bytes) -> R:
                 f"a {what} has format {version}, this release reads up to {FORMAT}",
                 "a server with a newer release wrote it: upgrade collectived here",
             )
-        values = fields_of(cls, raw)
-        return cls(**{k: _enum(k, v) for k, v in values.items()})
+        return cls(**fields_of(cls, raw))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"a {what} in the store is broken: {error!r}") from None
-
-
-_ENUMS: Mapping[str, Callable[[Any], Any]] = {
-    "role": Role,
-    "target": Role,
-    "fallback": Role,
-    "kind": ChangeKind,
-}
-
-
-def _enum(field: str, value: Any) -> Any:
-    make = _ENUMS.get(field)
-    if make is None or (value is None and field == "fallback"):
-        return value
-    return make(value)

@@ -15,12 +15,12 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any
 
 from collective.errors import CollectiveError, InputError, ProtocolError
-from collective.protocol.messages import FORMAT, check_format, text
+from collective.protocol.messages import Greeting
 
 #: The most bytes of one message.
 MOST_BYTES = 1 << 20
@@ -80,7 +80,8 @@ def greeting(caller: Caller, until: float) -> bytes:
         caller: who calls.
         until: when its time is up, by the monotonic clock, which all processes here share.
     """
-    return told(Kind.CALLER, {"format": FORMAT, **asdict(caller), "until": until})
+    named = Greeting(caller.name, caller.address, caller.fingerprint, until)
+    return told(Kind.CALLER, named.to_wire())
 
 
 def read_greeting(payload: bytes) -> tuple[Caller, float]:
@@ -89,13 +90,8 @@ def read_greeting(payload: bytes) -> tuple[Caller, float]:
     Raises:
         ProtocolError: it is no such frame.
     """
-    raw = read_told(payload)
-    check_format(raw)
-    until = raw.get("until")
-    if not isinstance(until, int | float) or isinstance(until, bool):
-        raise ProtocolError("a call has no deadline")
-    caller = Caller(text(raw, "name"), text(raw, "address"), text(raw, "fingerprint"))
-    return caller, float(until)
+    named = Greeting.from_wire(read_told(payload))
+    return Caller(named.name, named.address, named.fingerprint), named.until
 
 
 def frame(kind: Kind, payload: bytes = b"") -> bytes:

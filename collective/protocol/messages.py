@@ -1,18 +1,23 @@
-"""The paths of the doors and the forms of what crosses them.
+"""The paths of the doors, and the messages that cross them: a class for each, with its limits.
 
 Every message carries ``format``; what a newer release adds is ignored, a newer format is refused.
+A field with a default may be missing: it was added later, or is not always told.
 
-It opens nothing; ``peer`` and ``door`` do.
+It opens nothing (``peer`` and ``door`` do), and does not know what a message is for. Records,
+certificates, forecasts and findings travel in a form of their own, which those read that judge
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sized
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from collective.errors import ProtocolError
-from collective.model.typed import fields_of
+from collective.model.fingerprint import is_fingerprint
+from collective.model.names import MOST_ADDRESSES, is_ip_address
+from collective.model.typed import PASSING_OVER, fields_of, plain
 
 FORMAT = 1
 DEFAULT_PORT = 13002
@@ -63,77 +68,316 @@ def check_format(raw: Mapping[str, Any]) -> None:
         )
 
 
-def text(raw: Mapping[str, Any], key: str, longest: int = 8192) -> str:
-    """Return a text field of a message.
+# Kinds of fields -------------------------------------------------------------------------------
 
-    Raises:
-        ProtocolError: it is missing, no text, too long, or cannot be written in UTF-8: JSON can
-            hold half of a surrogate pair.
+
+def within(longest: int) -> Callable[[str], bool]:
+    """Return a test for texts of so many characters that can be written in UTF-8.
+
+    JSON can hold half of a surrogate pair, which cannot.
     """
-    value = raw.get(key)
-    if not isinstance(value, str) or len(value) > longest or not _is_encodable(value):
-        raise ProtocolError(f"a message has no good {key!r}")
-    return value
+    return lambda text: len(text) <= longest and _is_encodable(text)
 
 
-def _is_encodable(value: str) -> bool:
+def holding(least: int, most: int) -> Callable[[Sized], bool]:
+    """Return a test for lists and objects of so many items."""
+    return lambda items: least <= len(items) <= most
+
+
+def between(least: float, most: float) -> Callable[[float], bool]:
+    """Return a test for numbers, these two among them."""
+    return lambda number: least <= number <= most
+
+
+def _is_encodable(text: str) -> bool:
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True
 
 
-def octets(raw: Mapping[str, Any], key: str, longest: int = 8192) -> bytes:
-    """Return a field of a message that is written in hexadecimal digits.
-
-    Raises:
-        ProtocolError: it is missing, too long, or not hexadecimal.
-    """
+def _is_hexadecimal(text: str) -> bool:
     try:
-        return bytes.fromhex(text(raw, key, longest))
+        bytes.fromhex(text)
     except ValueError:
-        raise ProtocolError(f"a message has no good {key!r}") from None
+        return False
+    return True
 
 
-def texts(raw: Mapping[str, Any], key: str, most: int) -> tuple[str, ...]:
-    """Return a field of a message that is a list of at most so many texts.
+Text = Annotated[str, within(8192)]
+Name = Annotated[str, within(64)]
+Address = Annotated[str, within(63), is_ip_address]
+Digits = Annotated[str, within(8192), _is_hexadecimal]
+#: PEM. Whether it is a certificate, and a small one, whoever is to trust it judges.
+Certificate = Annotated[str, within(1 << 14)]
+SmallCertificate = Annotated[str, within(4096)]
+Port = Annotated[int, between(1, 65535)]
+Count = Annotated[int, between(0, (1 << 64) - 1)]
 
-    Raises:
-        ProtocolError: it is missing, too long, or no such list.
-    """
-    value = raw.get(key)
-    if not isinstance(value, list) or len(value) > most:
-        raise ProtocolError(f"a message has no good {key!r}")
-    return tuple(text({key: each}, key) for each in value)
+#: A server that was off for more changes of a certificate than these must be invited again.
+MOST_STEPS = 32
+#: Of how many members whereabouts are told.
+MOST_PLACES = 64
+#: Characters of all records.
+MOST_VIEW = 8 << 20
 
-
-def port(raw: Mapping[str, Any], key: str) -> int:
-    """Return a TCP port of a message.
-
-    Raises:
-        ProtocolError: it is no port.
-    """
-    value = raw.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
-        raise ProtocolError(f"a message has no good {key!r}")
-    return value
-
-
-def count(raw: Mapping[str, Any], key: str) -> int:
-    """Return a number from 0 of a message.
-
-    Raises:
-        ProtocolError: it is missing, or no such number.
-    """
-    value = raw.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 64:
-        raise ProtocolError(f"a message has no good {key!r}")
-    return value
+P = TypeVar("P", bound="Part")
 
 
 @dataclass(frozen=True)
-class ServerStatus:
+class Part:
+    """What is in a message, or a line of an answer: it has no format of its own."""
+
+    #: Of an error, with the field that is at fault.
+    _refusal: ClassVar[str] = "a message has no good {!r}"
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the JSON form, without what is None."""
+        return {name: value for name, value in plain(self).items() if value is not None}
+
+    @classmethod
+    def from_wire(cls: type[P], raw: object) -> P:
+        """Read the JSON form.
+
+        Raises:
+            ProtocolError: it is no such message, or a newer one. It says which field is at fault,
+                and not what it holds: that may be a secret.
+        """
+        if not isinstance(raw, dict):
+            raise ProtocolError("a message is no JSON object")
+        try:
+            return cls(**fields_of(cls, raw))
+        except (KeyError, TypeError) as error:
+            raise ProtocolError(cls._refusal.format(error.args[0])) from None
+
+
+M = TypeVar("M", bound="Message")
+
+
+@dataclass(frozen=True)
+class Message(Part):
+    """A whole message; this one has no fields, since its path says all."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"format": FORMAT, **super().to_wire()}
+
+    @classmethod
+    def from_wire(cls: type[M], raw: object) -> M:
+        """Read the JSON form, see ``Part``."""
+        if isinstance(raw, dict):
+            check_format(raw)
+        return super().from_wire(raw)
+
+
+# A join ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Challenge(Message):
+    """What a member says to a stranger.
+
+    Attributes:
+        nonce: good once, on this connection.
+        guests: a list of guest lists; ``joining.guests`` judges them.
+        name: of the member.
+        release: of its software.
+        now: its clock, in seconds since the epoch.
+        seen: the address that it sees the stranger at.
+    """
+
+    nonce: Annotated[str, within(128)]
+    guests: Any = None
+    name: Text | None = None
+    release: Text = "an unknown release"
+    now: float | None = None
+    seen: Text = ""
+
+
+@dataclass(frozen=True)
+class Claim(Message):
+    """What a joiner says of itself, with the proof that it holds the token.
+
+    Attributes:
+        name: that was invited.
+        role: that it wants.
+        certificate: its own, PEM.
+        addresses: all that it may send from, the one to advertise first.
+        door_port, peer_port: its TCP ports.
+        signature: of all this and the nonce, with the token's key.
+        dry_run: whether nothing is to be claimed.
+    """
+
+    _refusal: ClassVar[str] = "a proof has no good {!r}"
+
+    name: Text
+    role: Annotated[str, within(32)]
+    certificate: Certificate
+    addresses: Annotated[tuple[Address, ...], holding(1, MOST_ADDRESSES)]
+    door_port: Port
+    peer_port: Port
+    signature: Digits
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Voter(Part):
+    """A voter whom a joiner must be able to reach.
+
+    Attributes:
+        name, address: of it.
+        door_port, peer_port: its TCP ports.
+        fingerprint: SHA-256 (hex) of the certificate that it shows.
+        broken: whether its etcd does not run, as the sponsor knows.
+    """
+
+    name: Text
+    address: Address
+    door_port: Port
+    peer_port: Port
+    fingerprint: Annotated[str, is_fingerprint]
+    broken: bool = False
+
+
+@dataclass(frozen=True)
+class Prospect(Message):
+    """What a claim leads to; of a bad one, that is rehearsed, the findings alone.
+
+    Attributes:
+        members: the voters; those that have no form are left out.
+        role: what the invitation makes of the joiner.
+        forecast: what that does to the quorum, see ``policy.forecast``.
+        pauses: how many voters restart their etcds for it.
+        findings: of a dry run, see ``policy.preflight``.
+        certify: of a dry run: what the joiner's next certificate is to name, which it is to make
+            first; None where the one that it has will do.
+    """
+
+    members: Annotated[tuple[Voter, ...], PASSING_OVER] | None = None
+    role: Name | None = None
+    forecast: Mapping[str, Any] | None = None
+    pauses: Count | None = None
+    findings: Any = None
+    certify: Annotated[tuple[Address, ...], holding(1, MOST_ADDRESSES + 2)] | None = None
+
+
+@dataclass(frozen=True)
+class ClaimQuestion(Message):
+    """Whether a claim is recorded.
+
+    Attributes:
+        name: that was invited.
+        certificate: fingerprint of the one that claimed.
+    """
+
+    name: Name
+    certificate: Text
+
+
+@dataclass(frozen=True)
+class ClaimAnswer(Message):
+    """Whether it is; where it is not, nothing else is told.
+
+    Attributes:
+        claimed: whether it is recorded.
+        collective: SHA-256 (hex) of the cluster token.
+        voters: certificate and URL of each voter, see ``joining.guests``.
+    """
+
+    claimed: bool
+    collective: Text | None = None
+    voters: Annotated[tuple[Text, ...], PASSING_OVER] | None = None
+
+
+@dataclass(frozen=True)
+class AdmissionStep(Part):
+    """A line while a joiner is taken in.
+
+    Attributes:
+        step: what is done, or BUSY.
+        address: where the joiner answers.
+        member_id: etcd member id in hex.
+    """
+
+    step: Name
+    address: Text | None = None
+    member_id: Name | None = None
+
+
+@dataclass(frozen=True)
+class Admission(Message):
+    """What a joiner is given in the end.
+
+    Attributes:
+        cluster_token: of the collective.
+        view: the records of the voters and the joiner, see ``model.view``.
+        member_id: etcd member id in hex, for one that is to vote.
+        initial_cluster: etcd's list of members, for one that is to vote.
+    """
+
+    cluster_token: Text
+    view: Annotated[str, within(1 << 20)]
+    member_id: Text | None = None
+    initial_cluster: Text | None = None
+
+
+@dataclass(frozen=True)
+class Learner(Message):
+    """What a member is given that was made a learner for its promotion; as for a joiner."""
+
+    cluster_token: Text
+    member_id: Text
+    initial_cluster: Text
+
+
+@dataclass(frozen=True)
+class GivenUp(Message):
+    """Whether a learner that gives up its join was removed; a voter is not."""
+
+    removed: bool
+
+
+# Who does not know us, or whom we do not know ----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Replaced(Part):
+    """A certificate (PEM), and its key's signature (hex) over the one that replaced it."""
+
+    certificate: SmallCertificate
+    signature: Annotated[str, within(256), _is_hexadecimal]
+
+
+@dataclass(frozen=True)
+class Former(Message):
+    """The certificates that a server has shown before, oldest first, MOST_STEPS at most."""
+
+    _refusal: ClassVar[str] = "a succession of certificates has no good {!r}"
+
+    # A fresh server has none, and says so.
+    steps: Annotated[tuple[Replaced, ...], holding(0, MOST_STEPS)] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class RevocationQuestion(Message):
+    """Whether the certificate of a fingerprint was revoked."""
+
+    fingerprint: Name
+
+
+@dataclass(frozen=True)
+class RevocationAnswer(Message):
+    """Whether it was, and its server deleted with it."""
+
+    deleted: bool
+
+
+# Between members -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ServerStatus(Message):
     """What one server says of itself.
 
     Attributes:
@@ -150,6 +394,8 @@ class ServerStatus:
         nonvoting: whether it lives without an etcd of its own.
         addresses: what it may send from: the IP addresses that its certificate names.
     """
+
+    _refusal: ClassVar[str] = "a status is broken: it has no good {!r}"
 
     name: str
     release: str
@@ -178,21 +424,133 @@ class ServerStatus:
         """Whether its etcd follows or is a leader; without an etcd, whether it reaches one."""
         return self.runs and bool(self.leader)
 
-    def to_wire(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        fields = {key: getattr(self, key) for key in self.__dataclass_fields__}
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-        return {"format": FORMAT, **plain}
 
-    @classmethod
-    def from_wire(cls, raw: Mapping[str, Any]) -> ServerStatus:
-        """Read the JSON form.
+@dataclass(frozen=True)
+class Sync(Message):
+    """Asks to wait until what was revoked up to a revision of the store is cut off."""
 
-        Raises:
-            ProtocolError: it is not such a message, or a newer one.
-        """
-        check_format(raw)
-        try:
-            return cls(**fields_of(cls, raw))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProtocolError(f"a status is broken: {error!r}") from None
+    revision: int
+
+
+@dataclass(frozen=True)
+class Synced(Message):
+    """What is wanting for that still, for people; "" for nothing."""
+
+    wants: Text
+
+
+@dataclass(frozen=True)
+class Remembered(Message):
+    """What a voter that returns is told.
+
+    Attributes:
+        view: the records, see ``model.view``.
+        member_id: the etcd member (hex) whose data is remembered, "" for none.
+        term, index: raft numbers that it has had on its disk.
+    """
+
+    view: Annotated[str, within(MOST_VIEW)]
+    member_id: Annotated[str, within(16)]
+    term: Count
+    index: Count
+
+
+@dataclass(frozen=True)
+class Myself(Message):
+    """What a member is that asks.
+
+    Attributes:
+        record: its own, as it is stored.
+        change: the kind of the change that is under way with it, "" for none.
+    """
+
+    record: Annotated[str, within(1 << 16)]
+    change: Text = ""
+
+
+@dataclass(frozen=True)
+class NextCertificate(Message):
+    """The certificate (PEM) to record beside the one in use; "" to revoke all but that one."""
+
+    certificate: SmallCertificate
+
+
+@dataclass(frozen=True)
+class Recorded(Message):
+    """A revision of the store that has what was asked for."""
+
+    revision: Count
+
+
+@dataclass(frozen=True)
+class NewAddress(Message):
+    """The address that a member wants.
+
+    Attributes:
+        address: an IP address.
+        certificate: its next one (PEM), which names it.
+        prepare: whether etcd is not to hear of it yet: the member asks again, in its turn.
+    """
+
+    address: Address
+    certificate: Certificate
+    prepare: bool = False
+
+
+@dataclass(frozen=True)
+class Whereabouts(Message):
+    """Where members are, after addresses have changed.
+
+    Attributes:
+        places: an IP address by the name of a member; what is none is passed over.
+        certificate: by which the etcd of the server that says this goes, PEM.
+    """
+
+    places: Annotated[Mapping[str, Any], holding(0, MOST_PLACES)]
+    certificate: SmallCertificate = ""
+
+
+@dataclass(frozen=True)
+class EtcdCall(Message):
+    """A call to etcd, by a server that has none; its path stands in that of the request.
+
+    Attributes:
+        body: as etcd gets it; ``policy.relaying`` says what may pass.
+        seconds: until it must be answered; a watch has no such time.
+    """
+
+    _refusal: ClassVar[str] = "a call to etcd has no good {!r}"
+
+    body: Mapping[str, Any]
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class SentCommand(Message):
+    """A command that a voter is to carry out; it is answered as over the control socket.
+
+    Attributes:
+        command: its name, see ``policy.roles``.
+        arguments: as they came over the control socket.
+    """
+
+    command: Name
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Greeting(Message):
+    """What the software that serves a call is told first, by the daemon beside it.
+
+    Attributes:
+        name, address: of the server that calls.
+        fingerprint: SHA-256 (hex) of the certificate that it has shown.
+        until: when the call's time is up, by the monotonic clock, in seconds.
+    """
+
+    _refusal: ClassVar[str] = "a call has no good {!r}"
+
+    name: Text
+    address: Text
+    fingerprint: Text
+    until: float

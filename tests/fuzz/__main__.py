@@ -138,8 +138,8 @@ def parse(certificate: str, token: str, octets: bytes, value: Any) -> int:
         lambda: Succession.from_wire(value),
         lambda: Succession.from_wire({"format": 1, "steps": value}),
         lambda: Succession.from_wire({"format": 1, "steps": steps}).proves("mgt9", (), "00"),
-        lambda: listed_guests({"guests": value}, _TOKEN, "mgt1"),
-        lambda: listed_guests({"guests": [value]}, _TOKEN, "mgt1"),
+        lambda: listed_guests(value, _TOKEN, "mgt1"),
+        lambda: listed_guests([value], _TOKEN, "mgt1"),
         lambda: View.from_json(octets.decode("latin-1"), ""),
         lambda: View.from_json(_view(value), ""),
     )

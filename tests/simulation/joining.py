@@ -53,7 +53,7 @@ def _ask(world: World, machine: Machine, via: Machine, token: Token) -> Asked:
     """Find a server, and see that it is on the guest list of the token."""
     peer = SimulatedPeer(world, machine, via.address, None, anybody)
     said = challenge(peer)
-    guests = listed_guests(said, token, via.address)
+    guests = listed_guests(said.guests, token, via.address)
     check_guest(guests, peer.fingerprint, via.address, token.name)
     peer.insist(only((peer.fingerprint,), "another server answers"))
     return Asked(peer, said, guests)

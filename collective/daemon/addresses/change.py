@@ -50,8 +50,8 @@ from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.pki import Certificate
 from collective.policy.addressing import check_readdress
-from collective.protocol import messages
 from collective.protocol.listening import bind_tcp
+from collective.protocol.messages import READDRESS, Message, NewAddress
 
 log = logging.getLogger(__name__)
 
@@ -234,14 +234,9 @@ class AddressChange:
             following = runtime.credentials.prepare_next(names)
         others = candidates(runtime)
         if others:
-            body = {
-                "format": messages.FORMAT,
-                "address": address,
-                "certificate": following.pem,
-                "prepare": prepare,
-            }
             places = [self._server.locator.at(member) for member in others]
-            return _ask_one(runtime, places, body), following
+            wanted = NewAddress(address, following.pem, prepare)
+            return _ask_one(runtime, places, wanted), following
         with needs_quorum(runtime, "change the address"):
             in_use = runtime.credentials.identity.fingerprint
             grant(runtime, Wish(runtime.name, address, following, in_use, prepare))
@@ -256,15 +251,14 @@ def _takes_part(runtime: MemberRuntime) -> bool:
     return True
 
 
-def _ask_one(runtime: MemberRuntime, others: list[MemberRecord], body: dict[str, object]) -> str:
+def _ask_one(runtime: MemberRuntime, others: list[MemberRecord], wanted: NewAddress) -> str:
     """Ask one voter after the other; a refusal counts, silence and a lack of quorum do not."""
     failure: CollectiveError | None = None
     for member in others:
         peer = runtime.peer(member)
         try:
             peer.open(_DIAL_SECONDS)
-            raw = peer.call("POST", messages.READDRESS, body, _ASK_SECONDS)
-            messages.check_format(raw)
+            Message.from_wire(peer.call("POST", READDRESS, wanted.to_wire(), _ASK_SECONDS))
             return member.name
         except (RefusedError, InputError, AccessError):
             raise

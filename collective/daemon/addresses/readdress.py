@@ -22,7 +22,6 @@ from __future__ import annotations
 import logging
 import socket
 from dataclasses import dataclass, replace
-from typing import Any
 
 from collective.daemon.certificates.trust_round import wait_for_round
 from collective.daemon.clock import epoch
@@ -35,11 +34,10 @@ from collective.daemon.retries import until_written
 from collective.errors import EtcdError, ProtocolError, UnreachableError
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
-from collective.model.names import is_ip_address
 from collective.model.records import MemberRecord, Role
 from collective.pki import Certificate, judge_certificate
 from collective.policy.addressing import check_advertised, check_readdress, plain
-from collective.protocol import messages
+from collective.protocol.messages import NewAddress
 from collective.protocol.peer import unreachable
 
 log = logging.getLogger(__name__)
@@ -67,16 +65,14 @@ class Wish:
     prepare: bool = False
 
 
-def answer(
-    runtime: MemberRuntime, member: MemberRecord, shown: str, raw: dict[str, Any]
-) -> dict[str, Any]:
+def answer(runtime: MemberRuntime, member: MemberRecord, shown: str, wanted: NewAddress) -> None:
     """Serve a member that has a new address.
 
     Args:
         runtime: this server.
         member: who asks.
         shown: fingerprint of the certificate with which it asks.
-        raw: the message.
+        wanted: what it asks for.
 
     Raises:
         ProtocolError: the message is broken.
@@ -84,24 +80,21 @@ def answer(
         QuorumError, EtcdError: the store did not answer.
     """
     with needs_quorum(runtime, "change the address of a member"):
-        wish = _wish(member.name, shown, raw)
+        wish = _wish(member.name, shown, wanted)
         view = runtime.store.read()
         check_readdress(view, member.name, wish.address)
         check_advertised(view, member.name, runtime.plan.address, wish.address)
         _reach(runtime, replace(member, address=wish.address))
         reached(Step.READDRESS_DIAL_BACK)
         grant(runtime, wish)
-        return {"format": messages.FORMAT}
 
 
-def _wish(name: str, shown: str, raw: dict[str, Any]) -> Wish:
-    address = messages.text(raw, "address", 64)
-    if not is_ip_address(address):
-        raise ProtocolError("a message has an address that is no IP address")
+def _wish(name: str, shown: str, wanted: NewAddress) -> Wish:
+    address = wanted.address
     if address != str(plain(address)):
         raise ProtocolError(f"the address {address} is not in its shortest form")
-    pem = messages.text(raw, "certificate", 1 << 14)
-    return Wish(name, address, judge_certificate(pem, name), shown, raw.get("prepare") is True)
+    following = judge_certificate(wanted.certificate, name)
+    return Wish(name, address, following, shown, wanted.prepare)
 
 
 def _reach(runtime: MemberRuntime, member: MemberRecord) -> None:

@@ -32,7 +32,7 @@ from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord
 from collective.model.view import View
 from collective.pki import Certificate, judge_certificate
-from collective.protocol import messages
+from collective.protocol.messages import CERTIFICATE, NextCertificate, Recorded
 
 log = logging.getLogger(__name__)
 
@@ -99,11 +99,14 @@ def _record(runtime: MemberRuntime, following: Certificate) -> None:
             runtime, runtime.name, following, runtime.credentials.identity.fingerprint
         )
     else:
-        body = {"format": messages.FORMAT, "certificate": following.pem}
-        raw = voters.ask(runtime, "POST", messages.CERTIFICATE, body, _ASK_SECONDS)
-        messages.check_format(raw)
-        revision = messages.count(raw, "revision")
+        revision = _have_recorded(runtime, following.pem)
     runtime.records_view.wait_for(revision, _SYNC_SECONDS)
+
+
+def _have_recorded(runtime: MemberRuntime, pem: str) -> int:
+    """Have a voter do what ``take_request`` says; return a revision that has it."""
+    body = NextCertificate(pem)
+    return voters.ask(runtime, CERTIFICATE, body, Recorded, _ASK_SECONDS).revision
 
 
 def record_next(runtime: MemberRuntime, name: str, following: Certificate, in_use: str) -> int:
@@ -140,10 +143,7 @@ def retire_others(runtime: MemberRuntime) -> None:
     if runtime.votes:
         revision = record_only(runtime, runtime.name, runtime.credentials.identity.fingerprint)
     else:
-        body = {"format": messages.FORMAT, "certificate": ""}
-        raw = voters.ask(runtime, "POST", messages.CERTIFICATE, body, _ASK_SECONDS)
-        messages.check_format(raw)
-        revision = messages.count(raw, "revision")
+        revision = _have_recorded(runtime, "")
     runtime.records_view.wait_for(revision, _SYNC_SECONDS)
 
 

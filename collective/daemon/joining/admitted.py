@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from collective.daemon.joining.guests import Confirmed, voters_of
 from collective.errors import InvitationError, ProtocolError
@@ -16,9 +15,7 @@ from collective.model.names import peer_url
 from collective.model.plan import Plan
 from collective.model.records import Role
 from collective.model.view import View, member_key
-from collective.protocol import messages
-
-_VIEW_BYTES = 1 << 20
+from collective.protocol.messages import Prospect
 
 
 @dataclass(frozen=True)
@@ -35,14 +32,14 @@ def _only_of(view: View, names: Collection[str]) -> View:
     return View(view.revision, {k: item for k, item in view.items.items() if k in keys})
 
 
-def role_of(answer: dict[str, Any]) -> Role:
+def role_of(prospect: Prospect) -> Role:
     """Return what the invitation makes of us.
 
     Raises:
         ProtocolError: it is nothing that this release knows.
     """
     try:
-        role = Role(answer.get("role", Role.VOTER.value))
+        role = Role(prospect.role or Role.VOTER.value)
     except ValueError:
         role = Role.LEARNER
     if role is Role.LEARNER:
@@ -50,13 +47,11 @@ def role_of(answer: dict[str, Any]) -> Role:
     return role
 
 
-def members_in(
-    raw: dict[str, Any], plan: Plan, confirmed: Confirmed, sponsor: str, ours: str
-) -> View:
+def members_in(text: str, plan: Plan, confirmed: Confirmed, sponsor: str, ours: str) -> View:
     """Return the voters' records and our own, whose certificates this server will trust.
 
     Args:
-        raw: what the sponsor gives.
+        text: the records that the sponsor gives.
         plan: what this server is to be.
         confirmed: what the other guests say.
         sponsor: fingerprint of the certificate that the sponsor shows.
@@ -67,7 +62,7 @@ def members_in(
         InvitationError: they are of another collective than that of the guests, or have voters
             that no other guest knows.
     """
-    view = View.from_json(messages.text(raw, "view", _VIEW_BYTES), plan.cluster_token)
+    view = View.from_json(text, plan.cluster_token)
     own = view.members.get(plan.name)
     if not view.voters or own is None or ours not in own.fingerprints:
         raise ProtocolError("the sponsor's list of members lacks this server, or has no voters")

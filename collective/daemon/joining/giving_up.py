@@ -28,7 +28,7 @@ from collective.errors import AccessError, CollectiveError, RefusedError, Remove
 from collective.failpoints import Step, reached
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord
-from collective.protocol import messages
+from collective.protocol.messages import GIVE_UP, GivenUp, Message
 from collective.protocol.peer import where
 
 log = logging.getLogger(__name__)
@@ -161,8 +161,8 @@ def _ask_somebody(server: CollectiveServer) -> str:
             break
         peer = runtime.peer(member)
         try:
-            body = {"format": messages.FORMAT}
-            answer = peer.call("POST", messages.GIVE_UP, body, seconds)
+            raw = peer.call("POST", GIVE_UP, Message().to_wire(), seconds)
+            removed = GivenUp.from_wire(raw).removed
         except (AccessError, RemovedError):
             return member.name  # it knows no such learner any more
         except CollectiveError as error:
@@ -172,7 +172,7 @@ def _ask_somebody(server: CollectiveServer) -> str:
             continue
         finally:
             peer.close()
-        if answer.get("removed") is not True:
+        if not removed:
             raise _voter(server.plan.name)
         return member.name
     return ""

@@ -27,7 +27,7 @@ from collective.model.token import Token
 from collective.model.view import View
 from collective.policy.addressing import plain
 from collective.policy.membership import quorum
-from collective.protocol import messages
+from collective.protocol.messages import CONFIRM, ClaimAnswer, ClaimQuestion, Voter
 from collective.protocol.peer import Peer, client_context, only
 
 log = logging.getLogger(__name__)
@@ -39,13 +39,13 @@ _PATIENCE_SECONDS = 10.0
 _AGAIN_SECONDS = 0.1
 
 
-def listed_guests(raw: Mapping[str, Any], token: Token, place: str) -> Mapping[str, str]:
+def listed_guests(lists: object, token: Token, place: str) -> Mapping[str, str]:
     """Return the guest list of a token, fingerprint to name, as a server shows it.
 
     The names are what that server says, and for people alone.
 
     Args:
-        raw: what it says to a stranger.
+        lists: of guests, what it says to a stranger.
         token: whose hash decides.
         place: of the server, for errors.
 
@@ -53,7 +53,6 @@ def listed_guests(raw: Mapping[str, Any], token: Token, place: str) -> Mapping[s
         ProtocolError: it shows no such lists.
         InvitationError: none of them is that of the token.
     """
-    lists = raw.get("guests")
     if not isinstance(lists, list) or len(lists) > _MOST_LISTS:
         raise ProtocolError(f"{place} shows no guest lists")
     for each in lists:
@@ -135,7 +134,7 @@ class Confirmed:
 
 
 def confirm(
-    sponsor: str, guests: Collection[str], members: object, name: str, ours: str
+    sponsor: str, guests: Collection[str], members: Sequence[Voter], name: str, ours: str
 ) -> Confirmed:
     """Have a majority of the guest list, the sponsor counted, say that our claim is recorded.
 
@@ -147,16 +146,15 @@ def confirm(
         ours: fingerprint of our certificate, which claimed.
 
     Raises:
-        ProtocolError: the sponsor says nothing of use.
+        ProtocolError: the sponsor names nobody.
         InvitationError: too few say so, or of another collective.
     """
     needed = quorum(len(guests)) - 1
-    if not isinstance(members, list):
+    if not members:
         raise ProtocolError("the sponsor names no members")
-    named = [m for m in members if isinstance(m, dict) and is_fingerprint(m.get("fingerprint"))]
     others = set(guests) - {sponsor}
-    asked = [m for m in named if m["fingerprint"] in others][:_MOST_GUESTS]
-    told: list[Mapping[str, Any]] = []
+    asked = [m for m in members if m.fingerprint in others][:_MOST_GUESTS]
+    told: list[ClaimAnswer] = []
     if needed:
         told = _ask_all(asked, name, ours, needed)
     if len(told) < needed:
@@ -166,39 +164,32 @@ def confirm(
             "start the servers that 'collective show' lists there as offline, or run 'collective "
             f"invite {name}' on a member for a new token",
         )
-    collectives = {str(raw.get("collective")) for raw in told}
+    collectives = {str(answer.collective) for answer in told}
     if len(collectives) > 1:
         raise InvitationError("the servers on the guest list are of different collectives")
-    voters = frozenset(voter for raw in told for voter in _voters_in(raw))
+    voters = frozenset(voter for answer in told for voter in answer.voters or ())
     return Confirmed(next(iter(collectives), ""), voters)
 
 
-def voters_of(view: View) -> list[str]:
+def voters_of(view: View) -> tuple[str, ...]:
     """Return which certificate the etcd of each voter shows, and at which URL, a text for each.
 
     A certificate that cannot be read has no fingerprint, and lets nobody in; its server's URL is
     known all the same: etcd names it.
     """
     found = ((f, member) for member in view.voters.values() for f in member.fingerprints)
-    return [f"{fingerprint} {member.url}" for fingerprint, member in found]
+    return tuple(f"{fingerprint} {member.url}" for fingerprint, member in found)
 
 
-def _voters_in(raw: Mapping[str, Any]) -> list[str]:
-    found = raw.get("voters")
-    return [v for v in found if isinstance(v, str)] if isinstance(found, list) else []
-
-
-def _ask_all(
-    members: Sequence[Mapping[str, Any]], name: str, ours: str, needed: int
-) -> list[Mapping[str, Any]]:
+def _ask_all(members: Sequence[Voter], name: str, ours: str, needed: int) -> list[ClaimAnswer]:
     """Ask over and over until enough have the claim; who is off is not waited for."""
     deadline = elapsed() + _PATIENCE_SECONDS
-    told: dict[str, Mapping[str, Any]] = {}
+    told: dict[str, ClaimAnswer] = {}
     pool = ThreadPoolExecutor(max(1, len(members)), "confirm")
     try:
         while len(told) < needed and elapsed() < deadline:
-            left = [m for m in members if m["fingerprint"] not in told]
-            asked = {pool.submit(_ask, m, name, ours): m["fingerprint"] for m in left}
+            left = [m for m in members if m.fingerprint not in told]
+            asked = {pool.submit(_ask, m, name, ours): m.fingerprint for m in left}
             for future in as_completed(asked):
                 answer = future.result()
                 if answer is not None:
@@ -212,19 +203,17 @@ def _ask_all(
     return list(told.values())
 
 
-def _ask(member: Mapping[str, Any], name: str, ours: str) -> Mapping[str, Any] | None:
+def _ask(member: Voter, name: str, ours: str) -> ClaimAnswer | None:
     """Ask one guest; None where it does not answer, or does not have the claim yet."""
     try:
-        host, port = messages.text(member, "address", 64), messages.port(member, "door_port")
-        check = only((member["fingerprint"],), "another server answers")
-        peer = Peer(host, port, client_context(), check)
+        check = only((member.fingerprint,), "another server answers")
+        peer = Peer(member.address, member.door_port, client_context(), check)
         try:
-            body = {"format": messages.FORMAT, "name": name, "certificate": ours}
-            raw = peer.call("POST", messages.CONFIRM, body, _ASK_SECONDS)
+            body = ClaimQuestion(name, ours).to_wire()
+            answer = ClaimAnswer.from_wire(peer.call("POST", CONFIRM, body, _ASK_SECONDS))
         finally:
             peer.close()
-        messages.check_format(raw)
-        return raw if raw.get("claimed") is True else None
+        return answer if answer.claimed else None
     except CollectiveError as error:
         log.debug("a guest does not confirm: %s", error)
         return None

@@ -29,7 +29,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from collective.daemon.clock import elapsed
 from collective.daemon.joining import preflight
@@ -46,7 +46,7 @@ from collective.errors import (
     UnreachableError,
 )
 from collective.failpoints import Step, reached
-from collective.model.names import MOST_ADDRESSES, claimed_addresses, is_ip_address, peer_url
+from collective.model.names import claimed_addresses, peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import Role
 from collective.model.token import Token
@@ -201,9 +201,9 @@ class Join:
         peer = asked.peer
         try:
             answer = self._claim(peer, token, asked.said, dry_run=True)
-            named = _addresses_in(answer.get("certify"))
+            named = answer.certify
             # A server that cannot join keeps the certificate that it has.
-            found = findings_from_wire(answer.get("findings"))
+            found = findings_from_wire(answer.findings)
             fit = checks.error is None and not any(finding.ok is False for finding in found)
             if named is not None and fit and emit is not None and not self._renewed:
                 self._renewed = True
@@ -217,30 +217,26 @@ class Join:
         except CollectiveError as error:
             checks.add(problem("invitation", error))
             return
-        checks.findings += findings_from_wire(answer.get("findings"))
+        checks.findings += findings_from_wire(answer.findings)
         self._foretell(answer)
-        pauses = messages.count({"pauses": 0, **answer}, "pauses")
-        if pauses and emit is not None:
-            emit("pause", pause_sentence(pauses))
+        if answer.pauses and emit is not None:
+            emit("pause", pause_sentence(answer.pauses))
         if self._role is Role.NONVOTING:
             checks.skip("a server that does not vote has no etcd", "peers")
-        elif "members" in answer:
-            preflight.reach_members(
-                checks, answer["members"], lambda: self._members_now(peer, token)
-            )
+        elif answer.members is not None:
+            preflight.reach_members(checks, answer.members, lambda: self._members_now(peer, token))
 
-    def _members_now(self, peer: Peer, token: Token) -> object:
+    def _members_now(self, peer: Peer, token: Token) -> Sequence[messages.Voter] | None:
         """Ask the member once more whom we must be able to reach."""
-        asked = preflight.challenge(peer)
-        return self._claim(peer, token, asked, dry_run=True).get("members")
+        return self._claim(peer, token, preflight.challenge(peer), dry_run=True).members
 
-    def _foretell(self, answer: dict[str, Any]) -> None:
+    def _foretell(self, answer: messages.Prospect) -> None:
         """Note what the invitation makes of us, and what that does to the quorum."""
         self._role = role_of(answer)
         kind = ", which does not vote" if self._role is Role.NONVOTING else ""
-        if "forecast" in answer:
+        if answer.forecast is not None:
             what = f"with {self._here.name}{kind}"
-            self.forecast = Forecast.from_wire(answer["forecast"], what)
+            self.forecast = Forecast.from_wire(answer.forecast, what)
 
     def _enroll(self, asked: Asked, token: Token, emit: Emit) -> Admitted:
         peer = asked.peer
@@ -269,48 +265,46 @@ class Join:
                     "see 'collective show' on a member, and run the same command again",
                 )
 
-    def _confirm(self, asked: Asked, token: Token, claimed: dict[str, Any]) -> Confirmed:
+    def _confirm(self, asked: Asked, token: Token, claimed: messages.Prospect) -> Confirmed:
         ours = self._server.credentials.identity.fingerprint
-        members = claimed.get("members")
-        return confirm(asked.peer.fingerprint, list(asked.guests or ()), members, token.name, ours)
+        guests, members = list(asked.guests or ()), claimed.members or ()
+        return confirm(asked.peer.fingerprint, guests, members, token.name, ours)
 
     def _raise_if_given_up(self) -> None:
         if self._given_up.is_set():
             raise given_up_error(self._here.name)
 
     def _claim(
-        self, peer: Peer, token: Token, asked: dict[str, Any], dry_run: bool = False
-    ) -> dict[str, Any]:
+        self, peer: Peer, token: Token, asked: messages.Challenge, dry_run: bool = False
+    ) -> messages.Prospect:
         self._addresses = self._all_addresses(peer)
         certificate = self._server.credentials.identity
         statement = EnrollmentStatement(
             name=token.name,
             role=AS_INVITED,
             server_fingerprint=peer.fingerprint,
-            nonce=messages.text(asked, "nonce", 128),
+            nonce=asked.nonce,
             certificate_fingerprint=certificate.fingerprint,
             addresses=self._addresses,
             door_port=self._here.door_port,
             peer_port=self._here.peer_port,
         )
         self._host.hold_peer_port(self._addresses[0])
-        body = {
-            "format": messages.FORMAT,
-            "name": token.name,
-            "role": statement.role,
-            "certificate": certificate.pem,
-            "addresses": list(statement.addresses),
-            "door_port": statement.door_port,
-            "peer_port": statement.peer_port,
-            "signature": sign_enrollment(token.seed, statement).hex(),
-            "dry_run": dry_run,
-        }
-        # A rehearsal waits for the dial-back, which has a deadline of its own.
-        answer = peer.call(
-            "POST", messages.CLAIM, body, _REHEARSAL_SECONDS if dry_run else DIAL_SECONDS
+        claim = messages.Claim(
+            token.name,
+            statement.role,
+            certificate.pem,
+            statement.addresses,
+            statement.door_port,
+            statement.peer_port,
+            sign_enrollment(token.seed, statement).hex(),
+            dry_run,
         )
-        messages.check_format(answer)
-        return answer
+        # A rehearsal waits for the dial-back, which has a deadline of its own.
+        seconds = _REHEARSAL_SECONDS if dry_run else DIAL_SECONDS
+        return messages.Prospect.from_wire(
+            peer.call("POST", messages.CLAIM, claim.to_wire(), seconds)
+        )
 
     def _all_addresses(self, peer: Peer) -> tuple[str, ...]:
         """Return the address to advertise, and all others that we may send from."""
@@ -322,25 +316,24 @@ class Join:
             )
         return claimed_addresses(address, local_addresses())
 
-    def _admit(self, peer: Peer, emit: Emit) -> Any | None:
+    def _admit(self, peer: Peer, emit: Emit) -> messages.Admission | None:
         """Be taken in, and return what the sponsor gives; None where it is not our turn."""
-        body = {"format": messages.FORMAT}
-        for line in peer.lines("POST", messages.ADMIT, body, _ADMIT_SECONDS):
-            if line.get("step") == messages.BUSY:
+        body = messages.Message().to_wire()
+        for raw in peer.lines("POST", messages.ADMIT, body, _ADMIT_SECONDS):
+            if "result" in raw:
+                return messages.Admission.from_wire(raw["result"])
+            line = messages.AdmissionStep.from_wire(raw)
+            if line.step == messages.BUSY:
                 return None
-            if "result" in line:
-                return line["result"]
-            step = str(line.get("step"))
             # Who waits for its turn goes through them again.
-            if step not in self._told:
-                self._told.add(step)
-                emit(step, _sentence(line))
+            if line.step not in self._told:
+                self._told.add(line.step)
+                emit(line.step, _sentence(line))
         raise UnreachableError(f"{where(peer.host, peer.port)} broke off while taking us in")
 
-    def _admitted(self, asked: Asked, token: Token, raw: Any, confirmed: Confirmed) -> Admitted:
-        if not isinstance(raw, dict):
-            raise ProtocolError("the sponsor's answer is broken")
-        messages.check_format(raw)
+    def _admitted(
+        self, asked: Asked, token: Token, given: messages.Admission, confirmed: Confirmed
+    ) -> Admitted:
         votes = self._role is Role.VOTER
         plan = Plan(
             mode=Mode.ADOPTING,
@@ -348,37 +341,26 @@ class Join:
             address=self._addresses[0],
             door_port=self._here.door_port,
             peer_port=self._here.peer_port,
-            cluster_token=messages.text(raw, "cluster_token"),
-            initial_cluster=messages.text(raw, "initial_cluster") if votes else "",
+            cluster_token=given.cluster_token,
+            initial_cluster=(given.initial_cluster or "") if votes else "",
             existing=True,
-            member_id=messages.text(raw, "member_id") if votes else "",
+            member_id=(given.member_id or "") if votes else "",
             sponsor=where(asked.peer.host, asked.peer.port),
             joined_by=public_key_of(token.seed).hex(),
             role=self._role,
         )
         ours = f"{token.name}={peer_url(self._addresses[0], self._here.peer_port)}"
-        if votes and ours not in plan.initial_cluster.split(","):
+        if votes and not (plan.member_id and ours in plan.initial_cluster.split(",")):
             raise ProtocolError(f"the sponsor's list of members lacks {ours}")
         fingerprint = self._server.credentials.identity.fingerprint
         try:
-            view = members_in(raw, plan, confirmed, asked.peer.fingerprint, fingerprint)
+            view = members_in(given.view, plan, confirmed, asked.peer.fingerprint, fingerprint)
         except InvitationError:
             # Another server may have become a voter since: the guests know that one by now.
             answer = self._claim(asked.peer, token, preflight.challenge(asked.peer))
             confirmed = self._confirm(asked, token, answer)
-            view = members_in(raw, plan, confirmed, asked.peer.fingerprint, fingerprint)
+            view = members_in(given.view, plan, confirmed, asked.peer.fingerprint, fingerprint)
         return Admitted(plan, view)
-
-
-def _addresses_in(raw: Any) -> list[str] | None:
-    """Return what the sponsor wants a certificate to name, None where the one in use will do."""
-    if raw is None:
-        return None
-    if not isinstance(raw, list) or not 0 < len(raw) <= MOST_ADDRESSES + 2:
-        raise ProtocolError("the sponsor's answer is broken")
-    if not all(isinstance(a, str) and is_ip_address(a) for a in raw):
-        raise ProtocolError("the sponsor's answer is broken")
-    return raw
 
 
 def given_up_error(name: str) -> RefusedError:
@@ -386,12 +368,12 @@ def given_up_error(name: str) -> RefusedError:
     return RefusedError(f"the join of {name} was given up by 'collective join --abort'")
 
 
-def _sentence(line: dict[str, Any]) -> str:
+def _sentence(line: messages.AdmissionStep) -> str:
     sentences = {
         "wait": "another server is being taken in",
-        "dial-back": f"this server answers at {line.get('address')}",
+        "dial-back": f"this server answers at {line.address}",
         "record": "the members know this server's certificate",
         "trust": "every voter that answers lets it in",
-        "add": f"etcd knows this server as learner {line.get('member_id')}",
+        "add": f"etcd knows this server as learner {line.member_id}",
     }
-    return sentences.get(str(line.get("step")), "")
+    return sentences.get(line.step, "")

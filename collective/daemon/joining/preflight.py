@@ -13,9 +13,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from collective import __version__
 from collective.daemon.clock import epoch
@@ -32,6 +32,7 @@ from collective.policy.preflight import Finding
 from collective.protocol import messages
 from collective.protocol.interfaces import local_addresses
 from collective.protocol.listening import bind_tcp
+from collective.protocol.messages import Challenge, Voter
 from collective.protocol.peer import (
     Peer,
     client_context,
@@ -188,7 +189,7 @@ class Asked:
     """
 
     peer: Peer
-    said: dict[str, Any]
+    said: Challenge
     guests: Mapping[str, str] | None
 
 
@@ -248,7 +249,7 @@ _CHANGED = "it shows another certificate than a moment ago"
 
 
 def _guests(
-    said: Mapping[str, Any],
+    said: Challenge,
     token: Token,
     certificate: Certificate,
     host: str,
@@ -260,7 +261,7 @@ def _guests(
     Raises:
         ProtocolError, InvitationError, IdentityError: it is not.
     """
-    guests = listed_guests(said, token, at)
+    guests = listed_guests(said.guests, token, at)
     check_guest(guests, certificate.fingerprint, at, token.name)
     other = check_named(host, address, certificate.name, certificate.addresses)
     if other is not None:
@@ -295,41 +296,39 @@ def _named(error: UnreachableError, host: str, address: str) -> UnreachableError
 def question(checks: Checks, asked: Asked) -> None:
     """Check what a member says of itself and of us."""
     place = where(asked.peer.host, asked.peer.port)
-    release = str(asked.said.get("release", "an unknown release"))[:40]
+    release = asked.said.release[:40]
     told = f"{_name(asked.said, place)} runs release {release}, this server {__version__}"
     checks.add(policy.good("release", told))
     _clock(checks, asked.said, place)
     _source(checks, asked.said, place)
 
 
-def challenge(peer: Peer) -> dict[str, Any]:
+def challenge(peer: Peer) -> Challenge:
     """Ask a member for a nonce, with what else it says to a stranger."""
-    asked = peer.call("GET", messages.CHALLENGE, None, DIAL_SECONDS)
-    messages.check_format(asked)
-    return asked
+    return Challenge.from_wire(peer.call("GET", messages.CHALLENGE, None, DIAL_SECONDS))
 
 
-def _name(asked: dict[str, Any], place: str) -> str:
-    return str(asked.get("name", place))[:64]
+def _name(said: Challenge, place: str) -> str:
+    return (said.name or place)[:64]
 
 
-def _clock(checks: Checks, asked: dict[str, Any], place: str) -> None:
-    now = asked.get("now")
-    if isinstance(now, int | float):
-        checks.add(policy.check_clock(epoch() - now, place))
+def _clock(checks: Checks, said: Challenge, place: str) -> None:
+    if said.now is not None:
+        checks.add(policy.check_clock(epoch() - said.now, place))
     else:
         checks.add(policy.problem("clock", ProtocolError(f"{place} does not tell the time")))
 
 
-def _source(checks: Checks, asked: dict[str, Any], place: str) -> None:
-    seen = asked.get("seen")
-    if not isinstance(seen, str) or not is_ip_address(seen):
+def _source(checks: Checks, said: Challenge, place: str) -> None:
+    if not is_ip_address(said.seen):
         checks.skip(f"{place} does not say where it sees this server", "nat")
         return
-    checks.add(policy.check_source(seen, local_addresses(), place))
+    checks.add(policy.check_source(said.seen, local_addresses(), place))
 
 
-def reach_members(checks: Checks, members: object, ask_again: Callable[[], object]) -> None:
+def reach_members(
+    checks: Checks, members: Sequence[Voter], ask_again: Callable[[], Sequence[Voter] | None]
+) -> None:
     """Find out that the etcds of the collective can be reached from here.
 
     A member that is down must not stop a join, so one that answers nowhere is left out, and so is
@@ -338,12 +337,12 @@ def reach_members(checks: Checks, members: object, ask_again: Callable[[], objec
     """
     found = _reach_all(members)
     if any(not finding.ok for finding in found):
-        found = _reach_all(ask_again())
+        found = _reach_all(ask_again() or ())
     checks.findings += found
 
 
-def _reach_all(members: object) -> list[Finding]:
-    if not isinstance(members, list) or not all(isinstance(m, dict) for m in members):
+def _reach_all(members: Sequence[Voter]) -> list[Finding]:
+    if not members:
         return [policy.problem("peers", ProtocolError("the sponsor names no members"))]
     outcomes = [_reach_one(member) for member in members]
     reached = [outcome for outcome in outcomes if isinstance(outcome, str)]
@@ -353,19 +352,15 @@ def _reach_all(members: object) -> list[Finding]:
     return found
 
 
-def _reach_one(member: dict[str, Any]) -> Finding | str | None:
+def _reach_one(member: Voter) -> Finding | str | None:
     """Return the name of a member whose peer port is open, a finding for one that is closed."""
-    try:
-        host, name = messages.text(member, "address"), messages.text(member, "name")
-        door, port = messages.port(member, "door_port"), messages.port(member, "peer_port")
-    except ProtocolError as error:
-        return policy.problem("peers", error)
+    host, door, port = member.address, member.door_port, member.peer_port
     if _open(host, port) is None:
-        return name
-    if member.get("broken") is True or _open(host, door) is not None:
+        return member.name
+    if member.broken or _open(host, door) is not None:
         return None
     closed = UnreachableError(
-        f"{name} answers at {where(host, door)}, but its peer port {port} cannot be "
+        f"{member.name} answers at {where(host, door)}, but its peer port {port} cannot be "
         "reached from here",
         f"open TCP port {port} between the servers",
     )

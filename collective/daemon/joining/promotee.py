@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import replace
-from typing import Any
 
 from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.changeover import become_learner, become_nonvoting
@@ -31,8 +30,8 @@ from collective.model.names import peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import Role
 from collective.model.view import View
-from collective.protocol import messages
 from collective.protocol.listening import bind_tcp
+from collective.protocol.messages import LEARNER, Learner, Message
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +80,11 @@ class Promotee:
         # A voter knocks at the peer port before it changes anything.
         holder = bind_tcp(plan.address, plan.peer_port)
         try:
-            body = {"format": messages.FORMAT}
-            raw = voters.ask(runtime, "POST", messages.LEARNER, body, _ASK_SECONDS)
+            made = voters.ask(runtime, LEARNER, Message(), Learner, _ASK_SECONDS)
         finally:
             holder.close()
         reached(Step.PROMOTE_ASKED)
-        become_learner(self._server, runtime, _learner_plan(plan, raw))
+        become_learner(self._server, runtime, _learner_plan(plan, made))
         self._coordinator.resume()
 
     def _give_up_false_start(self, runtime: MemberRuntime) -> None:
@@ -108,8 +106,7 @@ def _is_at_home(plan: Plan, runtime: MemberRuntime) -> bool:
     return own is not None and own.address == plan.address and not plan.moving_to
 
 
-def _learner_plan(plan: Plan, raw: dict[str, Any]) -> Plan:
-    messages.check_format(raw)
+def _learner_plan(plan: Plan, made: Learner) -> Plan:
     learner = replace(
         plan,
         mode=Mode.JOINING,
@@ -117,9 +114,9 @@ def _learner_plan(plan: Plan, raw: dict[str, Any]) -> Plan:
         fallback=Role.NONVOTING,
         existing=True,
         started=False,
-        cluster_token=messages.text(raw, "cluster_token"),
-        initial_cluster=messages.text(raw, "initial_cluster"),
-        member_id=messages.text(raw, "member_id"),
+        cluster_token=made.cluster_token,
+        initial_cluster=made.initial_cluster,
+        member_id=made.member_id,
     )
     ours = f"{plan.name}={peer_url(plan.address, plan.peer_port)}"
     if ours not in learner.initial_cluster.split(","):

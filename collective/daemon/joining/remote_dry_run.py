@@ -9,7 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from collective.daemon.member.quorum import strength_known
 from collective.daemon.member.recorded import check_recordable
@@ -26,12 +26,11 @@ from collective.policy.addressing import certifiable, check_advertised, plain
 from collective.policy.admission import Proof, judge
 from collective.policy.membership import check_addresses, check_admission
 from collective.policy.preflight import Finding, good, problem, skipped
+from collective.protocol.messages import Prospect, Voter
 from collective.protocol.peer import where
 
 
-def rehearse(
-    runtime: MemberRuntime, view: View, proof: Proof, candidate: Candidate
-) -> dict[str, Any]:
+def rehearse(runtime: MemberRuntime, view: View, proof: Proof, candidate: Candidate) -> Prospect:
     """Find out what would hinder a join.
 
     Args:
@@ -57,7 +56,7 @@ def rehearse(
             problem("invitation", error),
             *(skipped(check, why) for check in ("loopback", "dial-back", "peers")),
         ]
-        return {"findings": [finding.to_wire() for finding in findings]}
+        return Prospect(findings=[finding.to_wire() for finding in findings])
     findings = [good("invitation", f"the invitation for {name} is good")]
     findings.append(_addresses(runtime, view, candidate))
     votes = claimed.role is Role.VOTER
@@ -67,20 +66,17 @@ def rehearse(
     else:
         findings.append(skipped("dial-back", "it needs an address that can be its"))
     told = prospect(runtime, view, name, claimed.role)
-    return {
-        "findings": [f.to_wire() for f in findings],
-        **told,
-        "certify": _to_certify(view, candidate),
-    }
+    found, certify = [f.to_wire() for f in findings], _to_certify(view, candidate)
+    return replace(told, findings=found, certify=certify)
 
 
-def _to_certify(view: View, candidate: Candidate) -> list[str] | None:
+def _to_certify(view: View, candidate: Candidate) -> tuple[str, ...] | None:
     """Return what the candidate's next certificate is to name, None where the one it has will do.
 
     A server that was given up keeps its certificate, which was revoked then; one whose addresses
     have changed has one that etcd would refuse.
     """
-    wanted = certified_addresses(certifiable(view, candidate.name, candidate.addresses))
+    wanted = tuple(certified_addresses(certifiable(view, candidate.name, candidate.addresses)))
     try:
         check_recordable(view, candidate.name, candidate.address, candidate.certificate)
     except RefusedError:
@@ -89,33 +85,21 @@ def _to_certify(view: View, candidate: Candidate) -> list[str] | None:
     return None if {plain(address) for address in wanted} <= named else wanted
 
 
-def prospect(runtime: MemberRuntime, view: View, name: str, role: Role) -> dict[str, Any]:
+def prospect(runtime: MemberRuntime, view: View, name: str, role: Role) -> Prospect:
     """Return what a joiner is to be, whom it must be able to reach, and what that does."""
     change = view.change
     leaves = change.name if change is not None and not change.done else None
     broken = {n for n, answer in runtime.detector.answers(0.0).items() if answer.takes_no_part}
-    members = [
-        {
-            "name": m.name,
-            "address": m.address,
-            "door_port": m.door_port,
-            "peer_port": m.peer_port,
-            "fingerprint": m.fingerprints[0],
-            "broken": m.name in broken,
-        }
+    members = tuple(
+        Voter(m.name, m.address, m.door_port, m.peer_port, m.fingerprints[0], m.name in broken)
         for m in view.members.values()
         if m.role is Role.VOTER and m.name != leaves and m.certificates
-    ]
+    )
     foretell = forecast.with_voter if role is Role.VOTER else forecast.with_nonvoting
     known = strength_known(runtime)
     told = foretell(known, name)
     pauses = role is Role.VOTER and (known.voters < 3 or known.spare == 0)
-    return {
-        "members": members,
-        "role": role.value,
-        "forecast": told.to_wire(),
-        "pauses": known.answering if pauses else 0,
-    }
+    return Prospect(members, role.value, told.to_wire(), known.answering if pauses else 0)
 
 
 def read_records(runtime: MemberRuntime, name: str, seconds: float = READ_SECONDS) -> View:

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from collective import __version__
 from collective.daemon.clock import epoch
@@ -31,7 +30,7 @@ from collective.daemon.retries import until_written_whoever_leads
 from collective.errors import ProtocolError
 from collective.failpoints import Step, reached
 from collective.model.guest_list import collective_id
-from collective.model.names import MOST_ADDRESSES, is_ip_address, parse_server_name
+from collective.model.names import parse_server_name
 from collective.model.records import Role
 from collective.model.view import View, member_key
 from collective.pki import EnrollmentStatement, judge_certificate, verify_enrollment
@@ -48,19 +47,13 @@ _NONCE = "enrollment nonce"
 _ADMITTED = "enrollment admitted"
 
 
-def challenge(runtime: MemberRuntime, request: Request) -> dict[str, Any]:
+def challenge(runtime: MemberRuntime, request: Request) -> messages.Challenge:
     """Answer a stranger with a nonce that is good once, on this connection."""
     nonce = secrets.token_hex(32)
     request.memory[_NONCE] = nonce
-    return {
-        "format": messages.FORMAT,
-        "guests": _guest_lists(runtime),
-        "nonce": nonce,
-        "name": runtime.name,
-        "release": __version__,
-        "now": epoch(),
-        "seen": request.peer.address,
-    }
+    return messages.Challenge(
+        nonce, _guest_lists(runtime), runtime.name, __version__, epoch(), request.peer.address
+    )
 
 
 def _guest_lists(runtime: MemberRuntime) -> list[dict[str, str]]:
@@ -74,7 +67,7 @@ def _guest_lists(runtime: MemberRuntime) -> list[dict[str, str]]:
     return [{f: view.certificates.get(f, "") for f in guests} for guests in sorted(lists)]
 
 
-def claim(runtime: MemberRuntime, request: Request) -> dict[str, Any]:
+def claim(runtime: MemberRuntime, request: Request) -> messages.Prospect:
     """Check a proof and claim the invitation for the certificate of who has it.
 
     A dry run claims nothing: it tells all that is wrong, and dials the candidate back.
@@ -91,10 +84,10 @@ def claim(runtime: MemberRuntime, request: Request) -> dict[str, Any]:
     nonce = request.memory.pop(_NONCE, None)
     if nonce is None:
         raise ProtocolError("a proof came without a challenge")
-    raw = request.json()
-    candidate = _candidate(raw)
+    claim = messages.Claim.from_wire(request.json())
+    candidate = _candidate(claim)
     statement = _statement(runtime, candidate, nonce)
-    signature = messages.octets(raw, "signature")
+    signature = bytes.fromhex(claim.signature)
     proof = Proof(
         candidate.name,
         candidate.asked,
@@ -104,34 +97,23 @@ def claim(runtime: MemberRuntime, request: Request) -> dict[str, Any]:
     with runtime.proof_limiter.reading(runtime.records_view.view, proof) as seconds:
         read = read_records(runtime, proof.name, seconds)
     candidate = replace(candidate, addresses=_with_seen(candidate, request.peer.address))
-    if raw.get("dry_run") is True:
-        return {"format": messages.FORMAT, **rehearse(runtime, read, proof, candidate)}
+    if claim.dry_run:
+        return rehearse(runtime, read, proof, candidate)
     view, role = _claimed(runtime, read, proof, candidate)
     reached(Step.SPONSOR_CLAIM)
     request.memory[_ADMITTED] = replace(candidate, role=role)
     log.info("an invitation was claimed name=%s from=%s", candidate.name, request.peer.address)
-    return {"format": messages.FORMAT, **prospect(runtime, view, candidate.name, role)}
+    return prospect(runtime, view, candidate.name, role)
 
 
-def _candidate(raw: Mapping[str, Any]) -> Candidate:
-    messages.check_format(raw)
-    addresses = raw.get("addresses")
-    if not isinstance(addresses, list) or not 0 < len(addresses) <= MOST_ADDRESSES:
-        raise ProtocolError("a proof has no good 'addresses'")
-    if not all(isinstance(a, str) and len(a) < 64 and is_ip_address(a) for a in addresses):
-        raise ProtocolError("a proof has an address that is no IP address")
-    if addresses[0] != str(plain(addresses[0])):
-        raise ProtocolError(f"the address {addresses[0]} is not in its shortest form")
-    name = parse_server_name(messages.text(raw, "name"))
-    return Candidate(
-        name,
-        None,
-        messages.text(raw, "role", 32),
-        judge_certificate(messages.text(raw, "certificate", 1 << 14), name),
-        tuple(addresses),
-        messages.port(raw, "door_port"),
-        messages.port(raw, "peer_port"),
-    )
+def _candidate(claim: messages.Claim) -> Candidate:
+    first = claim.addresses[0]
+    if first != str(plain(first)):
+        raise ProtocolError(f"the address {first} is not in its shortest form")
+    name = parse_server_name(claim.name)
+    shown = judge_certificate(claim.certificate, name)
+    ports = claim.door_port, claim.peer_port
+    return Candidate(name, None, claim.role, shown, claim.addresses, *ports)
 
 
 def _with_seen(candidate: Candidate, seen: str) -> tuple[str, ...]:
@@ -174,27 +156,23 @@ def _claimed(
     return until_written_whoever_leads(f"take in {proof.name}", attempt)
 
 
-def confirm(runtime: MemberRuntime, raw: Mapping[str, Any]) -> dict[str, Any]:
+def confirm(runtime: MemberRuntime, asked: messages.ClaimQuestion) -> messages.ClaimAnswer:
     """Tell a joiner, who is a stranger, whether a claim is recorded, and in which collective.
 
     It costs nothing but a look at what is here, and tells nothing that lets anybody in.
     """
-    messages.check_format(raw)
-    name = parse_server_name(messages.text(raw, "name", 64))
+    name = parse_server_name(asked.name)
     view = runtime.records_view.view
     invitation = view.invitations.get(name)
-    claimed = invitation is not None and invitation.claimed_by == raw.get("certificate")
-    if not claimed:
-        return {"format": messages.FORMAT, "claimed": False}
-    return {
-        "format": messages.FORMAT,
-        "claimed": True,
-        "collective": collective_id(runtime.plan.cluster_token),
-        "voters": voters_of(view),
-    }
+    if invitation is None or invitation.claimed_by != asked.certificate:
+        return messages.ClaimAnswer(claimed=False)
+    collective = collective_id(runtime.plan.cluster_token)
+    return messages.ClaimAnswer(True, collective, voters_of(view))
 
 
-def admit(runtime: MemberRuntime, request: Request) -> Iterator[dict[str, Any] | None]:
+def admit(
+    runtime: MemberRuntime, request: Request
+) -> Iterator[messages.AdmissionStep | messages.Admission | None]:
     """Take the candidate of this connection in, as a learner; yield each step as it is done.
 
     Raises:
@@ -213,23 +191,24 @@ def admit(runtime: MemberRuntime, request: Request) -> Iterator[dict[str, Any] |
         dial_back(runtime.name, candidate)
         if votes:
             knock(runtime.name, candidate.name, candidate.address, candidate.peer_port)
-    yield {"step": "dial-back", "address": where(candidate.address, candidate.door_port)}
+    yield messages.AdmissionStep("dial-back", where(candidate.address, candidate.door_port))
     reached(Step.SPONSOR_DIAL_BACK)
-    given = {"format": messages.FORMAT, "cluster_token": runtime.plan.cluster_token}
+    token = runtime.plan.cluster_token
     if not votes:
         take_in(runtime, candidate)
-        yield {"step": "record"}
-        yield {"result": {**given, "view": _for_joiner(runtime, candidate.name)}}
+        yield messages.AdmissionStep("record")
+        yield messages.Admission(token, _for_joiner(runtime, candidate.name))
         return
     yield from take_up(runtime, candidate)
     added = add(runtime, candidate)
     if added is None:
-        yield {"step": messages.BUSY}
+        yield messages.AdmissionStep(messages.BUSY)
         return
-    member_id, initial_cluster = added
-    yield {"step": "add", "member_id": hex_id(member_id)}
-    etcd = {"member_id": hex_id(member_id), "initial_cluster": initial_cluster}
-    yield {"result": {**given, **etcd, "view": _for_joiner(runtime, candidate.name)}}
+    member_id, initial_cluster = hex_id(added[0]), added[1]
+    yield messages.AdmissionStep("add", member_id=member_id)
+    yield messages.Admission(
+        token, _for_joiner(runtime, candidate.name), member_id, initial_cluster
+    )
 
 
 def _for_joiner(runtime: MemberRuntime, name: str) -> str:

@@ -142,7 +142,7 @@ def ask(runtime: MemberRuntime) -> Verdict | None:
         peer = runtime.peer(member)
         try:
             raw = peer.call("GET", messages.SELF, None, _CALL_SECONDS)
-            return _verdict(raw)
+            return _verdict(messages.Myself.from_wire(raw))
         except (RemovedError, AccessError):
             return Verdict.REMOVED
         except CollectiveError as error:
@@ -155,11 +155,10 @@ def ask(runtime: MemberRuntime) -> Verdict | None:
     return None
 
 
-def _verdict(raw: dict[str, object]) -> Verdict:
-    messages.check_format(raw)
-    record = from_json(MemberRecord, messages.text(raw, "record", 1 << 16))
+def _verdict(told: messages.Myself) -> Verdict:
+    record = from_json(MemberRecord, told.record)
     if record.role is Role.NONVOTING:
         return Verdict.NONVOTING
-    if raw.get("change") == ChangeKind.REMOVE.value:
+    if told.change == ChangeKind.REMOVE.value:
         return Verdict.REMOVED
     return Verdict.PENDING

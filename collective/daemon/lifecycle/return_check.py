@@ -12,10 +12,9 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any
 
 from collective.daemon.lifecycle.rollback_check import objection_to
 from collective.daemon.member.runtime import MemberRuntime
@@ -32,7 +31,6 @@ log = logging.getLogger(__name__)
 
 _ASK_SECONDS = 1.5
 _AGAIN_SECONDS = 0.2
-_MOST_VIEW = 8 << 20
 
 Locate = Callable[[MemberRecord], MemberRecord]
 
@@ -125,17 +123,15 @@ class ReturnCheck:
             self._runtime.credentials.client_context,
             self._runtime.check_of(member.name),
         )
-        peer = Peer(place.address, place.door_port, context, check, _MOST_VIEW)
+        peer = Peer(place.address, place.door_port, context, check, messages.MOST_VIEW)
         try:
             raw = peer.call("GET", messages.RETURN, None, _ASK_SECONDS)
             shown = peer.fingerprint
         finally:
             peer.close()
-        messages.check_format(raw)
-        view = View.from_json(
-            messages.text(raw, "view", _MOST_VIEW), self._runtime.plan.cluster_token
-        )
-        return Report(shown, view), _promise(raw)
+        told = messages.Remembered.from_wire(raw)
+        view = View.from_json(told.view, self._runtime.plan.cluster_token)
+        return Report(shown, view), HighWaterMark(told.member_id, told.term, told.index)
 
     def _take_up(self, view: View) -> bool:
         runtime = self._runtime
@@ -167,11 +163,3 @@ class ReturnCheck:
         if told != runtime.waits_for:
             log.warning("%s", told)
         runtime.waits_for = told
-
-
-def _promise(raw: Mapping[str, Any]) -> HighWaterMark:
-    return HighWaterMark(
-        messages.text(raw, "member_id", 16),
-        messages.count(raw, "term"),
-        messages.count(raw, "index"),
-    )

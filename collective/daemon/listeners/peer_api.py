@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from collective.daemon.addresses import readdress
@@ -39,7 +39,6 @@ from collective.errors import (
 from collective.model.high_water_mark import HighWaterMark
 from collective.model.plan import Mode
 from collective.model.records import Change, MemberRecord, Role
-from collective.pki import MOST_BYTES
 from collective.protocol import messages
 from collective.protocol.web import Request, Response, json_response, lines_response
 
@@ -86,15 +85,13 @@ class Asked:
         certificate = self.request.peer.certificate
         return "" if certificate is None else certificate.fingerprint
 
-    def json(self) -> dict[str, Any]:
+    def read(self, kind: type[messages.M]) -> messages.M:
         """Return the message.
 
         Raises:
             ProtocolError: it is broken, or of a newer format.
         """
-        raw = self.request.json()
-        messages.check_format(raw)
-        return raw
+        return kind.from_wire(self.request.json())
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ class Route:
             have been deleted since: what servers need that come back together.
     """
 
-    run: Callable[[Asked], Response]
+    run: Callable[[Asked], Response | messages.Message]
     callers: frozenset[Caller]
     fresh: bool = False
     takes_part: bool = False
@@ -134,7 +131,8 @@ def handler(
         check_caller(member, route.callers, f"{request.method} {request.path[:60]}")
         if route.takes_part:
             _only_full_member(server, runtime)
-        return route.run(Asked(server, coordinator, calls, runtime, request, member))
+        answer = route.run(Asked(server, coordinator, calls, runtime, request, member))
+        return answer if isinstance(answer, Response) else json_response(200, answer.to_wire())
 
     return handle
 
@@ -200,25 +198,27 @@ def _only_full_member(server: CollectiveServer, runtime: MemberRuntime) -> None:
 # A join --------------------------------------------------------------------------------------
 
 
-def _challenge(asked: Asked) -> Response:
-    return json_response(200, sponsor.challenge(asked.runtime, asked.request))
+def _challenge(asked: Asked) -> messages.Message:
+    return sponsor.challenge(asked.runtime, asked.request)
 
 
-def _claim(asked: Asked) -> Response:
+def _claim(asked: Asked) -> messages.Message:
     with asked.server.gate.sponsoring(asked.runtime.name):
         _only_full_member(asked.server, asked.runtime)
-        return json_response(200, sponsor.claim(asked.runtime, asked.request))
+        return sponsor.claim(asked.runtime, asked.request)
 
 
-def _confirm(asked: Asked) -> Response:
-    return json_response(200, sponsor.confirm(asked.runtime, asked.json()))
+def _confirm(asked: Asked) -> messages.Message:
+    return sponsor.confirm(asked.runtime, asked.read(messages.ClaimQuestion))
 
 
 def _admit(asked: Asked) -> Response:
     def lines() -> Iterator[dict[str, Any] | None]:
         with asked.server.gate.sponsoring(asked.runtime.name):
             _only_full_member(asked.server, asked.runtime)
-            yield from sponsor.admit(asked.runtime, asked.request)
+            for line in sponsor.admit(asked.runtime, asked.request):
+                told = None if line is None else line.to_wire()
+                yield {"result": told} if isinstance(line, messages.Admission) else told
 
     return lines_response(lines())
 
@@ -226,32 +226,28 @@ def _admit(asked: Asked) -> Response:
 # Who does not know us, or whom we do not know -------------------------------------------------
 
 
-def _succession(asked: Asked) -> Response:
-    return json_response(200, asked.runtime.credentials.succession.to_wire())
+def _succession(asked: Asked) -> messages.Message:
+    return asked.runtime.credentials.succession
 
 
-def _deleted(asked: Asked) -> Response:
+def _deleted(asked: Asked) -> messages.Message:
     """Tell whoever names a certificate whether it was revoked: it may have been its."""
-    fingerprint = messages.text(asked.json(), "fingerprint", 64)
-    deleted = fingerprint in asked.runtime.records_view.view.revoked
-    return json_response(200, {"format": messages.FORMAT, "deleted": deleted})
+    fingerprint = asked.read(messages.RevocationQuestion).fingerprint
+    return messages.RevocationAnswer(fingerprint in asked.runtime.records_view.view.revoked)
 
 
 # Between members ------------------------------------------------------------------------------
 
 
-def _status(asked: Asked) -> Response:
-    return json_response(200, asked.runtime.own_status().to_wire())
+def _status(asked: Asked) -> messages.Message:
+    return asked.runtime.own_status()
 
 
-def _sync(asked: Asked) -> Response:
-    revision = asked.json().get("revision")
-    if not isinstance(revision, int) or isinstance(revision, bool):
-        raise ProtocolError("a sync names no revision")
+def _sync(asked: Asked) -> messages.Message:
+    revision = asked.read(messages.Sync).revision
     if revision > asked.runtime.records_view.view.revision:
         _check_exists(asked.runtime, revision)
-    wants = asked.runtime.lock_out(revision, _SYNC_SECONDS)
-    return json_response(200, {"format": messages.FORMAT, "wants": wants or ""})
+    return messages.Synced(asked.runtime.lock_out(revision, _SYNC_SECONDS) or "")
 
 
 def _check_exists(runtime: MemberRuntime, revision: int) -> None:
@@ -269,16 +265,16 @@ def _check_exists(runtime: MemberRuntime, revision: int) -> None:
         raise ProtocolError(f"a sync asks for revision {revision}, the newest is {newest}")
 
 
-def _leave(asked: Asked) -> Response:
+def _leave(asked: Asked) -> messages.Message:
     """Answer when the removal is written down: once it is made, that server hears no answer."""
     runtime, member = asked.runtime, asked.member
-    asked.json()
+    asked.read(messages.Message)
     if member.role is Role.NONVOTING:
         later(_LEAVE_PAUSE_SECONDS, lambda: _put_out(runtime, member.name))
-        return json_response(200, {"format": messages.FORMAT})
+        return messages.Message()
     change = removal.begin_removal(runtime, member.name, force=True, by=member.name)
     later(_LEAVE_PAUSE_SECONDS, lambda: _finish_leave(runtime, change))
-    return json_response(200, {"format": messages.FORMAT})
+    return messages.Message()
 
 
 def _finish_leave(runtime: MemberRuntime, change: Change) -> None:
@@ -288,14 +284,14 @@ def _finish_leave(runtime: MemberRuntime, change: Change) -> None:
         log.warning("whoever leads must finish a removal: %s name=%s", error, change.name)
 
 
-def _give_up(asked: Asked) -> Response:
+def _give_up(asked: Asked) -> messages.Message:
     """Put a learner out that gives up its join; its record goes when it has heard the answer."""
     runtime, member = asked.runtime, asked.member
     joins = member.role is Role.LEARNER and member.fallback is None
     removed = joins and learner.evict(runtime, member)
     if removed:
         later(_LEAVE_PAUSE_SECONDS, lambda: _drop_learner(runtime, member))
-    return json_response(200, {"format": messages.FORMAT, "removed": removed})
+    return messages.GivenUp(removed)
 
 
 def _drop_learner(runtime: MemberRuntime, member: MemberRecord) -> None:
@@ -312,65 +308,60 @@ def _put_out(runtime: MemberRuntime, name: str) -> None:
         log.warning("a server that leaves must ask again: %s name=%s", error, name)
 
 
-def _hand_over(asked: Asked) -> Response:
+def _hand_over(asked: Asked) -> messages.Message:
     runtime = asked.runtime
     if not asked.server.hand_overs.allow(asked.member.name, elapsed()):
         raise RefusedError(f"{runtime.name} handed over just now", "try again in a few seconds")
     runtime.hand_over()
-    return json_response(200, {"format": messages.FORMAT})
+    return messages.Message()
 
 
-def _readdress(asked: Asked) -> Response:
+def _readdress(asked: Asked) -> messages.Message:
     with asked.server.gate.sponsoring(asked.runtime.name):
-        told = readdress.answer(asked.runtime, asked.member, asked.fingerprint, asked.json())
-        return json_response(200, told)
+        wanted = asked.read(messages.NewAddress)
+        readdress.answer(asked.runtime, asked.member, asked.fingerprint, wanted)
+        return messages.Message()
 
 
-def _whereabouts(asked: Asked) -> Response:
-    told = asked.server.locator.hear(asked.runtime, asked.member, asked.json())
-    return json_response(200, told)
+def _whereabouts(asked: Asked) -> messages.Message:
+    return asked.server.locator.hear(asked.runtime, asked.member, asked.read(messages.Whereabouts))
 
 
-def _return(asked: Asked) -> Response:
+def _return(asked: Asked) -> messages.Message:
     """Tell a member that returns the records, and what is remembered of its data."""
     marks, runtime = asked.server.high_water_marks, asked.runtime
-    mark = marks.of(asked.member.name) if marks is not None else None
-    told = {
-        "format": messages.FORMAT,
-        "view": runtime.records_view.view.to_json(runtime.plan.cluster_token),
-        **asdict(mark or HighWaterMark("", 0, 0)),
-    }
-    return json_response(200, told)
+    mark = (marks.of(asked.member.name) if marks is not None else None) or HighWaterMark("", 0, 0)
+    view = runtime.records_view.view.to_json(runtime.plan.cluster_token)
+    return messages.Remembered(view, mark.member_id, mark.term, mark.index)
 
 
 def _relay(asked: Asked) -> Response:
     return relay(asked.runtime, asked.request)
 
 
-def _self(asked: Asked) -> Response:
+def _self(asked: Asked) -> messages.Message:
     return services.tell_self(asked.member, asked.runtime.store.read().change)
 
 
-def _certificate(asked: Asked) -> Response:
-    pem = messages.text(asked.json(), "certificate", MOST_BYTES)
+def _certificate(asked: Asked) -> messages.Message:
+    pem = asked.read(messages.NextCertificate).certificate
     if not asked.server.certificates.allow(asked.member.name, elapsed()):
         raise RefusedError(
             f"{asked.member.name} has changed its certificate too often just now",
             "try again in a minute",
         )
-    revision = replacement.take_request(asked.runtime, asked.member, asked.fingerprint, pem)
-    return json_response(200, {"format": messages.FORMAT, "revision": revision})
+    shown = asked.fingerprint
+    return messages.Recorded(replacement.take_request(asked.runtime, asked.member, shown, pem))
 
 
-def _learner(asked: Asked) -> Response:
+def _learner(asked: Asked) -> messages.Message:
     with asked.server.gate.sponsoring(asked.runtime.name):
-        return json_response(200, make_learner(asked.runtime, asked.member))
+        return make_learner(asked.runtime, asked.member)
 
 
 def _command(asked: Asked) -> Response:
-    return services.command(
-        asked.server, asked.coordinator, asked.runtime, asked.member, asked.request
-    )
+    sent = asked.read(messages.SentCommand)
+    return services.command(asked.server, asked.coordinator, asked.runtime, asked.member, sent)
 
 
 def _call(asked: Asked) -> Response:

@@ -23,8 +23,8 @@ from collective.errors import InputError, RefusedError
 from collective.model.names import parse_server_name
 from collective.model.records import Change, MemberRecord, to_json
 from collective.policy.roles import check_command
-from collective.protocol import messages
-from collective.protocol.web import Request, Response, json_response
+from collective.protocol.messages import Myself, SentCommand
+from collective.protocol.web import Response
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +40,10 @@ _COMMANDS: Mapping[str, Command] = {
 _ABOUT_A_MEMBER = frozenset(("delete", "promote", "demote", "replace"))
 
 
-def tell_self(member: MemberRecord, change: Change | None) -> Response:
+def tell_self(member: MemberRecord, change: Change | None) -> Myself:
     """Tell a member its own record, and the change that is under way with it."""
     pending = change is not None and not change.done and change.name == member.name
-    kind = change.kind.value if change is not None and pending else ""
-    return json_response(
-        200, {"format": messages.FORMAT, "record": to_json(member), "change": kind}
-    )
+    return Myself(to_json(member), change.kind.value if change is not None and pending else "")
 
 
 def command(
@@ -54,7 +51,7 @@ def command(
     coordinator: JoinCoordinator,
     runtime: MemberRuntime,
     member: MemberRecord,
-    request: Request,
+    sent: SentCommand,
 ) -> Response:
     """Carry a command out for a member; its steps and its result come line by line.
 
@@ -63,12 +60,10 @@ def command(
         RefusedError: it is about this server, or not for a member that does not vote.
         QuorumError: it cannot be known whether it is still a member.
     """
-    raw = request.json()
-    messages.check_format(raw)
-    name, arguments = messages.text(raw, "command", 64), raw.get("arguments")
+    name, arguments = sent.command, sent.arguments
     run = _COMMANDS.get(name)
     check_command(member, name, server.settings.nonvoting_commands, runtime.name)
-    if run is None or not isinstance(arguments, dict):
+    if run is None:
         raise InputError("this is no command that a voter carries out for others")
     if name in _ABOUT_A_MEMBER and _server_of(arguments) == runtime.name:
         raise RefusedError(f"{runtime.name} does not do that to itself", "ask another member")
@@ -82,7 +77,7 @@ def command(
 
 def _server_of(arguments: Mapping[str, Any]) -> str:
     """Return whom a command is about; none would mean the server that carries it out."""
-    return parse_server_name(messages.text(arguments, "server"))
+    return parse_server_name(str(arguments.get("server") or ""))
 
 
 def _with_beats(lines: Iterable[Mapping[str, Any] | None]) -> Iterator[bytes]:

@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from collective.daemon.member.recorded import certificates_of
 from collective.daemon.member.runtime import MemberRuntime
@@ -27,15 +26,14 @@ from collective.errors import CollectiveError, IdentityError, ProtocolError
 from collective.files import read_private, write_atomically
 from collective.model.names import is_ip_address
 from collective.model.records import MemberRecord, Role
-from collective.pki import MOST_BYTES, Certificate, judge_certificate
-from collective.protocol import messages
+from collective.pki import Certificate, judge_certificate
+from collective.protocol.messages import MOST_PLACES, WHEREABOUTS, Whereabouts
 from collective.protocol.resolve import resolve
 
 log = logging.getLogger(__name__)
 
 _NAME = "whereabouts.json"
 _DIAL_SECONDS = 2.0
-_MOST_HINTS = 64
 
 
 class PeerLocator:
@@ -69,7 +67,7 @@ class PeerLocator:
         """Remember where members may be; the newest hint for a member counts."""
         with self._lock:
             hints = {**self._hints, **places}
-            if hints != self._hints and len(hints) <= _MOST_HINTS:
+            if hints != self._hints and len(hints) <= MOST_PLACES:
                 write_atomically(self._path, json.dumps(hints, sort_keys=True).encode())
                 self._hints = hints
 
@@ -122,54 +120,37 @@ class PeerLocator:
         if member.name not in self._found:
             return
         peer = runtime.peer(self.at(member))
-        body = {
-            "format": messages.FORMAT,
-            "places": dict(places),
-            "certificate": self._own_pem(runtime),
-        }
+        body = Whereabouts(places, self._own_pem(runtime)).to_wire()
         try:
-            answer = peer.call("POST", messages.WHEREABOUTS, body, _DIAL_SECONDS)
-            self._hear_places(runtime, member, answer)
-            self._take(runtime, member, answer)
+            raw = peer.call("POST", WHEREABOUTS, body, _DIAL_SECONDS)
+            self.hear(runtime, member, Whereabouts.from_wire(raw))
         except CollectiveError as error:
             log.debug("a member was not told where the others are: %s", error)
         finally:
             peer.close()
 
-    def hear(
-        self, runtime: MemberRuntime, member: MemberRecord, raw: dict[str, Any]
-    ) -> dict[str, Any]:
+    def hear(self, runtime: MemberRuntime, member: MemberRecord, told: Whereabouts) -> Whereabouts:
         """Take up what a member says, and answer with what is known here.
 
+        Where members may be is remembered of a voter: another could overwrite what an
+        administrator has told, and have files written at will.
+
         Raises:
-            ProtocolError: the message is broken.
+            ProtocolError: its certificate cannot be that of its etcd.
         """
-        self._hear_places(runtime, member, raw)
-        self._take(runtime, member, raw)
-        return {
-            "format": messages.FORMAT,
-            "places": {**self._hints, **self._found},
-            "certificate": self._own_pem(runtime),
-        }
-
-    def _hear_places(
-        self, runtime: MemberRuntime, member: MemberRecord, raw: Mapping[str, Any]
-    ) -> None:
-        """Remember where a voter says that members may be.
-
-        Another could overwrite what an administrator has told, and have files written at will.
-        """
-        places = _places(raw, runtime)
         if member.role is Role.VOTER:
+            known = runtime.records_view.view.members.keys() - {runtime.name}
+            places = {n: a for n, a in told.places.items() if n in known and _is_place(a)}
             self.hint(places)
+        self._take(runtime, member, told.certificate)
+        return Whereabouts({**self._hints, **self._found}, self._own_pem(runtime))
 
     def _own_pem(self, runtime: MemberRuntime) -> str:
         """Return the certificate by which our etcd goes, or is to go as soon as it must."""
         return (self.ours or runtime.credentials.identity).pem
 
-    def _take(self, runtime: MemberRuntime, member: MemberRecord, raw: Mapping[str, Any]) -> None:
+    def _take(self, runtime: MemberRuntime, member: MemberRecord, pem: str) -> None:
         """Take up the certificate by which a voter goes, of which its recorded one has told."""
-        pem = messages.text({"certificate": "", **raw}, "certificate", MOST_BYTES)
         if not pem or not member.is_peer:
             self._shown.pop(member.name, None)
             return
@@ -209,16 +190,6 @@ def _open(runtime: MemberRuntime, member: MemberRecord) -> None:
         peer.open(_DIAL_SECONDS)
     finally:
         peer.close()
-
-
-def _places(raw: Mapping[str, Any], runtime: MemberRuntime) -> dict[str, str]:
-    """Return what a message says of other members of ours."""
-    messages.check_format(raw)
-    places = raw.get("places")
-    if not isinstance(places, dict) or len(places) > _MOST_HINTS:
-        raise ProtocolError("a message has no good 'places'")
-    known = runtime.records_view.view.members.keys() - {runtime.name}
-    return {n: a for n, a in places.items() if n in known and _is_place(a)}
 
 
 def _is_place(address: object) -> bool:

@@ -66,12 +66,11 @@ def _is_deleted(member: MemberRecord, known: frozenset[str], ours: str) -> bool:
     check = only(known, f"its certificate is none of {member.name}'s")
     peer = Peer(member.address, member.door_port, client_context(), check)
     try:
-        body = {"format": messages.FORMAT, "fingerprint": ours}
+        body = messages.RevocationQuestion(ours).to_wire()
         raw = peer.call("POST", messages.DELETED, body, _ASK_SECONDS)
     finally:
         peer.close()
-    messages.check_format(raw)
-    return raw.get("deleted") is True
+    return messages.RevocationAnswer.from_wire(raw).deleted
 
 
 def _recognise(member: MemberRecord, known: frozenset[str]) -> str:

@@ -15,38 +15,22 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from collective.errors import ProtocolError
 from collective.files import read_private, write_atomically
 from collective.model.fingerprint import fingerprint_of
 from collective.pki import (
-    MOST_BYTES,
     Certificate,
     ReplacementStatement,
     sign_replacement,
     verify_replacement,
 )
-from collective.protocol import messages
-
-#: A server that was off for more changes than these must be invited again.
-MOST_STEPS = 32
-_SIGNATURE_DIGITS = 256
+from collective.protocol.messages import MOST_STEPS, Former, Replaced
 
 
 @dataclass(frozen=True)
-class Replaced:
-    """A certificate (PEM), and its key's signature (hex) over the one that replaced it."""
-
-    certificate: str
-    signature: str
-
-
-@dataclass(frozen=True)
-class Succession:
+class Succession(Former):
     """The certificates that a server has shown before, oldest first."""
-
-    steps: tuple[Replaced, ...] = ()
 
     def followed_by(
         self, former: Certificate, former_key: bytes, following: Certificate
@@ -90,35 +74,6 @@ class Succession:
             return cls.from_wire(json.loads(read_private(path)))
         except (FileNotFoundError, ValueError, ProtocolError):
             return cls()
-
-    def to_wire(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        steps = [{"certificate": s.certificate, "signature": s.signature} for s in self.steps]
-        return {"format": messages.FORMAT, "steps": steps}
-
-    @classmethod
-    def from_wire(cls, raw: Any) -> Succession:
-        """Read the JSON form.
-
-        Raises:
-            ProtocolError: it is none, or too long.
-        """
-        if not isinstance(raw, dict):
-            raise ProtocolError("a succession of certificates is broken")
-        messages.check_format(raw)
-        steps = raw.get("steps")
-        if not isinstance(steps, list) or len(steps) > MOST_STEPS:
-            raise ProtocolError("a succession of certificates is broken, or too long")
-        return cls(tuple(_step(step) for step in steps))
-
-
-def _step(raw: Any) -> Replaced:
-    if not isinstance(raw, dict):
-        raise ProtocolError("a succession of certificates is broken")
-    return Replaced(
-        messages.text(raw, "certificate", MOST_BYTES),
-        messages.octets(raw, "signature", _SIGNATURE_DIGITS).hex(),
-    )
 
 
 def _is_signed(name: str, step: Replaced, former: str, following: str) -> bool:

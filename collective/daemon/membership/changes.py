@@ -19,7 +19,7 @@ from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import Change, ChangeKind
 from collective.model.view import member_key
-from collective.protocol import messages
+from collective.protocol.messages import SYNC, Sync
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ def _tell(runtime: MemberRuntime, change: Change) -> None:
     if member is None or change.name == runtime.name:
         return
     peer = runtime.peer(member)
-    body = {"format": messages.FORMAT, "revision": view.mod_revision(member_key(change.name))}
+    body = Sync(view.mod_revision(member_key(change.name))).to_wire()
     try:
-        peer.call("POST", messages.SYNC, body, _CALL_SECONDS)
+        peer.call("POST", SYNC, body, _CALL_SECONDS)
     except CollectiveError as error:
         log.info("a server to be demoted could not be told: %s name=%s", error, change.name)
     finally:

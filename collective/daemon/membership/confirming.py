@@ -26,7 +26,7 @@ from collective.errors import (
 from collective.model.names import natural_key
 from collective.model.records import Invitation, MemberRecord, Role
 from collective.policy.membership import Strength
-from collective.protocol import messages
+from collective.protocol.messages import SYNC, Sync, Synced
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,6 @@ def _wait_to_confirm(runtime: MemberRuntime, member: MemberRecord, revision: int
 
 def _ask_to_confirm(runtime: MemberRuntime, member: MemberRecord, revision: int) -> Said:
     peer = runtime.peer(member)
-    body = {"format": messages.FORMAT, "revision": revision}
     try:
         # Who does not answer at all is not waited for: cutting off takes long only where the
         # deleted server holds on.
@@ -159,8 +158,8 @@ def _ask_to_confirm(runtime: MemberRuntime, member: MemberRecord, revision: int)
         log.warning("a member is not there to confirm: %s name=%s", error, member.name)
         return _OFF
     try:
-        raw = peer.call("POST", messages.SYNC, body, _CALL_SECONDS)
-        return Said(messages.text(raw, "wants") or None)
+        raw = peer.call("POST", SYNC, Sync(revision).to_wire(), _CALL_SECONDS)
+        return Said(Synced.from_wire(raw).wants or None)
     except (RefusedError, RemovedError, LostError) as error:
         log.info("a member lets nobody in: %s name=%s", error, member.name)
         return _OFF

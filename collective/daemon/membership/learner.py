@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from collective.daemon.certificates.trust_round import until_taken_up
 from collective.daemon.clock import elapsed, epoch, pause
@@ -25,6 +24,7 @@ from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
+from collective.protocol.messages import AdmissionStep
 
 log = logging.getLogger(__name__)
 
@@ -48,21 +48,21 @@ def others_turn(runtime: MemberRuntime, url: str) -> bool:
     return any(m.learner and url not in m.peer_urls for m in members_of(runtime))
 
 
-def wait_for_turn(runtime: MemberRuntime, url: str) -> Iterator[dict[str, Any] | None]:
+def wait_for_turn(runtime: MemberRuntime, url: str) -> Iterator[AdmissionStep | None]:
     """Wait for a moment while another server is taken in, which mostly takes no longer.
 
     Yields:
         First that this is what is waited for, then None now and then.
     """
     deadline = elapsed() + _TURN_SECONDS
-    line: dict[str, Any] | None = {"step": "wait"}
+    line: AdmissionStep | None = AdmissionStep("wait")
     while elapsed() < deadline and others_turn(runtime, url):
         yield line
         line = None
         pause(_TURN_POLL_SECONDS)
 
 
-def take_up(runtime: MemberRuntime, candidate: Candidate) -> Iterator[dict[str, Any] | None]:
+def take_up(runtime: MemberRuntime, candidate: Candidate) -> Iterator[AdmissionStep | None]:
     """Write the record of a candidate, and wait until the voters let it in, and for its turn.
 
     Joiners that wait at the same time are taken up by one restart of each etcd.
@@ -82,7 +82,7 @@ def take_up(runtime: MemberRuntime, candidate: Candidate) -> Iterator[dict[str, 
     ours = _find(members, candidate.url)
     member_id = hex_id(ours.id) if ours is not None and ours.learner else ""
     write_record(runtime, candidate, member_id)
-    yield {"step": "record"}
+    yield AdmissionStep("record")
     reached(Step.SPONSOR_RECORD)
     yield from until_it_may_enter(
         runtime,
@@ -90,13 +90,13 @@ def take_up(runtime: MemberRuntime, candidate: Candidate) -> Iterator[dict[str, 
         candidate.url,
         lambda: write_record(runtime, candidate, member_id),
     )
-    yield {"step": "trust"}
+    yield AdmissionStep("trust")
     reached(Step.SPONSOR_TRUST)
 
 
 def until_it_may_enter(
     runtime: MemberRuntime, fingerprint: str, url: str, write_again: Callable[[], object]
-) -> Iterator[dict[str, Any] | None]:
+) -> Iterator[AdmissionStep | None]:
     """Wait until the voters let a server in, and for its turn; yield now and then, or a step.
 
     Args:

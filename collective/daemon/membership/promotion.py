@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.member.quorum import needs_quorum
@@ -27,7 +26,7 @@ from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.policy.membership import check_promote
-from collective.protocol import messages
+from collective.protocol.messages import Learner
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +109,7 @@ _STEPS = {
 }
 
 
-def make_learner(runtime: MemberRuntime, member: MemberRecord) -> dict[str, Any]:
+def make_learner(runtime: MemberRuntime, member: MemberRecord) -> Learner:
     """Make the member that asks a learner of etcd, when every voter that answers lets it in.
 
     Raises:
@@ -143,12 +142,7 @@ def make_learner(runtime: MemberRuntime, member: MemberRecord) -> dict[str, Any]
         raise RefusedError(f"{member.name} must wait: another server is being taken in")
     reached(Step.PROMOTE_LEARNER)
     member_id, initial_cluster = entered
-    return {
-        "format": messages.FORMAT,
-        "member_id": hex_id(member_id),
-        "initial_cluster": initial_cluster,
-        "cluster_token": runtime.plan.cluster_token,
-    }
+    return Learner(runtime.plan.cluster_token, hex_id(member_id), initial_cluster)
 
 
 def _check_wanted(member: MemberRecord) -> None:

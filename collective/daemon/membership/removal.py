@@ -36,7 +36,7 @@ from collective.policy.membership import (
     check_no_change_under_way,
     removal_of,
 )
-from collective.protocol import messages
+from collective.protocol.messages import HAND_OVER, LEAVE, Message
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ def take_leadership_from(runtime: MemberRuntime, member: MemberRecord) -> None:
         return
     peer = runtime.peer(member)
     try:
-        peer.call("POST", messages.HAND_OVER, {"format": messages.FORMAT}, _HAND_OVER_SECONDS)
+        peer.call("POST", HAND_OVER, Message().to_wire(), _HAND_OVER_SECONDS)
     except CollectiveError as error:
         log.info("the leader to be removed did not hand over: %s name=%s", error, member.name)
     finally:
@@ -218,8 +218,7 @@ def _ask_to_remove_us(runtime: MemberRuntime, sponsors: Sequence[MemberRecord]) 
     for sponsor in sponsors:
         peer = runtime.peer(sponsor)
         try:
-            body = {"format": messages.FORMAT}
-            peer.call("POST", messages.LEAVE, body, _LEAVE_SECONDS)
+            peer.call("POST", LEAVE, Message().to_wire(), _LEAVE_SECONDS)
             return sponsor.name
         except (RefusedError, UnreachableError) as error:
             # It may still be joining, or dying; another one finds a removal that it has begun.

@@ -44,7 +44,7 @@ from collective.policy.relaying import (
     veiled,
 )
 from collective.policy.slicing import Slices
-from collective.protocol import messages
+from collective.protocol.messages import ETCD, EtcdCall
 from collective.protocol.web import Peer, Request, Response, json_response
 
 log = logging.getLogger(__name__)
@@ -71,16 +71,16 @@ def relay(runtime: MemberRuntime, request: Request) -> Response:
         RefusedError: the member has as much under way as it may.
         EtcdError: what our etcd says.
     """
-    raw = request.json()
-    messages.check_format(raw)
-    path, body = request.path.removeprefix(messages.ETCD), raw.get("body")
-    if not isinstance(body, dict):
-        raise ProtocolError("a call to etcd has no body")
-    sent = relayed(path, _name(request.peer), body)
+    call = EtcdCall.from_wire(request.json())
+    path = request.path.removeprefix(ETCD)
+    sent = relayed(path, _name(request.peer), call.body)
     if path == WATCH:
         return _watch(runtime, request.peer, sent)
-    with within(_seconds(raw)):
-        return json_response(200, _answer(runtime, request.peer, path, sent, _seconds(raw)))
+    if call.seconds is None or call.seconds <= 0:
+        raise ProtocolError("a call to etcd has no deadline")
+    seconds = min(call.seconds, _MOST_SECONDS)
+    with within(seconds):
+        return json_response(200, _answer(runtime, request.peer, path, sent, seconds))
 
 
 def _answer(
@@ -115,13 +115,6 @@ def _watch(runtime: MemberRuntime, peer: Peer, body: Mapping[str, Any]) -> Respo
 def _name(peer: Peer) -> str:
     """Return who asks; whether it is a member, the records say."""
     return "" if peer.certificate is None else peer.certificate.name
-
-
-def _seconds(raw: Mapping[str, Any]) -> float:
-    seconds = raw.get("seconds")
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
-        raise ProtocolError("a call to etcd has no deadline")
-    return float(min(seconds, _MOST_SECONDS))
 
 
 def _sliced(

@@ -35,7 +35,7 @@ from collective.etcd.deadline import seconds_allowed
 from collective.etcd.refusals import NOBODY
 from collective.model.records import MemberRecord
 from collective.policy.relaying import is_repeatable
-from collective.protocol import messages
+from collective.protocol.messages import ETCD, EtcdCall
 from collective.protocol.peer import Peer
 
 log = logging.getLogger(__name__)
@@ -142,9 +142,8 @@ class RemoteGateway(EtcdCalls):
         """Ask one voter; to connect takes no more than our patience, a write all that is left."""
         peer = self._take(voter, patience)
         seconds = patience if repeatable else left
-        message = {"format": messages.FORMAT, "seconds": seconds, "body": dict(body)}
         try:
-            return peer.call("POST", messages.ETCD + path, message, seconds)
+            return peer.call("POST", ETCD + path, EtcdCall(body, seconds).to_wire(), seconds)
         except UnreachableError:
             peer.close()
             raise
@@ -243,9 +242,8 @@ class _RemoteLines:
         self._gateway = gateway
         self._voter = voter
         self._peer = peer
-        message = {"format": messages.FORMAT, "body": dict(body)}
         self._lines = peer.stream(
-            "POST", messages.ETCD + path, message, _PATIENCE_SECONDS, SILENCE_SECONDS
+            "POST", ETCD + path, EtcdCall(body).to_wire(), _PATIENCE_SECONDS, SILENCE_SECONDS
         )
 
     def __iter__(self) -> Iterator[bytes]:

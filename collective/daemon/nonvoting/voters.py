@@ -25,7 +25,7 @@ from collective.errors import (
 )
 from collective.model.names import natural_key
 from collective.model.records import MemberRecord
-from collective.protocol import messages
+from collective.protocol.messages import COMMAND, M, Message, SentCommand
 from collective.protocol.peer import Peer
 
 log = logging.getLogger(__name__)
@@ -45,10 +45,14 @@ def candidates(runtime: MemberRuntime, without: Collection[str] = ()) -> list[Me
     return sorted(others, key=lambda m: (m.name not in answering, natural_key(m.name)))
 
 
-def ask(
-    runtime: MemberRuntime, method: str, path: str, body: Mapping[str, Any] | None, seconds: float
-) -> dict[str, Any]:
+def ask(runtime: MemberRuntime, path: str, message: Message, answer: type[M], seconds: float) -> M:
     """Ask the voters one after the other for something that may be asked twice.
+
+    Args:
+        runtime: this server.
+        path, message: what is asked.
+        answer: the kind of message that comes back.
+        seconds: deadline for each.
 
     Raises:
         QuorumError: none of them answers.
@@ -58,7 +62,7 @@ def ask(
     for voter in candidates(runtime):
         peer = runtime.peer(voter)
         try:
-            return peer.call(method, path, body, seconds)
+            return answer.from_wire(peer.call("POST", path, message.to_wire(), seconds))
         except CollectiveError as error:
             log.debug("a voter did not do it: %s name=%s path=%s", error, voter.name, path)
             if failure is None or isinstance(failure, UnreachableError):
@@ -106,8 +110,8 @@ def run(
 
 def run_at(peer: Peer, voter: str, command: str, arguments: Mapping[str, Any], emit: Emit) -> Any:
     """Have one voter carry a command out, see ``run``."""
-    body = {"format": messages.FORMAT, "command": command, "arguments": dict(arguments)}
-    for raw in peer.stream("POST", messages.COMMAND, body, _SILENCE_SECONDS, _SILENCE_SECONDS):
+    body = SentCommand(command, arguments).to_wire()
+    for raw in peer.stream("POST", COMMAND, body, _SILENCE_SECONDS, _SILENCE_SECONDS):
         if not raw.strip():
             continue
         line = _decoded(raw, voter)

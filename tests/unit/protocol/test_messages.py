@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, fields
-from typing import Any
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from collective.errors import ProtocolError
 from collective.protocol import messages
-from collective.protocol.messages import ServerStatus, check_format
+from collective.protocol.messages import Message, Part, ServerStatus, check_format
 
 NUMBER = st.integers(0, (1 << 63) - 1)
 TEXT = st.text(max_size=20)
@@ -124,10 +124,27 @@ def test_message_without_a_format_is_refused(raw: dict[str, Any]) -> None:
         check_format(raw)
 
 
+# Kinds of fields --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OneText(Message):
+    """A field of text."""
+
+    k: Annotated[str, messages.within(10)]
+
+
+@dataclass(frozen=True)
+class OnePort(Message):
+    """A TCP port."""
+
+    k: messages.Port
+
+
 @pytest.mark.parametrize("value", ["", "a", "x" * 10])
 def test_text_field_is_returned(value: str) -> None:
     """Up to its longest, which counts too."""
-    assert messages.text({"k": value}, "k", longest=10) == value
+    assert OneText.from_wire({"format": 1, "k": value}).k == value
 
 
 @pytest.mark.parametrize(
@@ -136,27 +153,167 @@ def test_text_field_is_returned(value: str) -> None:
 def test_bad_text_field_is_refused(raw: dict[str, Any]) -> None:
     """Missing, of another type, too long, or half of a surrogate pair."""
     with pytest.raises(ProtocolError, match="'k'"):
-        messages.text(raw, "k", longest=10)
+        OneText.from_wire({"format": 1, **raw})
 
 
 @pytest.mark.parametrize("value", [1, 13002, 65535])
 def test_port_field_is_returned(value: int) -> None:
     """Every port that TCP has."""
-    assert messages.port({"k": value}, "k") == value
+    assert OnePort.from_wire({"format": 1, "k": value}).k == value
 
 
 @pytest.mark.parametrize("value", [None, 0, -1, 65536, True, "13002", 1.5, [1]])
 def test_bad_port_field_is_refused(value: object) -> None:
     """True is 1 in Python, and no port all the same."""
     with pytest.raises(ProtocolError, match="'k'"):
-        messages.port({"k": value}, "k")
+        OnePort.from_wire({"format": 1, "k": value})
 
 
 def test_refusal_does_not_repeat_what_came_in() -> None:
     """A message may hold a secret in the wrong field."""
     with pytest.raises(ProtocolError) as caught:
-        messages.text({"token": "s3cret" * 9000}, "token")
+        OneText.from_wire({"format": 1, "k": "s3cret" * 9000})
     assert "s3cret" not in str(caught.value)
+
+
+# All messages -----------------------------------------------------------------------------------
+
+ONE = "ab" * 32
+VOTER = {
+    "name": "mgt1",
+    "address": "10.0.0.1",
+    "door_port": 13002,
+    "peer_port": 13003,
+    "fingerprint": ONE,
+}
+NEEDED_BY: dict[type[Part], dict[str, Any]] = {
+    messages.Message: {},
+    messages.Challenge: {"nonce": "00"},
+    messages.Claim: {
+        "name": "mgt9",
+        "role": "invited",
+        "certificate": "PEM",
+        "addresses": ["10.0.0.9"],
+        "door_port": 13002,
+        "peer_port": 13003,
+        "signature": "00ff",
+    },
+    messages.Voter: VOTER,
+    messages.Prospect: {},
+    messages.ClaimQuestion: {"name": "mgt9", "certificate": ONE},
+    messages.ClaimAnswer: {"claimed": True},
+    messages.AdmissionStep: {"step": "record"},
+    messages.Admission: {"cluster_token": "t", "view": "{}"},
+    messages.Learner: {"cluster_token": "t", "member_id": "1f", "initial_cluster": "a=b"},
+    messages.GivenUp: {"removed": True},
+    messages.Replaced: {"certificate": "PEM", "signature": "00ff"},
+    messages.Former: {"steps": [{"certificate": "PEM", "signature": "00ff"}]},
+    messages.RevocationQuestion: {"fingerprint": ONE},
+    messages.RevocationAnswer: {"deleted": False},
+    messages.ServerStatus: {k: v for k, v in STATUS.to_wire().items() if k in NEEDED},
+    messages.Sync: {"revision": 5},
+    messages.Synced: {"wants": ""},
+    messages.Remembered: {"view": "{}", "member_id": "1f", "term": 2, "index": 3},
+    messages.Myself: {"record": "{}"},
+    messages.NextCertificate: {"certificate": ""},
+    messages.Recorded: {"revision": 5},
+    messages.NewAddress: {"address": "fd00::1", "certificate": "PEM"},
+    messages.Whereabouts: {"places": {"mgt1": "10.0.0.1", "mgt2": 5}},
+    messages.EtcdCall: {"body": {"key": "a"}},
+    messages.SentCommand: {"command": "invite", "arguments": {"server": "mgt2"}},
+    messages.Greeting: {"name": "mgt1", "address": "10.0.0.1", "fingerprint": ONE, "until": 2.5},
+}
+MORE: dict[type[Part], dict[str, Any]] = {
+    messages.Challenge: {
+        "guests": [{ONE: "mgt1"}],
+        "name": "mgt1",
+        "release": "1.0",
+        "now": 5.5,
+        "seen": "10.0.0.9",
+    },
+    messages.Claim: {"dry_run": True},
+    messages.Voter: {"broken": True},
+    messages.Prospect: {
+        "members": [{**VOTER, "broken": False}],
+        "role": "voter",
+        "forecast": {"before": {}},
+        "pauses": 2,
+        "findings": [{"check": "x", "ok": True}],
+        "certify": ["10.0.0.9"],
+    },
+    messages.ClaimAnswer: {"collective": ONE, "voters": [f"{ONE} https://10.0.0.1:13003"]},
+    messages.AdmissionStep: {"address": "10.0.0.9:13002", "member_id": "1f"},
+    messages.Admission: {"member_id": "1f", "initial_cluster": "a=b"},
+    messages.ServerStatus: {"durable_term": 3, "nonvoting": True, "addresses": ["10.0.0.1"]},
+    messages.Myself: {"change": "remove"},
+    messages.NewAddress: {"prepare": True},
+    messages.Whereabouts: {"certificate": "PEM"},
+    messages.EtcdCall: {"seconds": 2.5},
+}
+each_message = pytest.mark.parametrize("cls", NEEDED_BY, ids=lambda cls: cls.__name__)
+
+
+def wire_of(cls: type[Part], with_more: bool = True) -> dict[str, Any]:
+    form = {"format": 1} if issubclass(cls, Message) else {}
+    return {**form, **NEEDED_BY[cls], **(MORE.get(cls, {}) if with_more else {})}
+
+
+def test_every_message_is_in_the_table() -> None:
+    """Whoever adds one says here what it looks like."""
+    found = {each for each in vars(messages).values() if isinstance(each, type)}
+    assert {each for each in found if issubclass(each, Part)} - {Part} == set(NEEDED_BY)
+
+
+@each_message
+def test_message_is_written_as_it_was_read(cls: type[Part]) -> None:
+    """Servers one release apart know these names and these forms."""
+    wire, written = wire_of(cls), cls.from_wire(wire_of(cls)).to_wire()
+    assert {key: written[key] for key in wire} == wire
+    assert cls.from_wire(json.loads(json.dumps(written))) == cls.from_wire(wire)
+
+
+@each_message
+def test_message_of_a_later_release_is_read(cls: type[Part]) -> None:
+    """What it adds is passed over; of an older one, what was added later is wanting."""
+    assert cls.from_wire({**wire_of(cls), "mood": ["good"]}) == cls.from_wire(wire_of(cls))
+    cls.from_wire(wire_of(cls, with_more=False))
+
+
+@each_message
+def test_message_without_a_field_that_it_needs_is_refused(cls: type[Part]) -> None:
+    """Also without its format; and a newer format is never misread."""
+    for name in wire_of(cls, with_more=False):
+        with pytest.raises(ProtocolError):
+            cls.from_wire({key: v for key, v in wire_of(cls).items() if key != name})
+    if issubclass(cls, Message):
+        with pytest.raises(ProtocolError, match="format 2"):
+            cls.from_wire({**wire_of(cls), "format": 2})
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["\ud800", "x" * 9000, 1 << 64, -1, ONE]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@each_message
+@given(data=st.data())
+def test_any_json_is_a_message_or_refused(cls: type[Part], data: st.DataObject) -> None:
+    """Nothing else leaves, whatever a stranger sends: and what is taken can be written."""
+    wire: Any = wire_of(cls)
+    names = st.sampled_from([*wire, "x"])
+    raw = data.draw(JSON | st.dictionaries(names, JSON).map(lambda changes: {**wire, **changes}))
+    try:
+        taken = cls.from_wire(raw)
+    except ProtocolError:
+        return
+    assert cls.from_wire(taken.to_wire()) == taken
 
 
 def test_word_for_not_yet_never_changes() -> None:

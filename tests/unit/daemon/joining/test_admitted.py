@@ -45,7 +45,7 @@ ALL = plan_of("10.0.0.1", "10.0.0.2", "10.0.0.9")
 def taken(
     view: View, plan: Plan = ALL, confirmed: Confirmed = CONFIRMED, sponsor: str = SPONSOR
 ) -> View:
-    return members_in({"view": view.to_json(TOKEN)}, plan, confirmed, sponsor, OURS)
+    return members_in(view.to_json(TOKEN), plan, confirmed, sponsor, OURS)
 
 
 def test_records_that_the_other_guests_know_are_taken() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from collective.daemon.joining.guests import (
 from collective.errors import CollectiveError, InvitationError, ProtocolError
 from collective.model.guest_list import guest_list_hash
 from collective.model.token import Token
+from collective.protocol.messages import Challenge, ClaimAnswer, Prospect, Voter
 
 ONE, TWO, THREE, FOUR = (digit * 64 for digit in "a234")
 GUESTS = {ONE: "mgt1", TWO: "mgt2", THREE: "mgt3"}
@@ -34,10 +36,10 @@ TOKEN = token(*GUESTS)
 
 def test_list_of_the_token_is_found_among_others() -> None:
     """Each pending invitation has one; names are for people."""
-    raw = {"guests": [{FOUR: "mgt4"}, {ONE: "mgt1"}, GUESTS, {}]}
-    assert listed_guests(raw, TOKEN, PLACE) == GUESTS
+    lists = [{FOUR: "mgt4"}, {ONE: "mgt1"}, GUESTS, {}]
+    assert listed_guests(lists, TOKEN, PLACE) == GUESTS
     nameless = dict.fromkeys(GUESTS, "")
-    assert listed_guests({"guests": [nameless]}, TOKEN, PLACE) == nameless
+    assert listed_guests([nameless], TOKEN, PLACE) == nameless
 
 
 @pytest.mark.parametrize(
@@ -57,28 +59,29 @@ def test_list_of_the_token_is_found_among_others() -> None:
 def test_list_that_does_not_hash_to_the_tokens_is_not_believed(lists: list[Any]) -> None:
     """Whoever shows it: the token was made with another."""
     with pytest.raises(InvitationError, match=f"^{PLACE} shows no guest list that the token for "):
-        listed_guests({"guests": lists}, TOKEN, PLACE)
+        listed_guests(lists, TOKEN, PLACE)
 
 
 @pytest.mark.parametrize("raw", [{}, {"guests": None}, {"guests": GUESTS}, {"guests": [{}] * 65}])
 def test_answer_without_lists_is_no_answer(raw: dict[str, Any]) -> None:
     """And 65 of them are more than anybody invites at once."""
+    said = Challenge.from_wire({"format": 1, "nonce": "00", **raw})
     with pytest.raises(ProtocolError, match=f"^{PLACE} shows no guest lists$"):
-        listed_guests(raw, TOKEN, PLACE)
+        listed_guests(said.guests, TOKEN, PLACE)
 
 
 def test_list_of_too_many_guests_is_passed_over() -> None:
     """The one who shows it wants to keep the joiner busy."""
     many = {f"{n:064x}": "" for n in range(65)}
     with pytest.raises(InvitationError):
-        listed_guests({"guests": [many]}, token(*many), PLACE)
+        listed_guests([many], token(*many), PLACE)
     fewer = dict(list(many.items())[:64])
-    assert listed_guests({"guests": [fewer]}, token(*fewer), PLACE) == fewer
+    assert listed_guests([fewer], token(*fewer), PLACE) == fewer
 
 
 def test_name_of_a_guest_is_cut() -> None:
     """It ends in messages for people."""
-    assert listed_guests({"guests": [{ONE: "x" * 9000}]}, token(ONE), PLACE) == {ONE: "x" * 64}
+    assert listed_guests([{ONE: "x" * 9000}], token(ONE), PLACE) == {ONE: "x" * 64}
 
 
 JSON = st.recursive(
@@ -92,7 +95,7 @@ JSON = st.recursive(
 def test_any_answer_of_a_stranger_is_survived(value: Any) -> None:
     """No other error leaves."""
     with pytest.raises(CollectiveError):
-        listed_guests({"guests": value}, TOKEN, PLACE)
+        listed_guests(value, TOKEN, PLACE)
 
 
 @pytest.mark.parametrize("served", GUESTS)
@@ -172,16 +175,19 @@ class Asked:
         monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.05)
         monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.0)
 
-    def _ask(self, member: dict[str, Any], _name: str, _ours: str) -> Any:
-        self.asked.append(member["name"])
-        return self._answers.get(member["name"])
+    def _ask(self, member: Voter, _name: str, _ours: str) -> Any:
+        self.asked.append(member.name)
+        return self._answers.get(member.name)
 
 
-MEMBERS = [{"name": name, "fingerprint": f} for f, name in {**GUESTS, FOUR: "mgt4"}.items()]
+MEMBERS = [
+    Voter(name, f"10.0.0.{n}", 13002, 13003, f)
+    for n, (f, name) in enumerate({**GUESTS, FOUR: "mgt4"}.items())
+]
 
 
-def yes(collective: str = "c1", *voters: str) -> dict[str, Any]:
-    return {"claimed": True, "collective": collective, "voters": list(voters)}
+def yes(collective: str = "c1", *voters: str) -> ClaimAnswer:
+    return ClaimAnswer(True, collective, voters)
 
 
 def test_majority_with_the_sponsor_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +219,7 @@ def test_one_guest_that_is_listed_twice_counts_once(monkeypatch: pytest.MonkeyPa
     """The sponsor says where they are, and could say it as often as it likes."""
     Asked(monkeypatch, mgt2=yes())
     five = {**GUESTS, FOUR: "mgt4", "5" * 64: "mgt5"}
-    twice = [*MEMBERS, *[m for m in MEMBERS if m["name"] == "mgt2"] * 3]
+    twice = [*MEMBERS, *[m for m in MEMBERS if m.name == "mgt2"] * 3]
     with pytest.raises(InvitationError, match=r"only 2 of 5 .* expected 3"):
         confirm(ONE, five, twice, "mgt9", FOUR)
 
@@ -226,17 +232,23 @@ def test_guests_of_different_collectives_are_told(monkeypatch: pytest.MonkeyPatc
         confirm(ONE, five, MEMBERS[:3], "mgt9", FOUR)
 
 
+def named(members: object) -> Sequence[Voter]:
+    """Return whom a sponsor names that says so."""
+    return Prospect.from_wire({"format": 1, "members": members}).members or ()
+
+
 @pytest.mark.parametrize("members", [None, {}, "mgt2", 5])
 def test_sponsor_that_names_nobody_is_refused(members: object) -> None:
     """It answers in no form that we know."""
     with pytest.raises(ProtocolError):
-        confirm(ONE, GUESTS, members, "mgt9", FOUR)
+        confirm(ONE, GUESTS, named(members), "mgt9", FOUR)
 
 
 def test_nonsense_among_the_members_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are left must be enough all the same."""
     Asked(monkeypatch, mgt2=yes())
-    members: list[Any] = [None, 5, [], {}, {"fingerprint": 5}, {"fingerprint": []}, *MEMBERS]
+    odd: list[Any] = [None, 5, [], {}, {"fingerprint": 5}, {"fingerprint": []}]
+    members = named([*odd, *(member.to_wire() for member in MEMBERS)])
     assert confirm(ONE, GUESTS, members, "mgt9", FOUR).collective == "c1"
 
 
@@ -245,5 +257,5 @@ def test_nonsense_in_the_word_of_a_guest_is_passed_over(
     monkeypatch: pytest.MonkeyPatch, voters: object
 ) -> None:
     """A guest may be one that was deleted since: what it says of voters is compared, no more."""
-    Asked(monkeypatch, mgt2={**yes(), "voters": voters})
+    Asked(monkeypatch, mgt2=ClaimAnswer.from_wire({**yes().to_wire(), "voters": voters}))
     assert confirm(ONE, GUESTS, MEMBERS, "mgt9", FOUR) == Confirmed("c1", frozenset())

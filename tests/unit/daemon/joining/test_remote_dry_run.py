@@ -14,6 +14,7 @@ from collective.daemon.membership.candidate import Candidate
 from collective.errors import RefusedError
 from collective.model.records import Invitation, Role
 from collective.policy.admission import Proof
+from collective.protocol.messages import Prospect
 from tests.unit.identities import identity, record_of, view_of
 
 SECONDS = 20.0
@@ -38,7 +39,7 @@ def test_token_is_tried_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
         assert go.wait(SECONDS)
 
     monkeypatch.setattr(remote_dry_run, "dial_back", hang)
-    monkeypatch.setattr(remote_dry_run, "prospect", lambda *_: {})
+    monkeypatch.setattr(remote_dry_run, "prospect", lambda *_: Prospect())
     plan = SimpleNamespace(address="10.0.0.1")
     runtime: Any = SimpleNamespace(name="mgt1", plan=plan, dialled=OneEach())
 
@@ -53,4 +54,4 @@ def test_token_is_tried_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     go.set()
     first.join(SECONDS)
     rehearse()
-    assert [[f["ok"] for f in answer["findings"]] for answer in done] == [[True] * 3] * 2
+    assert [[f["ok"] for f in answer.findings] for answer in done] == [[True] * 3] * 2

@@ -10,6 +10,7 @@ import pytest
 
 from collective.daemon.member.peer_locator import PeerLocator
 from collective.model.records import Role
+from collective.protocol.messages import Whereabouts
 from tests.unit.identities import identity, record_of, view_of
 
 VIEW = view_of(record_of("mgt1"), record_of("mgt2"), record_of("mgt3", Role.NONVOTING))
@@ -45,8 +46,7 @@ def test_hint_of_a_server_without_a_vote_is_not_kept(
         locator._found = {name: "10.0.0.9"}
         locator._tell(runtime, member, {})
     else:
-        answer = locator.hear(
-            NODE, member, {"format": 1, "places": {"mgt2": "10.0.0.66", "mgt1": "10.0.0.66"}}
-        )
-        assert answer["places"] == {"mgt2": kept}, "it may ask all the same"
+        told = Whereabouts({"mgt2": "10.0.0.66", "mgt1": "10.0.0.66"})
+        answer = locator.hear(NODE, member, told)
+        assert answer.places == {"mgt2": kept}, "it may ask all the same"
     assert PeerLocator(tmp_path)._hints == {"mgt2": kept}

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from collective.daemon.member.succession import MOST_STEPS, Replaced, Succession
+from collective.daemon.member.succession import Succession
 from collective.errors import ProtocolError
+from collective.protocol.messages import MOST_STEPS, Replaced
 from tests.unit.identities import Identity, identity
 
 CHAIN = tuple(identity("mgt1", number=n) for n in range(1, 6))
