@@ -85,6 +85,10 @@ class Plan:
         """Where the newest data of etcd that was moved aside is, or ""."""
         return next((place for place in reversed(self.aside) if place.endswith("/etcd")), "")
 
+    def given(self) -> dict[str, Any]:
+        """Return all of it but the mode and what is aside, for another plan of the same life."""
+        return {k: v for k, v in vars(self).items() if k not in ("mode", "aside")}
+
     def to_json(self) -> str:
         """Return the text of the state file."""
         fields = {

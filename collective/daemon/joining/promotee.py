@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
 from typing import Any
 
 from collective.daemon.joining.coordinator import JoinCoordinator
@@ -86,7 +85,7 @@ class Promotee:
         finally:
             holder.close()
         reached(Step.PROMOTE_ASKED)
-        become_learner(self._server, runtime, _learner_plan(plan, raw))
+        become_learner(self._server, runtime, **_told(plan, raw))
         self._coordinator.resume()
 
     def _give_up_false_start(self, runtime: MemberRuntime) -> None:
@@ -108,20 +107,14 @@ def _is_at_home(plan: Plan, runtime: MemberRuntime) -> bool:
     return own is not None and own.address == plan.address and not plan.moving_to
 
 
-def _learner_plan(plan: Plan, raw: dict[str, Any]) -> Plan:
+def _told(plan: Plan, raw: dict[str, Any]) -> dict[str, str]:
+    """Return what a voter tells of the learner that we are to be, as fields of its plan."""
     messages.check_format(raw)
-    learner = replace(
-        plan,
-        mode=Mode.JOINING,
-        role=Role.VOTER,
-        fallback=Role.NONVOTING,
-        existing=True,
-        started=False,
-        cluster_token=messages.text(raw, "cluster_token"),
-        initial_cluster=messages.text(raw, "initial_cluster"),
-        member_id=messages.text(raw, "member_id"),
-    )
+    told = {
+        name: messages.text(raw, name)
+        for name in ("cluster_token", "initial_cluster", "member_id")
+    }
     ours = f"{plan.name}={peer_url(plan.address, plan.peer_port)}"
-    if ours not in learner.initial_cluster.split(","):
+    if ours not in told["initial_cluster"].split(","):
         raise ProtocolError(f"a voter's list of members lacks {ours}")
-    return learner
+    return told

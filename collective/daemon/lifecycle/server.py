@@ -154,7 +154,7 @@ class CollectiveServer:
             plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now())
         lives.check_plan(plan, self.settings)
         if lives.first_start_was_cut(self.layout, plan):
-            plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now())
+            plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now(), plan)
         trouble: CollectiveError | None = None
         try:
             plan = lives.go_on(self.layout, self.state, plan, utc_now())
@@ -388,9 +388,9 @@ class CollectiveServer:
     def _come_to_rest(self, reason: str) -> None:
         self.end_life(hand_over=False)
         try:
-            leaving = lives.begin_rest(self.layout, self.state, self.plan, reason)
-            self._plan = leaving
-            rested = lives.rest(self.layout, self.state, leaving, utc_now())
+            now = utc_now()
+            self._plan = lives.begin_rest(self.layout, self.state, self.plan, reason, now)
+            rested = lives.rest(self.layout, self.state, self._plan, now)
         except CollectiveError as error:
             self.trouble = error
             raise
@@ -424,7 +424,8 @@ class CollectiveServer:
         with self.life:
             if not self.may_begin_again():
                 return
-            self.live(lives.begin_alone(self.layout, self.state, self.settings, utc_now()))
+            now, former = utc_now(), self.plan
+            self.live(lives.begin_alone(self.layout, self.state, self.settings, now, former))
 
     def require_runtime(self) -> MemberRuntime:
         """Return this server as a member.
