@@ -254,7 +254,7 @@ class JoinCoordinator:
             try:
                 plan = lives.adopt(self._server.layout, self._server.state, plan, utc_now())
             except CollectiveError as error:
-                self._server.trouble = error
+                self._server.stay(error)
                 raise
             reached(Step.JOIN_ADOPT)
             self._server.live(plan)

@@ -217,7 +217,7 @@ class Join:
         except CollectiveError as error:
             checks.add(problem("invitation", error))
             return
-        checks.findings += findings_from_wire(answer.get("findings"))
+        checks.extend(findings_from_wire(answer.get("findings")))
         self._foretell(answer)
         pauses = messages.count({"pauses": 0, **answer}, "pauses")
         if pauses and emit is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -61,6 +61,10 @@ class Checks:
         self.findings.append(finding)
         return finding.ok is True
 
+    def extend(self, findings: Iterable[Finding]) -> None:
+        """Note findings of others, or several."""
+        self.findings.extend(findings)
+
     def attempt(self, check: str, call: Callable[[], T], said: Callable[[T], str]) -> T | None:
         """Make a check whose failure raises; return what it gives, None where it failed."""
         try:
@@ -73,7 +77,7 @@ class Checks:
 
     def skip(self, why: str, *checks: str) -> None:
         """Note that checks could not be made."""
-        self.findings += [policy.skipped(check, why) for check in checks]
+        self.extend(policy.skipped(check, why) for check in checks)
 
     @property
     def error(self) -> CollectiveError | None:
@@ -339,7 +343,7 @@ def reach_members(checks: Checks, members: object, ask_again: Callable[[], objec
     found = _reach_all(members)
     if any(not finding.ok for finding in found):
         found = _reach_all(ask_again())
-    checks.findings += found
+    checks.extend(found)
 
 
 def _reach_all(members: object) -> list[Finding]:

@@ -217,6 +217,16 @@ class CollectiveServer:
         else:
             self._etcd_socket = EtcdSocket(self.doors, self.layout, runtime.gateway)
 
+    def stay(self, trouble: CollectiveError) -> None:
+        """Stay between two lives, and say what keeps this server there."""
+        self.trouble = trouble
+
+    def use_addresses_of(self, settings: Settings) -> None:
+        """Use the addresses that settings give which were read again."""
+        self.settings = replace(
+            self.settings, address=settings.address, listen=settings.listen, hosts=settings.hosts
+        )
+
     def settle(self, seconds: float = _SETTLE_SECONDS) -> None:
         """Wait for a change of life that is under way to end, for so many seconds at most."""
         if self.life.acquire(timeout=seconds):
@@ -279,7 +289,7 @@ class CollectiveServer:
         self.state.save(plan)
         self._plan = plan
         if self.runtime is not None:
-            self.runtime.plan = plan
+            self.runtime.use_plan(plan)
 
     def _on_view(self, runtime: MemberRuntime, view: View) -> None:
         """Act on changed records: ask the right members, cut off those that are none."""
