@@ -23,7 +23,7 @@ FORMAT = 1
 
 
 class Mode(enum.Enum):
-    """The state of this server, see docs/architecture.md for the table of transitions."""
+    """The state of this server; which follows which is in ``collective.policy.transitions``."""
 
     MEMBER = "member"
     ADOPTING = "adopting"

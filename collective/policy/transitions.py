@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from collective.model.changes import TransitionError
 from collective.model.plan import Mode, Plan
 from collective.model.records import Role
 
@@ -112,10 +113,6 @@ RESUMED_BY: Mapping[Mode, Event] = {
     Mode.LEAVING: Event.RESTED,
     Mode.NONVOTING: Event.SHED,
 }
-
-
-class TransitionError(Exception):
-    """Something happened to a server that cannot happen to it: an error of ours."""
 
 
 def transition(plan: Plan | None, event: Event) -> Transition:

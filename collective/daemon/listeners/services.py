@@ -42,8 +42,7 @@ _ABOUT_A_MEMBER = frozenset(("delete", "promote", "demote", "replace"))
 
 def tell_self(member: MemberRecord, change: Change | None) -> Response:
     """Tell a member its own record, and the change that is under way with it."""
-    pending = change is not None and not change.done and change.name == member.name
-    kind = change.kind.value if change is not None and pending else ""
+    kind = change.kind.value if change is not None and change.name == member.name else ""
     return json_response(
         200, {"format": messages.FORMAT, "record": to_json(member), "change": kind}
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import collective
+from collective.model.changes import TransitionError
 from collective.model.plan import Mode, Plan
 from collective.model.records import Role
 from collective.policy import transitions
@@ -18,7 +19,6 @@ from collective.policy.transitions import (
     TABLE,
     Event,
     FileStep,
-    TransitionError,
     apply,
 )
 
