@@ -68,9 +68,10 @@ lint: $(READY) ## check style and layers
 types: $(READY) ## check types
 	@$(BIN)/mypy
 
-man: $(READY) ## make the manual pages from the parsers, and the role's from its variables
+man: $(READY) ## make the manual pages, the role's page and the tables of modes from the code
 	@$(BIN)/python -m tools.manpages
 	@$(BIN)/python -m tools.role_docs
+	@$(BIN)/python -m tools.mode_table
 
 clean: ## remove all that make has made
 	rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache \

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from collective.errors import EtcdError
 from collective.etcd.calls import EtcdCalls, Put, key_value
 from collective.etcd.deadline import within
+from collective.model.changes import EFFECTS, make
 from collective.model.records import (
     Change,
     Invitation,
@@ -157,7 +157,7 @@ class Store:
         puts = _put(view, member, when)
         return self._write(view, unchanged, puts, deletes=_outdated(view, member.name, puts))
 
-    def begin_change(self, view: View, change: Change, member: MemberRecord | None = None) -> bool:
+    def begin_change(self, view: View, change: Change) -> bool:
         """Begin a change of the voters, and note it in the record of the member concerned.
 
         Returns:
@@ -165,8 +165,10 @@ class Store:
         """
         unchanged = (CHANGE_KEY, *(member_key(name) for name in view.members))
         puts: dict[str, Record] = {CHANGE_KEY: change}
-        if member is not None:
-            puts[member_key(member.name)] = member
+        member = view.members.get(change.name)
+        noted = EFFECTS[change.kind].begun(member) if member is not None else None
+        if noted is not None and noted != member:
+            puts[member_key(change.name)] = noted
         return self._write(view, unchanged, puts)
 
     def put_learner(self, view: View, member: MemberRecord) -> bool:
@@ -178,37 +180,29 @@ class Store:
         key = member_key(member.name)
         return self._write(view, (key, CHANGE_KEY), {key: member})
 
-    def finish_removal(self, view: View, change: Change, when: float) -> bool:
-        """End a removal: its record done, certificates revoked, member and invitation gone.
+    def finish_change(self, view: View, change: Change, when: float) -> bool:
+        """End a change of the voters: its record done, and that of the member as it is then.
+
+        Who is removed has its certificates revoked, and its record and invitation go.
 
         Args:
             view: a view in which the change is under way.
             change: that change.
             when: seconds since the epoch.
         """
-        member = view.members.get(change.name)
-        keys = (CHANGE_KEY, member_key(change.name))
-        puts: dict[str, Record] = {CHANGE_KEY: replace(change, done=True)}
+        member, key = view.members.get(change.name), member_key(change.name)
+        puts: dict[str, Record] = {CHANGE_KEY: make(change)}
         deletes: tuple[str, ...] = ()
         if member is not None and member.member_id == change.member_id:
-            puts |= _revoked(member.name, member.fingerprints, when)
-            deletes = (*_all_keys_of(change.name), *_issued_by(view, change.name))
-        return self._write(view, keys, puts, deletes=deletes)
-
-    def finish_demotion(self, view: View, change: Change) -> bool:
-        """End a demotion: its record done, and that of a member that does not vote.
-
-        Args:
-            view: a view in which the change is under way.
-            change: that change.
-        """
-        member = view.members.get(change.name)
-        puts: dict[str, Record] = {CHANGE_KEY: replace(change, done=True)}
-        if member is not None and member.member_id == change.member_id:
-            puts[member_key(change.name)] = member.as_nonvoting()
-        unchanged = (CHANGE_KEY, member_key(change.name))
-        deletes = (loaded_key(change.name), *_issued_by(view, change.name))
-        return self._write(view, unchanged, puts, deletes=deletes)
+            after = EFFECTS[change.kind].made(member)
+            if after is None:
+                puts |= _revoked(member.name, member.fingerprints, when)
+                deletes = _all_keys_of(change.name)
+            else:
+                puts[key] = after
+                deletes = (loaded_key(change.name),)
+            deletes += _issued_by(view, change.name)
+        return self._write(view, (CHANGE_KEY, key), puts, deletes=deletes)
 
     def put_out(self, view: View, member: MemberRecord, when: float) -> bool:
         """Drop the record of a member that etcd has none of, its invitation and certificates.

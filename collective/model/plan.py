@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from collective.errors import ProtocolError
 from collective.model.records import Role
@@ -21,7 +22,7 @@ FORMAT = 1
 
 
 class Mode(enum.Enum):
-    """The state of this server, see docs/architecture.md for the table of transitions."""
+    """The state of this server; which follows which is in ``collective.policy.transitions``."""
 
     MEMBER = "member"
     ADOPTING = "adopting"
@@ -82,6 +83,10 @@ class Plan:
     def former_data(self) -> str:
         """Where the newest data of etcd that was moved aside is, or ""."""
         return next((place for place in reversed(self.aside) if place.endswith("/etcd")), "")
+
+    def given(self) -> dict[str, Any]:
+        """Return all of it but the mode and what is aside, for another plan of the same life."""
+        return {k: v for k, v in vars(self).items() if k not in ("mode", "aside")}
 
     def to_json(self) -> str:
         """Return the text of the state file."""

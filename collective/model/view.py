@@ -146,6 +146,11 @@ class View:
         """The last change of the voters, made or under way."""
         return self._one(Change, CHANGE_KEY)
 
+    @property
+    def change_under_way(self) -> Change | None:
+        """The change of the voters that is not made yet, None for none."""
+        return self.change if self.change is not None and not self.change.done else None
+
     @cached_property
     def loaded(self) -> Mapping[str, LoadedTrust]:
         """Whom each voter's etcd lets in, by the voter's name."""

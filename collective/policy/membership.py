@@ -244,8 +244,8 @@ def check_no_change_under_way(view: View) -> None:
     Raises:
         RefusedError: one has begun and is not done.
     """
-    change = view.change
-    if change is not None and not change.done:
+    change = view.change_under_way
+    if change is not None:
         raise RefusedError(
             f"another change is under way: {change.kind.value} {change.name}, by {change.by}",
             "try again in a few seconds; the leader finishes it",

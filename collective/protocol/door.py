@@ -20,7 +20,7 @@ import socket
 import ssl
 import threading
 from asyncio import sslproto
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,6 +58,26 @@ def _shrink_tls_buffers() -> None:
     """
     if hasattr(sslproto.SSLProtocol, "max_size"):
         sslproto.SSLProtocol.max_size = _TLS_BUFFER
+
+
+def server_context(identity: Path, trusted: Mapping[str, str]) -> ssl.SSLContext:
+    """Return the context of a door that lets in whoever shows no certificate, or a trusted one.
+
+    Args:
+        identity: key and certificate that it shows, PEM.
+        trusted: certificates, PEM, by fingerprint.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    for fingerprint, pem in trusted.items():
+        try:
+            context.load_verify_locations(cadata=pem)
+            context.verify_mode = ssl.CERT_OPTIONAL
+        except ssl.SSLError as error:
+            # One that OpenSSL does not take keeps nobody else out.
+            _log.error("a certificate is left out: %s fingerprint=%s", error, fingerprint)
+    context.load_cert_chain(identity)
+    return without_resumption(context)
 
 
 def without_resumption(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -15,6 +15,7 @@ from collective.model.records import (
     Change,
     ChangeKind,
     Invitation,
+    LoadedTrust,
     MemberRecord,
     Revocation,
     Role,
@@ -68,7 +69,7 @@ def test_write_on_an_old_view_is_refused_and_writes_nothing(member: Member) -> N
     assert not store.invite(old, invitation("mgt2"), 600)
     assert not store.claim(old, replace(invitation("mgt3"), claimed_by="c1"))
     assert not store.begin_change(old, replace(change, name="mgt1"))
-    assert not store.finish_removal(old, change, 5.0)
+    assert not store.finish_change(old, change, 5.0)
     assert not store.drop_member(old, MGT2, 5.0)
     assert store.read() == now
 
@@ -210,7 +211,7 @@ def test_finished_removal_revokes_and_forgets_in_one_step(member: Member) -> Non
     store.invite(store.read(), invitation("mgt1"), 600)
     assert store.begin_change(store.read(), change)
     before = store.read()
-    assert store.finish_removal(before, change, 5.0)
+    assert store.finish_change(before, change, 5.0)
     after = store.read()
     assert after.revision == before.revision + 1
     assert (dict(after.members), dict(after.invitations)) == ({}, {})
@@ -218,7 +219,28 @@ def test_finished_removal_revokes_and_forgets_in_one_step(member: Member) -> Non
         MGT1.fingerprints, "mgt1"
     )
     assert after.change == replace(change, done=True)
-    assert not store.finish_removal(before, change, 6.0)
+    assert not store.finish_change(before, change, 6.0)
+
+
+def test_demotion_is_noted_in_the_record_and_ends_in_one_step(member: Member) -> None:
+    """Its server knows what is to become of it, and stays, under its certificate."""
+    store = member.store
+    change = Change(ChangeKind.DEMOTE, "mgt1", MGT1.member_id, "mgt9", False)
+    store.put_member(store.read(), MGT1, 5.0)
+    store.put_loaded(store.read(), LoadedTrust("mgt1", ()))
+    assert store.invite(store.read(), replace(invitation("mgt4"), issuer="mgt1"), 600)
+    first = store.read()
+    assert store.begin_change(first, change)
+    before = store.read()
+    assert before.revision == first.revision + 1
+    assert before.change == before.change_under_way == change
+    assert dict(before.members) == {"mgt1": replace(MGT1, target=Role.NONVOTING)}
+    assert store.finish_change(before, change, 5.0)
+    after = store.read()
+    assert after.revision == before.revision + 1
+    assert dict(after.members) == {"mgt1": MGT1.as_nonvoting()}
+    assert (after.change, after.change_under_way) == (replace(change, done=True), None)
+    assert (dict(after.revoked), dict(after.loaded), dict(after.invitations)) == ({}, {}, {})
 
 
 def test_removal_of_a_former_member_spares_its_successor(member: Member) -> None:
@@ -228,7 +250,7 @@ def test_removal_of_a_former_member_spares_its_successor(member: Member) -> None
     store.begin_change(store.read(), change)
     successor = replace(MGT1, member_id="77")
     store.put_member(store.read(), successor, 5.0)
-    assert store.finish_removal(store.read(), change, 5.0)
+    assert store.finish_change(store.read(), change, 5.0)
     after = store.read()
     assert dict(after.members) == {"mgt1": successor}
     assert not after.revoked

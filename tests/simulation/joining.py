@@ -7,7 +7,6 @@ nothing here before it.
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from collective.errors import CollectiveError, RefusedError, UnreachableError
 from collective.model.plan import Mode
 from collective.model.records import Role
 from collective.model.token import Token
+from collective.policy.transitions import Event, apply
 from collective.protocol import messages
 from collective.protocol.peer import anybody, only
 from tests.simulation.runtime import SimulatedPeer
@@ -77,8 +77,8 @@ def finish_join(world: World, machine: Machine) -> None:
             and own.role is wanted
             and _takes_part(machine)
         ):
-            mode = Mode.MEMBER if runtime.votes else Mode.NONVOTING
-            machine.save(replace(machine.plan, mode=mode, started=runtime.votes, fallback=None))
+            event = Event.VOTES if runtime.votes else Event.TAKEN_IN
+            machine.save(apply(machine.plan, event))
         if world.time.now > deadline:
             raise UnreachableError("this server was not taken in in time")
 

@@ -37,6 +37,7 @@ from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord
 from collective.model.view import MEMBERS, View, revoked_key
 from collective.pki import Certificate
+from collective.policy.transitions import Event, apply
 from collective.protocol.limits import RateLimit
 from tests.simulation.certificates import SimulatedCredentials
 from tests.simulation.runtime import SimulatedGateway, SimulatedNode
@@ -233,7 +234,7 @@ class Machine:
     def adopt(self, plan: Plan, view: View) -> None:
         """Begin the life of a learner, or of a server that is to have no vote."""
         self.view, self.members, self.index = view, (), 0
-        self.live(replace(plan, mode=Mode.JOINING))
+        self.live(apply(plan, Event.ADOPTED))
 
     def give_up(self) -> None:
         """End this life, and rest with another certificate."""

@@ -199,7 +199,6 @@ class AddressChange:
             if self._server.runtime is not runtime:
                 raise self._server.why_idle()
             self._server.save(plan)
-            runtime.plan = plan
 
     def _take_back(self, runtime: MemberRuntime, error: CollectiveError) -> None:
         """Forget the change, if it is sure that nothing of it was done."""

@@ -14,7 +14,6 @@ import ipaddress
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from collective.daemon.addresses.change import AddressChange, Emit
@@ -145,9 +144,7 @@ class AddressKeeper:
                 f"cannot change the address to {asked}: the setting 'address' gives {setting}",
                 "change the settings file, then run 'collective readdress'",
             )
-        self._server.settings = replace(
-            self._server.settings, address=fresh.address, listen=fresh.listen, hosts=fresh.hosts
-        )
+        self._server.use_addresses_of(fresh)
 
     def _wanted(self, asked: str | None) -> str:
         plan, settings = self._server.plan, self._server.settings
@@ -188,7 +185,7 @@ class AddressKeeper:
             except Exception:
                 log.exception("the address of this server could not be looked after")
             if runtime is not None:
-                runtime.trouble = trouble
+                runtime.note_trouble(trouble)
             if trouble and trouble != told:
                 log.warning("the address of this server: %s", trouble)
             told = trouble

@@ -103,9 +103,9 @@ class AddressRecovery:
         """Have a certificate that names the address of now, for the others to hear of."""
         names = names_for(runtime, here)
         if set(names) <= set(runtime.credentials.identity.addresses):
-            self._locator.ours = None
+            self._locator.go_by(None)
             return
-        self._locator.ours = runtime.credentials.prepare_next(names)
+        self._locator.go_by(runtime.credentials.prepare_next(names))
         write_atomically(self._leaf, read_private(runtime.credentials.next_file))
 
     def _begin(self, runtime: MemberRuntime, here: str, ways: Mapping[Place, Place]) -> None:

@@ -6,24 +6,28 @@ It changes nothing and waits for no longer than it says.
 from __future__ import annotations
 
 from collective.daemon.clock import elapsed
+from collective.daemon.lifecycle.inactive import idle_error
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.member.runtime import MemberRuntime, hex_id
-from collective.errors import EtcdError, RefusedError
+from collective.errors import CollectiveError, EtcdError, RefusedError
 from collective.model.names import natural_key
+from collective.model.plan import Mode
 
 NOTICE_SECONDS = 2.0
 _POLL_SECONDS = 0.03
 
 
-def why_not_free(server: CollectiveServer) -> RefusedError | None:
+def why_not_free(server: CollectiveServer) -> CollectiveError | None:
     """Return why this server may not join another collective, None when it may.
 
     That is when there are other members, or when the store does not say, which takes up to
-    twice ``NOTICE_SECONDS`` to find out.
+    twice ``NOTICE_SECONDS`` to find out; or when it was deleted, and has not come to rest: the
+    certificate that it is to rest with would take the place of the one that it joins with.
     """
     runtime = server.runtime
     if runtime is None:
-        return None
+        leaving = server.plan.mode is Mode.LEAVING
+        return idle_error(server.plan, server.trouble) if leaving else None
     try:
         view, members = runtime.store.read(NOTICE_SECONDS), runtime.gateway.members()
         known = {m.name or hex_id(m.id) for m in members} | view.members.keys()

@@ -15,7 +15,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.clock import elapsed, utc_now
@@ -43,6 +42,7 @@ from collective.model.token import Token
 from collective.model.view import View
 from collective.pki import public_key_of
 from collective.policy.forecast import Forecast
+from collective.policy.transitions import Event, apply
 from collective.protocol.listening import bind_tcp
 
 log = logging.getLogger(__name__)
@@ -244,7 +244,7 @@ class JoinCoordinator:
     def _adopt(self, admitted: Admitted) -> None:
         """End the former life and begin that of a learner."""
         with self._server.life:
-            plan = replace(admitted.plan, aside=self._server.plan.aside)
+            plan = apply(self._server.plan, Event.ADMITTED, **admitted.plan.given())
             if self._given_up.is_set():
                 raise given_up_error(plan.name)
             self._server.state.save_view(admitted.view, plan.cluster_token)
@@ -254,7 +254,7 @@ class JoinCoordinator:
             try:
                 plan = lives.adopt(self._server.layout, self._server.state, plan, utc_now())
             except CollectiveError as error:
-                self._server.trouble = error
+                self._server.stay(error)
                 raise
             reached(Step.JOIN_ADOPT)
             self._server.live(plan)
@@ -344,7 +344,7 @@ class JoinCoordinator:
                     f"no voter took this server in within {limit:.0f} s",
                     "see 'collective show' on a member; run the same command again",
                 )
-        self._become(runtime, Mode.NONVOTING)
+        self._become(runtime, Event.TAKEN_IN)
         reached(Step.JOIN_NONVOTING)
         emit("ready", "this server takes part; it does not vote")
 
@@ -360,15 +360,13 @@ class JoinCoordinator:
                 raise UnreachableError(
                     "no member wrote down that this server votes", "see 'collective show'"
                 )
-        self._become(runtime, Mode.MEMBER)
+        self._become(runtime, Event.VOTES)
 
-    def _become(self, runtime: MemberRuntime, mode: Mode) -> None:
+    def _become(self, runtime: MemberRuntime, event: Event) -> None:
         with self._server.life:
             if self._server.runtime is not runtime:
                 raise self._server.why_idle()
-            votes = mode is Mode.MEMBER
-            plan = replace(self._server.plan, mode=mode, started=votes, fallback=None)
-            self._server.save(plan)
+            self._server.save(apply(self._server.plan, event))
 
     def _raise_if_idle(self) -> None:
         self._server.settle()

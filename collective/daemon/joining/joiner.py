@@ -47,7 +47,6 @@ from collective.errors import (
 )
 from collective.failpoints import Step, reached
 from collective.model.names import claimed_addresses, peer_url
-from collective.model.plan import Mode, Plan
 from collective.model.records import Role
 from collective.model.token import Token
 from collective.pki import EnrollmentStatement, public_key_of, sign_enrollment
@@ -55,6 +54,7 @@ from collective.policy.admission import AS_INVITED
 from collective.policy.forecast import Forecast
 from collective.policy.membership import pause_sentence
 from collective.policy.preflight import findings_from_wire, good, problem
+from collective.policy.transitions import Event, apply
 from collective.protocol import messages
 from collective.protocol.interfaces import local_addresses
 from collective.protocol.peer import Peer, where
@@ -217,7 +217,7 @@ class Join:
         except CollectiveError as error:
             checks.add(problem("invitation", error))
             return
-        checks.findings += findings_from_wire(answer.findings)
+        checks.extend(findings_from_wire(answer.findings))
         self._foretell(answer)
         if answer.pauses and emit is not None:
             emit("pause", pause_sentence(answer.pauses))
@@ -335,8 +335,9 @@ class Join:
         self, asked: Asked, token: Token, given: messages.Admission, confirmed: Confirmed
     ) -> Admitted:
         votes = self._role is Role.VOTER
-        plan = Plan(
-            mode=Mode.ADOPTING,
+        plan = apply(
+            self._server.plan,
+            Event.ADMITTED,
             name=token.name,
             address=self._addresses[0],
             door_port=self._here.door_port,

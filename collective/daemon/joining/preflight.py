@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,6 +62,10 @@ class Checks:
         self.findings.append(finding)
         return finding.ok is True
 
+    def extend(self, findings: Iterable[Finding]) -> None:
+        """Note findings of others, or several."""
+        self.findings.extend(findings)
+
     def attempt(self, check: str, call: Callable[[], T], said: Callable[[T], str]) -> T | None:
         """Make a check whose failure raises; return what it gives, None where it failed."""
         try:
@@ -74,7 +78,7 @@ class Checks:
 
     def skip(self, why: str, *checks: str) -> None:
         """Note that checks could not be made."""
-        self.findings += [policy.skipped(check, why) for check in checks]
+        self.extend(policy.skipped(check, why) for check in checks)
 
     @property
     def error(self) -> CollectiveError | None:
@@ -338,7 +342,7 @@ def reach_members(
     found = _reach_all(members)
     if any(not finding.ok for finding in found):
         found = _reach_all(ask_again() or ())
-    checks.findings += found
+    checks.extend(found)
 
 
 def _reach_all(members: Sequence[Voter]) -> list[Finding]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
 
 from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.changeover import become_learner, become_nonvoting
@@ -84,7 +83,7 @@ class Promotee:
         finally:
             holder.close()
         reached(Step.PROMOTE_ASKED)
-        become_learner(self._server, runtime, _learner_plan(plan, made))
+        become_learner(self._server, runtime, **_told(plan, made))
         self._coordinator.resume()
 
     def _give_up_false_start(self, runtime: MemberRuntime) -> None:
@@ -106,19 +105,14 @@ def _is_at_home(plan: Plan, runtime: MemberRuntime) -> bool:
     return own is not None and own.address == plan.address and not plan.moving_to
 
 
-def _learner_plan(plan: Plan, made: Learner) -> Plan:
-    learner = replace(
-        plan,
-        mode=Mode.JOINING,
-        role=Role.VOTER,
-        fallback=Role.NONVOTING,
-        existing=True,
-        started=False,
-        cluster_token=made.cluster_token,
-        initial_cluster=made.initial_cluster,
-        member_id=made.member_id,
-    )
+def _told(plan: Plan, made: Learner) -> dict[str, str]:
+    """Return what a voter tells of the learner that we are to be, as fields of its plan."""
+    told = {
+        "cluster_token": made.cluster_token,
+        "initial_cluster": made.initial_cluster,
+        "member_id": made.member_id,
+    }
     ours = f"{plan.name}={peer_url(plan.address, plan.peer_port)}"
-    if ours not in learner.initial_cluster.split(","):
+    if ours not in told["initial_cluster"].split(","):
         raise ProtocolError(f"a voter's list of members lacks {ours}")
-    return learner
+    return told

@@ -87,8 +87,8 @@ def _to_certify(view: View, candidate: Candidate) -> tuple[str, ...] | None:
 
 def prospect(runtime: MemberRuntime, view: View, name: str, role: Role) -> Prospect:
     """Return what a joiner is to be, whom it must be able to reach, and what that does."""
-    change = view.change
-    leaves = change.name if change is not None and not change.done else None
+    change = view.change_under_way
+    leaves = change.name if change is not None else None
     broken = {n for n, answer in runtime.detector.answers(0.0).items() if answer.takes_no_part}
     members = tuple(
         Voter(m.name, m.address, m.door_port, m.peer_port, m.fingerprints[0], m.name in broken)

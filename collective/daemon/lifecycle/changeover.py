@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import enum
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.lifecycle import lives
 from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import AccessError, CollectiveError, RemovedError
 from collective.failpoints import Step, reached
-from collective.model.plan import Mode, Plan
+from collective.model.plan import Plan
 from collective.model.records import ChangeKind, MemberRecord, Role, from_json
+from collective.policy.transitions import Event, apply
 from collective.protocol import messages
 
 if TYPE_CHECKING:
@@ -41,19 +41,6 @@ class Verdict(enum.Enum):
     REMOVED = "removed"
     NONVOTING = "nonvoting"
     PENDING = "pending"
-
-
-def without_vote(plan: Plan) -> Plan:
-    """Return the plan of the same server without an etcd."""
-    return replace(
-        plan,
-        mode=Mode.NONVOTING,
-        role=Role.NONVOTING,
-        fallback=None,
-        member_id="",
-        initial_cluster="",
-        started=False,
-    )
 
 
 def is_removed(server: CollectiveServer, runtime: MemberRuntime) -> bool:
@@ -82,7 +69,7 @@ def become_nonvoting(server: CollectiveServer, runtime: MemberRuntime) -> None:
             return
         log.warning("this server does not vote: its etcd is no member")
         server.end_life(hand_over=False)
-        plan = without_vote(server.plan)
+        plan = apply(server.plan, Event.DEMOTED)
         server.save(plan)
         reached(Step.DEMOTED_PLAN)
         trouble: CollectiveError | None = None
@@ -117,11 +104,18 @@ def _follows(runtime: MemberRuntime) -> bool:
         return False
 
 
-def become_learner(server: CollectiveServer, runtime: MemberRuntime, plan: Plan) -> None:
-    """Begin the life of a learner, whom the others have made one already."""
+def become_learner(server: CollectiveServer, runtime: MemberRuntime, **fields: Any) -> None:
+    """Begin the life of a learner, whom the others have made one already.
+
+    Args:
+        server: this server.
+        runtime: its life until now.
+        fields: of its plan, as the others gave them.
+    """
     with server.life:
         if server.runtime is not runtime or server.stopped.is_set():
             return
+        plan = apply(server.plan, Event.PROMOTED, **fields)
         server.save(plan)
         reached(Step.PROMOTE_JOINING)
         server.end_life(hand_over=False)

@@ -96,7 +96,7 @@ class HighWaterMarks:
         if not told.index or (known is not None and newest(known, told) == known):
             return known
         self._runtime.store.prove(_PROOF_SECONDS)
-        self._runtime.durable = told
+        self._runtime.note_durable(told)
         return told
 
     def _save(self) -> None:

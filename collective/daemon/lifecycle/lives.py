@@ -12,9 +12,11 @@ from __future__ import annotations
 import ipaddress
 import logging
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from collective.daemon.lifecycle.rollback_check import objection_to
 from collective.daemon.lifecycle.state_file import VIEW, StateFile
@@ -33,6 +35,7 @@ from collective.model.names import (
     peer_url,
 )
 from collective.model.plan import Mode, Plan
+from collective.policy.transitions import RESUMED_BY, Event, FileStep, apply, transition
 from collective.protocol.interfaces import is_local, local_addresses, source_towards
 from collective.protocol.resolve import resolve
 
@@ -40,6 +43,13 @@ log = logging.getLogger(__name__)
 
 _RESOLVE_SECONDS = 5.0
 _OWN_NAME = "127.0.1.1"
+#: Where data of etcd, and certificates, that an event moves aside have their reason from.
+_REASONS: Mapping[Event, tuple[str, str]] = {
+    Event.ALONE: ("unknown-data", "replaced"),
+    Event.ADOPTED: ("before-join", "before-join"),
+    Event.RESTED: ("removed", "removed"),
+    Event.SHED: ("demoted", ""),
+}
 
 
 def own_address(settings: Settings) -> str | None:
@@ -116,20 +126,24 @@ def all_listen_addresses(settings: Settings, plan: Plan) -> tuple[str, ...]:
     return together(listen_addresses(settings, wanted), former)
 
 
-def begin_alone(layout: Layout, state: StateFile, settings: Settings, now: datetime) -> Plan:
+def begin_alone(
+    layout: Layout,
+    state: StateFile,
+    settings: Settings,
+    now: datetime,
+    former: Plan | None = None,
+) -> Plan:
     """Make this server a collective of one: a certificate, and a plan for a new etcd.
 
     Data that is in the way is moved aside: it belongs to no state file, so nobody knows whose
     it is.
     """
     address = own_address(settings) or guessed_address()
-    pki = Path(layout.pki)
-    credentials.prepare_fresh(pki, settings.name, certified_here(address))
-    _clear(Path(layout.etcd_data), layout, "unknown-data", now)
-    _clear(pki, layout, "replaced", now)
-    credentials.install(pki)
-    plan = Plan(
-        mode=Mode.MEMBER,
+    plan = _follow(
+        layout,
+        former,
+        Event.ALONE,
+        now,
         name=settings.name,
         address=address,
         door_port=settings.port,
@@ -137,7 +151,6 @@ def begin_alone(layout: Layout, state: StateFile, settings: Settings, now: datet
         cluster_token=secrets.token_hex(16),
         initial_cluster=f"{settings.name}={peer_url(address, settings.peer_port)}",
         existing=False,
-        aside=places_aside(layout),
     )
     state.save(plan)
     log.info("this server is a collective of one name=%s address=%s", plan.name, address)
@@ -160,8 +173,7 @@ def adopt(layout: Layout, state: StateFile, plan: Plan, now: datetime) -> Plan:
     if not credentials.is_there(pki):
         # A lost server was taken in with the certificate that it had got for that.
         credentials.copy(_makeshift(layout), pki)
-    _replace_all(layout, "before-join", now)
-    learner = replace(plan, mode=Mode.JOINING, aside=places_aside(layout))
+    learner = _follow(layout, plan, Event.ADOPTED, now)
     state.save(learner)
     return learner
 
@@ -177,12 +189,10 @@ def go_on(layout: Layout, state: StateFile, plan: Plan, now: datetime) -> Plan:
     Raises:
         CollectiveError: data cannot be moved aside; nothing is lost, and it can be tried again.
     """
-    if plan.mode is Mode.ADOPTING:
-        return adopt(layout, state, plan, now)
-    if plan.mode is Mode.LEAVING:
-        return rest(layout, state, plan, now)
-    if plan.mode is Mode.NONVOTING:
-        return shed_vote(layout, state, plan, now)
+    event = RESUMED_BY.get(plan.mode)
+    if event is not None:
+        again = {Event.ADOPTED: adopt, Event.RESTED: rest, Event.SHED: shed_vote}[event]
+        return again(layout, state, plan, now)
     if plan.mode is Mode.REMOVED:
         return plan
     why = data_is_lost(layout, plan) or _own_objection(layout, state, plan)
@@ -205,7 +215,7 @@ def lose(state: StateFile, plan: Plan, why: str) -> Plan:
         The plan of a lost server, saved.
     """
     log.error("this server is lost: %s", why)
-    lost = replace(plan, mode=Mode.LOST, reason=why)
+    lost = apply(plan, Event.LOST, reason=why)
     if lost != plan:
         state.save(lost)
     return lost
@@ -217,7 +227,7 @@ def find(layout: Layout, state: StateFile, plan: Plan) -> Plan:
     A server that was lost before it was a voter goes on joining.
     """
     voted = plan.name in state.load_view(plan.cluster_token).voters
-    found = replace(plan, mode=Mode.MEMBER if voted else Mode.JOINING, reason="")
+    found = apply(plan, Event.FOUND if voted else Event.FOUND_JOINING)
     state.save(found)
     log.warning("the data of this server is back")
     return found
@@ -243,14 +253,13 @@ def _makeshift(layout: Layout) -> Path:
     return Path(layout.run) / "pki"
 
 
-def begin_rest(layout: Layout, state: StateFile, plan: Plan, reason: str) -> Plan:
+def begin_rest(layout: Layout, state: StateFile, plan: Plan, reason: str, now: datetime) -> Plan:
     """Write down that this server was removed, with the certificates of its rest prepared.
 
     Returns:
         The plan of a server that leaves, saved; ``rest`` goes on from it.
     """
-    credentials.prepare_fresh(Path(layout.pki), plan.name, certified_here(plan.address))
-    leaving = replace(plan, mode=Mode.LEAVING, reason=reason)
+    leaving = _follow(layout, plan, Event.PUT_OUT, now, reason=reason)
     state.save(leaving)
     reached(Step.REMOVED_LEAVING)
     return leaving
@@ -262,9 +271,8 @@ def rest(layout: Layout, state: StateFile, plan: Plan, now: datetime) -> Plan:
     Returns:
         The plan of a server that rests, saved.
     """
-    _replace_all(layout, "removed", now)
+    rested = _follow(layout, plan, Event.RESTED, now)
     reached(Step.REMOVED_ASIDE)
-    rested = replace(plan, mode=Mode.REMOVED, aside=places_aside(layout))
     state.save(rested)
     return rested
 
@@ -281,8 +289,7 @@ def shed_vote(layout: Layout, state: StateFile, plan: Plan, now: datetime) -> Pl
     Returns:
         The plan, saved with where the data has gone.
     """
-    _clear(Path(layout.etcd_data), layout, "demoted", now)
-    shed = replace(plan, aside=places_aside(layout))
+    shed = _follow(layout, plan, Event.SHED, now)
     if shed != plan:
         state.save(shed)
     return shed
@@ -297,12 +304,22 @@ def places_aside(layout: Layout) -> tuple[str, ...]:
     return tuple(str(p) for p in sorted(places, key=lambda p: (p.parent.stat().st_mtime_ns, p)))
 
 
-def _replace_all(layout: Layout, reason: str, now: datetime) -> None:
-    """Move the data of the former life aside, and put the prepared certificates in place."""
+def _follow(layout: Layout, plan: Plan | None, event: Event, now: datetime, **fields: Any) -> Plan:
+    """Take the steps of a change; return the plan that is to be saved then."""
+    following = apply(plan, event, **fields)
+    for step in transition(plan, event).steps:
+        _take(step, layout, following, event, now)
+    return replace(following, aside=places_aside(layout))
+
+
+def _take(step: FileStep, layout: Layout, plan: Plan, event: Event, now: datetime) -> None:
     pki = Path(layout.pki)
-    _clear(Path(layout.etcd_data), layout, reason, now)
-    if credentials.incoming(pki).exists():
-        _clear(pki, layout, reason, now)
+    if step is FileStep.PREPARE:
+        credentials.prepare_fresh(pki, plan.name, certified_here(plan.address))
+    elif step is FileStep.ASIDE:
+        _clear(Path(layout.etcd_data), layout, _REASONS[event][0], now)
+    elif credentials.incoming(pki).exists():
+        _clear(pki, layout, _REASONS[event][1], now)
         credentials.install(pki)
 
 

@@ -143,7 +143,7 @@ class ReturnCheck:
             self._lose(runtime, why)
             return False
         runtime.take_view(view)
-        runtime.waits_for = ""
+        runtime.note_waiting("")
         return True
 
     def _say_whom_we_wait_for(self) -> None:
@@ -162,4 +162,4 @@ class ReturnCheck:
             )
         if told != runtime.waits_for:
             log.warning("%s", told)
-        runtime.waits_for = told
+        runtime.note_waiting(told)

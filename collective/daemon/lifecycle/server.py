@@ -154,7 +154,7 @@ class CollectiveServer:
             plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now())
         lives.check_plan(plan, self.settings)
         if lives.first_start_was_cut(self.layout, plan):
-            plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now())
+            plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now(), plan)
         trouble: CollectiveError | None = None
         try:
             plan = lives.go_on(self.layout, self.state, plan, utc_now())
@@ -216,6 +216,16 @@ class CollectiveServer:
             threading.Thread(target=self._first_answer, args=(runtime,), daemon=True).start()
         else:
             self._etcd_socket = EtcdSocket(self.doors, self.layout, runtime.gateway)
+
+    def stay(self, trouble: CollectiveError) -> None:
+        """Stay between two lives, and say what keeps this server there."""
+        self.trouble = trouble
+
+    def use_addresses_of(self, settings: Settings) -> None:
+        """Use the addresses that settings give which were read again."""
+        self.settings = replace(
+            self.settings, address=settings.address, listen=settings.listen, hosts=settings.hosts
+        )
 
     def settle(self, seconds: float = _SETTLE_SECONDS) -> None:
         """Wait for a change of life that is under way to end, for so many seconds at most."""
@@ -279,7 +289,7 @@ class CollectiveServer:
         self.state.save(plan)
         self._plan = plan
         if self.runtime is not None:
-            self.runtime.plan = plan
+            self.runtime.use_plan(plan)
 
     def _on_view(self, runtime: MemberRuntime, view: View) -> None:
         """Act on changed records: ask the right members, cut off those that are none."""
@@ -388,9 +398,9 @@ class CollectiveServer:
     def _come_to_rest(self, reason: str) -> None:
         self.end_life(hand_over=False)
         try:
-            leaving = lives.begin_rest(self.layout, self.state, self.plan, reason)
-            self._plan = leaving
-            rested = lives.rest(self.layout, self.state, leaving, utc_now())
+            now = utc_now()
+            self._plan = lives.begin_rest(self.layout, self.state, self.plan, reason, now)
+            rested = lives.rest(self.layout, self.state, self._plan, now)
         except CollectiveError as error:
             self.trouble = error
             raise
@@ -424,7 +434,8 @@ class CollectiveServer:
         with self.life:
             if not self.may_begin_again():
                 return
-            self.live(lives.begin_alone(self.layout, self.state, self.settings, utc_now()))
+            now, former = utc_now(), self.plan
+            self.live(lives.begin_alone(self.layout, self.state, self.settings, now, former))
 
     def require_runtime(self) -> MemberRuntime:
         """Return this server as a member.

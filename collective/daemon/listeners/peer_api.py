@@ -340,7 +340,7 @@ def _relay(asked: Asked) -> Response:
 
 
 def _self(asked: Asked) -> messages.Message:
-    return services.tell_self(asked.member, asked.runtime.store.read().change)
+    return services.tell_self(asked.member, asked.runtime.store.read().change_under_way)
 
 
 def _certificate(asked: Asked) -> messages.Message:

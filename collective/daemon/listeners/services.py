@@ -42,8 +42,8 @@ _ABOUT_A_MEMBER = frozenset(("delete", "promote", "demote", "replace"))
 
 def tell_self(member: MemberRecord, change: Change | None) -> Myself:
     """Tell a member its own record, and the change that is under way with it."""
-    pending = change is not None and not change.done and change.name == member.name
-    return Myself(to_json(member), change.kind.value if change is not None and pending else "")
+    kind = change.kind.value if change is not None and change.name == member.name else ""
+    return Myself(to_json(member), kind)
 
 
 def command(

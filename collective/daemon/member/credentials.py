@@ -27,7 +27,7 @@ from collective.daemon.member.succession import Succession
 from collective.errors import CollectiveError
 from collective.files import fsync_folder, make_private_folder, read_private, write_atomically
 from collective.pki import Certificate, make_certificate, new_key, read_certificate
-from collective.protocol.door import without_resumption
+from collective.protocol.door import server_context
 from collective.protocol.peer import client_context
 
 log = logging.getLogger(__name__)
@@ -202,27 +202,13 @@ class Credentials:
         """The context of our door: strangers get in, certificates that are not trusted do not."""
         with self._lock:
             if self._server is None:
-                self._server = _door_context(self.identity_file, self._trusted)
+                self._server = server_context(self.identity_file, self._trusted)
             return self._server
 
     @property
     def client_context(self) -> ssl.SSLContext:
         """The context of our calls to other members."""
         return self._client
-
-
-def _door_context(identity: Path, trusted: Mapping[str, str]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    for fingerprint, pem in trusted.items():
-        try:
-            context.load_verify_locations(cadata=pem)
-            context.verify_mode = ssl.CERT_OPTIONAL
-        except ssl.SSLError as error:
-            # One that OpenSSL does not take keeps nobody else out.
-            log.error("a certificate is left out: %s fingerprint=%s", error, fingerprint)
-    context.load_cert_chain(identity)
-    return without_resumption(context)
 
 
 def _split(both: bytes) -> tuple[bytes, Certificate]:

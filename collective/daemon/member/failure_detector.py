@@ -103,6 +103,10 @@ class _Line(threading.Thread):
             self._answer = None
         self._wake.set()
 
+    def ask_every(self, seconds: float) -> None:
+        """Ask so often from now on."""
+        self.interval = seconds
+
     def use(self, context: ssl.SSLContext) -> None:
         """Ask over a new connection, with this certificate, from the next time on."""
         self._next_context = context
@@ -229,7 +233,7 @@ class FailureDetector:
                     )
                     self._lines[name].start()
                 seldom = not votes and member.role is Role.NONVOTING
-                self._lines[name].interval = _SELDOM_SECONDS if seldom else INTERVAL_SECONDS
+                self._lines[name].ask_every(_SELDOM_SECONDS if seldom else INTERVAL_SECONDS)
 
     def use(self, context: ssl.SSLContext) -> None:
         """Ask with another certificate from now on, over new connections."""

@@ -63,6 +63,10 @@ class PeerLocator:
         """The members that were found in the last round, and where."""
         return self._found
 
+    def go_by(self, certificate: Certificate | None) -> None:
+        """Note the certificate by which our etcd goes until it is recorded, None for that one."""
+        self.ours = certificate
+
     def hint(self, places: Mapping[str, str]) -> None:
         """Remember where members may be; the newest hint for a member counts."""
         with self._lock:

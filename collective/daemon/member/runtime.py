@@ -154,6 +154,22 @@ class MemberRuntime:
         """The addresses that etcd listens on, or will from its next start on."""
         return self._frame.listen
 
+    def use_plan(self, plan: Plan) -> None:
+        """Go by what the state file says now."""
+        self.plan = plan
+
+    def note_trouble(self, told: str) -> None:
+        """Have ``show`` say something of this server's address, "" for nothing."""
+        self.trouble = told
+
+    def note_waiting(self, told: str) -> None:
+        """Note whom etcd waits for before it is started, for people, "" for nobody."""
+        self.waits_for = told
+
+    def note_durable(self, mark: HighWaterMark) -> None:
+        """Note what our etcd has on its disk for sure."""
+        self.durable = mark
+
     def relocate(self, plan: Plan, listen: Sequence[str]) -> None:
         """Have another address from the next start of etcd on."""
         self.plan = plan

@@ -54,9 +54,7 @@ def finish(runtime: MemberRuntime, change: Change) -> None:
         view = runtime.store.read()
         if view.change != change:
             return False
-        if change.kind is ChangeKind.DEMOTE:
-            return runtime.store.finish_demotion(view, change) or None
-        return runtime.store.finish_removal(view, change, epoch()) or None
+        return runtime.store.finish_change(view, change, epoch()) or None
 
     if until_written(f"{change.kind.value} {change.name}", attempt):
         log.info("%sd name=%s id=%s", change.kind.value, change.name, change.member_id)

@@ -12,7 +12,6 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from collective.daemon.clock import elapsed
 from collective.daemon.member.quorum import has_begun, may_have_begun, needs_quorum
@@ -24,6 +23,7 @@ from collective.daemon.nonvoting.voters import Emit
 from collective.daemon.retries import until_written
 from collective.errors import UnreachableError
 from collective.failpoints import Step, reached
+from collective.model.changes import begin
 from collective.model.records import Change, ChangeKind, Role
 from collective.policy.membership import (
     Observed,
@@ -74,8 +74,8 @@ def _begin(runtime: MemberRuntime, name: str, by: str) -> Change | None:
 
     def attempt() -> Change | bool | None:
         observed = runtime.observe()
-        under_way = observed.view.change
-        if under_way is not None and not under_way.done and _is_this(under_way, name):
+        under_way = observed.view.change_under_way
+        if under_way is not None and _is_this(under_way, name):
             return under_way
         if _is_done(observed, name):
             return True
@@ -83,10 +83,9 @@ def _begin(runtime: MemberRuntime, name: str, by: str) -> Change | None:
         check_no_change_under_way(observed.view)
         member = observed.view.members[name]
         take_leadership_from(runtime, member)
-        change = Change(ChangeKind.DEMOTE, name, member.member_id, by, False)
-        told = replace(member, target=Role.NONVOTING)
+        change = begin(observed.view.change, ChangeKind.DEMOTE, member, by)
         with may_have_begun(f"demote {name}"):
-            return change if runtime.store.begin_change(observed.view, change, told) else None
+            return change if runtime.store.begin_change(observed.view, change) else None
 
     change = until_written(f"demote {name}", attempt)
     if not isinstance(change, Change):

@@ -113,8 +113,8 @@ def lost_voters(view: View, members: Sequence[EtcdMember], here: str) -> frozens
     own = view.members.get(here)
     if own is None or own.member_id not in ids:
         return frozenset()
-    change = view.change
-    leaving = change.name if change is not None and not change.done else None
+    change = view.change_under_way
+    leaving = change.name if change is not None else None
     return frozenset(
         name for name, m in view.voters.items() if m.member_id not in ids and name != leaving
     )

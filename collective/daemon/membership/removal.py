@@ -27,6 +27,7 @@ from collective.errors import (
     UnreachableError,
 )
 from collective.failpoints import Step, reached
+from collective.model.changes import begin
 from collective.model.records import Change, ChangeKind, MemberRecord, Role
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
@@ -152,7 +153,7 @@ def begin_removal(runtime: MemberRuntime, name: str, force: bool, by: str) -> Ch
         member = observed.view.members[name]
         _refuse_half_member(member)
         take_leadership_from(runtime, member)
-        change = Change(ChangeKind.REMOVE, name, member.member_id, by, False)
+        change = begin(observed.view.change, ChangeKind.REMOVE, member, by)
         with may_have_begun(f"delete {name}"):
             return change if runtime.store.begin_change(observed.view, change) else None
 

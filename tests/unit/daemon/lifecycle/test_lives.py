@@ -254,7 +254,7 @@ def test_removed_server_rests_with_new_certificates(layout: Layout, state: State
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
     write_etcd(layout, "old")
     old = Path(layout.pki, "server.pem").read_bytes()
-    leaving = lives.begin_rest(layout, state, plan, "deleted by mgt2")
+    leaving = lives.begin_rest(layout, state, plan, "deleted by mgt2", NOW)
     assert state.load() == leaving
     rested = lives.rest(layout, state, leaving, LATER)
     assert rested == state.load()
@@ -273,7 +273,7 @@ def test_rest_that_was_cut_is_finished_by_the_next_one(
     plan = lives.begin_alone(layout, state, SETTINGS, NOW)
     write_etcd(layout, "old")
     old = Path(layout.pki, "server.pem").read_bytes()
-    leaving = lives.begin_rest(layout, state, plan, "deleted")
+    leaving = lives.begin_rest(layout, state, plan, "deleted", NOW)
     with monkeypatch.context() as patch:
         killed_after(patch, step, times)
         with pytest.raises(Killed):
@@ -285,6 +285,29 @@ def test_rest_that_was_cut_is_finished_by_the_next_one(
     assert old in kept.values()
     assert Path(layout.pki, "server.pem").read_bytes() != old
     assert Credentials(Path(layout.pki)).identity.name == "mgt1"
+
+
+@pytest.mark.parametrize(
+    ("cut_off", "then"),
+    [
+        (Mode.ADOPTING, Mode.JOINING),
+        (Mode.LEAVING, Mode.REMOVED),
+        (Mode.NONVOTING, Mode.NONVOTING),
+    ],
+)
+def test_next_start_goes_on_with_the_step_that_was_cut_off(
+    layout: Layout, state: StateFile, cut_off: Mode, then: Mode
+) -> None:
+    """The data is aside, and the state file says so; once more changes nothing."""
+    plan = replace(lives.begin_alone(layout, state, SETTINGS, NOW), mode=cut_off, started=False)
+    state.save(plan)
+    write_etcd(layout, "old")
+    gone_on = lives.go_on(layout, state, plan, LATER)
+    assert gone_on == state.load()
+    assert gone_on.mode is then
+    assert Path(gone_on.former_data, "member/wal").read_text() == "old"
+    assert not Path(layout.etcd_data).exists()
+    assert lives.go_on(layout, state, gone_on, LATER) == gone_on
 
 
 @pytest.mark.parametrize(
@@ -375,7 +398,7 @@ def test_server_that_was_cut_on_its_way_out_or_back_can_start(
     def go() -> None:
         left = plan
         if step != "begin_alone":
-            left = lives.begin_rest(layout, state, left, "deleted")
+            left = lives.begin_rest(layout, state, left, "deleted", NOW)
             if step == "rest":
                 lives.rest(layout, state, left, LATER)
         else:
