@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from collective.daemon.joining.preflight import Checks, reach_members
 from collective.errors import InvitationError, RefusedError, UnreachableError
 from collective.failpoints import Step
+from collective.protocol.listening import bind_tcp
+from collective.protocol.messages import Voter
 from tests.harness import Cluster, Result, Server, temporary_folder, wait_until
 from tests.harness.failpoints import FailPoints
 from tests.harness.running import Running
@@ -131,27 +134,49 @@ def test_closed_peer_port_of_joiner_is_named(cluster: Cluster, tmp_path: Path, e
     assert_collective_is(mgt1, mgt2)
 
 
-def test_closed_peer_port_of_member_is_named(make_cluster: MakeCluster, tmp_path: Path) -> None:
-    """The joiner finds it itself: it would have to talk to that member's etcd."""
+def test_voter_whose_etcd_is_broken_is_no_reason_to_wait(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    """The sponsor knows that it takes no part; nor is one that is down altogether."""
     cluster = make_cluster(3)
     mgt1, mgt2, mgt3 = cluster.servers.values()
-    (mgt4,) = cluster.add_running(1)
-    settle(mgt4)
+    mgt4, mgt5 = cluster.add_running(2)
     mgt3.configure(etcd=crashing_etcd(tmp_path))
     mgt3.restart()
     mgt1.wait_for_quorum()
-    token = mgt1.run("invite", "mgt4", check=True).out
-    before = facts(mgt1), facts(mgt4)
-
-    result = mgt4.run("join", mgt1.door_name, input=token, timeout=REFUSAL_SECONDS)
-    assert_refused(result, UnreachableError, "mgt3", f"peer port {mgt3.peer_port}")
-    assert facts(mgt1).members == before[0].members
-    assert facts(mgt4) == before[1]
-
+    cluster.join(mgt4, mgt1)
     mgt3.stop()
-    # One that is down altogether is no reason to wait.
-    assert mgt4.run("join", mgt1.door_name, input=token, check=True).out == "Success\n"
-    wait_until(lambda: listed(mgt1) == voters(mgt1, mgt2, mgt3, mgt4), SECONDS, "mgt4 is a voter")
+    cluster.join(mgt5, mgt1)
+    wait_until(
+        lambda: listed(mgt1) == voters(mgt1, mgt2, mgt3, mgt4, mgt5), SECONDS, "mgt5 is a voter"
+    )
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_closed_peer_port_of_member_is_named(broken: bool) -> None:
+    """The joiner finds it itself, where its etcd runs: it would have to talk to it."""
+    with bind_tcp("127.0.0.1", 0) as door, bind_tcp("127.0.0.1", 0) as closed:
+        ports = [sock.getsockname()[1] for sock in (door, closed)]
+        closed.close()
+        member = Voter("mgt3", "127.0.0.1", *ports, "0" * 64, broken)
+        checks, asked = Checks("join mgt1"), list[str]()
+
+        def again() -> list[Voter]:
+            asked.append("again")
+            return [member]
+
+        reach_members(checks, [member], again)
+    if broken:
+        assert checks.error is None
+        return
+    error = checks.error
+    assert isinstance(error, UnreachableError)
+    assert asked == ["again"], "it may have been deleted meanwhile"
+    assert error.message == (
+        f"mgt3 answers at 127.0.0.1:{ports[0]}, but its peer port {ports[1]} cannot be reached "
+        "from here"
+    )
+    assert f"open TCP port {ports[1]}" in (error.hint or "")
 
 
 @pytest.mark.parametrize("etcd_runs", [True, False])

@@ -123,12 +123,12 @@ class AddressRecovery:
         """Lead to the addresses that are recorded meanwhile, too."""
         if self._detour is not None:
             # What etcd has stored may be older than the records: old ways stay.
-            self._ways = {**self._ways, **_ways(runtime, self._locator.found)}
+            self._ways = {**self._ways, **_ways(runtime, self._found(runtime))}
             self._detour.lead(self._ways)
 
     def end_if_done(self, runtime: MemberRuntime) -> None:
         """Go back to the straight way, if every voter is where etcd dials, and it may restart."""
-        if self._detour is None or not _all_at_home(runtime, self._locator.found):
+        if self._detour is None or not _all_at_home(runtime, self._found(runtime)):
             return
         try:
             runtime.let_in_by_detour({})
@@ -141,6 +141,9 @@ class AddressRecovery:
         self._leaf.unlink(missing_ok=True)
         self._locator.forget()
         log.info("etcd reaches all others at their recorded addresses again")
+
+    def _found(self, runtime: MemberRuntime) -> Mapping[str, str]:
+        return self._locator.found(runtime.records_view.view.members)
 
     def stop(self) -> None:
         """Close the detour."""

@@ -48,7 +48,8 @@ class PeerLocator:
         self._path = folder / _NAME
         self._lock = threading.Lock()
         self._hints = _read(self._path)
-        self._found: Mapping[str, str] = {}
+        #: By name: what was recorded when the member was found, and where it was.
+        self._found: Mapping[str, tuple[str, str]] = {}
         self._shown: dict[str, Certificate] = {}
         #: The certificate by which our etcd goes until it is recorded, None for the recorded one.
         self.ours: Certificate | None = None
@@ -58,10 +59,20 @@ class PeerLocator:
         """The certificates that other voters' etcds show meanwhile, by fingerprint."""
         return {certificate.fingerprint: certificate for certificate in self._shown.values()}
 
-    @property
-    def found(self) -> Mapping[str, str]:
-        """The members that were found in the last round, and where."""
-        return self._found
+    def found(self, members: Mapping[str, MemberRecord]) -> Mapping[str, str]:
+        """Return where members were found in the last round.
+
+        One whose record has got another address since is left out: it told that itself, and may
+        not be any more where it was found.
+
+        Args:
+            members: the records of now.
+        """
+        return {
+            name: place
+            for name, (recorded, place) in self._found.items()
+            if name in members and members[name].address == recorded
+        }
 
     def go_by(self, certificate: Certificate | None) -> None:
         """Note the certificate by which our etcd goes until it is recorded, None for that one."""
@@ -82,8 +93,9 @@ class PeerLocator:
             self._path.unlink(missing_ok=True)
 
     def at(self, member: MemberRecord) -> MemberRecord:
-        """Return a member's record with the address at which it was found."""
-        return replace(member, address=self._found.get(member.name, member.address))
+        """Return a member's record with the address at which it was found, see ``found``."""
+        place = self.found({member.name: member}).get(member.name, member.address)
+        return replace(member, address=place)
 
     def look(self, runtime: MemberRuntime, here: str, hosts: Path | None) -> Mapping[str, str]:
         """Look for all other members, and tell those that were found where the others are.
@@ -100,7 +112,7 @@ class PeerLocator:
         with ThreadPoolExecutor(max(1, len(others)), "look") as pool:
             places = list(pool.map(lambda m: self._find(runtime, m, hosts), others))
             found = {m.name: a for m, a in zip(others, places, strict=True) if a is not None}
-            self._found = found
+            self._found = {m.name: (m.address, found[m.name]) for m in others if m.name in found}
             list(pool.map(lambda m: self._tell(runtime, m, {**found, runtime.name: here}), others))
         return found
 
@@ -147,7 +159,8 @@ class PeerLocator:
             places = {n: a for n, a in told.places.items() if n in known and _is_place(a)}
             self.hint(places)
         self._take(runtime, member, told.certificate)
-        return Whereabouts({**self._hints, **self._found}, self._own_pem(runtime))
+        found = self.found(runtime.records_view.view.members)
+        return Whereabouts({**self._hints, **found}, self._own_pem(runtime))
 
     def _own_pem(self, runtime: MemberRuntime) -> str:
         """Return the certificate by which our etcd goes, or is to go as soon as it must."""
