@@ -156,7 +156,7 @@ def test_voter_whose_etcd_is_broken_is_no_reason_to_wait(
 def test_closed_peer_port_of_member_is_named(broken: bool) -> None:
     """The joiner finds it itself, where its etcd runs: it would have to talk to it."""
     with bind_tcp("127.0.0.1", 0) as door, bind_tcp("127.0.0.1", 0) as closed:
-        ports = [sock.getsockname()[1] for sock in (door, closed)]
+        ports = door.getsockname()[1], closed.getsockname()[1]
         closed.close()
         member = Voter("mgt3", "127.0.0.1", *ports, "0" * 64, broken)
         checks, asked = Checks("join mgt1"), list[str]()
