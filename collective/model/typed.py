@@ -58,7 +58,7 @@ def fields_of(cls: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return the JSON form of a value; of a dataclass, that of each field by its name."""
+    """Return the JSON form of a value; what is in a mapping is JSON already."""
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple):
