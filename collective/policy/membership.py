@@ -98,7 +98,7 @@ def check_delete(observed: Observed, name: str, force: bool) -> None:
 
     Raises:
         InputError: there is no such member.
-        RefusedError: it is the last voter, it is live, or another change is under way.
+        RefusedError: it is the last voter, or it is live.
         QuorumError: too few voters would answer.
     """
     _require_member(observed, name, "delete")
