@@ -15,7 +15,7 @@ from bench.report import Row
 from bench.sample import Sample, Unit
 from bench.store import nodes
 from collective.errors import EtcdError
-from collective.etcd.calls import Lines
+from collective.etcd.api import Lines
 from collective.etcd.gateway import Gateway
 from collective.model.keyspace import STORE
 from collective.store.values import Event

@@ -37,7 +37,7 @@ from collective.errors import (
     DegradedCollective,
     from_wire,
 )
-from collective.etcd.calls import EtcdCalls
+from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
 from collective.membership import Member, MemberChange, Membership
@@ -80,7 +80,7 @@ class Collective(Closing):
     def __init__(
         self,
         name: str,
-        calls: EtcdCalls,
+        calls: EtcdApi,
         call_manager: CallManager,
         at_rest: Callable[[], CollectiveError | None] = lambda: None,
     ) -> None:

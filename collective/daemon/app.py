@@ -17,7 +17,7 @@ from collective.daemon.joining.promotee import Promotee
 from collective.daemon.lifecycle.lives import all_listen_addresses
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners import control_api, peer_api
-from collective.daemon.listeners.calls import Calls
+from collective.daemon.listeners.service_calls import ServiceCalls
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.member.worker import Worker
 from collective.daemon.membership.reconciler import Reconciler
@@ -97,7 +97,7 @@ class Daemon:
             AccessError: a port or folder is not ours to use.
         """
         server = self.server
-        calls = Calls(server)
+        calls = ServiceCalls(server)
         door = Door("member", peer_api.handler(server, coordinator, calls))
         server.listener.open(door, all_listen_addresses(server.settings, server.plan))
         # The control socket last: whoever is answered there finds the others open.

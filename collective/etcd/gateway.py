@@ -23,7 +23,7 @@ from typing import Any
 from etcd3gw.client import Etcd3Client
 
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
-from collective.etcd.calls import RANGE, STATUS, EtcdCalls, Lines
+from collective.etcd.api import RANGE, STATUS, EtcdApi, Lines
 from collective.etcd.deadline import seconds_allowed, within
 from collective.etcd.refusals import LEADER_CHANGED, refusal
 from collective.etcd.transport import MOST_ANSWER_BYTES, Answer, Transport
@@ -34,7 +34,7 @@ _END_SECONDS, _END_WITH_LEADER_SECONDS = 0.3, 3.0
 _API = "/v3"
 
 
-class Gateway(EtcdCalls):
+class Gateway(EtcdApi):
     """The calls to the etcd of this server, over its socket."""
 
     def __init__(self, socket_path: Path) -> None:
@@ -108,7 +108,7 @@ class Gateway(EtcdCalls):
                 self._passage.notify_all()
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make one call, see ``EtcdCalls``."""
+        """Make one call, see ``EtcdApi``."""
         if path == STATUS:
             return self._call(path, body)
         deadline = monotonic() + seconds_allowed()
@@ -135,7 +135,7 @@ class Gateway(EtcdCalls):
         return answer if isinstance(answer, dict) else {}
 
     def lines(self, path: str, body: Mapping[str, Any], seconds: float) -> Lines:
-        """Make a call that is answered line by line, see ``EtcdCalls``."""
+        """Make a call that is answered line by line, see ``EtcdApi``."""
         opened = self._transport.open(_API + path, body, seconds_allowed(), seconds)
         if isinstance(opened, Answer):
             raise _refusal(opened)

@@ -6,7 +6,7 @@
     done                under way    -
 
 Any kind may follow any other: each is decided on etcd's own voters of now. It writes nothing;
-``etcd.store`` writes what this says, in one transaction for each of the two.
+``etcd.record_store`` writes what this says, in one transaction for each of the two.
 
 Invariants:
   * What is not in the table is an error of ours: it raises. Who wants to begin beside another

@@ -1,6 +1,6 @@
 """The records in the store, and their JSON.
 
-It does not read or write the store; ``collective.etcd.store`` does.
+It does not read or write the store; ``collective.etcd.record_store`` does.
 
 Invariants:
   * Every record carries ``format``; a newer one is refused, never misread.

@@ -33,8 +33,8 @@ from collective.protocol.limits import Door, Places, origin_of
 from collective.protocol.streams import certificate_of, let_it_read, wait_for_the_kernel
 from collective.protocol.tunnel import StreamPair, Tunnel, through
 from collective.protocol.web import (
-    Peer,
     Request,
+    Requester,
     Response,
     error_response,
     internal_error_response,
@@ -79,10 +79,10 @@ class Connection:
         sock: socket.socket,
         address: str,
         context: ssl.SSLContext | None,
-        choose_workers: Callable[[Peer], Workers],
+        choose_workers: Callable[[Requester], Workers],
     ) -> None:
         """Take over a socket that was just accepted; must be called in the loop's thread."""
-        self.peer: Peer | None = None
+        self.peer: Requester | None = None
         self.origin = origin_of(address)
         self._loop = asyncio.get_running_loop()
         self.waiting_since: float | None = self._loop.time()
@@ -103,7 +103,7 @@ class Connection:
         self._far: StreamPair | None = None
 
     @property
-    def peers(self) -> list[Peer]:
+    def peers(self) -> list[Requester]:
         """Who is at the other end, and, where it is a tunnel, who is at the end of that."""
         beyond = None if self._tunnel is None else self._tunnel.leads_to
         return [peer for peer in (self.peer, beyond) if peer is not None]
@@ -159,18 +159,18 @@ class Connection:
             for places in (door.handshakes, door.strangers, door.members, door.locals):
                 places.leave(self)
 
-    def _places(self, peer: Peer) -> Places:
+    def _places(self, peer: Requester) -> Places:
         if self._is_stranger(peer):
             return self.door.strangers
         return self.door.members if peer.authenticated else self.door.locals
 
     @staticmethod
-    def _is_stranger(peer: Peer) -> bool:
+    def _is_stranger(peer: Requester) -> bool:
         return peer.transport == "tls" and not peer.authenticated
 
     # -- opening and closing ---------------------------------------------------------------
 
-    async def _open(self) -> Peer:
+    async def _open(self) -> Requester:
         """Bring up TLS, where the door has it, and say who came.
 
         Raises:
@@ -184,9 +184,9 @@ class Connection:
         wait_for_the_kernel(transport)
         self._writer = asyncio.StreamWriter(transport, protocol, self._reader, self._loop)
         if self._context is None:
-            self.peer = Peer("unix", self._address)
+            self.peer = Requester("unix", self._address)
         else:
-            self.peer = Peer("tls", self._address, certificate_of(transport))
+            self.peer = Requester("tls", self._address, certificate_of(transport))
         return self.peer
 
     async def _close(self) -> None:
@@ -230,7 +230,7 @@ class Connection:
 
     # -- requests and answers --------------------------------------------------------------
 
-    async def _converse(self, peer: Peer) -> None:
+    async def _converse(self, peer: Requester) -> None:
         workers = self._choose_workers(peer)
         try:
             while await self._exchange(peer, workers):
@@ -242,7 +242,7 @@ class Connection:
             wrong = "this is not HTTP/1.1 as it should be"
             await self._refuse(_wrong(error.error_status_hint, wrong))
 
-    async def _exchange(self, peer: Peer, workers: Workers) -> bool:
+    async def _exchange(self, peer: Requester, workers: Workers) -> bool:
         """Take a request and answer it; tell whether another one may follow."""
         with ExitStack() as room, ExitStack() as turn:
             request = await self._next_request(peer, room)
@@ -256,7 +256,7 @@ class Connection:
             self.waiting_since = self._loop.time()
         return not self._last and self._http.our_state is h11.DONE
 
-    async def _next_request(self, peer: Peer, room: ExitStack) -> Request | None:
+    async def _next_request(self, peer: Requester, room: ExitStack) -> Request | None:
         """Wait for a request until it is whole; None when the peer has no more.
 
         Args:
@@ -299,7 +299,7 @@ class Connection:
             self._http.receive_data(await self._reader.read(_READ))
         return event
 
-    def _most_bytes(self, peer: Peer) -> int:
+    def _most_bytes(self, peer: Requester) -> int:
         limits = self._limits
         return limits.member_body_bytes if peer.authenticated else limits.body_bytes
 

@@ -30,7 +30,7 @@ from collective.protocol.connection import Connection, address_of
 from collective.protocol.limits import Door, Limits
 from collective.protocol.listening import bind_tcp, bind_unix, identity, remove_socket
 from collective.protocol.streams import tune
-from collective.protocol.web import Peer
+from collective.protocol.web import Requester
 from collective.protocol.workers import Workers
 
 __all__ = ["Door", "DoorServer", "Limits"]
@@ -176,7 +176,7 @@ class DoorServer:
 
         return self._call(act())
 
-    def close_where(self, predicate: Callable[[Peer], bool]) -> int:
+    def close_where(self, predicate: Callable[[Requester], bool]) -> int:
         """Cut the open connections of some peers, or that lead to them, and wait until that is so.
 
         A request that such a peer has in a handler runs on, but its answer goes nowhere. A
@@ -306,14 +306,14 @@ class DoorServer:
             self._warned = now
             _log.warning(message, name, exc_info=error)
 
-    def _choose_workers(self, door: Door, peer: Peer) -> Workers:
+    def _choose_workers(self, door: Door, peer: Requester) -> Workers:
         if door.kind is not None:
             return self._workers[door.kind]
         if peer.transport == "unix":
             return self._workers["unix"]
         return self._workers["member" if peer.authenticated else "anonymous"]
 
-    async def _close_where(self, predicate: Callable[[Peer], bool]) -> int:
+    async def _close_where(self, predicate: Callable[[Requester], bool]) -> int:
         doomed = [
             connection
             for connection in self._connections

@@ -154,7 +154,7 @@ def _left(deadline: float) -> float:
     return left
 
 
-class Peer:
+class PeerClient:
     """A connection to one door, opened when first needed and kept for the next call."""
 
     def __init__(

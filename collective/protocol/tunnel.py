@@ -23,7 +23,7 @@ from collective.errors import CollectiveError, IdentityError, UnreachableError
 from collective.protocol.peer import Check, unreachable, where
 from collective.protocol.streams import let_it_read, served_by, tune, wait_for_the_kernel
 from collective.protocol.upgrade import Upgrade
-from collective.protocol.web import Peer, PeerCertificate
+from collective.protocol.web import PeerCertificate, Requester
 
 _SLICE = 65536
 _READ = 16384
@@ -69,7 +69,7 @@ class Tunnel(ABC):
         self._done: Callable[[], None] | None = done
 
     @property
-    def leads_to(self) -> Peer | None:
+    def leads_to(self) -> Requester | None:
         """Who is at the far end, None for software on this server, and before it is open."""
         return None
 
@@ -135,7 +135,7 @@ class Way:
         name: of the server.
         host, port: where it is.
         context: with our own certificate.
-        check: see ``collective.protocol.peer.Peer``.
+        check: see ``collective.protocol.peer.PeerClient``.
     """
 
     name: str
@@ -168,10 +168,10 @@ class ToDoor(Tunnel):
         self._way = way
         self._target = target
         self._open_seconds = open_seconds
-        self._leads_to: Peer | None = None
+        self._leads_to: Requester | None = None
 
     @property
-    def leads_to(self) -> Peer | None:
+    def leads_to(self) -> Requester | None:
         """Who is at the far end."""
         return self._leads_to
 
@@ -208,7 +208,7 @@ class ToDoor(Tunnel):
         if objection is not None:
             raise IdentityError(f"will not talk to {here}: {objection}")
         certificate = PeerCertificate(self._way.name, fingerprint)
-        self._leads_to = Peer("tls", self._way.host, certificate)
+        self._leads_to = Requester("tls", self._way.host, certificate)
 
     async def _be_let_in(self, ends: StreamPair) -> None:
         """Ask for the tunnel, and raise what is answered in its place."""

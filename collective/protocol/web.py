@@ -66,7 +66,7 @@ class PeerCertificate:
 
 
 @dataclass(frozen=True)
-class Peer:
+class Requester:
     """The other end of a connection.
 
     Attributes:
@@ -103,7 +103,7 @@ class Request:
     path: str
     query: Mapping[str, str]
     body: bytes = field(repr=False)
-    peer: Peer
+    peer: Requester
     memory: dict[str, Any] = field(repr=False)
     accepts_text: bool = False
 

@@ -25,7 +25,7 @@ from collective.errors import (
     EtcdUnavailableError,
     NotReachedError,
 )
-from collective.etcd.calls import EtcdCalls, Lines, Page, prefix_end
+from collective.etcd.api import EtcdApi, Lines, Page, prefix_end
 from collective.etcd.deadline import within
 from collective.model.keyspace import EVERYTHING
 from collective.store.cache import Cache
@@ -53,7 +53,7 @@ _Change = tuple[str, int, Entry | None]
 class Follower:
     """A thread that reads everything once, and then follows."""
 
-    def __init__(self, calls: EtcdCalls, caches: Mapping[str, Cache]) -> None:
+    def __init__(self, calls: EtcdApi, caches: Mapping[str, Cache]) -> None:
         """Prepare; ``start`` begins.
 
         Args:

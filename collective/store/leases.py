@@ -19,7 +19,7 @@ from collective.errors import (
     InputError,
     LeaseExpiredError,
 )
-from collective.etcd.calls import EtcdCalls
+from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
 from collective.model.closing import Closing
 from collective.model.lease_ids import COLLECTIVE
@@ -55,7 +55,7 @@ class Lease(Closing):
     """
 
     def __init__(
-        self, calls: EtcdCalls, seconds: int, deadline: float, owner: str = COLLECTIVE
+        self, calls: EtcdApi, seconds: int, deadline: float, owner: str = COLLECTIVE
     ) -> None:
         """Open it; made by ``Store.lease``.
 

@@ -12,7 +12,7 @@ import threading
 from time import monotonic
 
 from collective.errors import ClosedError, CollectiveError, DegradedCollective
-from collective.etcd.calls import EtcdCalls
+from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
 from collective.store.deadline import deadline_in
 from collective.store.slot import Slot
@@ -45,7 +45,7 @@ class Question:
 class ReadBatcher:
     """The requests, and the thread that makes them."""
 
-    def __init__(self, calls: EtcdCalls) -> None:
+    def __init__(self, calls: EtcdApi) -> None:
         """Prepare; the thread is begun with the first question.
 
         Args:

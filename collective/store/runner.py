@@ -32,7 +32,7 @@ class Runner:
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
         self._overseeing = threading.Condition(lock)
-        self._ready: deque[Line] = deque()
+        self._ready: deque[Lane] = deque()
         # Threads that wait for a line, or are being begun.
         self._idle = 0
         # Since when each of the others is in its line, by its identity.
@@ -41,13 +41,13 @@ class Runner:
         self._numbered = 0
         self._is_overseen = False
 
-    def line(self, work: Callable[[], bool]) -> Line:
+    def line(self, work: Callable[[], bool]) -> Lane:
         """Return a line.
 
         Args:
             work: does one piece and returns whether there is more; an exception ends the piece.
         """
-        return Line(self, work)
+        return Lane(self, work)
 
     def close(self) -> None:
         """Begin nothing more; what runs is left to end by itself."""
@@ -57,7 +57,7 @@ class Runner:
             self._changed.notify_all()
             self._overseeing.notify_all()
 
-    def put(self, line: Line) -> None:
+    def put(self, line: Lane) -> None:
         """Have a line run; its own ``wake`` calls this."""
         with self._changed:
             if not self._closed:
@@ -125,7 +125,7 @@ class Runner:
                     self._idle += 1
 
 
-class Line:
+class Lane:
     """A row of work."""
 
     def __init__(self, runner: Runner, work: Callable[[], bool]) -> None:

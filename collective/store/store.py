@@ -25,7 +25,7 @@ from collective.errors import (
     DeadlineError,
     NotReadyError,
 )
-from collective.etcd.calls import EtcdCalls
+from collective.etcd.api import EtcdApi
 from collective.model.keyspace import STORE, check_key, check_prefix
 from collective.store import requests
 from collective.store.cache import Cache
@@ -68,7 +68,7 @@ class Store:
 
     def __init__(
         self,
-        calls: EtcdCalls,
+        calls: EtcdApi,
         cache: Cache,
         follower: Follower,
         write_batcher: WriteBatcher,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from collective.errors import EtcdError
-from collective.etcd.calls import prefix_end
+from collective.etcd.api import prefix_end
 from collective.store.values import (
     Condition,
     Delete,

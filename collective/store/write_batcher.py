@@ -33,7 +33,7 @@ from collective.errors import (
     LeaseExpiredError,
     NotReachedError,
 )
-from collective.etcd.calls import EtcdCalls
+from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
 from collective.etcd.refusals import is_dropped
 from collective.store.batching import Footprint, choose
@@ -77,7 +77,7 @@ class Write:
 class WriteBatcher:
     """The queue of writes, and the threads that make them."""
 
-    def __init__(self, calls: EtcdCalls, lanes: int = _LANES) -> None:
+    def __init__(self, calls: EtcdApi, lanes: int = _LANES) -> None:
         """Prepare; threads are begun when there is something to write.
 
         Args:

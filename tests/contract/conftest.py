@@ -20,7 +20,7 @@ from collective.etcd.binary import Etcd
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
 from collective.etcd.process import EtcdProcess
-from collective.etcd.store import Store
+from collective.etcd.record_store import RecordStore
 from collective.model.layout import Layout
 from collective.model.names import certified_addresses, peer_url
 from collective.model.plan import Mode, Plan
@@ -50,7 +50,7 @@ class Member:
     binary: Etcd
     process: EtcdProcess
     gateway: Gateway
-    store: Store
+    store: RecordStore
     removed: threading.Event
 
     @property
@@ -133,7 +133,7 @@ def new_member(binary: Etcd, folder: Path, name: str, address: str) -> Iterator[
     )
     gateway = Gateway(Path(layout.etcd_socket))
     try:
-        made = Member(layout, plan, binary, process, gateway, Store(gateway), removed)
+        made = Member(layout, plan, binary, process, gateway, RecordStore(gateway), removed)
         made.trust()
         yield made
     finally:

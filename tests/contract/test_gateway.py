@@ -13,7 +13,7 @@ import pytest
 
 from collective.errors import EtcdError, EtcdUnavailableError
 from collective.etcd import transport
-from collective.etcd.calls import Put, encode
+from collective.etcd.api import PutRequest, encode
 from collective.etcd.deadline import DEFAULT_SECONDS, seconds_allowed, within
 from collective.etcd.gateway import Gateway
 from tests.contract.conftest import Member
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.contract
 
 
 def put(member: Member, key: str, value: str, lease: int = 0) -> int:
-    done, revision = member.gateway.transact({}, [Put(key, value, lease)])
+    done, revision = member.gateway.transact({}, [PutRequest(key, value, lease)])
     assert done
     return revision
 
@@ -79,9 +79,9 @@ def test_read_sees_the_write_before_it(member: Member) -> None:
 
 def test_transaction_on_an_absent_key_succeeds_once(member: Member) -> None:
     """A revision of 0 means absent; afterwards it means a refusal, and nothing is written."""
-    done, revision = member.gateway.transact({"k/a": 0}, [Put("k/a", "1")])
+    done, revision = member.gateway.transact({"k/a": 0}, [PutRequest("k/a", "1")])
     assert (done, revision) == (True, member.gateway.range("k/")[0])
-    again = member.gateway.transact({"k/a": 0}, [Put("k/a", "2"), Put("k/b", "2")])
+    again = member.gateway.transact({"k/a": 0}, [PutRequest("k/a", "2"), PutRequest("k/b", "2")])
     assert again == (False, revision)
     assert keys(member) == {"k/a": b"1"}
 
@@ -92,7 +92,7 @@ def test_transaction_on_a_key_that_changed_writes_nothing(member: Member) -> Non
     put(member, "k/a", "2")
     other = put(member, "k/b", "1")
     unchanged = {"k/b": other, "k/a": old}
-    done, _ = member.gateway.transact(unchanged, [Put("k/c", "x")], ["k/b"])
+    done, _ = member.gateway.transact(unchanged, [PutRequest("k/c", "x")], ["k/b"])
     assert not done
     assert keys(member) == {"k/a": b"2", "k/b": b"1"}
 
@@ -101,16 +101,16 @@ def test_transaction_on_a_key_that_was_deleted_writes_nothing(member: Member) ->
     """A key that is gone is absent, not unchanged; deleting and making it is a change."""
     old = put(member, "k/a", "1")
     member.gateway.transact({}, [], ["k/a"])
-    assert not member.gateway.transact({"k/a": old}, [Put("k/a", "x")])[0]
+    assert not member.gateway.transact({"k/a": old}, [PutRequest("k/a", "x")])[0]
     put(member, "k/a", "1")
-    assert not member.gateway.transact({"k/a": old}, [Put("k/a", "x")])[0]
+    assert not member.gateway.transact({"k/a": old}, [PutRequest("k/a", "x")])[0]
     assert keys(member) == {"k/a": b"1"}
 
 
 def test_transaction_writes_all_at_one_revision(member: Member) -> None:
     """Puts and deletes together."""
     before = put(member, "k/old", "1")
-    puts = [Put(f"k/{n:03}", str(n)) for n in range(50)]
+    puts = [PutRequest(f"k/{n:03}", str(n)) for n in range(50)]
     done, revision = member.gateway.transact({"k/old": before}, puts, ["k/old", "k/absent"])
     assert (done, revision) == (True, before + 1)
     _, found = member.gateway.range("k/")
@@ -122,7 +122,7 @@ def test_many_keys_are_read_in_one_answer(member: Member) -> None:
     """Some 5 MB, past every limit of a message that might stand in between."""
     for first in range(0, 5000, 100):
         member.gateway.transact(
-            {}, [Put(f"k/{n:05}", "x" * 1000) for n in range(first, first + 100)]
+            {}, [PutRequest(f"k/{n:05}", "x" * 1000) for n in range(first, first + 100)]
         )
     _, found = member.gateway.range("k/")
     assert len(found) == 5000
@@ -162,10 +162,10 @@ def test_lease_takes_its_keys_with_it(member: Member) -> None:
         (lambda g: g.remove(12345), "member not found"),
         (lambda g: g.promote(12345), "member not found"),
         (lambda g: g.promote(g.status().member_id), "can only promote a learner"),
-        (lambda g: g.transact({}, [Put("k", "v", 12345)]), "requested lease not found"),
+        (lambda g: g.transact({}, [PutRequest("k", "v", 12345)]), "requested lease not found"),
         (lambda g: g.move_leader(12345), "etcd: "),
         (lambda g: g.call("/kv/range", {"key": "!"}), "etcd: "),
-        (lambda g: g.transact({}, [Put("k", "x" * (2 << 20))]), "larger than max"),
+        (lambda g: g.transact({}, [PutRequest("k", "x" * (2 << 20))]), "larger than max"),
     ],
 )
 def test_what_etcd_refuses_is_an_etcd_error_in_its_words(

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from collective.errors import EtcdError
+from collective.etcd.api import EtcdMember, PutRequest
 from collective.etcd.binary import Etcd
-from collective.etcd.calls import EtcdMember, Put
 from collective.etcd.process import EtcdProcess
 from collective.files import FolderLock
 from tests.contract.conftest import START_SECONDS, Member, enrolled
@@ -143,7 +143,7 @@ def test_stop_ends_etcd_and_says_no_failure(member: Member) -> None:
 
 def test_etcd_starts_again_after_a_stop_with_its_data(member: Member) -> None:
     """Also at once, several times over; no stop is taken for a failure."""
-    member.gateway.transact({}, [Put("k/a", "1")])
+    member.gateway.transact({}, [PutRequest("k/a", "1")])
     for _ in range(3):
         pid = member.pid
         member.process.stop(10.0)
@@ -176,7 +176,7 @@ def test_stop_of_nothing_returns_at_once(idle: Member) -> None:
 def test_killed_etcd_is_started_again_with_its_data(member: Member) -> None:
     """kill -9 loses no acknowledged write, and the failure is told until it answered again."""
     for n in range(3):
-        _, revision = member.gateway.transact({}, [Put("k/n", str(n))])
+        _, revision = member.gateway.transact({}, [PutRequest("k/n", str(n))])
         pid = member.pid
         os.kill(pid, signal.SIGKILL)
         member.wait(other_than=pid)

@@ -20,10 +20,10 @@ from collective.daemon.nonvoting.etcd_proxy import BEAT_SECONDS, relay
 from collective.daemon.nonvoting.remote_etcd import SILENCE_SECONDS, RemoteGateway
 from collective.daemon.nonvoting.voters_etcd import VotersEtcd
 from collective.errors import EtcdError, EtcdUnavailableError
+from collective.etcd.api import EtcdApi, PutRequest, encode, prefix_end
 from collective.etcd.arguments import Timing
-from collective.etcd.calls import EtcdCalls, Put, encode, prefix_end
 from collective.etcd.deadline import within
-from collective.etcd.store import Store
+from collective.etcd.record_store import RecordStore
 from collective.handle import Collective
 from collective.model.keyspace import COORDINATION, STORE
 from collective.model.lease_ids import is_of, new_lease_id
@@ -32,7 +32,7 @@ from collective.model.records import Invitation, MemberRecord, Role, to_json
 from collective.model.view import View, invitation_key, member_key
 from collective.pki import make_certificate, new_key
 from collective.protocol.door import Door, DoorServer
-from collective.protocol.peer import Peer, client_context, only
+from collective.protocol.peer import PeerClient, client_context, only
 from collective.protocol.web import Request, Response
 from tests.contract.conftest import ADDRESS, Member
 from tests.harness import wait_until
@@ -63,7 +63,7 @@ class Voter:
     requests: list[str]
 
 
-def put_record(store: Store, name: str, role: Role, pem: str, port: int) -> MemberRecord:
+def put_record(store: RecordStore, name: str, role: Role, pem: str, port: int) -> MemberRecord:
     record = MemberRecord(name, "", role, ADDRESS, port, port, (pem,), 0.0)
     assert store.put_member(store.read(), record, 0.0)
     return record
@@ -98,8 +98,8 @@ def voter(idle: Member, tmp_path: Path) -> Iterator[Voter]:
     context = client_context(tmp_path / "mgt4.pem")
     check = only((own.fingerprint,), "another server answers")
 
-    def connect(member: MemberRecord) -> Peer:
-        return Peer(member.address, member.door_port, context, check, 64 << 20)
+    def connect(member: MemberRecord) -> PeerClient:
+        return PeerClient(member.address, member.door_port, context, check, 64 << 20)
 
     remote = RemoteGateway(lambda: [ours], connect)
     try:
@@ -111,18 +111,18 @@ def voter(idle: Member, tmp_path: Path) -> Iterator[Voter]:
 
 
 @pytest.fixture(params=["socket", "door"])
-def calls(request: pytest.FixtureRequest, voter: Voter) -> EtcdCalls:
+def calls(request: pytest.FixtureRequest, voter: Voter) -> EtcdApi:
     """The calls to the same etcd, in either way."""
     return voter.runtime.gateway if request.param == "socket" else voter.remote
 
 
-def put(calls: EtcdCalls, key: str, value: str, lease: int = 0) -> int:
-    done, revision = calls.transact({}, [Put(key, value, lease)])
+def put(calls: EtcdApi, key: str, value: str, lease: int = 0) -> int:
+    done, revision = calls.transact({}, [PutRequest(key, value, lease)])
     assert done
     return revision
 
 
-def test_keys_are_written_and_read(calls: EtcdCalls) -> None:
+def test_keys_are_written_and_read(calls: EtcdApi) -> None:
     """All of a prefix, at the revision of the write, with and without a quorum."""
     put(calls, K + "a", "é\n")
     revision = put(calls, K + "b", "")
@@ -133,17 +133,19 @@ def test_keys_are_written_and_read(calls: EtcdCalls) -> None:
     assert calls.range(STORE + "absent/") == (revision, [])
 
 
-def test_transaction_is_done_once_and_all_or_nothing(calls: EtcdCalls) -> None:
+def test_transaction_is_done_once_and_all_or_nothing(calls: EtcdApi) -> None:
     """The caller's own compare counts, whatever it is wrapped in."""
-    done, revision = calls.transact({K + "a": 0}, [Put(K + "a", "1"), Put(K + "b", "1")])
+    done, revision = calls.transact(
+        {K + "a": 0}, [PutRequest(K + "a", "1"), PutRequest(K + "b", "1")]
+    )
     assert done
-    assert calls.transact({K + "a": 0}, [Put(K + "a", "2")]) == (False, revision)
-    done, after = calls.transact({K + "a": revision}, [Put(K + "c", "3")], [K + "a"])
+    assert calls.transact({K + "a": 0}, [PutRequest(K + "a", "2")]) == (False, revision)
+    done, after = calls.transact({K + "a": revision}, [PutRequest(K + "c", "3")], [K + "a"])
     assert (done, after) == (True, revision + 1)
     assert {kv.key: kv.value for kv in calls.range(K)[1]} == {K + "b": b"1", K + "c": b"3"}
 
 
-def test_plain_operations_answer_as_themselves(calls: EtcdCalls) -> None:
+def test_plain_operations_answer_as_themselves(calls: EtcdApi) -> None:
     """A put and a deletion outside of a transaction."""
     calls.call("/kv/put", {"key": encode(K + "a"), "value": "MQ=="})
     assert [kv.value for kv in calls.range(K)[1]] == [b"1"]
@@ -151,15 +153,17 @@ def test_plain_operations_answer_as_themselves(calls: EtcdCalls) -> None:
     assert calls.range(K)[1] == []
 
 
-def test_large_values_and_many_keys_pass(calls: EtcdCalls) -> None:
+def test_large_values_and_many_keys_pass(calls: EtcdApi) -> None:
     """More than a stranger may send, and more than one answer of a door would hold."""
     for first in range(0, 2000, 100):
-        calls.transact({}, [Put(f"{K}{n:05}", "x" * 1000) for n in range(first, first + 100)])
+        calls.transact(
+            {}, [PutRequest(f"{K}{n:05}", "x" * 1000) for n in range(first, first + 100)]
+        )
     assert len(calls.range(K)[1]) == 2000
     put(calls, K + "large", "x" * 1_000_000)
 
 
-def test_lease_takes_its_key_with_it(calls: EtcdCalls) -> None:
+def test_lease_takes_its_key_with_it(calls: EtcdApi) -> None:
     """Granted, bound, kept alive, revoked."""
     lease = calls.grant_lease(60, "mgt4")
     put(calls, K + "leased", "1", lease)
@@ -168,7 +172,7 @@ def test_lease_takes_its_key_with_it(calls: EtcdCalls) -> None:
     assert calls.range(K)[1] == []
 
 
-def test_watch_tells_each_event_in_order(calls: EtcdCalls) -> None:
+def test_watch_tells_each_event_in_order(calls: EtcdApi) -> None:
     """From a revision on, with what was before it opened."""
     first = put(calls, K + "a", "0")
     stream = calls.watch(K, first, 20.0)
@@ -183,7 +187,7 @@ def test_watch_tells_each_event_in_order(calls: EtcdCalls) -> None:
     assert seen == list(range(first, first + 50))
 
 
-def test_watch_of_what_was_compacted_is_an_error(voter: Voter, calls: EtcdCalls) -> None:
+def test_watch_of_what_was_compacted_is_an_error(voter: Voter, calls: EtcdApi) -> None:
     """And does not hang."""
     for n in range(5):
         put(calls, K + "a", str(n))
@@ -193,14 +197,14 @@ def test_watch_of_what_was_compacted_is_an_error(voter: Voter, calls: EtcdCalls)
         list(calls.watch(K, 2, 5.0))
 
 
-def test_refusal_of_etcd_is_in_its_words(calls: EtcdCalls) -> None:
+def test_refusal_of_etcd_is_in_its_words(calls: EtcdApi) -> None:
     """Never one that means "maybe it happened"."""
     with pytest.raises(EtcdError, match="requested lease not found") as caught:
         put(calls, K + "a", "v", new_lease_id("mgt4"))
     assert type(caught.value) is EtcdError
 
 
-def test_members_and_leader_are_told(calls: EtcdCalls) -> None:
+def test_members_and_leader_are_told(calls: EtcdApi) -> None:
     """The same to everybody."""
     assert [m.name for m in calls.members()] == ["mgt1"]
     assert calls.status().leader
@@ -227,7 +231,7 @@ def test_voter_s_id_is_not_ours(voter: Voter) -> None:
     ],
 )
 def test_membership_and_maintenance_do_not_pass(
-    voter: Voter, call: Callable[[EtcdCalls], object]
+    voter: Voter, call: Callable[[EtcdApi], object]
 ) -> None:
     """They are refused at once, and never get to etcd."""
     with pytest.raises(EtcdError, match="may not ask etcd for") as caught:
@@ -238,7 +242,7 @@ def test_membership_and_maintenance_do_not_pass(
 
 def test_records_cannot_be_written_and_nothing_else_is_touched(voter: Voter) -> None:
     """So none makes itself a voter, invites whom it likes, or reads what others keep in etcd."""
-    store, gateway = Store(voter.remote), voter.runtime.gateway
+    store, gateway = RecordStore(voter.remote), voter.runtime.gateway
     view = store.read()
     put(gateway, "others/secret", "1")
     with pytest.raises(EtcdError, match="no record"):
@@ -246,7 +250,9 @@ def test_records_cannot_be_written_and_nothing_else_is_touched(voter: Voter) -> 
     invitation = Invitation("mgt5", Role.VOTER, "00" * 32, "mgt1", 0.0, 9e9)
     with pytest.raises(EtcdError, match="is none of mgt4's"):
         store.invite(view, invitation, 60)
-    record = Put(invitation_key("mgt5"), to_json(invitation), voter.remote.grant_lease(60, "mgt4"))
+    record = PutRequest(
+        invitation_key("mgt5"), to_json(invitation), voter.remote.grant_lease(60, "mgt4")
+    )
     with pytest.raises(EtcdError, match="no record"):
         voter.remote.transact({}, [record])
     for attempt in (
@@ -346,7 +352,7 @@ def test_feed_reads_large_values_and_many_keys_through_a_voter(voter: Voter) -> 
     value = "x" * 200
     for first in range(0, MANY, 100):
         keys = [STORE + f"n/{n:06}" for n in range(first, first + 100)]
-        gateway.transact({}, [Put(key, value) for key in keys])
+        gateway.transact({}, [PutRequest(key, value) for key in keys])
     handle = Collective("mgt4", voter.remote, nowhere())
     try:
         handle.wait_until_ready(60.0)
@@ -463,7 +469,7 @@ def test_calls_go_to_the_next_voter_when_one_is_gone(voter: Voter) -> None:
 def test_prefix_of_our_records_can_be_read(voter: Voter) -> None:
     """The view that a voter has is the one that it gets."""
     assert prefix_end("k/") == "k0"
-    assert Store(voter.remote).read().items == voter.runtime.store.read().items
+    assert RecordStore(voter.remote).read().items == voter.runtime.store.read().items
 
 
 def test_store_that_is_nearly_full_takes_deletions_and_leases_and_reads_alone(
@@ -476,7 +482,7 @@ def test_store_that_is_nearly_full_takes_deletions_and_leases_and_reads_alone(
     voter.runtime.places.room = Room(most_bytes=1)
     voter.requests.clear()
     for write in (
-        lambda: remote.transact({}, [Put(K + "b", "1")]),
+        lambda: remote.transact({}, [PutRequest(K + "b", "1")]),
         lambda: remote.call("/kv/put", {"key": encode(K + "b"), "value": "MQ=="}),
     ):
         with within(SECONDS), pytest.raises(EtcdError, match="no room for servers") as caught:

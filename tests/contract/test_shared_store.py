@@ -21,8 +21,8 @@ from collective.errors import (
     LeaseExpiredError,
     NotReachedError,
 )
+from collective.etcd.api import EtcdApi, Lines, encode, prefix_end
 from collective.etcd.binary import Etcd
-from collective.etcd.calls import EtcdCalls, Lines, encode, prefix_end
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
 from collective.handle import Collective
@@ -53,7 +53,7 @@ SECONDS = 10.0
 
 
 @pytest.fixture(params=[None, *etcds_in_use()], ids=lambda e: f"etcd-{e.version_text if e else 0}")
-def calls(request: pytest.FixtureRequest) -> Iterator[EtcdCalls]:
+def calls(request: pytest.FixtureRequest) -> Iterator[EtcdApi]:
     """The way to an etcd: the fake, and each real one."""
     if request.param is None:
         yield FakeEtcd()
@@ -66,7 +66,7 @@ def calls(request: pytest.FixtureRequest) -> Iterator[EtcdCalls]:
         made.close()
 
 
-def make(calls: EtcdCalls, *transactions: Transaction) -> list[Outcome]:
+def make(calls: EtcdApi, *transactions: Transaction) -> list[Outcome]:
     return from_wire(transactions, calls.call("/kv/txn", to_wire(transactions)))
 
 
@@ -74,7 +74,7 @@ def put(key: str, value: bytes = b"", lease: int = 0) -> Transaction:
     return Transaction(then=(Put(key, value, lease),))
 
 
-def test_each_of_many_transactions_has_its_own_outcome(calls: EtcdCalls) -> None:
+def test_each_of_many_transactions_has_its_own_outcome(calls: EtcdApi) -> None:
     """Conditions that hold and that do not, reads, deletions, all in one request."""
     (first,) = make(calls, put("a", b"1"))
     outcomes = make(
@@ -92,7 +92,7 @@ def test_each_of_many_transactions_has_its_own_outcome(calls: EtcdCalls) -> None
     assert outcomes[4].results == (None, None)
 
 
-def test_conditions_are_judged_on_what_was_before(calls: EtcdCalls) -> None:
+def test_conditions_are_judged_on_what_was_before(calls: EtcdApi) -> None:
     """That is why writes that touch are never put together."""
     (outcome, other) = make(
         calls, put("a"), Transaction((present("a"),), (Put("b", b""),), (Put("c", b""),))
@@ -101,7 +101,7 @@ def test_conditions_are_judged_on_what_was_before(calls: EtcdCalls) -> None:
     assert not other.succeeded
 
 
-def test_conditions_on_revisions(calls: EtcdCalls) -> None:
+def test_conditions_on_revisions(calls: EtcdApi) -> None:
     """Zero is for a key that is not there."""
     (outcome,) = make(calls, put("a"))
     wrong, right, none = make(
@@ -113,7 +113,7 @@ def test_conditions_on_revisions(calls: EtcdCalls) -> None:
     assert (wrong.succeeded, right.succeeded, none.succeeded) == (False, True, True)
 
 
-def test_deletion_by_prefix_counts_and_leaves_the_neighbours(calls: EtcdCalls) -> None:
+def test_deletion_by_prefix_counts_and_leaves_the_neighbours(calls: EtcdApi) -> None:
     """Also of the whole store, which leaves the records beside it."""
     make(calls, *(put(key) for key in ("n/1", "n/2", "n", "n0")))
     calls.call("/kv/txn", {"success": [{"request_put": {"key": encode(EVERYTHING + "v1/x")}}]})
@@ -124,7 +124,7 @@ def test_deletion_by_prefix_counts_and_leaves_the_neighbours(calls: EtcdCalls) -
     assert [kv.key for kv in calls.range(EVERYTHING)[1]] == [EVERYTHING + "v1/x"]
 
 
-def test_whole_request_is_refused_for_one_ended_lease(calls: EtcdCalls) -> None:
+def test_whole_request_is_refused_for_one_ended_lease(calls: EtcdApi) -> None:
     """Nothing of it is made: so it can be divided and made again."""
     with pytest.raises(EtcdError, match="requested lease not found") as caught:
         make(calls, put("a"), put("b", lease=12345))
@@ -132,13 +132,13 @@ def test_whole_request_is_refused_for_one_ended_lease(calls: EtcdCalls) -> None:
     assert calls.range(STORE)[1] == []
 
 
-def test_key_that_is_written_twice_is_refused(calls: EtcdCalls) -> None:
+def test_key_that_is_written_twice_is_refused(calls: EtcdApi) -> None:
     """Though by two transactions."""
     with pytest.raises(EtcdError, match="duplicate key"):
         make(calls, put("a"), put("a"))
 
 
-def test_pages_are_of_one_revision(calls: EtcdCalls) -> None:
+def test_pages_are_of_one_revision(calls: EtcdApi) -> None:
     """With the cluster's id, and whether there is more."""
     make(calls, *(put(f"k{number}") for number in range(5)))
     end = prefix_end(STORE)
@@ -150,7 +150,7 @@ def test_pages_are_of_one_revision(calls: EtcdCalls) -> None:
     assert calls.newest() == (first.cluster, first.revision)
 
 
-def test_lease_is_prolonged_until_it_is_revoked(calls: EtcdCalls) -> None:
+def test_lease_is_prolonged_until_it_is_revoked(calls: EtcdApi) -> None:
     """And takes its keys with it."""
     lease = calls.grant_lease(60)
     make(calls, put("a", lease=lease))
@@ -160,7 +160,7 @@ def test_lease_is_prolonged_until_it_is_revoked(calls: EtcdCalls) -> None:
     assert calls.range(STORE)[1] == []
 
 
-def test_watch_begins_with_its_cluster_and_tells_all_keys_in_order(calls: EtcdCalls) -> None:
+def test_watch_begins_with_its_cluster_and_tells_all_keys_in_order(calls: EtcdApi) -> None:
     """The values of an event are those that a read has."""
     (outcome,) = make(calls, put("a", b"1"))
     streams: list[Lines] = []
@@ -179,7 +179,7 @@ def test_watch_begins_with_its_cluster_and_tells_all_keys_in_order(calls: EtcdCa
         next(results)
 
 
-def test_handle_sees_what_it_wrote_and_what_others_write(calls: EtcdCalls) -> None:
+def test_handle_sees_what_it_wrote_and_what_others_write(calls: EtcdApi) -> None:
     """The whole way, threads and all."""
     handle = Collective("mgt1", calls, nowhere())
     try:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from collective.errors import EtcdError
-from collective.etcd.calls import Put
+from collective.etcd.api import PutRequest
 from collective.model.records import (
     Change,
     ChangeKind,
@@ -268,9 +268,9 @@ def test_follower_sees_every_change_in_order(member: Member) -> None:
             key = f"{PREFIX}x/{n % 7}"
             if n % 5 == 4:
                 deletes = sorted(model)[:2]
-                puts: list[Put] = []
+                puts: list[PutRequest] = []
             else:
-                deletes, puts = [], [Put(key, str(n)), Put(f"{PREFIX}y", str(n))]
+                deletes, puts = [], [PutRequest(key, str(n)), PutRequest(f"{PREFIX}y", str(n))]
             _, revision = member.gateway.transact({}, puts, deletes)
             model.update({p.key: p.value for p in puts})
             for gone in deletes:
@@ -295,7 +295,7 @@ def backlog(member: Member, count: int) -> View:
     start = member.store.read()
 
     def write(n: int) -> None:
-        member.gateway.transact({}, [Put(f"{PREFIX}x/{n:05}", "")])
+        member.gateway.transact({}, [PutRequest(f"{PREFIX}x/{n:05}", "")])
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(write, range(count)))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from collective.errors import EtcdError
-from collective.etcd.calls import Put
+from collective.etcd.api import PutRequest
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
 from tests.harness import Server, wait_until
@@ -36,7 +36,7 @@ class Ledger:
             self._count += 1
             key = f"{_PREFIX}{self._count:08d}"
         with within(_WRITE_SECONDS):
-            written, _ = gateway.transact({key: 0}, [Put(key, key)])
+            written, _ = gateway.transact({key: 0}, [PutRequest(key, key)])
         if written:
             with self._lock:
                 self.acknowledged.add(key)

@@ -24,7 +24,7 @@ from typing import cast
 
 from collective.daemon.member.credentials import Credentials
 from collective.protocol import messages
-from collective.protocol.peer import Peer, anybody
+from collective.protocol.peer import PeerClient, anybody
 from tests.fuzz.inputs import Input
 from tests.harness.server import Server
 
@@ -178,7 +178,7 @@ class Target:
         Raises:
             CollectiveError: it was not answered.
         """
-        peer = Peer(
+        peer = PeerClient(
             self.server.address, self.server.port, self._credentials.client_context, anybody
         )
         began = time.monotonic()

@@ -1,7 +1,7 @@
 """An etcd in memory that can misbehave: keys, transactions, leases and watches, as the gateway
 tells them.
 
-It knows no members and no raft. It does the production interface, ``EtcdCalls``, so that what is
+It knows no members and no raft. It does the production interface, ``EtcdApi``, so that what is
 tried on it in microseconds can be tried on a real one with the same lines; that it behaves like
 one is what ``tests/contract`` is for.
 
@@ -24,7 +24,7 @@ from typing import Any
 
 from collective.calls.call_manager import CallManager
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
-from collective.etcd.calls import EtcdCalls, Lines
+from collective.etcd.api import EtcdApi, Lines
 from collective.etcd.deadline import seconds_allowed
 from collective.etcd.refusals import refusal
 from collective.model.layout import Layout
@@ -79,7 +79,7 @@ class _State:
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
-class FakeEtcd(EtcdCalls):
+class FakeEtcd(EtcdApi):
     """The fake.
 
     Attributes:
@@ -171,7 +171,7 @@ class FakeEtcd(EtcdCalls):
         self.break_streams()
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make one call, see ``EtcdCalls``."""
+        """Make one call, see ``EtcdApi``."""
         if not self._held.wait(seconds_allowed()):
             raise EtcdUnavailableError("etcd did not answer in time")
         self.requests.append(path)
@@ -196,7 +196,7 @@ class FakeEtcd(EtcdCalls):
         return copy
 
     def lines(self, path: str, body: Mapping[str, Any], seconds: float) -> Lines:
-        """Open a watch, see ``EtcdCalls``."""
+        """Open a watch, see ``EtcdApi``."""
         if not self.alive or self.deaf:
             raise NotReachedError("etcd does not run here")
         with self._changed:

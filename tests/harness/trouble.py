@@ -19,7 +19,7 @@ from typing import Any
 
 from collective.errors import CollectiveError
 from collective.model.token import Token
-from collective.protocol.peer import Peer, anybody, client_context
+from collective.protocol.peer import PeerClient, anybody, client_context
 from tests.harness.doors import PATIENCE, read_to_end
 from tests.harness.server import Result, Server
 from tests.harness.waiting import wait_until
@@ -257,7 +257,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 def challenge_of(server: Server) -> dict[str, Any]:
     """Return what a server says to any stranger, its guest lists among it."""
-    peer = Peer(server.address, server.port, client_context(), anybody)
+    peer = PeerClient(server.address, server.port, client_context(), anybody)
     try:
         return peer.call("GET", "/v1/enroll/challenge", None, PATIENCE)
     finally:

@@ -17,7 +17,7 @@ from collective.daemon.nonvoting import voters as voters_of
 from collective.errors import InputError, QuorumError, RefusedError
 from collective.failpoints import Step
 from collective.model.view import CHANGE_KEY
-from collective.protocol.peer import Peer, anybody
+from collective.protocol.peer import PeerClient, anybody
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.certificates import identity_of
 from tests.harness.cluster import states
@@ -191,7 +191,7 @@ def send_command(
     context: ssl.SSLContext, voter: Server, command: str, arguments: Mapping[str, Any]
 ) -> Any:
     """Send a command as a server with these credentials can, whatever its own daemon would say."""
-    peer = Peer(voter.address, voter.port, context, anybody)
+    peer = PeerClient(voter.address, voter.port, context, anybody)
     try:
         return voters_of.run_at(peer, voter.name, command, arguments, lambda *_: None)
     finally:

@@ -19,11 +19,11 @@ import pytest
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.nonvoting.remote_etcd import RemoteGateway
 from collective.errors import CollectiveError
-from collective.etcd.calls import Put
+from collective.etcd.api import PutRequest
 from collective.etcd.deadline import within
 from collective.model.keyspace import STORE
 from collective.model.records import MemberRecord, Role
-from collective.protocol.peer import Peer, anybody
+from collective.protocol.peer import PeerClient, anybody
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.short_run import is_full
 
@@ -70,7 +70,7 @@ class Client:
         self.times["read"].append(time.monotonic())
 
     def _write(self) -> None:
-        self.remote.transact({}, [Put(KEYS + "n", str(time.monotonic()))])
+        self.remote.transact({}, [PutRequest(KEYS + "n", str(time.monotonic()))])
         self.times["write"].append(time.monotonic())
 
     def _watch(self) -> None:
@@ -97,7 +97,7 @@ def client_of(server: Server, voters: list[Server]) -> Iterator[Client]:
         for v in voters
     ]
     remote = RemoteGateway(
-        lambda: records, lambda m: Peer(m.address, m.door_port, context, anybody)
+        lambda: records, lambda m: PeerClient(m.address, m.door_port, context, anybody)
     )
     client = Client(remote)
     client.start()

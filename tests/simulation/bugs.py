@@ -29,9 +29,9 @@ from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership import changes, demotion, learner, reconciler, removal
 from collective.daemon.membership.reconciler import Reconciler
 from collective.errors import InvitationError
-from collective.etcd import store
-from collective.etcd.calls import EtcdMember
-from collective.etcd.store import Store
+from collective.etcd import record_store
+from collective.etcd.api import EtcdMember
+from collective.etcd.record_store import RecordStore
 from collective.model import changes as changes_of_voters
 from collective.model.records import Change, ChangeKind, Invitation, MemberRecord, Role
 from collective.model.view import CHANGE_KEY, TURN_KEY, View, invitation_key, member_key
@@ -74,11 +74,11 @@ def _begin_anyway(_last: Change | None, *what: Any) -> Change:
 
 
 def _without(kept: Callable[[str], bool]) -> Callable[..., Any]:
-    """Return a ``Store._write`` that compares only some keys."""
-    real = Store._write
+    """Return a ``RecordStore._write`` that compares only some keys."""
+    real = RecordStore._write
 
     def write(
-        self: Store, view: View, unchanged: tuple[str, ...], *rest: Any, **more: Any
+        self: RecordStore, view: View, unchanged: tuple[str, ...], *rest: Any, **more: Any
     ) -> bool:
         return real(self, view, tuple(key for key in unchanged if kept(key)), *rest, **more)
 
@@ -87,18 +87,18 @@ def _without(kept: Callable[[str], bool]) -> Callable[..., Any]:
 
 def _only_in(method: str, kept: Callable[[str], bool]) -> tuple[Any, str, Any]:
     """Have one method of the store compare only some keys."""
-    real, write = getattr(Store, method), _without(kept)
+    real, write = getattr(RecordStore, method), _without(kept)
 
-    class Careless(Store):
-        def __init__(self, other: Store) -> None:
+    class Careless(RecordStore):
+        def __init__(self, other: RecordStore) -> None:
             self._gateway = other._gateway
 
         _write = write
 
-    def careless(self: Store, *arguments: Any) -> Any:
+    def careless(self: RecordStore, *arguments: Any) -> Any:
         return real(Careless(self), *arguments)
 
-    return Store, method, careless
+    return RecordStore, method, careless
 
 
 def _steal(invitation: Invitation | None, proof: admission.Proof) -> Invitation:
@@ -107,7 +107,7 @@ def _steal(invitation: Invitation | None, proof: admission.Proof) -> Invitation:
     return admission.judge(fresh, proof)
 
 
-def _claim_for_ever(self: Store, view: View, invitation: Invitation) -> bool:
+def _claim_for_ever(self: RecordStore, view: View, invitation: Invitation) -> bool:
     """Take an invitation off its lease by claiming it."""
     key = invitation_key(invitation.name)
     return self._write(view, (key,), {key: invitation})
@@ -129,9 +129,9 @@ def _lost_by_address(view: View, members: Sequence[EtcdMember]) -> frozenset[str
 
 
 def _finish_without(what: str) -> Callable[..., bool]:
-    real = Store.finish_change
+    real = RecordStore.finish_change
 
-    def finish(self: Store, view: View, change: Change, when: float) -> bool:
+    def finish(self: RecordStore, view: View, change: Change, when: float) -> bool:
         if change.kind is not ChangeKind.REMOVE:
             return real(self, view, change, when)
         member = view.members.get(change.name)
@@ -140,7 +140,7 @@ def _finish_without(what: str) -> Callable[..., bool]:
         deletes: tuple[str, ...] = ()
         if member is not None and member.member_id == change.member_id:
             if what != "revoke":
-                puts |= store._revoked(member.name, member.fingerprints, when)
+                puts |= record_store._revoked(member.name, member.fingerprints, when)
             deletes = tuple(
                 key
                 for key, name in (
@@ -205,7 +205,7 @@ def _record_alone(self: Reconciler, view: View, learner: EtcdMember) -> int | No
     return 0
 
 
-def _take_turn(self: Store, view: View, turn: Any, seconds: int) -> bool:
+def _take_turn(self: RecordStore, view: View, turn: Any, seconds: int) -> bool:
     """Take the turn, whoever has it."""
     lease = self._gateway.grant_lease(seconds)
     return self._write(view, (), {TURN_KEY: turn}, lease=lease)
@@ -234,7 +234,7 @@ BUGS: Mapping[str, Bug] = {
     "a deletion does not count": Bug(("P1",), ((membership, "_check_strength", _nothing),)),
     "a learner is promoted unheard": Bug(("P2",), ((Reconciler, "_ask", lambda *_: 1),)),
     "a claim can be stolen": Bug(("P3",), ((sponsor, "judge", _steal),)),
-    "a claim makes an invitation last": Bug(("P3",), ((Store, "claim", _claim_for_ever),)),
+    "a claim makes an invitation last": Bug(("P3",), ((RecordStore, "claim", _claim_for_ever),)),
     "a claim is anybody's": Bug(
         ("P3",),
         tuple((module, "check_claim", _claimed_by_anybody) for module in (sponsor, learner)),
@@ -245,13 +245,13 @@ BUGS: Mapping[str, Bug] = {
         (_only_in("admit_member", lambda key: key.startswith(member_key(""))),),
     ),
     "a deletion revokes nothing": Bug(
-        ("P4",), ((Store, "finish_change", _finish_without("revoke")),)
+        ("P4",), ((RecordStore, "finish_change", _finish_without("revoke")),)
     ),
     "a deletion leaves the record": Bug(
-        ("P4",), ((Store, "finish_change", _finish_without("record")),)
+        ("P4",), ((RecordStore, "finish_change", _finish_without("record")),)
     ),
     "a deletion leaves the invitation": Bug(
-        ("P4",), ((Store, "finish_change", _finish_without("invitation")),)
+        ("P4",), ((RecordStore, "finish_change", _finish_without("invitation")),)
     ),
     "a deletion that failed counts as done": Bug(
         ("P4",), ((changes, "_is_gone", lambda *_: True),)
@@ -276,7 +276,7 @@ BUGS: Mapping[str, Bug] = {
         ("P1",),
         (
             (turn, "_others_turn", _nothing),
-            (Store, "take_turn", _take_turn),
+            (RecordStore, "take_turn", _take_turn),
         ),
     ),
     "who restarts is not waited for": Bug(("P1",), ((turn, "_SPARE_SECONDS", -1.0),)),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from collective.errors import EtcdError
-from collective.etcd.calls import EtcdMember, Put
+from collective.etcd.api import EtcdMember, PutRequest
 from collective.model.view import Item, View
 
 
@@ -54,7 +54,7 @@ class Keyspace:
             self.view = self.view.updated(self.view.revision + 1, {}, keys)
 
     def transact(
-        self, unchanged: Mapping[str, int], puts: Sequence[Put], deletes: Sequence[str]
+        self, unchanged: Mapping[str, int], puts: Sequence[PutRequest], deletes: Sequence[str]
     ) -> bool:
         """Write all or nothing; False when a compare fails."""
         if any(self.view.mod_revision(key) != wanted for key, wanted in unchanged.items()):

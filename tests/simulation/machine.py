@@ -31,7 +31,7 @@ from collective.daemon.lifecycle.server import (
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.reconciler import Reconciler
 from collective.errors import CollectiveError, RefusedError
-from collective.etcd.calls import EtcdMember
+from collective.etcd.api import EtcdMember
 from collective.model.names import peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from collective.daemon.member.access import member_of
 from collective.daemon.member.runtime import hex_id
 from collective.errors import CollectiveError
-from collective.etcd.calls import EtcdMember
+from collective.etcd.api import EtcdMember
 from collective.model.plan import Mode
 from collective.model.records import ChangeKind, MemberRecord, Role
 from collective.model.view import View, invitation_key
 from collective.pki import Certificate
 from collective.policy.membership import quorum
-from collective.protocol.web import Peer, PeerCertificate
+from collective.protocol.web import PeerCertificate, Requester
 from tests.simulation.actors import Actor
 
 if TYPE_CHECKING:
@@ -432,7 +432,7 @@ class Promises:
         found = []
         for certificate in self._former:
             try:
-                member_of(view, Peer("tls", "10.0.0.9", certificate))
+                member_of(view, Requester("tls", "10.0.0.9", certificate))
             except CollectiveError:
                 continue
             found.append(f"P4: the door lets the former {certificate.name} in")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners import peer_api as door
-from collective.daemon.listeners.calls import Calls
+from collective.daemon.listeners.service_calls import ServiceCalls
 from collective.daemon.member.etcd_trust import EtcdTrust
 from collective.daemon.member.failure_detector import Answer, FailureDetector
 from collective.daemon.member.proof_limiter import ProofLimiter
@@ -30,19 +30,19 @@ from collective.errors import (
     UnreachableError,
     from_wire,
 )
-from collective.etcd.calls import EtcdMember, KeyValue, Put, Status
+from collective.etcd.api import EtcdMember, KeyValue, PutRequest, Status
 from collective.etcd.gateway import Gateway
-from collective.etcd.store import Store
+from collective.etcd.record_store import RecordStore
 from collective.model.plan import Plan
 from collective.model.records import MemberRecord
 from collective.model.view import View
 from collective.pki import Certificate
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
-from collective.protocol.peer import Check, Peer
+from collective.protocol.peer import Check, PeerClient
 from collective.protocol.tunnel import Tunnel
-from collective.protocol.web import Peer as Caller
 from collective.protocol.web import PeerCertificate, Request
+from collective.protocol.web import Requester as Caller
 from tests.simulation.actors import Fate
 from tests.simulation.certificates import SimulatedCredentials
 from tests.simulation.etcd import SimulatedEtcd
@@ -132,7 +132,7 @@ class SimulatedGateway(Gateway):
         return self._make(lambda: _listed(self._world.etcd.view, prefix), changes=False)
 
     def transact(
-        self, unchanged: Mapping[str, int], puts: Sequence[Put], deletes: Sequence[str] = ()
+        self, unchanged: Mapping[str, int], puts: Sequence[PutRequest], deletes: Sequence[str] = ()
     ) -> tuple[bool, int]:
         """Write all or nothing."""
         by = self._world.actors.current()
@@ -277,7 +277,7 @@ class SimulatedProber(FailureDetector):
         return Answer(target.runtime.own_status(), "", now)
 
 
-class SimulatedPeer(Peer):
+class SimulatedPeer(PeerClient):
     """A connection to another server's door; the real routes answer."""
 
     def __init__(
@@ -367,7 +367,9 @@ class SimulatedPeer(Peer):
 
         def serve() -> list[dict[str, Any]]:
             server = cast(CollectiveServer, target)
-            handle = door.handler(server, cast(JoinCoordinator, target.coordinator), Calls(server))
+            handle = door.handler(
+                server, cast(JoinCoordinator, target.coordinator), ServiceCalls(server)
+            )
             answered = handle(request).body
             assert not isinstance(answered, Tunnel)
             whole = answered if isinstance(answered, bytes) else b"".join(answered)
@@ -396,7 +398,7 @@ class SimulatedNode(MemberRuntime):
         self._backend = cast(Any, self.etcd)
         kind = SimulatedGateway if self._votes else RelayedGateway
         self.gateway = kind(world, machine, machine.member_id)
-        self.store = Store(self.gateway)
+        self.store = RecordStore(self.gateway)
         self.records_view = SimulatedReplica(machine)
         self.detector = SimulatedProber(world, machine)
         self.replacing = cast(Any, Lock(world))
@@ -465,7 +467,7 @@ class SimulatedNode(MemberRuntime):
             nonvoting=not self.votes,
         )  # fmt: skip
 
-    def peer(self, member: MemberRecord) -> Peer:
+    def peer(self, member: MemberRecord) -> PeerClient:
         """Return a new connection to a member's door."""
         check = self.check_of(member.name)
         return SimulatedPeer(

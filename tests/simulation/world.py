@@ -24,12 +24,12 @@ from collective.daemon.member.runtime import hex_id
 from collective.daemon.membership import confirming, promotion
 from collective.daemon.membership.candidate import Candidate
 from collective.errors import EtcdError, UnreachableError
-from collective.etcd.calls import EtcdMember, Put
+from collective.etcd.api import EtcdMember, PutRequest
 from collective.model.plan import Mode
 from collective.model.records import LoadedTrust, MemberRecord, Role, to_json
 from collective.model.view import View, loaded_key, member_key
 from collective.policy.membership import quorum
-from collective.protocol.peer import Check, Peer
+from collective.protocol.peer import Check, PeerClient
 from tests.simulation.actors import Actor, Actors, Fate
 from tests.simulation.certificates import SimulatedCredentials, judged
 from tests.simulation.etcd import revocation_list
@@ -97,7 +97,9 @@ class World:
         """Have some servers be the voters of the collective."""
         puts = [self._voter(machine) for machine in machines]
         shown = tuple(sorted(machine.certificate.fingerprint for machine in machines))
-        puts += [Put(loaded_key(m.name), to_json(LoadedTrust(m.name, shown))) for m in machines]
+        puts += [
+            PutRequest(loaded_key(m.name), to_json(LoadedTrust(m.name, shown))) for m in machines
+        ]
         self.etcd.transact({}, puts, ())
         for machine in machines:
             machine.view = View(0)
@@ -108,7 +110,7 @@ class World:
         for machine in machines:
             machine.sync()
 
-    def _voter(self, machine: Machine) -> Put:
+    def _voter(self, machine: Machine) -> PutRequest:
         member = EtcdMember(self._next_id(machine.url), machine.name, (machine.url,), False)
         self.etcd.members[member.id] = member
         machine.plan = replace(
@@ -119,7 +121,7 @@ class World:
             machine.name, hex_id(member.id), Role.VOTER, machine.address, DOOR, PEER,
             (pem,), self.time.now,
         )  # fmt: skip
-        return Put(member_key(machine.name), to_json(record))
+        return PutRequest(member_key(machine.name), to_json(record))
 
     def _next_id(self, url: str) -> int:
         number = int(url.rpartition(".")[2].partition(":")[0])
@@ -212,7 +214,7 @@ class World:
     # What happens in etcd, as everybody sees it -----------------------------------------------
 
     def transact(
-        self, unchanged: Mapping[str, int], puts: Sequence[Put], deletes: Sequence[str],
+        self, unchanged: Mapping[str, int], puts: Sequence[PutRequest], deletes: Sequence[str],
         by: Actor | None,
     ) -> bool:  # fmt: skip
         """Write."""
@@ -274,7 +276,9 @@ class World:
         if machine.dialled != candidate.certificate.fingerprint:
             raise UnreachableError(f"at {candidate.address} another server answers")
 
-    def dial(self, host: str, _port: int, context: Any, check: Check, _most: int = 0) -> Peer:
+    def dial(
+        self, host: str, _port: int, context: Any, check: Check, _most: int = 0
+    ) -> PeerClient:
         """Make a connection for whoever asks now, with a certificate or as a stranger."""
         if isinstance(context, SimulatedCredentials):
             return SimulatedPeer(self, context.machine, host, context, check)
@@ -303,7 +307,7 @@ class World:
         for module in (recognition, guests):
             yield module, "client_context", lambda: None
         yield guests, "pause", self.hear_and_pause
-        yield from ((m, "Peer", self.dial) for m in (recognition, guests, return_check))
+        yield from ((m, "PeerClient", self.dial) for m in (recognition, guests, return_check))
         for module in (guests, confirming, return_check):
             yield module, "ThreadPoolExecutor", SerialPool
         yield return_check, "objection_to", lambda *_: None

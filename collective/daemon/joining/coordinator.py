@@ -34,7 +34,7 @@ from collective.errors import (
     RefusedError,
     UnreachableError,
 )
-from collective.etcd.calls import Status
+from collective.etcd.api import Status
 from collective.failpoints import Step, reached
 from collective.model.plan import Mode
 from collective.model.records import Role

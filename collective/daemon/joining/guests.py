@@ -28,7 +28,7 @@ from collective.model.view import View
 from collective.policy.addressing import plain
 from collective.policy.membership import quorum
 from collective.protocol.messages import CONFIRM, ClaimAnswer, ClaimQuestion, Voter
-from collective.protocol.peer import Peer, client_context, only
+from collective.protocol.peer import PeerClient, client_context, only
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ def _ask(member: Voter, name: str, ours: str) -> ClaimAnswer | None:
     """Ask one guest; None where it does not answer, or does not have the claim yet."""
     try:
         check = only((member.fingerprint,), "another server answers")
-        peer = Peer(member.address, member.door_port, client_context(), check)
+        peer = PeerClient(member.address, member.door_port, client_context(), check)
         try:
             body = ClaimQuestion(name, ours).to_wire()
             answer = ClaimAnswer.from_wire(peer.call("POST", CONFIRM, body, _ASK_SECONDS))

@@ -57,7 +57,7 @@ from collective.policy.preflight import findings_from_wire, good, problem
 from collective.policy.transitions import Event, apply
 from collective.protocol import messages
 from collective.protocol.interfaces import local_addresses
-from collective.protocol.peer import Peer, where
+from collective.protocol.peer import PeerClient, where
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Join:
         self._here = here
         self._host = host
         self._given_up = given_up
-        self._peer: Peer | None = None
+        self._peer: PeerClient | None = None
         self._addresses: tuple[str, ...] = ()
         self._renewed = False
         self._told: set[str] = set()
@@ -226,7 +226,7 @@ class Join:
         elif answer.members is not None:
             preflight.reach_members(checks, answer.members, lambda: self._members_now(peer, token))
 
-    def _members_now(self, peer: Peer, token: Token) -> Sequence[messages.Voter] | None:
+    def _members_now(self, peer: PeerClient, token: Token) -> Sequence[messages.Voter] | None:
         """Ask the member once more whom we must be able to reach."""
         return self._claim(peer, token, preflight.challenge(peer), dry_run=True).members
 
@@ -275,7 +275,7 @@ class Join:
             raise given_up_error(self._here.name)
 
     def _claim(
-        self, peer: Peer, token: Token, asked: messages.Challenge, dry_run: bool = False
+        self, peer: PeerClient, token: Token, asked: messages.Challenge, dry_run: bool = False
     ) -> messages.Prospect:
         self._addresses = self._all_addresses(peer)
         certificate = self._server.credentials.identity
@@ -306,7 +306,7 @@ class Join:
             peer.call("POST", messages.CLAIM, claim.to_wire(), seconds)
         )
 
-    def _all_addresses(self, peer: Peer) -> tuple[str, ...]:
+    def _all_addresses(self, peer: PeerClient) -> tuple[str, ...]:
         """Return the address to advertise, and all others that we may send from."""
         address = self._here.address or peer.local_address
         if "%" in address or ipaddress.ip_address(address).is_link_local:
@@ -316,7 +316,7 @@ class Join:
             )
         return claimed_addresses(address, local_addresses())
 
-    def _admit(self, peer: Peer, emit: Emit) -> messages.Admission | None:
+    def _admit(self, peer: PeerClient, emit: Emit) -> messages.Admission | None:
         """Be taken in, and return what the sponsor gives; None where it is not our turn."""
         body = messages.Message().to_wire()
         for raw in peer.lines("POST", messages.ADMIT, body, _ADMIT_SECONDS):

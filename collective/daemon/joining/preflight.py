@@ -34,7 +34,7 @@ from collective.protocol.interfaces import local_addresses
 from collective.protocol.listening import bind_tcp
 from collective.protocol.messages import Challenge, Voter
 from collective.protocol.peer import (
-    Peer,
+    PeerClient,
     client_context,
     only,
     served_certificate,
@@ -192,7 +192,7 @@ class Asked:
         guests: the token's guest list, fingerprint to name; None without a token.
     """
 
-    peer: Peer
+    peer: PeerClient
     said: Challenge
     guests: Mapping[str, str] | None
 
@@ -228,7 +228,7 @@ def reach(
     address, certificate = found
     place_found = where(address, port)
     at = named if named == place_found else f"{named} ({place_found})"
-    peer = Peer(address, port, client_context(), only((certificate.fingerprint,), _CHANGED))
+    peer = PeerClient(address, port, client_context(), only((certificate.fingerprint,), _CHANGED))
     said = checks.attempt(
         "member", lambda: challenge(peer), lambda raw: f"{_name(raw, at)} takes servers in"
     )
@@ -307,7 +307,7 @@ def question(checks: Checks, asked: Asked) -> None:
     _source(checks, asked.said, place)
 
 
-def challenge(peer: Peer) -> Challenge:
+def challenge(peer: PeerClient) -> Challenge:
     """Ask a member for a nonce, with what else it says to a stranger."""
     return Challenge.from_wire(peer.call("GET", messages.CHALLENGE, None, DIAL_SECONDS))
 

@@ -17,7 +17,7 @@ from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.dial_back import dial_back, knock
 from collective.errors import CollectiveError, EtcdError, QuorumError, RefusedError
-from collective.etcd.store import READ_SECONDS
+from collective.etcd.record_store import READ_SECONDS
 from collective.model.names import certified_addresses
 from collective.model.records import Role
 from collective.model.view import View

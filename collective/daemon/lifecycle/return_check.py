@@ -25,7 +25,7 @@ from collective.model.records import MemberRecord
 from collective.model.view import View
 from collective.policy.returning import Report, missing, newest_agreed
 from collective.protocol import messages
-from collective.protocol.peer import Peer
+from collective.protocol.peer import PeerClient
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class ReturnCheck:
             self._runtime.credentials.client_context,
             self._runtime.check_of(member.name),
         )
-        peer = Peer(place.address, place.door_port, context, check, messages.MOST_VIEW)
+        peer = PeerClient(place.address, place.door_port, context, check, messages.MOST_VIEW)
         try:
             raw = peer.call("GET", messages.RETURN, None, _ASK_SECONDS)
             shown = peer.fingerprint

@@ -20,7 +20,7 @@ from collective.daemon.joining import sponsor
 from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners import services
-from collective.daemon.listeners.calls import Calls
+from collective.daemon.listeners.service_calls import ServiceCalls
 from collective.daemon.member.access import ANYBODY, MEMBERS, Caller, check_caller, member_of
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership import learner, removal
@@ -63,7 +63,7 @@ class Asked:
 
     server: CollectiveServer
     coordinator: JoinCoordinator
-    calls: Calls
+    calls: ServiceCalls
     runtime: MemberRuntime
     request: Request
     asking: MemberRecord | None
@@ -115,7 +115,7 @@ class Route:
 
 
 def handler(
-    server: CollectiveServer, coordinator: JoinCoordinator, calls: Calls
+    server: CollectiveServer, coordinator: JoinCoordinator, calls: ServiceCalls
 ) -> Callable[[Request], Response]:
     """Return the handler of the network door."""
 

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from collective.errors import AccessError, RemovedError
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
-from collective.protocol.web import Peer
+from collective.protocol.web import Requester
 
 
 class Caller(enum.Enum):
@@ -60,7 +60,7 @@ def check_caller(member: MemberRecord | None, allowed: Collection[Caller], what:
     raise AccessError(f"{member.name} is a {kind.value} and may not ask {what}: a {may} may")
 
 
-def member_of(view: View, peer: Peer) -> MemberRecord:
+def member_of(view: View, peer: Requester) -> MemberRecord:
     """Return the member that is at the other end.
 
     Raises:

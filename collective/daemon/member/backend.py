@@ -13,8 +13,8 @@ from typing import Protocol
 
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.etcd_trust import EtcdTrust
+from collective.etcd.api import EtcdApi
 from collective.etcd.arguments import Files, Timing, etcd_arguments
-from collective.etcd.calls import EtcdCalls
 from collective.etcd.gateway import Gateway
 from collective.etcd.process import EtcdProcess
 from collective.model.layout import Layout
@@ -40,7 +40,7 @@ class Backend(Protocol):
         gateway: the way to it.
     """
 
-    gateway: EtcdCalls
+    gateway: EtcdApi
 
     @property
     def failure(self) -> str | None:
@@ -84,7 +84,7 @@ class OwnEtcd:
         self._variables: Mapping[str, str] = {}
         self._leaf_file: Path | None = None
         self._own = Gateway(Path(frame.layout.etcd_socket))
-        self.gateway: EtcdCalls = self._own
+        self.gateway: EtcdApi = self._own
 
     @property
     def failure(self) -> str | None:

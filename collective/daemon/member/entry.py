@@ -12,13 +12,13 @@ from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import AccessError
 from collective.model.records import MemberRecord
 from collective.model.view import View
-from collective.protocol.web import Peer
+from collective.protocol.web import Requester
 
 log = logging.getLogger(__name__)
 
 
 def let_in(
-    runtime: MemberRuntime, peer: Peer, serializable: bool = False, anew: bool = False
+    runtime: MemberRuntime, peer: Requester, serializable: bool = False, anew: bool = False
 ) -> tuple[MemberRecord, View]:
     """Return the member that asks, and the view that says so.
 

@@ -23,7 +23,7 @@ from collective.errors import CollectiveError, IdentityError, RemovedError, Unre
 from collective.model.records import MemberRecord, Role
 from collective.protocol import messages
 from collective.protocol.messages import ServerStatus
-from collective.protocol.peer import Check, Peer, is_refusal, where
+from collective.protocol.peer import Check, PeerClient, is_refusal, where
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Answer:
         return self.status is not None and not self.status.healthy
 
 
-class _Line(threading.Thread):
+class _Probe(threading.Thread):
     """The thread that asks one member."""
 
     def __init__(
@@ -69,7 +69,7 @@ class _Line(threading.Thread):
     ) -> None:
         super().__init__(name=f"probe-{member.name}", daemon=True)
         self.member = member
-        self._peer = Peer(member.address, member.door_port, context, check)
+        self._peer = PeerClient(member.address, member.door_port, context, check)
         self._check = check
         self._ask_again = ask_again
         self.interval = INTERVAL_SECONDS
@@ -213,7 +213,7 @@ class FailureDetector:
         self._check = check
         self._ask_again = ask_again
         self._lock = threading.Lock()
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, _Probe] = {}
 
     def follow(self, members: Iterable[MemberRecord]) -> None:
         """Ask these members from now on, and no others."""
@@ -228,7 +228,7 @@ class FailureDetector:
                 if line is not None and line.member != member:
                     line.renew(member)
                 elif line is None:
-                    self._lines[name] = _Line(
+                    self._lines[name] = _Probe(
                         member, self._context, self._check(name), self._ask_again
                     )
                     self._lines[name].start()
@@ -294,7 +294,7 @@ class FailureDetector:
         return frozenset(n for n, a in found.items() if a.status is not None and a.status.healthy)
 
 
-def _moved(line: _Line, member: MemberRecord | None) -> bool:
+def _moved(line: _Probe, member: MemberRecord | None) -> bool:
     """Tell whether a line no longer leads to where the member is."""
     if member is None:
         return True

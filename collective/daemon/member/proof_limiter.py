@@ -22,7 +22,7 @@ from contextlib import contextmanager
 
 from collective.daemon.clock import elapsed
 from collective.errors import InvitationError, RefusedError
-from collective.etcd.store import READ_SECONDS
+from collective.etcd.record_store import READ_SECONDS
 from collective.model.view import View
 from collective.policy.admission import Proof, judge
 from collective.protocol.limits import RateLimit

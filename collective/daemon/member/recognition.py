@@ -20,7 +20,7 @@ from collective.daemon.member.succession import Succession
 from collective.errors import CollectiveError, IdentityError
 from collective.model.records import MemberRecord
 from collective.protocol import messages
-from collective.protocol.peer import Peer, anybody, client_context, only
+from collective.protocol.peer import PeerClient, anybody, client_context, only
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def ask(member: MemberRecord, known: frozenset[str], ours: str) -> Found:
 
 def _is_deleted(member: MemberRecord, known: frozenset[str], ours: str) -> bool:
     check = only(known, f"its certificate is none of {member.name}'s")
-    peer = Peer(member.address, member.door_port, client_context(), check)
+    peer = PeerClient(member.address, member.door_port, client_context(), check)
     try:
         body = messages.RevocationQuestion(ours).to_wire()
         raw = peer.call("POST", messages.DELETED, body, _ASK_SECONDS)
@@ -74,7 +74,7 @@ def _is_deleted(member: MemberRecord, known: frozenset[str], ours: str) -> bool:
 
 
 def _recognise(member: MemberRecord, known: frozenset[str]) -> str:
-    peer = Peer(member.address, member.door_port, client_context(), anybody)
+    peer = PeerClient(member.address, member.door_port, client_context(), anybody)
     try:
         peer.open(_ASK_SECONDS)
         shown = peer.fingerprint

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 
 from collective.errors import CollectiveError
-from collective.etcd.store import Store
+from collective.etcd.record_store import RecordStore
 from collective.model.view import View
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ Listener = Callable[[View], None]
 class RecordsView:
     """A thread that follows the store."""
 
-    def __init__(self, store: Store, listeners: list[Listener], remembered: View) -> None:
+    def __init__(self, store: RecordStore, listeners: list[Listener], remembered: View) -> None:
         """Prepare; ``start`` begins.
 
         Args:

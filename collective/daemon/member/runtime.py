@@ -29,9 +29,9 @@ from collective.daemon.member.recognition import Found
 from collective.daemon.member.recorded import certificates_of
 from collective.daemon.member.records_view import RecordsView
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
-from collective.etcd.calls import Status
+from collective.etcd.api import Status
 from collective.etcd.deadline import within
-from collective.etcd.store import Store
+from collective.etcd.record_store import RecordStore
 from collective.model.high_water_mark import HighWaterMark
 from collective.model.plan import Plan
 from collective.model.records import MemberRecord
@@ -39,7 +39,7 @@ from collective.model.view import View
 from collective.pki import Certificate, read_certificate
 from collective.policy.membership import Observed
 from collective.protocol.messages import ServerStatus
-from collective.protocol.peer import Check, Peer, served_certificate
+from collective.protocol.peer import Check, PeerClient, served_certificate
 from collective.protocol.tunnel import Way
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def hex_id(member_id: int) -> str:
 
 #: Gets the voters, and what connects to one.
 Elsewhere = Callable[
-    [Callable[[], Iterable[MemberRecord]], Callable[[MemberRecord], Peer]], Backend
+    [Callable[[], Iterable[MemberRecord]], Callable[[MemberRecord], PeerClient]], Backend
 ]
 
 
@@ -104,7 +104,7 @@ class MemberRuntime:
             else elsewhere(self._voters, self._relay_peer)
         )
         self.gateway = self._backend.gateway
-        self.store = Store(self.gateway)
+        self.store = RecordStore(self.gateway)
         # Trust first: who acts on a view finds that it holds at both doors.
         listeners = [self._trust, lambda view: on_view(self, view)]
         self.records_view = RecordsView(self.store, listeners, remembered)
@@ -383,10 +383,10 @@ class MemberRuntime:
         answering = self.detector.answering(seconds, since) | {self.name}
         return Observed(self.name, view, voters, frozenset(answering))
 
-    def peer(self, member: MemberRecord) -> Peer:
+    def peer(self, member: MemberRecord) -> PeerClient:
         """Return a new connection to a member's door."""
         context = self.credentials.client_context
-        return Peer(member.address, member.door_port, context, self.check_of(member.name))
+        return PeerClient(member.address, member.door_port, context, self.check_of(member.name))
 
     def way_to(self, member: MemberRecord) -> Way:
         """Return how a member's door is reached, for a call to software there."""
@@ -396,9 +396,9 @@ class MemberRuntime:
     def _voters(self) -> list[MemberRecord]:
         return self.records_view.view.voters_but(self.name)
 
-    def _relay_peer(self, member: MemberRecord) -> Peer:
+    def _relay_peer(self, member: MemberRecord) -> PeerClient:
         context, check = self.credentials.client_context, self.check_of(member.name)
-        return Peer(member.address, member.door_port, context, check, _RELAYED_BYTES)
+        return PeerClient(member.address, member.door_port, context, check, _RELAYED_BYTES)
 
     def own_status(self) -> ServerStatus:
         """Return what this server says of itself to others."""

@@ -19,7 +19,7 @@ from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.changes import CHANGE_SECONDS
 from collective.daemon.retries import until_written, until_written_whoever_leads
 from collective.errors import EtcdError, EtcdUnavailableError, InvitationError, RefusedError
-from collective.etcd.calls import EtcdMember
+from collective.etcd.api import EtcdMember
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role

@@ -20,7 +20,7 @@ from collective.daemon.member.worker import Worker
 from collective.daemon.membership.arrivals import Arrivals
 from collective.daemon.membership.changes import CHANGE_SECONDS, finish
 from collective.errors import CollectiveError, EtcdError
-from collective.etcd.calls import EtcdMember, Status
+from collective.etcd.api import EtcdMember, Status
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import Change, MemberRecord, Role

@@ -27,7 +27,7 @@ from collective.daemon.member.entry import let_in
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.nonvoting.line_queue import LineQueue
 from collective.errors import CollectiveError, EtcdUnavailableError, ProtocolError
-from collective.etcd.calls import Lines
+from collective.etcd.api import Lines
 from collective.etcd.deadline import within
 from collective.model.view import member_key
 from collective.policy.relaying import (
@@ -45,7 +45,7 @@ from collective.policy.relaying import (
 )
 from collective.policy.slicing import Slices
 from collective.protocol.messages import ETCD, EtcdCall
-from collective.protocol.web import Peer, Request, Response, json_response
+from collective.protocol.web import Request, Requester, Response, json_response
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def relay(runtime: MemberRuntime, request: Request) -> Response:
 
 
 def _answer(
-    runtime: MemberRuntime, peer: Peer, path: str, body: Mapping[str, Any], seconds: float
+    runtime: MemberRuntime, peer: Requester, path: str, body: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     if puts_anything(path, body):
         runtime.places.room.check(lambda: runtime.status().db_size)
@@ -101,7 +101,7 @@ def _answer(
         return _guarded(runtime, peer, path, body)
 
 
-def _watch(runtime: MemberRuntime, peer: Peer, body: Mapping[str, Any]) -> Response:
+def _watch(runtime: MemberRuntime, peer: Requester, body: Mapping[str, Any]) -> Response:
     member, view = let_in(runtime, peer)
     runtime.places.watches.enter(member.name)
     try:
@@ -112,13 +112,13 @@ def _watch(runtime: MemberRuntime, peer: Peer, body: Mapping[str, Any]) -> Respo
     return Response(200, watch, "application/x-ndjson")
 
 
-def _name(peer: Peer) -> str:
+def _name(peer: Requester) -> str:
     """Return who asks; whether it is a member, the records say."""
     return "" if peer.certificate is None else peer.certificate.name
 
 
 def _sliced(
-    runtime: MemberRuntime, peer: Peer, path: str, body: Mapping[str, Any]
+    runtime: MemberRuntime, peer: Requester, path: str, body: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Read a range a few keys at a time; what is left when the time is up is ``more``."""
     slices, begun = Slices(body), elapsed()
@@ -130,7 +130,7 @@ def _sliced(
 
 
 def _guarded(
-    runtime: MemberRuntime, peer: Peer, path: str, body: Mapping[str, Any]
+    runtime: MemberRuntime, peer: Requester, path: str, body: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Do an operation on keys while the member's record is unchanged."""
     member, view = let_in(runtime, peer, is_serializable(path, body))
@@ -147,7 +147,7 @@ class _Watch:
     """The lines of a watch, with an empty one whenever there is none for a moment."""
 
     def __init__(
-        self, runtime: MemberRuntime, peer: Peer, revision: int, body: Mapping[str, Any]
+        self, runtime: MemberRuntime, peer: Requester, revision: int, body: Mapping[str, Any]
     ) -> None:
         """Open it.
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from collective.errors import EtcdError, EtcdUnavailableError, InputError
-from collective.etcd.calls import EtcdCalls, Lines
+from collective.etcd.api import EtcdApi, Lines
 from collective.etcd.deadline import within
 from collective.files import make_private_folder
 from collective.model.layout import Layout
@@ -37,7 +37,7 @@ _LIMITS = Limits(body_bytes=3 << 20, streams=Limits.streams_per_member - 4)
 class EtcdSocket:
     """The socket, for one life."""
 
-    def __init__(self, doors: DoorServer, layout: Layout, calls: EtcdCalls) -> None:
+    def __init__(self, doors: DoorServer, layout: Layout, calls: EtcdApi) -> None:
         """Open it.
 
         Args:
@@ -58,7 +58,7 @@ class EtcdSocket:
         self._doors.close_door(self._door)
 
 
-def handler(calls: EtcdCalls) -> Callable[[Request], Response]:
+def handler(calls: EtcdApi) -> Callable[[Request], Response]:
     """Return what answers on the socket."""
 
     def handle(request: Request) -> Response:

@@ -30,13 +30,13 @@ from collective.errors import (
     RemovedError,
     UnreachableError,
 )
-from collective.etcd.calls import EtcdCalls, Lines, Status
+from collective.etcd.api import EtcdApi, Lines, Status
 from collective.etcd.deadline import seconds_allowed
 from collective.etcd.refusals import NOBODY
 from collective.model.records import MemberRecord
 from collective.policy.relaying import is_repeatable
 from collective.protocol.messages import ETCD, EtcdCall
-from collective.protocol.peer import Peer
+from collective.protocol.peer import PeerClient
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +46,14 @@ _PAUSE_SECONDS = 0.05
 _MOST_IDLE = 8
 
 Voters = Callable[[], Iterable[MemberRecord]]
-Connect = Callable[[MemberRecord], Peer]
+Connect = Callable[[MemberRecord], PeerClient]
 
 
 class _NotSent(Exception):
     """A call did not leave this server: it may be made elsewhere."""
 
 
-class RemoteGateway(EtcdCalls):
+class RemoteGateway(EtcdApi):
     """The calls to etcd, over the doors of the voters."""
 
     def __init__(self, voters: Voters, connect: Connect) -> None:
@@ -67,8 +67,8 @@ class RemoteGateway(EtcdCalls):
         self._connect = connect
         self._lock = threading.Lock()
         self._chosen = ""
-        self._idle: dict[MemberRecord, list[Peer]] = {}
-        self._busy: dict[Peer, MemberRecord] = {}
+        self._idle: dict[MemberRecord, list[PeerClient]] = {}
+        self._busy: dict[PeerClient, MemberRecord] = {}
         self._closed = threading.Event()
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class RemoteGateway(EtcdCalls):
         return replace(super().status(), member_id=0, learner=False)
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make one call, see ``EtcdCalls``."""
+        """Make one call, see ``EtcdApi``."""
         deadline = elapsed() + seconds_allowed()
         failure = "there was no time to ask"
         for voter, patience in self._rota():
@@ -117,7 +117,7 @@ class RemoteGateway(EtcdCalls):
         raise NotReachedError(f"{NOBODY}: {failure}")
 
     def lines(self, path: str, body: Mapping[str, Any], seconds: float) -> Lines:
-        """Make a call that is answered line by line, see ``EtcdCalls``.
+        """Make a call that is answered line by line, see ``EtcdApi``.
 
         Voters send an empty line now and then, so ``seconds`` of silence are never waited for.
         """
@@ -179,7 +179,7 @@ class RemoteGateway(EtcdCalls):
             if self._chosen == name and name in names:
                 self._chosen = names[(names.index(name) + 1) % len(names)]
 
-    def _take(self, voter: MemberRecord, seconds: float) -> Peer:
+    def _take(self, voter: MemberRecord, seconds: float) -> PeerClient:
         """Return an open connection that nobody else uses.
 
         Raises:
@@ -203,7 +203,7 @@ class RemoteGateway(EtcdCalls):
             self._give_back(voter, peer)
             raise _NotSent(str(error)) from error
 
-    def _give_back(self, voter: MemberRecord, peer: Peer) -> None:
+    def _give_back(self, voter: MemberRecord, peer: PeerClient) -> None:
         with self._lock:
             self._busy.pop(peer, None)
             if not self._closed.is_set() and peer.is_open():
@@ -235,7 +235,7 @@ class _RemoteLines:
         self,
         gateway: RemoteGateway,
         voter: MemberRecord,
-        peer: Peer,
+        peer: PeerClient,
         path: str,
         body: Mapping[str, Any],
     ) -> None:

@@ -26,7 +26,7 @@ from collective.errors import (
 from collective.model.names import natural_key
 from collective.model.records import MemberRecord
 from collective.protocol.messages import COMMAND, M, Message, SentCommand
-from collective.protocol.peer import Peer
+from collective.protocol.peer import PeerClient
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,9 @@ def run(
     raise _nobody(runtime)
 
 
-def run_at(peer: Peer, voter: str, command: str, arguments: Mapping[str, Any], emit: Emit) -> Any:
+def run_at(
+    peer: PeerClient, voter: str, command: str, arguments: Mapping[str, Any], emit: Emit
+) -> Any:
     """Have one voter carry a command out, see ``run``."""
     body = SentCommand(command, arguments).to_wire()
     for raw in peer.stream("POST", COMMAND, body, _SILENCE_SECONDS, _SILENCE_SECONDS):

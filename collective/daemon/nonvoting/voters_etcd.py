@@ -8,10 +8,10 @@ from pathlib import Path
 
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.nonvoting.remote_etcd import RemoteGateway
-from collective.etcd.calls import EtcdCalls
+from collective.etcd.api import EtcdApi
 from collective.model.plan import Plan
 from collective.model.records import MemberRecord
-from collective.protocol.peer import Peer
+from collective.protocol.peer import PeerClient
 
 
 class VotersEtcd:
@@ -20,9 +20,9 @@ class VotersEtcd:
     def __init__(
         self,
         voters: Callable[[], Iterable[MemberRecord]],
-        connect: Callable[[MemberRecord], Peer],
+        connect: Callable[[MemberRecord], PeerClient],
     ) -> None:
-        self.gateway: EtcdCalls = RemoteGateway(voters, connect)
+        self.gateway: EtcdApi = RemoteGateway(voters, connect)
 
     @property
     def failure(self) -> str | None:

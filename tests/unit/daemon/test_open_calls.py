@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collective.daemon.listeners.calls import MOST_OPEN, MOST_OPEN_WITH_ONE, OpenCalls
+from collective.daemon.listeners.service_calls import MOST_OPEN, MOST_OPEN_WITH_ONE, OpenCalls
 from collective.errors import RefusedError
 
 

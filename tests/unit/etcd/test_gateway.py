@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
-from collective.etcd.calls import Put
+from collective.etcd.api import PutRequest
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
 from collective.etcd.refusals import refusal
@@ -159,7 +159,7 @@ def test_answer_without_what_is_needed_is_an_etcd_error(call: str) -> None:
 def test_transaction_is_sent_as_compare_and_success() -> None:
     """Puts come before deletes, and the compare is on the mod revision."""
     gateway, wire = gateway_over({"header": {"revision": "9"}})
-    assert gateway.transact({"a": 0, "b": 7}, [Put("a", "1", 5)], ["b"]) == (False, 9)
+    assert gateway.transact({"a": 0, "b": 7}, [PutRequest("a", "1", 5)], ["b"]) == (False, 9)
     ((_, body),) = wire.sent
     assert body == {
         "compare": [
@@ -274,6 +274,6 @@ def test_range_that_comes_in_parts_is_read_whole_at_one_revision() -> None:
 
     etcd = Sparing()
     for number in range(5):
-        etcd.transact({}, [Put(f"k/{number}", "")])
+        etcd.transact({}, [PutRequest(f"k/{number}", "")])
     revision, found = etcd.range("k/")
     assert (revision, [kv.key for kv in found]) == (6, [f"k/{n}" for n in range(5)])

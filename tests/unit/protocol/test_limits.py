@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from collective.daemon.listeners.calls import MOST_OPEN_WITH_ONE
+from collective.daemon.listeners.service_calls import MOST_OPEN_WITH_ONE
 from collective.protocol import limits
 from collective.protocol.limits import Limits, Places, RateLimit, origin_of
 

@@ -10,9 +10,9 @@ import pytest
 
 from collective.errors import ProtocolError, QuorumError
 from collective.protocol.tunnel import Tunnel
-from collective.protocol.web import MOST_VALUES, Peer, Request, Response, lines_response
+from collective.protocol.web import MOST_VALUES, Request, Requester, Response, lines_response
 
-UNIX = Peer("unix", "uid=0")
+UNIX = Requester("unix", "uid=0")
 
 
 def request(body: bytes) -> Request:

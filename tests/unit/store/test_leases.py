@@ -24,7 +24,7 @@ class Distant(FakeEtcd):
         self.allowed: list[float] = []
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make one call, see ``EtcdCalls``."""
+        """Make one call, see ``EtcdApi``."""
         if path == "/lease/keepalive":
             self.allowed.append(seconds_allowed())
             if len(self.allowed) == 1:

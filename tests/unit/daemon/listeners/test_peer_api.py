@@ -25,7 +25,7 @@ from collective.model.plan import Mode
 from collective.model.records import MemberRecord, Revocation, Role
 from collective.model.view import View
 from collective.protocol.limits import RateLimit
-from collective.protocol.web import Peer, PeerCertificate, Request, Response
+from collective.protocol.web import PeerCertificate, Request, Requester, Response
 from tests.unit.identities import identity, record_of, view_of
 
 KINDS = {
@@ -128,7 +128,7 @@ class Server:
         """Ask with a server's certificate, None for none; return the refusal."""
         certificate = None if name is None else PeerCertificate(name, identity(name).fingerprint)
         whole = path + "somewhere" if path.endswith("/") else path
-        peer = Peer("tls", "10.0.0.9", certificate)
+        peer = Requester("tls", "10.0.0.9", certificate)
         request = Request(method, whole, {}, b'{"format": 1}', peer, {})
         try:
             handler(self.server, None, None)(request)  # type: ignore[arg-type]
@@ -333,7 +333,7 @@ def test_member_that_changes_its_certificate_over_and_over_is_refused_most(
     server: Any = SimpleNamespace(certificates=limit)
 
     def change(member: MemberRecord) -> None:
-        peer = Peer("tls", "10.0.0.9", PeerCertificate(member.name, member.fingerprints[0]))
+        peer = Requester("tls", "10.0.0.9", PeerCertificate(member.name, member.fingerprints[0]))
         body = b'{"format": 1, "certificate": ""}'
         request = Request("POST", "/v1/certificate", {}, body, peer, {})
         runtime: Any = SimpleNamespace(name="mgt1")

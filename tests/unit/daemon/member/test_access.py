@@ -18,7 +18,7 @@ from collective.daemon.member.access import (
 from collective.errors import AccessError, RemovedError
 from collective.model.records import MemberRecord, Revocation, Role
 from collective.model.view import View
-from collective.protocol.web import Peer, PeerCertificate
+from collective.protocol.web import PeerCertificate, Requester
 from tests.unit.identities import Identity, identity, record_of, view_of
 
 ONE = tuple(identity("mgt1", number=n) for n in (1, 2))
@@ -27,12 +27,12 @@ REVOKED = Revocation(GONE.fingerprint, "mgt3", 0.0)
 ALL = view_of(record_of("mgt1", numbers=(1, 2)), record_of("mgt2", Role.LEARNER), REVOKED)
 
 
-def peer(shown: Identity | None, name: str | None = None) -> Peer:
+def peer(shown: Identity | None, name: str | None = None) -> Requester:
     """Return who connects with a certificate; its name is what it says, and may be anything."""
     certificate = None
     if shown is not None:
         certificate = PeerCertificate(name or shown.certificate.name, shown.fingerprint)
-    return Peer("tls", "10.0.0.9", certificate)
+    return Requester("tls", "10.0.0.9", certificate)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_fingerprint_that_is_near_is_nobodys(fingerprint: str) -> None:
     broken = MemberRecord("mgt4", "4", Role.VOTER, "10.0.0.4", 1, 2, ("no certificate",), 0.0)
     view = view_of(record_of("mgt1"), broken)
     with pytest.raises(AccessError, match="belongs to no member"):
-        member_of(view, Peer("tls", "10.0.0.9", PeerCertificate("mgt1", fingerprint)))
+        member_of(view, Requester("tls", "10.0.0.9", PeerCertificate("mgt1", fingerprint)))
     assert objection(view, "mgt4", fingerprint) == "its certificate is none of mgt4's"
 
 

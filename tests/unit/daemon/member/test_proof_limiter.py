@@ -9,7 +9,7 @@ import pytest
 from collective.daemon.clock import epoch
 from collective.daemon.member.proof_limiter import OneEach, ProofLimiter
 from collective.errors import InvitationError, QuorumError, RefusedError
-from collective.etcd.store import READ_SECONDS
+from collective.etcd.record_store import READ_SECONDS
 from collective.model.records import Invitation, Role, to_json
 from collective.model.view import Item, View, invitation_key
 from collective.policy.admission import Proof

@@ -8,13 +8,13 @@ import pytest
 
 from collective.daemon.member.records_view import RecordsView
 from collective.errors import EtcdError
-from collective.etcd.store import Store
+from collective.etcd.record_store import RecordStore
 from collective.model.view import View
 
 SECONDS = 5.0
 
 
-class Told(Store):
+class Told(RecordStore):
     """A store that gives the views that it was made with, one after the other.
 
     Each group is one read and what follows from it, until the stream breaks.
@@ -38,7 +38,7 @@ class Told(Store):
         raise EtcdError("the watch ended")
 
 
-def seen_from(store: Store, remembered: View, last: int) -> list[int]:
+def seen_from(store: RecordStore, remembered: View, last: int) -> list[int]:
     """Follow a store up to a revision and return every revision that a listener saw."""
     seen: list[View] = []
     records_view = RecordsView(store, [seen.append], remembered)

@@ -9,7 +9,7 @@ import pytest
 from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.learner import check_namesake
 from collective.errors import RefusedError
-from collective.etcd.calls import EtcdMember
+from collective.etcd.api import EtcdMember
 from collective.model.records import MemberRecord, Role, to_json
 from collective.model.view import Item, View, member_key
 from tests.unit.identities import identity

@@ -16,7 +16,7 @@ from collective.daemon.membership.reconciler import (
     lost_voters,
     stuck,
 )
-from collective.etcd.calls import EtcdMember, Status
+from collective.etcd.api import EtcdMember, Status
 from collective.model.records import Change, ChangeKind, MemberRecord, Role, to_json
 from collective.model.view import CHANGE_KEY, Item, View, member_key
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.etcd.calls import Put, encode
-from collective.etcd.store import MOST_REVOKED, Store, _apply
+from collective.etcd.api import PutRequest, encode
+from collective.etcd.record_store import MOST_REVOKED, RecordStore, _apply
 from collective.model.records import Revocation, to_json
 from collective.model.view import Item, View, revoked_key
 from tests.unit.identities import record_of, view_of
@@ -61,7 +61,7 @@ class Noted:
         self.deletes: list[str] = []
 
     def transact(
-        self, _unchanged: dict[str, int], puts: list[Put], deletes: tuple[str, ...]
+        self, _unchanged: dict[str, int], puts: list[PutRequest], deletes: tuple[str, ...]
     ) -> tuple[bool, int]:
         self.puts, self.deletes = [put.key for put in puts], list(deletes)
         return True, 1
@@ -83,7 +83,7 @@ def after_changes(own: int, others: int = 0) -> View:
 def written(how: str, view: View, numbers: tuple[int, ...] = (2,)) -> Noted:
     """Have a member's record written, which has the certificates of these numbers now."""
     noted = Noted()
-    store, member = Store(noted), record_of("mgt2", numbers=numbers)  # type: ignore[arg-type]
+    store, member = RecordStore(noted), record_of("mgt2", numbers=numbers)  # type: ignore[arg-type]
     {"change": store.put_member, "move": store.readdress_member}[how](view, member, 5.0)
     return noted
 

@@ -40,7 +40,7 @@ _MODE = 0o600
 _OPEN_SECONDS = 5.0
 
 
-class Calls:
+class ServiceCalls:
     """The calls that are open here, those to this server and those from it."""
 
     def __init__(self, server: CollectiveServer) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from collective.errors import EtcdError
-from collective.etcd.calls import EtcdCalls, Put, key_value
+from collective.etcd.api import EtcdApi, PutRequest, key_value
 from collective.etcd.deadline import within
 from collective.model.changes import EFFECTS, make
 from collective.model.records import (
@@ -48,10 +48,10 @@ _WATCH_SILENCE_SECONDS = 300.0
 _MOST_ENDED = 64
 
 
-class Store:
+class RecordStore:
     """The records of the collective, over one gateway."""
 
-    def __init__(self, gateway: EtcdCalls) -> None:
+    def __init__(self, gateway: EtcdApi) -> None:
         self._gateway = gateway
 
     def read(self, seconds: float = READ_SECONDS) -> View:
@@ -267,7 +267,7 @@ class Store:
         lease: int = 0,
     ) -> bool:
         compare = {key: view.mod_revision(key) for key in unchanged}
-        wire = [Put(key, to_json(record), lease) for key, record in puts.items()]
+        wire = [PutRequest(key, to_json(record), lease) for key, record in puts.items()]
         with within(WRITE_SECONDS):
             return self._gateway.transact(compare, wire, deletes)[0]
 

@@ -92,7 +92,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Put:
+class PutRequest:
     """A key to write; ``lease`` 0 binds it to none."""
 
     key: str
@@ -125,7 +125,7 @@ class Lines(Protocol):
         """End it, also while another thread waits for a line."""
 
 
-class EtcdCalls(ABC):
+class EtcdApi(ABC):
     """The calls that this project makes to etcd, over whatever carries them."""
 
     @abstractmethod
@@ -248,7 +248,7 @@ class EtcdCalls(ABC):
         return _number(raw, "header", "cluster_id"), _number(raw, "header", "revision")
 
     def transact(
-        self, unchanged: Mapping[str, int], puts: Sequence[Put], deletes: Sequence[str] = ()
+        self, unchanged: Mapping[str, int], puts: Sequence[PutRequest], deletes: Sequence[str] = ()
     ) -> tuple[bool, int]:
         """Write all or nothing.
 
