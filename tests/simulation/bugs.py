@@ -229,7 +229,7 @@ BUGS: Mapping[str, Bug] = {
         ((removal, "check_no_change_under_way", _nothing), (removal, "begin", _begin_anyway)),
     ),
     "two changes at once, raced": Bug(
-        ("P1",), (_only_in("begin_change", lambda key: key != CHANGE_KEY),)
+        ("P1",), (_only_in("begin_change", lambda key: key != CHANGE_KEY),), first=261
     ),
     "a deletion does not count": Bug(("P1",), ((membership, "_check_strength", _nothing),)),
     "a learner is promoted unheard": Bug(("P2",), ((Reconciler, "_ask", lambda *_: 1),)),
@@ -243,6 +243,7 @@ BUGS: Mapping[str, Bug] = {
     "an admission does not compare the invitation": Bug(
         ("P3", "P4"),
         (_only_in("admit_member", lambda key: key.startswith(member_key(""))),),
+        first=344,
     ),
     "a deletion revokes nothing": Bug(
         ("P4",), ((RecordStore, "finish_change", _finish_without("revoke")),)
@@ -254,7 +255,7 @@ BUGS: Mapping[str, Bug] = {
         ("P4",), ((RecordStore, "finish_change", _finish_without("invitation")),)
     ),
     "a deletion that failed counts as done": Bug(
-        ("P4",), ((changes, "_is_gone", lambda *_: True),)
+        ("P4",), ((changes, "_is_gone", lambda *_: True),), first=580
     ),
     "nobody finishes a deletion": Bug(("P5",), ((Reconciler, "_take_over", _nothing),)),
     "nobody puts a stuck learner out": Bug(("P5",), ((Reconciler, "_evict", _remove_any),)),
@@ -280,7 +281,9 @@ BUGS: Mapping[str, Bug] = {
         ),
     ),
     "who restarts is not waited for": Bug(("P1",), ((turn, "_SPARE_SECONDS", -1.0),)),
-    "who was cut off does not catch up": Bug(("P5",), ((ReturnCheck, "catch_up", _nothing),)),
+    "who was cut off does not catch up": Bug(
+        ("P4", "P5"), ((ReturnCheck, "catch_up", _nothing),), first=5246
+    ),
     "a certificate is shown before it is let in": Bug(
         ("P1",), ((replacement, "wait_for_round", _nothing),)
     ),
