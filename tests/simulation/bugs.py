@@ -288,7 +288,7 @@ BUGS: Mapping[str, Bug] = {
         ("P1",), ((replacement, "wait_for_round", _nothing),)
     ),
     "a certificate is shown when all that answer let it in": Bug(
-        ("P1", "P5"), ((trust_round, "quorum", lambda _: 0),)
+        ("P1", "P5"), ((trust_round, "quorum", lambda _: 0),), first=4167
     ),
     "a former certificate is never retired": Bug(
         ("P5",), ((replacement, "retire_others", _nothing), (change, "retire_others", _nothing))
@@ -309,7 +309,7 @@ BUGS: Mapping[str, Bug] = {
         ("P4", "P5"), ((MemberRuntime, "wanted_peers", _wants_all),)
     ),
     "a returning server believes one report": Bug(
-        ("P4",), ((return_check, "newest_agreed", _believe_one),)
+        ("P4",), ((return_check, "newest_agreed", _believe_one),), first=2162
     ),
     "a demotion does not count": Bug(("P1",), ((demotion, "check_demote", _without_strength),)),
     "a demoted server takes itself for deleted": Bug(
