@@ -229,7 +229,7 @@ class Voter(Part):
         name, address: of it.
         door_port, peer_port: its TCP ports.
         fingerprint: SHA-256 (hex) of the certificate that it shows.
-        broken: whether its etcd does not run, as the sponsor knows.
+        broken: whether the sponsor does not know that its etcd takes part.
     """
 
     name: Text

@@ -18,6 +18,7 @@ from collective.failpoints import Step
 from collective.protocol.listening import bind_tcp
 from collective.protocol.messages import Voter
 from tests.harness import Cluster, Result, Server, temporary_folder, wait_until
+from tests.harness.cluster import states
 from tests.harness.failpoints import FailPoints
 from tests.harness.running import Running
 from tests.harness.trouble import assert_explained, assert_refused, facts, one_etcd, settle
@@ -143,9 +144,10 @@ def test_voter_whose_etcd_is_broken_is_no_reason_to_wait(
     mgt4, mgt5 = cluster.add_running(2)
     mgt3.configure(etcd=crashing_etcd(tmp_path))
     mgt3.restart()
-    mgt1.wait_for_quorum()
+    wait_until(lambda: states(mgt1).get("mgt3") == "degraded", SECONDS, "mgt1 knows of it")
     cluster.join(mgt4, mgt1)
     mgt3.stop()
+    wait_until(lambda: states(mgt1).get("mgt3") == "offline", SECONDS, "mgt1 knows that it is off")
     cluster.join(mgt5, mgt1)
     wait_until(
         lambda: listed(mgt1) == voters(mgt1, mgt2, mgt3, mgt4, mgt5), SECONDS, "mgt5 is a voter"

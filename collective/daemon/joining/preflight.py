@@ -336,8 +336,8 @@ def reach_members(
     """Find out that the etcds of the collective can be reached from here.
 
     A member that is down must not stop a join, so one that answers nowhere is left out, and so is
-    one whose etcd does not run, as the sponsor knows. One that was deleted meanwhile still has a
-    door, but no etcd: so who seems closed is asked for once more.
+    one of whose etcd the sponsor does not know that it takes part. One that was deleted meanwhile
+    still has a door, but no etcd: so who seems closed is asked for once more.
     """
     found = _reach_all(members)
     if any(not finding.ok for finding in found):

@@ -89,9 +89,9 @@ def prospect(runtime: MemberRuntime, view: View, name: str, role: Role) -> Prosp
     """Return what a joiner is to be, whom it must be able to reach, and what that does."""
     change = view.change_under_way
     leaves = change.name if change is not None else None
-    broken = {n for n, answer in runtime.detector.answers(0.0).items() if answer.takes_no_part}
+    well = runtime.detector.answering(0.0) | {runtime.name}
     members = tuple(
-        Voter(m.name, m.address, m.door_port, m.peer_port, m.fingerprints[0], m.name in broken)
+        Voter(m.name, m.address, m.door_port, m.peer_port, m.fingerprints[0], m.name not in well)
         for m in view.members.values()
         if m.role is Role.VOTER and m.name != leaves and m.certificates
     )
