@@ -1,18 +1,14 @@
-"""A session of requests that speaks to one unix socket, and streams of lines over it.
+"""A session of requests that speaks to one unix socket: what anybody gives to etcd3gw who uses it.
 
-It knows nothing of etcd; ``gateway`` does.
+It is the other side of the rows about the store; nothing of the product uses it.
 
 Invariants:
   * Neither proxies nor a CA bundle from the environment are obeyed.
-  * A stream that another thread waits on can be ended at once.
 """
 
 from __future__ import annotations
 
-import select
 import socket
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import requests
@@ -20,23 +16,10 @@ import requests.adapters
 import urllib3.connection
 import urllib3.connectionpool
 
-from collective.errors import EtcdUnavailableError
 from collective.etcd.deadline import DEFAULT_SECONDS, seconds_allowed
+from collective.etcd.transport import MOST_ANSWER_BYTES
 
-#: Of one answer. It is held several times over, here and in etcd.
-MOST_ANSWER_BYTES = 64 << 20
-# Of a stream, handed on as it comes: a message that is shorter is not waited for.
 _PART_BYTES = 1 << 16
-
-
-def is_readable(sock: socket.socket) -> bool:
-    """Tell whether there is something to read, or the other side has closed.
-
-    Not with select(2), which knows no more than 1024 open files.
-    """
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 class TooLongError(requests.RequestException):
@@ -117,31 +100,3 @@ def _read(response: requests.Response) -> None:
             response.close()
             raise TooLongError
     response._content = b"".join(parts)
-
-
-class ResponseLines:
-    """The lines of an answer that has no end of its own."""
-
-    def __init__(self, response: requests.Response) -> None:
-        self._response = response
-        self._closed = False
-        self._sock: socket.socket | None = getattr(response.raw.connection, "sock", None)
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._response.iter_lines(_PART_BYTES)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise EtcdUnavailableError(f"the watch broke off: {type(error).__name__}") from error
-        except (AttributeError, ValueError) as error:
-            # http.client trips over its own file, where another thread has just closed it.
-            if not self._closed:
-                raise
-            raise EtcdUnavailableError("the watch was closed") from error
-
-    def close(self) -> None:
-        """End it, also while another thread waits for a line."""
-        self._closed = True
-        if self._sock is not None:
-            with suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)
-        self._response.close()

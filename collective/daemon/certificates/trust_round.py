@@ -183,8 +183,7 @@ class TrustRound(Worker):
         wanted = self._not_loaded()
         if not wanted or self._runtime.status().leader:
             return bool(wanted)  # in touch again, it waits for its turn like the others
-        names = ", ".join(sorted(set(wanted.values())))
-        log.warning("etcd has lost touch, and is restarted to take up names=%s", names)
+        log.warning("etcd has lost touch, and is restarted to take up names=%s", _names(wanted))
         self._runtime.restart_etcd()
         return True
 

@@ -145,7 +145,7 @@ def _end(runtime: MemberRuntime) -> None:
 
     def attempt() -> bool | None:
         view = held.pop() if held else runtime.store.read()
-        if view.turn is None or view.turn.name != runtime.name:
+        if not _is_ours(runtime, view.turn):
             return True
         loaded = LoadedTrust(runtime.name, tuple(sorted(runtime.etcd_trust.loaded)))
         return runtime.store.end_turn(view, loaded if runtime.votes else None) or None
