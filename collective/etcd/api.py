@@ -20,6 +20,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from collective.errors import EtcdError, EtcdUnavailableError
+from collective.etcd.requests import (
+    PutRequest,
+    comparison,
+    delete_request,
+    encode,
+    prefix_end,
+    put_request,
+)
 from collective.model.keyspace import EVERYTHING
 from collective.model.lease_ids import COLLECTIVE, new_lease_id
 
@@ -89,31 +97,6 @@ class Page:
     revision: int
     kvs: Sequence[Mapping[str, Any]]
     more: bool
-
-
-@dataclass(frozen=True)
-class PutRequest:
-    """A key to write; ``lease`` 0 binds it to none."""
-
-    key: str
-    value: str
-    lease: int = 0
-
-    def to_wire(self) -> dict[str, str]:
-        """Return the gateway's form."""
-        wire = {"key": encode(self.key), "value": encode(self.value.encode())}
-        return {**wire, "lease": str(self.lease)} if self.lease else wire
-
-
-def encode(text: str | bytes) -> str:
-    """Return base64, as the gateway wants keys and values."""
-    raw = text.encode("ascii") if isinstance(text, str) else text
-    return base64.b64encode(raw).decode("ascii")
-
-
-def prefix_end(prefix: str) -> str:
-    """Return the first key after all those with the (ASCII) prefix."""
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 class Lines(Protocol):
@@ -260,12 +243,9 @@ class EtcdApi(ABC):
         Returns:
             Whether it was written, and the revision.
         """
-        compare = [
-            {"key": encode(k), "target": "MOD", "result": "EQUAL", "mod_revision": str(revision)}
-            for k, revision in unchanged.items()
-        ]
-        success: list[dict[str, Any]] = [{"request_put": put.to_wire()} for put in puts]
-        success += [{"request_delete_range": {"key": encode(key)}} for key in deletes]
+        compare = [comparison(key, "MOD", revision) for key, revision in unchanged.items()]
+        success = [put_request(put.key, put.value.encode(), put.lease) for put in puts]
+        success += [delete_request(key) for key in deletes]
         raw = self.call("/kv/txn", {"compare": compare, "success": success})
         return bool(raw.get("succeeded", False)), _number(raw, "header", "revision")
 

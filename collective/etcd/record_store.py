@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from collective.errors import EtcdError
-from collective.etcd.api import EtcdApi, PutRequest, key_value
+from collective.etcd.api import EtcdApi, key_value
 from collective.etcd.deadline import within
+from collective.etcd.requests import PutRequest
 from collective.model.changes import EFFECTS, make
 from collective.model.records import (
     Change,

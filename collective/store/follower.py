@@ -25,8 +25,9 @@ from collective.errors import (
     EtcdUnavailableError,
     NotReachedError,
 )
-from collective.etcd.api import EtcdApi, Lines, Page, prefix_end
+from collective.etcd.api import EtcdApi, Lines, Page
 from collective.etcd.deadline import within
+from collective.etcd.requests import prefix_end
 from collective.model.keyspace import EVERYTHING
 from collective.store.cache import Cache
 from collective.store.values import Entry

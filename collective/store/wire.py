@@ -8,12 +8,19 @@ together of which one writes what the other compares or writes.
 
 from __future__ import annotations
 
-from binascii import a2b_base64, b2a_base64
+from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from collective.errors import EtcdError
-from collective.etcd.api import prefix_end
+from collective.etcd.requests import (
+    Body,
+    comparison,
+    delete_request,
+    prefix_end,
+    put_request,
+    range_request,
+)
 from collective.store.values import (
     Condition,
     Delete,
@@ -28,7 +35,6 @@ from collective.store.values import (
     Transaction,
 )
 
-Body = dict[str, Any]
 _OF_A_TRANSACTION = {"header", "succeeded", "responses"}
 
 
@@ -75,14 +81,6 @@ def entry_of(raw: Mapping[str, Any], start: int) -> Entry:
     )
 
 
-def _encoded(key: str) -> str:
-    return _base64(key.encode("ascii"))
-
-
-def _base64(value: bytes) -> str:
-    return b2a_base64(value, newline=False).decode("ascii")
-
-
 def _step(transaction: Transaction) -> Body:
     if transaction.is_plain:
         return _operation(transaction.then[0], transaction.space)
@@ -99,30 +97,20 @@ def _whole(transaction: Transaction) -> Body:
 
 
 def _compare(condition: Condition, space: str) -> Body:
-    wanted = condition.wanted
-    field = {"MOD": "mod_revision", "CREATE": "create_revision", "VALUE": "value"}
-    value = _base64(wanted) if isinstance(wanted, bytes) else str(wanted)
-    return {
-        "key": _encoded((condition.space or space) + condition.key),
-        "target": condition.aspect.value,
-        "result": "NOT_EQUAL" if condition.differs else "EQUAL",
-        field[condition.aspect.value]: value,
-    }
+    key = (condition.space or space) + condition.key
+    return comparison(key, condition.aspect.value, condition.wanted, condition.differs)
 
 
 def _operation(operation: Operation, space: str) -> Body:
     match operation:
         case Put(key, value, lease):
-            put = {"key": _encoded(space + key), "value": _base64(value)}
-            return {"request_put": {**put, "lease": str(lease)} if lease else put}
+            return put_request(space + key, value, lease)
         case Delete(key):
-            return {"request_delete_range": {"key": _encoded(space + key)}}
+            return delete_request(space + key)
         case DeletePrefix(prefix):
-            begin = space + prefix
-            bounds = {"key": _encoded(begin), "range_end": _encoded(prefix_end(begin))}
-            return {"request_delete_range": bounds}
+            return delete_request(space + prefix, prefix_end(space + prefix))
         case Read(key):
-            return {"request_range": {"key": _encoded(space + key)}}
+            return range_request(space + key)
 
 
 def _outcome(transaction: Transaction, raw: Mapping[str, Any], at: Moment) -> Outcome:

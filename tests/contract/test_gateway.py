@@ -13,9 +13,9 @@ import pytest
 
 from collective.errors import EtcdError, EtcdUnavailableError
 from collective.etcd import transport
-from collective.etcd.api import PutRequest, encode
 from collective.etcd.deadline import DEFAULT_SECONDS, seconds_allowed, within
 from collective.etcd.gateway import Gateway
+from collective.etcd.requests import PutRequest, encode
 from tests.contract.conftest import Member
 from tests.harness import wait_until
 from tests.harness.processes import stopped

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from collective.errors import EtcdError
-from collective.etcd.api import EtcdMember, PutRequest
+from collective.etcd.api import EtcdMember
 from collective.etcd.binary import Etcd
 from collective.etcd.process import EtcdProcess
+from collective.etcd.requests import PutRequest
 from collective.files import FolderLock
 from tests.contract.conftest import START_SECONDS, Member, enrolled
 from tests.harness import temporary_folder, wait_until

@@ -20,10 +20,11 @@ from collective.daemon.nonvoting.etcd_proxy import BEAT_SECONDS, relay
 from collective.daemon.nonvoting.remote_etcd import SILENCE_SECONDS, RemoteGateway
 from collective.daemon.nonvoting.voters_etcd import VotersEtcd
 from collective.errors import EtcdError, EtcdUnavailableError
-from collective.etcd.api import EtcdApi, PutRequest, encode, prefix_end
+from collective.etcd.api import EtcdApi
 from collective.etcd.arguments import Timing
 from collective.etcd.deadline import within
 from collective.etcd.record_store import RecordStore
+from collective.etcd.requests import PutRequest, encode, prefix_end
 from collective.handle import Collective
 from collective.model.keyspace import COORDINATION, STORE
 from collective.model.lease_ids import is_of, new_lease_id

@@ -21,10 +21,11 @@ from collective.errors import (
     LeaseExpiredError,
     NotReachedError,
 )
-from collective.etcd.api import EtcdApi, Lines, encode, prefix_end
+from collective.etcd.api import EtcdApi, Lines
 from collective.etcd.binary import Etcd
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
+from collective.etcd.requests import encode, prefix_end
 from collective.handle import Collective
 from collective.model.keyspace import EVERYTHING, STORE
 from collective.store.values import (

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from collective.errors import EtcdError
-from collective.etcd.api import PutRequest
+from collective.etcd.requests import PutRequest
 from collective.model.records import (
     Change,
     ChangeKind,

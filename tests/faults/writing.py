@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from collective.errors import EtcdError
-from collective.etcd.api import PutRequest
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
+from collective.etcd.requests import PutRequest
 from tests.harness import Server, wait_until
 
 _PREFIX = "test/power-cut/"

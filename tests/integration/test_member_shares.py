@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from collective.etcd.api import encode
+from collective.etcd.requests import encode
 from collective.model.view import PREFIX
 from collective.protocol import messages
 from tests.fuzz.crowd import allow_sockets

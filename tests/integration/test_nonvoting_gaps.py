@@ -19,8 +19,8 @@ import pytest
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.nonvoting.remote_etcd import RemoteGateway
 from collective.errors import CollectiveError
-from collective.etcd.api import PutRequest
 from collective.etcd.deadline import within
+from collective.etcd.requests import PutRequest
 from collective.model.keyspace import STORE
 from collective.model.records import MemberRecord, Role
 from collective.protocol.peer import PeerClient, anybody

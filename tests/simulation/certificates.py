@@ -74,10 +74,6 @@ class SimulatedCredentials(Credentials):
         self._succession = self._succession.followed_by(self._identity, self._key, self._next[1])
         (self._key, self._identity), self._next = self._next, None
 
-    def drop_next(self) -> None:
-        """Forget the next one."""
-        self._next = None
-
     def forget_trust(self) -> None:
         """Trust nobody: the power went."""
         self._trusted = {}

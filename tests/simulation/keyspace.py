@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from collective.errors import EtcdError
-from collective.etcd.api import EtcdMember, PutRequest
+from collective.etcd.api import EtcdMember
+from collective.etcd.requests import PutRequest
 from collective.model.view import Item, View
 
 

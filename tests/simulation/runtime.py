@@ -30,9 +30,10 @@ from collective.errors import (
     UnreachableError,
     from_wire,
 )
-from collective.etcd.api import EtcdMember, KeyValue, PutRequest, Status
+from collective.etcd.api import EtcdMember, KeyValue, Status
 from collective.etcd.gateway import Gateway
 from collective.etcd.record_store import RecordStore
+from collective.etcd.requests import PutRequest
 from collective.model.plan import Plan
 from collective.model.records import MemberRecord
 from collective.model.view import View

@@ -24,7 +24,8 @@ from collective.daemon.member.runtime import hex_id
 from collective.daemon.membership import confirming, promotion
 from collective.daemon.membership.candidate import Candidate
 from collective.errors import EtcdError, UnreachableError
-from collective.etcd.api import EtcdMember, PutRequest
+from collective.etcd.api import EtcdMember
+from collective.etcd.requests import PutRequest
 from collective.model.plan import Mode
 from collective.model.records import LoadedTrust, MemberRecord, Role, to_json
 from collective.model.view import View, loaded_key, member_key

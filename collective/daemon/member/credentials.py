@@ -172,11 +172,6 @@ class Credentials:
             fsync_folder(self.folder)
             self._read()
 
-    def drop_next(self) -> None:
-        """Forget the next certificate: nobody has it recorded."""
-        self.next_file.unlink(missing_ok=True)
-        fsync_folder(self.folder)
-
     def trust(self, certificates: Mapping[str, str]) -> bool:
         """Let these servers in at our door, and no others; connections that are open stay open.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from collective import aio
-from collective.etcd.api import encode
+from collective.etcd.requests import encode
 from collective.handle import Collective
 from collective.membership import Change, MemberChange
 from collective.model.records import MemberRecord, Role, to_json

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from collective.errors import EtcdError, EtcdUnavailableError
 from collective.etcd import api as module
-from collective.etcd.api import EtcdMember, KeyValue, PutRequest, encode, key_value, prefix_end
+from collective.etcd.api import EtcdMember, KeyValue, key_value
+from collective.etcd.requests import encode, prefix_end, put_request
 
 ASCII = st.text(st.characters(min_codepoint=33, max_codepoint=125), min_size=1, max_size=10)
 
@@ -39,7 +40,7 @@ def test_key_that_is_not_ascii_is_an_error_of_ours() -> None:
 @given(ASCII, st.text(max_size=10), st.integers(0, 1 << 62))
 def test_value_that_is_put_is_read_again(key: str, value: str, lease: int) -> None:
     """What goes out comes in, and no lease is no field."""
-    wire = PutRequest(key, value, lease).to_wire()
+    wire = put_request(key, value.encode(), lease)["request_put"]
     assert ("lease" in wire) is (lease != 0)
     read = key_value({**wire, "mod_revision": "7"})
     assert read == KeyValue(key, value.encode(), 7, lease)

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
-from collective.etcd.api import PutRequest
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
 from collective.etcd.refusals import refusal
+from collective.etcd.requests import PutRequest
 from collective.model.lease_ids import is_of
 from tests.harness import wait_until
 from tests.harness.fake_etcd import FakeEtcd

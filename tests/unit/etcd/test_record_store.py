@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.etcd.api import PutRequest, encode
 from collective.etcd.record_store import MOST_REVOKED, RecordStore, _apply
+from collective.etcd.requests import PutRequest, encode
 from collective.model.records import Revocation, to_json
 from collective.model.view import Item, View, revoked_key
 from tests.unit.identities import record_of, view_of

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collective.errors import ClosedError, DeadlineError, SlowReaderError
-from collective.etcd.api import encode
+from collective.etcd.requests import encode
 from collective.model.keyspace import STORE
 from collective.store.cache import Cache
 from collective.store.follower import Follower, next_limit
