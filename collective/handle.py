@@ -48,7 +48,7 @@ from collective.model.layout import ROOT_VARIABLE, Layout
 from collective.model.view import PREFIX
 from collective.protocol.frames import check_message
 from collective.store.cache import Cache
-from collective.store.follower import Follower
+from collective.store.filling import follower_of
 from collective.store.read_batcher import ReadBatcher
 from collective.store.runner import Runner
 from collective.store.store import Store
@@ -107,7 +107,7 @@ class Collective(Closing):
         coordination = _cache_for(self._coordination_hub)
         self._last = coordination  # of those that the follower brings on, one after the other
         caches = {STORE: self._cache, PREFIX: self._records, COORDINATION: coordination}
-        self._follower = Follower(calls, caches)
+        self._follower = follower_of(calls, caches)
         self._write_batcher = WriteBatcher(calls)
         self._read_batcher = ReadBatcher(calls)
         self.store = Store(

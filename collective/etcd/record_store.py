@@ -6,12 +6,9 @@ that the caller decided on.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from collective.errors import EtcdError
-from collective.etcd.api import EtcdApi, key_value
+from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
 from collective.etcd.requests import PutRequest
 from collective.model.changes import EFFECTS, make
@@ -44,7 +41,6 @@ MOST_REVOKED = 32
 _MOST_OPERATIONS = 120
 READ_SECONDS = 3.0
 WRITE_SECONDS = 5.0
-_WATCH_SILENCE_SECONDS = 300.0
 # A transaction of etcd has 128 operations at most.
 _MOST_ENDED = 64
 
@@ -272,20 +268,6 @@ class RecordStore:
         with within(WRITE_SECONDS):
             return self._gateway.transact(compare, wire, deletes)[0]
 
-    def follow(self, view: View) -> Iterator[View]:
-        """Yield a new view after each batch of events, from a view on, until the stream ends.
-
-        Raises:
-            EtcdError: the stream broke, or was cancelled (compacted): read again.
-        """
-        stream = self._gateway.watch(PREFIX, view.revision + 1, _WATCH_SILENCE_SECONDS)
-        for result in stream:
-            events = result.get("events", ())
-            if events:
-                view = _apply(view, events)
-                yield view
-        raise EtcdError("the watch ended")
-
 
 def _put(view: View, member: MemberRecord, when: float) -> dict[str, Record]:
     """Return a member's record, and revocations of the certificates that only the former had."""
@@ -322,24 +304,3 @@ def _outdated(view: View, name: str, puts: Mapping[str, Record]) -> tuple[str, .
 def _all_keys_of(name: str) -> tuple[str, ...]:
     """Return the keys that go with a member."""
     return member_key(name), invitation_key(name), loaded_key(name)
-
-
-def _apply(view: View, events: list[dict[str, Any]]) -> View:
-    """Return the view after a batch of events.
-
-    Its revision is that of the last event. The header's may be the store's, which is ahead when
-    the watch has to catch up.
-    """
-    revision = max(int(event["kv"]["mod_revision"]) for event in events)
-    puts: dict[str, Item] = {}
-    deletes: set[str] = set()
-    for event in events:
-        if event.get("type", "PUT") == "DELETE":
-            key = base64.b64decode(event["kv"]["key"]).decode("ascii")
-            puts.pop(key, None)
-            deletes.add(key)
-        else:
-            kv = key_value(event["kv"])
-            deletes.discard(kv.key)
-            puts[kv.key] = Item(kv.value, kv.mod_revision, kv.lease)
-    return view.updated(revision, puts, deletes)

@@ -26,11 +26,11 @@ from collective.errors import (
     NotReadyError,
 )
 from collective.etcd.api import EtcdApi
+from collective.etcd.follower import Follower
 from collective.model.keyspace import STORE, check_key, check_prefix
 from collective.store import requests
 from collective.store.cache import Cache
 from collective.store.deadline import bounded, deadline_in
-from collective.store.follower import Follower
 from collective.store.leases import Lease
 from collective.store.loading import Progress, load
 from collective.store.read_batcher import ReadBatcher

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
+from collective.daemon.member.records_view import RecordsView
 from collective.errors import EtcdError
+from collective.etcd.follower import Raw
 from collective.etcd.requests import PutRequest
 from collective.model.records import (
     Change,
@@ -26,6 +30,8 @@ from tests.contract.conftest import Member
 from tests.harness import wait_until
 
 pytestmark = pytest.mark.contract
+
+SECONDS = 60.0
 
 A1, A2, A3 = (make_certificate(new_key(), "mgt1", ["127.0.0.2"]) for _ in range(3))
 B0, B1 = (make_certificate(new_key(), "mgt2", ["127.0.0.3"]) for _ in range(2))
@@ -280,14 +286,25 @@ def test_follower_sees_every_change_in_order(member: Member) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     seen: list[View] = []
-    for view in store.follow(start):
-        seen.append(view)
-        if "300" in {item.value.decode() for item in view.items.values()}:
-            break
+    with following(member, seen.append) as records_view:
+        assert records_view.wait_until(
+            lambda view: "300" in {item.value.decode() for item in view.items.values()}, SECONDS
+        )
     writer.join()
     assert [v.revision for v in seen] == sorted({v.revision for v in seen})
     for view in seen:
         assert {k: i.value.decode() for k, i in view.items.items()} == written[view.revision]
+
+
+@contextmanager
+def following(member: Member, listener: Callable[[View], None]) -> Iterator[RecordsView]:
+    """Follow the records of an etcd."""
+    records_view = RecordsView(member.gateway, [listener], View(0))
+    records_view.start()
+    try:
+        yield records_view
+    finally:
+        records_view.stop()
 
 
 def backlog(member: Member, count: int) -> View:
@@ -302,38 +319,46 @@ def backlog(member: Member, count: int) -> View:
     return start
 
 
+class Behind(RecordsView):
+    """A view that has read all, and goes on from what was there before."""
+
+    def __init__(self, member: Member, listener: Callable[[View], None], start: View) -> None:
+        super().__init__(member.gateway, [listener], start)
+
+    def replace(self, cluster: int, revision: int, found: Sequence[Raw]) -> None:
+        """Take the first reading for an old one."""
+        self._cluster = cluster
+
+
 def test_follower_that_is_behind_catches_up_without_a_gap(member: Member) -> None:
-    """2,500 revisions behind: more than etcd sends in one batch."""
+    """2,500 revisions behind: more than etcd sends in one batch.
+
+    Whoever goes on from a view's revision, or waits for one, must not miss anything.
+    """
     start = backlog(member, 2500)
     goal = member.store.read()
-    for view in member.store.follow(start):
-        if len(view.items) == 2500:
-            break
-    assert view.items == goal.items
-    assert view.revision == goal.revision
-
-
-def test_view_never_claims_a_revision_whose_changes_it_lacks(member: Member) -> None:
-    """Whoever goes on from a view's revision, or waits for one, must not miss anything."""
-    start = backlog(member, 2500)
-    goal = member.store.read()
-    for view in member.store.follow(start):
+    seen: list[View] = []
+    records_view = Behind(member, seen.append, start)
+    records_view.start()
+    assert records_view.wait_until(lambda view: view.revision == goal.revision, SECONDS)
+    records_view.stop()
+    assert records_view.view == goal
+    assert len(seen) > 1
+    for view in seen:
         missing = [
             key
             for key, item in goal.items.items()
             if item.mod_revision <= view.revision and key not in view.items
         ]
         assert not missing, f"{len(missing)} changes are missing at revision {view.revision}"
-        if view.revision == goal.revision:
-            break
 
 
-def test_follower_from_a_compacted_revision_gets_an_error(member: Member) -> None:
-    """It must read again, and is told so at once."""
+def test_watch_from_a_compacted_revision_gets_an_error(member: Member) -> None:
+    """Whoever follows must read again, and is told so at once."""
     start = backlog(member, 20)
     now = member.store.read()
     member.gateway.call("/kv/compaction", {"revision": str(now.revision)})
     begun = time.monotonic()
     with pytest.raises(EtcdError, match="compacted"):
-        list(member.store.follow(start))
+        list(member.gateway.watch(PREFIX, start.revision + 1, SECONDS))
     assert time.monotonic() - begun < 5

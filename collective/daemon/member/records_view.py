@@ -4,45 +4,39 @@ It answers no question that needs a quorum: for that, read the store.
 
 Invariants:
   * A listener has seen a view before ``wait_for`` reports its revision.
-  * On a gap (compaction, a broken stream) everything is read again; no event is skipped.
+  * No view goes back, once one was told in this life, and none lacks a change up to its revision.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from collective.errors import CollectiveError
-from collective.etcd.record_store import RecordStore
-from collective.model.view import View
+from collective.etcd.api import EtcdApi, key_value
+from collective.etcd.follower import Change, Follower, Raw
+from collective.model.view import PREFIX, Item, View
 
-log = logging.getLogger(__name__)
-
-_PAUSE_SECONDS = 0.1
 Listener = Callable[[View], None]
 
 
 class RecordsView:
-    """A thread that follows the store."""
+    """The newest view, and who is told of it."""
 
-    def __init__(self, store: RecordStore, listeners: list[Listener], remembered: View) -> None:
+    def __init__(self, api: EtcdApi, listeners: list[Listener], remembered: View) -> None:
         """Prepare; ``start`` begins.
 
         Args:
-            store: to follow.
+            api: the way to etcd.
             listeners: get each new view.
             remembered: the view of the last run, until etcd has told something newer.
         """
-        self._store = store
         self._listeners = listeners
         self._when_taken: Callable[[], None] = lambda: None
         self._changed = threading.Condition()
         self._view = remembered
         self._told = False
-        self._woken = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="records-view", daemon=True)
+        self._cluster = 0
+        self._follower = Follower(api, {PREFIX: self}, PREFIX, PREFIX)
 
     @property
     def view(self) -> View:
@@ -60,7 +54,7 @@ class RecordsView:
 
     def start(self) -> None:
         """Begin to follow."""
-        self._thread.start()
+        self._follower.start()
 
     def take(self, view: View) -> None:
         """Take over what a majority has told: nothing older counts from now on.
@@ -71,12 +65,11 @@ class RecordsView:
 
     def wake(self) -> None:
         """Look again now: etcd was restarted, and the stream broke off."""
-        self._woken.set()
+        self._follower.wake()
 
     def stop(self) -> None:
-        """Follow no longer; the thread ends when its stream does."""
-        self._stopped.set()
-        self._woken.set()
+        """Follow no longer."""
+        self._follower.stop()
 
     def wait_for(self, revision: int, seconds: float) -> bool:
         """Wait until every listener has seen this revision; False when it took too long."""
@@ -87,21 +80,33 @@ class RecordsView:
         with self._changed:
             return self._changed.wait_for(lambda: holds(self._view), seconds)
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                first = self._store.read_local()
-                self._publish(first)
-                for view in self._store.follow(first):
-                    if self._stopped.is_set():
-                        return
-                    self._publish(view)
-            except CollectiveError as error:
-                log.debug("the store cannot be followed: %s", error)
-            except Exception:
-                log.exception("a view of the store could not be used")
-            self._woken.wait(_PAUSE_SECONDS)
-            self._woken.clear()
+    # What the follower brings --------------------------------------------------------------------
+
+    @property
+    def cluster(self) -> int:
+        """The id of etcd's cluster that was read last, 0 before the first reading."""
+        return self._cluster
+
+    @property
+    def revision(self) -> int:
+        """Up to which all changes are in the view."""
+        return self._view.revision
+
+    def replace(self, cluster: int, revision: int, found: Sequence[Raw]) -> None:
+        """Take all records, unless something newer was told meanwhile."""
+        self._cluster = cluster
+        self._publish(View(revision, dict(_item(raw) for raw in found)))
+
+    def apply(self, revision: int, changes: Sequence[Change]) -> None:
+        """Take changes; those that the view has are passed over."""
+        view = self._view
+        items: dict[str, Item | None] = {
+            key: None if raw is None else _item(raw)[1]
+            for key, at, raw in changes
+            if at > view.revision
+        }
+        puts = {key: item for key, item in items.items() if item is not None}
+        self._publish(view.updated(revision, puts, items.keys() - puts.keys()))
 
     def _publish(self, view: View) -> None:
         if self._told and view.revision < self._view.revision:
@@ -113,3 +118,8 @@ class RecordsView:
             self._view = view
             self._changed.notify_all()
         self._when_taken()
+
+
+def _item(raw: Raw) -> tuple[str, Item]:
+    kv = key_value(raw)
+    return kv.key, Item(kv.value, kv.mod_revision, kv.lease)

@@ -107,7 +107,7 @@ class MemberRuntime:
         self.store = RecordStore(self.gateway)
         # Trust first: who acts on a view finds that it holds at both doors.
         listeners = [self._trust, lambda view: on_view(self, view)]
-        self.records_view = RecordsView(self.store, listeners, remembered)
+        self.records_view = RecordsView(self.gateway, listeners, remembered)
         self.detector = FailureDetector(
             plan.name, credentials.client_context, self.check_of, self._ask_as_stranger
         )

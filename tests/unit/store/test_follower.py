@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collective.errors import ClosedError, DeadlineError, SlowReaderError
+from collective.etcd.follower import Follower, next_limit
 from collective.etcd.requests import encode
 from collective.model.keyspace import STORE
 from collective.store.cache import Cache
-from collective.store.follower import Follower, next_limit
+from collective.store.filling import follower_of
 from collective.store.runner import Runner
 from collective.store.values import Entry, Event, Moment
 from collective.store.watching import Hub, Watch
@@ -65,7 +66,7 @@ def make_reader() -> Reader:
     etcd, runner = FakeEtcd(), Runner("callback")
     hub = Hub(runner)
     cache = Cache(hub.publish)
-    follower = Follower(etcd, {STORE: cache})
+    follower = follower_of(etcd, {STORE: cache})
     follower.start()
     assert cache.reach(Moment(0, 1), SECONDS)
     return Reader(etcd, cache, follower, hub)

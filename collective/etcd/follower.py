@@ -1,12 +1,12 @@
-"""The one stream from etcd that keeps the caches of this process up to date.
+"""One stream from etcd that keeps what is held of it up to date: records, embedders' keys.
 
-It does not say what is done with a change; the caches tell their listeners.
+It does not know what a key means, nor what is done with a change; its sinks do.
 
 Invariants:
   * No change is missed, repeated or reordered: after a break the stream goes on behind the last
-    revision that was taken; where that has been compacted, all is read again, and the caches
-    tell the difference.
-  * All caches are brought to a revision before the next one is taken.
+    revision that was taken; where that has been compacted, or could not be used, all is read
+    again, and the sinks tell the difference.
+  * All sinks are brought to a revision before the next one is taken.
   * What this server holds of another cluster, which it belonged to before, is replaced whole.
 """
 
@@ -17,7 +17,7 @@ import threading
 from binascii import a2b_base64
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from collective.errors import (
     CollectiveError,
@@ -29,9 +29,6 @@ from collective.etcd.api import EtcdApi, Lines, Page
 from collective.etcd.deadline import within
 from collective.etcd.requests import prefix_end
 from collective.model.keyspace import EVERYTHING
-from collective.store.cache import Cache
-from collective.store.values import Entry
-from collective.store.wire import entry_of
 
 log = logging.getLogger(__name__)
 
@@ -48,24 +45,50 @@ _MOST_KEYS = 4096
 _GROWTH, _CUT = 8, 16
 _PAGE_BYTES = 1 << 20
 
-_Change = tuple[str, int, Entry | None]
+#: A key as the gateway's JSON has it.
+Raw = Mapping[str, Any]
+#: Key, revision, and what is stored now; None for a deletion.
+Change = tuple[str, int, Raw | None]
+
+
+class Sink(Protocol):
+    """What is held of the keys with one prefix."""
+
+    @property
+    def cluster(self) -> int:
+        """The id of etcd's cluster that was read last, 0 before the first reading."""
+
+    @property
+    def revision(self) -> int:
+        """Up to which all is held."""
+
+    def replace(self, cluster: int, revision: int, found: Sequence[Raw]) -> object:
+        """Take all keys there are, as they were at a revision of a cluster."""
+
+    def apply(self, revision: int, changes: Sequence[Change]) -> object:
+        """Take changes, in order, that bring what is held to a revision."""
 
 
 class Follower:
-    """A thread that reads everything once, and then follows."""
+    """A thread that reads all once, and then follows."""
 
-    def __init__(self, calls: EtcdApi, caches: Mapping[str, Cache]) -> None:
+    def __init__(
+        self, api: EtcdApi, sinks: Mapping[str, Sink], read: str = EVERYTHING, watched: str = ""
+    ) -> None:
         """Prepare; ``start`` begins.
 
         Args:
-            calls: the way to etcd.
-            caches: what to keep up to date, by the beginning of its keys.
+            api: the way to etcd.
+            sinks: what to keep up to date, by the beginning of its keys.
+            read: prefix of all of them.
+            watched: prefix of the changes that bring the sinks to another revision; "" for all.
         """
-        self._calls = calls
-        self._caches = dict(caches)
-        self._lead = next(iter(self._caches.values()))
-        self._raw = [(prefix.encode(), cache, len(prefix)) for prefix, cache in caches.items()]
+        self._api = api
+        self._sinks = {prefix.encode(): sink for prefix, sink in sinks.items()}
+        self._lead = next(iter(self._sinks.values()))
+        self._read_prefix, self._watched = read, watched
         self._stopped = threading.Event()
+        self._woken = threading.Event()
         self._guard = threading.Lock()
         self._stream: Lines | None = None
         self._heard = self._opened = 0.0
@@ -90,9 +113,14 @@ class Follower:
     def stop(self) -> None:
         """End, as soon as etcd lets go of it: a page that hangs is not waited for to its end."""
         self._stopped.set()
+        self._woken.set()
         self.renew()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_STOP_SECONDS)
+
+    def wake(self) -> None:
+        """Try again now: etcd was restarted, and the stream broke off."""
+        self._woken.set()
 
     def renew_if_silent(self) -> None:
         """Break the stream off if it has brought nothing for a while, now and then at most."""
@@ -124,19 +152,20 @@ class Follower:
                 log.info("everything is read again: %s", error)
                 self._failure, complete = error, False
             except Exception as error:
-                log.exception("the store cannot be followed")
-                self._failure = EtcdError(f"the store cannot be followed: {error}")
+                log.exception("what etcd tells could not be used")
+                self._failure = EtcdError(f"what etcd tells could not be used: {error}")
                 complete = False
             # A stream that worked is begun again at once: etcd may have been restarted.
             worked = self._following and monotonic() - self._opened > _PAUSE_SECONDS
             pause = 0.0 if worked else _PAUSE_SECONDS
             self._following = False
-            self._stopped.wait(pause)
+            self._woken.wait(pause)
+            self._woken.clear()
 
     def _read(self) -> None:
-        """Read everything at one revision, and bring the caches there."""
-        found: dict[str, list[Entry]] = {prefix: [] for prefix in self._caches}
-        begin, end = EVERYTHING.encode(), prefix_end(EVERYTHING)
+        """Read everything at one revision, and bring the sinks there."""
+        found: dict[bytes, list[Raw]] = {prefix: [] for prefix in self._sinks}
+        begin, end = self._read_prefix.encode(), prefix_end(self._read_prefix)
         limit, revision, cluster, more = _FIRST_KEYS, 0, 0, True
         while more and not self._stopped.is_set():
             page = self._page(begin, end, limit, revision)
@@ -145,22 +174,22 @@ class Follower:
             revision, cluster, more = page.revision, page.cluster, page.more
             for raw in page.kvs:
                 key = a2b_base64(raw["key"])
-                for start, _, length in self._raw:
-                    if key.startswith(start) and key.isascii():
-                        found[start.decode()].append(entry_of(raw, length))
+                for prefix, kvs in found.items():
+                    if key.startswith(prefix) and key.isascii():
+                        kvs.append(raw)
                 begin = key + b"\0"
             limit = next_limit(page.kvs)
         if more:
             return
-        for prefix, cache in self._caches.items():
-            cache.replace(cluster, revision, found[prefix])
+        for prefix, sink in self._sinks.items():
+            sink.replace(cluster, revision, found[prefix])
 
     def _page(self, begin: bytes, end: str, limit: int, revision: int) -> Page:
         """Return a page; a smaller one if it is too large."""
         while True:
             try:
                 with within(_PAGE_SECONDS):
-                    return self._calls.page(begin, end, limit, revision)
+                    return self._api.page(begin, end, limit, revision)
             except NotReachedError:
                 raise
             except EtcdUnavailableError:
@@ -184,7 +213,7 @@ class Follower:
 
     def _results(self) -> Iterator[dict[str, Any]]:
         start = self._lead.revision + 1
-        return self._calls.watch("", start, _SILENCE_SECONDS, self._hold)
+        return self._api.watch(self._watched, start, _SILENCE_SECONDS, self._hold)
 
     def _hold(self, stream: Lines) -> None:
         """Keep hold of a stream that is opened, so that ``renew`` can end it."""
@@ -195,20 +224,20 @@ class Follower:
                 stream.close()
 
     def _take(self, events: Sequence[Mapping[str, Any]]) -> None:
-        changes: list[list[_Change]] = [[] for _ in self._raw]
+        changes: list[list[Change]] = [[] for _ in self._sinks]
         revision = 0
         for event in events:
             raw = event["kv"]
-            revision = int(raw["mod_revision"])
+            at = int(raw["mod_revision"])
+            revision = max(revision, at)
             key = a2b_base64(raw["key"])
-            for space, (prefix, _, length) in zip(changes, self._raw, strict=True):
+            for space, prefix in zip(changes, self._sinks, strict=True):
                 # No key of ours is other than ASCII; somebody may have put one there by hand.
                 if key.startswith(prefix) and key.isascii():
                     gone = event.get("type") == "DELETE"
-                    entry = None if gone else entry_of(raw, length)
-                    space.append((key[length:].decode("ascii"), revision, entry))
-        for space, (_, cache, _) in zip(changes, self._raw, strict=True):
-            cache.apply(revision, space)
+                    space.append((key.decode("ascii"), at, None if gone else raw))
+        for space, sink in zip(changes, self._sinks.values(), strict=True):
+            sink.apply(revision, space)
 
 
 def next_limit(kvs: Sequence[Mapping[str, Any]]) -> int:
