@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from binascii import a2b_base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -199,7 +199,8 @@ class Follower:
 
     def _follow(self) -> None:
         """Take changes until the stream breaks."""
-        for result in self._results():
+        start = self._lead.revision + 1
+        for result in self._api.watch(self._watched, start, _SILENCE_SECONDS, self._hold):
             if self._stopped.is_set():
                 return
             self._heard = monotonic()
@@ -210,10 +211,6 @@ class Follower:
             if events:
                 self._take(events)
         raise EtcdUnavailableError("the watch ended")
-
-    def _results(self) -> Iterator[dict[str, Any]]:
-        start = self._lead.revision + 1
-        return self._api.watch(self._watched, start, _SILENCE_SECONDS, self._hold)
 
     def _hold(self, stream: Lines) -> None:
         """Keep hold of a stream that is opened, so that ``renew`` can end it."""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
+from collective.etcd.requests import prefix_end
 from collective.store.timeline import Timeline
 from collective.store.values import Entry, Event, Moment
 
@@ -80,7 +81,7 @@ class Cache:
                 self._sorted = sorted(self._entries)
             keys = self._sorted
             begin = bisect_left(keys, prefix)
-            end = bisect_left(keys, _after(prefix)) if prefix else len(keys)
+            end = bisect_left(keys, prefix_end(prefix)) if prefix else len(keys)
             return self._at.revision, [self._entries[key] for key in keys[begin:end]]
 
     def locked(self, call: Callable[[int, Mapping[str, Entry]], None]) -> None:
@@ -210,11 +211,6 @@ def _call_all(calls: Iterable[Callable[[], object]]) -> None:
             call()
         except Exception:
             log.exception("a revision could not be told")
-
-
-def _after(prefix: str) -> str:
-    """Return the first text after all those that begin with a prefix."""
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 def _difference(
