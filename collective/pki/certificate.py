@@ -1,6 +1,6 @@
 """The certificates of servers: make one, read one, judge whether a server may have it.
 
-Each server signs its own (design section 5): nobody can sign for anybody else, so a certificate is
+Each server signs its own: nobody can sign for anybody else, so a certificate is
 trusted when it is recorded, and for nothing that it says.
 
 It does not read files, looks at no clock, and does not know whose certificates are recorded.

@@ -89,7 +89,7 @@ def check_invite(view: View, name: str, here: str) -> None:
 
 
 def check_delete(observed: Observed, name: str, force: bool) -> None:
-    """Refuse a deletion that must not be (design section 6, promise P1).
+    """Refuse a deletion that must not be (promise P1).
 
     Args:
         observed: records and who answers.

@@ -1,4 +1,4 @@
-"""The joiner's side of a join: from the token to a voter (design section 4).
+"""The joiner's side of a join: from the token to a voter.
 
 It does not stop or start etcd and moves no data; it says when (``Host``), and
 ``collective.daemon.lifecycle.server`` does.

@@ -1,4 +1,4 @@
-"""Find out, before a join changes anything, all that is wrong with it (design section 4).
+"""Find out, before a join changes anything, all that is wrong with it.
 
 It judges nothing: ``collective.policy.preflight`` does. What only the collective knows its
 member looks at, in ``remote_dry_run``.

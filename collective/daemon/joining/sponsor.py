@@ -1,4 +1,4 @@
-"""The member's side of a join: challenge, claim, dial-back, record, trust, add (design section 4).
+"""The member's side of a join: challenge, claim, dial-back, record, trust, add.
 
 It does not promote: whoever leads does (``reconciler``).
 

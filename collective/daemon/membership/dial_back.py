@@ -1,4 +1,4 @@
-"""Dial a candidate back: is it really where it says, and is it really that one (design section 4).
+"""Dial a candidate back: is it really where it says, and is it really that one.
 
 A wrong peer URL costs a collective of one its quorum for good (etcd issue 6420), so this comes
 before any change. Its door shows its certificate, and TLS proves that it has the key.

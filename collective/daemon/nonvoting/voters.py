@@ -1,4 +1,4 @@
-"""Ask a voter to do what this server cannot: sign a certificate, carry out a command.
+"""Ask a voter for what this server cannot do: become a learner, carry out a command.
 
 Whether it does, the voter decides (``policy.roles``), on the certificate of this server.
 
