@@ -39,6 +39,11 @@ _LEASE_TAKEN = "lease already exists"
 _LEASE_TRIES = 3
 
 
+def hex_id(member_id: int) -> str:
+    """Return an etcd id as it is written everywhere, "" for none."""
+    return f"{member_id:016x}" if member_id else ""
+
+
 @dataclass(frozen=True)
 class EtcdMember:
     """A member as etcd lists it; ``name`` is empty until it has started."""

@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from collective.daemon.member.access import member_of
-from collective.daemon.member.runtime import hex_id
 from collective.errors import CollectiveError
-from collective.etcd.api import EtcdMember
+from collective.etcd.api import EtcdMember, hex_id
 from collective.model.plan import Mode
 from collective.model.records import ChangeKind, MemberRecord, Role
 from collective.model.view import View, invitation_key

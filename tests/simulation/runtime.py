@@ -21,7 +21,7 @@ from collective.daemon.member.etcd_trust import EtcdTrust
 from collective.daemon.member.failure_detector import Answer, FailureDetector
 from collective.daemon.member.proof_limiter import ProofLimiter
 from collective.daemon.member.records_view import RecordsView
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import (
     CollectiveError,
     EtcdError,
@@ -30,7 +30,7 @@ from collective.errors import (
     UnreachableError,
     from_wire,
 )
-from collective.etcd.api import EtcdMember, KeyValue, Status
+from collective.etcd.api import EtcdMember, KeyValue, Status, hex_id
 from collective.etcd.gateway import Gateway
 from collective.etcd.record_store import RecordStore
 from collective.etcd.requests import PutRequest

@@ -20,11 +20,10 @@ from collective.daemon.clock import Time
 from collective.daemon.joining import guests, joiner, promotee, sponsor
 from collective.daemon.lifecycle import lives, return_check
 from collective.daemon.member import etcd_trust, recognition
-from collective.daemon.member.runtime import hex_id
 from collective.daemon.membership import confirming, promotion
 from collective.daemon.membership.candidate import Candidate
 from collective.errors import EtcdError, UnreachableError
-from collective.etcd.api import EtcdMember
+from collective.etcd.api import EtcdMember, hex_id
 from collective.etcd.requests import PutRequest
 from collective.model.plan import Mode
 from collective.model.records import LoadedTrust, MemberRecord, Role, to_json

@@ -27,11 +27,12 @@ from collective.daemon.certificates.trust_round import wait_for_round
 from collective.daemon.clock import epoch
 from collective.daemon.member.quorum import needs_quorum
 from collective.daemon.member.recorded import check_recordable
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.changes import CHANGE_SECONDS
 from collective.daemon.membership.learner import members_of
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, ProtocolError, UnreachableError
+from collective.etcd.api import hex_id
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role

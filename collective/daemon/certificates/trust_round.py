@@ -25,9 +25,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collective.daemon.certificates.turn import end_leftover, turn
 from collective.daemon.clock import elapsed
 from collective.daemon.member.recorded import is_broken
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.member.worker import Worker
 from collective.errors import EtcdError
+from collective.etcd.api import hex_id
 from collective.failpoints import Step, reached
 from collective.model.names import natural_key
 from collective.model.records import LoadedTrust, Role

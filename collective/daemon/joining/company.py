@@ -8,8 +8,9 @@ from __future__ import annotations
 from collective.daemon.clock import elapsed
 from collective.daemon.lifecycle.inactive import idle_error
 from collective.daemon.lifecycle.server import CollectiveServer
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import CollectiveError, EtcdError, RefusedError
+from collective.etcd.api import hex_id
 from collective.model.names import natural_key
 from collective.model.plan import Mode
 

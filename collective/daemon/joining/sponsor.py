@@ -21,13 +21,14 @@ from collective.daemon.joining.guests import voters_of
 from collective.daemon.joining.invitations import guests_of
 from collective.daemon.joining.remote_dry_run import prospect, read_records, rehearse
 from collective.daemon.member.recorded import check_recordable
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.arrivals import take_in
 from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.dial_back import dial_back, knock
 from collective.daemon.membership.learner import add, check_claim, take_up
 from collective.daemon.retries import until_written_whoever_leads
 from collective.errors import ProtocolError
+from collective.etcd.api import hex_id
 from collective.failpoints import Step, reached
 from collective.model.guest_list import collective_id
 from collective.model.names import parse_server_name

@@ -17,8 +17,9 @@ from collections.abc import Mapping
 
 from collective.daemon.clock import elapsed
 from collective.daemon.lifecycle.state_file import StateFile
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import CollectiveError
+from collective.etcd.api import hex_id
 from collective.model.high_water_mark import HighWaterMark, newest
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from collective.daemon.member import credentials
 from collective.daemon.member.backend import Frame
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.peer_locator import PeerLocator
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.member.worker import Worker
 from collective.daemon.nonvoting.etcd_socket import EtcdSocket
 from collective.daemon.nonvoting.voters_etcd import VotersEtcd
@@ -41,6 +41,7 @@ from collective.errors import (
     CollectiveError,
     DaemonError,
 )
+from collective.etcd.api import hex_id
 from collective.etcd.arguments import Timing
 from collective.etcd.binary import fit_etcd
 from collective.etcd.process import EtcdProcess

@@ -29,7 +29,7 @@ from collective.daemon.member.recognition import Found
 from collective.daemon.member.recorded import certificates_of
 from collective.daemon.member.records_view import RecordsView
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
-from collective.etcd.api import Status
+from collective.etcd.api import Status, hex_id
 from collective.etcd.deadline import within
 from collective.etcd.record_store import RecordStore
 from collective.model.high_water_mark import HighWaterMark
@@ -50,11 +50,6 @@ RESTART_SECONDS = 20.0
 _HANDOVER_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 _DOOR_SECONDS = 1.0
-
-
-def hex_id(member_id: int) -> str:
-    """Return an etcd id as it is written everywhere, "" for none."""
-    return f"{member_id:016x}" if member_id else ""
 
 
 #: Gets the voters, and what connects to one.

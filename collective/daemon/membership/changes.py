@@ -12,9 +12,10 @@ from __future__ import annotations
 import logging
 
 from collective.daemon.clock import epoch
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError
+from collective.etcd.api import hex_id
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import Change, ChangeKind

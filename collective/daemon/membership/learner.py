@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from collective.daemon.certificates.trust_round import until_taken_up
 from collective.daemon.clock import elapsed, epoch, pause
 from collective.daemon.member.recorded import check_recordable
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.changes import CHANGE_SECONDS
 from collective.daemon.retries import until_written, until_written_whoever_leads
 from collective.errors import EtcdError, EtcdUnavailableError, InvitationError, RefusedError
-from collective.etcd.api import EtcdMember
+from collective.etcd.api import EtcdMember, hex_id
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role

@@ -16,12 +16,13 @@ from functools import partial
 
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.member.quorum import needs_quorum
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.dial_back import knock
 from collective.daemon.membership.learner import enter, others_turn, until_it_may_enter
 from collective.daemon.nonvoting.voters import Emit
 from collective.daemon.retries import until_written
 from collective.errors import RefusedError, UnreachableError
+from collective.etcd.api import hex_id
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from collective.daemon.clock import elapsed, epoch
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.member.worker import Worker
 from collective.daemon.membership.arrivals import Arrivals
 from collective.daemon.membership.changes import CHANGE_SECONDS, finish
 from collective.errors import CollectiveError, EtcdError
-from collective.etcd.api import EtcdMember, Status
+from collective.etcd.api import EtcdMember, Status, hex_id
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import Change, MemberRecord, Role

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from collective.daemon.clock import epoch
 from collective.daemon.member.quorum import has_begun, may_have_begun, needs_quorum
-from collective.daemon.member.runtime import MemberRuntime, hex_id
+from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.changes import finish
 from collective.daemon.membership.confirming import Deleted, confirm
 from collective.daemon.retries import until_written
@@ -26,6 +26,7 @@ from collective.errors import (
     RefusedError,
     UnreachableError,
 )
+from collective.etcd.api import hex_id
 from collective.failpoints import Step, reached
 from collective.model.changes import begin
 from collective.model.records import Change, ChangeKind, MemberRecord, Role
