@@ -86,8 +86,8 @@ def _status_line(server: CollectiveServer) -> str:
     plan, runtime = server.plan, server.runtime
     if runtime is None:
         return f"{idle_error(plan, server.trouble).message}; see 'collective show'"
-    if runtime.failure is not None:
-        return runtime.failure
+    if runtime.etcd.failure is not None:
+        return runtime.etcd.failure
     members = len(runtime.records_view.view.members)
     if plan.mode is Mode.NONVOTING:
         return f"member of a collective of {members}, without a vote"

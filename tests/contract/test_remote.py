@@ -88,7 +88,7 @@ def voter(idle: Member, tmp_path: Path) -> Iterator[Voter]:
         Door("t", handle), ADDRESS, idle.plan.door_port, lambda: credentials.server_context
     )
     runtime.start()
-    assert runtime.wait_until(lambda status: bool(status.leader), SECONDS)
+    assert runtime.etcd.wait_until(lambda status: bool(status.leader), SECONDS)
     key = new_key()
     certificate = make_certificate(key, "mgt4", certified_addresses(["127.0.0.4"]))
     record = put_record(runtime.store, "mgt4", Role.NONVOTING, certificate.pem, 1)

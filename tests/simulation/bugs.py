@@ -24,6 +24,7 @@ from collective.daemon.listeners import peer_api as door
 from collective.daemon.member import etcd_trust, recognition
 from collective.daemon.member.access import MEMBERS
 from collective.daemon.member.etcd_trust import EtcdTrust
+from collective.daemon.member.member_trust import MemberTrust
 from collective.daemon.member.recorded import certificates_of
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership import changes, demotion, learner, reconciler, removal
@@ -158,9 +159,9 @@ def _at_once(*_arguments: Any) -> Iterator[None]:
     return iter(())
 
 
-def _wants_all(self: MemberRuntime) -> dict[str, Certificate]:
+def _wants_all(self: MemberTrust) -> dict[str, Certificate]:
     """Let servers without a vote in at etcd's door, too."""
-    own, view = self.credentials.identity, self._trusted_view
+    own, view = self._credentials.identity, self._view
     return {own.fingerprint: own, **certificates_of(view.members.values(), view.revoked)}
 
 
@@ -306,7 +307,7 @@ BUGS: Mapping[str, Bug] = {
         ("P4",), ((EtcdTrust, "refuse_others", _refuse_nobody),)
     ),
     "who is demoted is not put on the revocation list": Bug(
-        ("P4", "P5"), ((MemberRuntime, "wanted_peers", _wants_all),)
+        ("P4", "P5"), ((MemberTrust, "wanted_peers", _wants_all),)
     ),
     "a returning server believes one report": Bug(
         ("P4",), ((return_check, "newest_agreed", _believe_one),), first=2162

@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.etcd_trust import EtcdTrust
+from collective.etcd.api import EtcdApi
 from collective.model.plan import Plan
 from collective.pki import Certificate, read_certificate
 
@@ -39,8 +39,9 @@ def revocation_list(_key: bytes, _name: str, serials: Collection[str]) -> bytes:
 class SimulatedEtcd:
     """A process that one life of a server starts and ends."""
 
-    def __init__(self, world: World, machine: Machine, trust: EtcdTrust) -> None:
+    def __init__(self, world: World, machine: Machine, trust: EtcdTrust, gateway: EtcdApi) -> None:
         self._world, self._machine, self._trust = world, machine, trust
+        self.gateway = gateway
         self._loaded: Mapping[str, Certificate] = {}
         self.running = False
 
@@ -67,7 +68,7 @@ class SimulatedEtcd:
             return False
         return known.serial not in self._world.files[self._trust.crl_file].decode().split()
 
-    def start(self, _plan: Plan, _credentials: Credentials, _alone: bool) -> None:
+    def start(self, _plan: Plan, _alone: bool) -> None:
         """Read the trust file, and run."""
         self._loaded = certificates_in(self._world.files[self._trust.trust_file])
         self.running = True

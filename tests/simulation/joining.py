@@ -86,7 +86,7 @@ def finish_join(world: World, machine: Machine) -> None:
 def _takes_part(machine: Machine) -> bool:
     runtime = machine.require_runtime()
     try:
-        return not runtime.votes or not runtime.status().learner
+        return not runtime.votes or not runtime.etcd.status().learner
     except CollectiveError:
         return False
 
@@ -104,7 +104,7 @@ def give_up(machine: Machine, member: Machine) -> None:
     runtime = machine.runtime
     if runtime is None or machine.plan.fallback is not None:
         raise RefusedError("this server is in no collective, or is being promoted")
-    status = runtime.status()
+    status = runtime.etcd.status()
     credentials = machine.credentials
     peer = SimulatedPeer(machine.world, machine, member.address, credentials)
     if status.leader and not status.learner and runtime.votes:

@@ -144,7 +144,7 @@ class Machine:
     @property
     def alive(self) -> bool:
         """Whether its etcd runs and can be reached."""
-        return self.reachable and self.runtime is not None and self.runtime.etcd.running
+        return self.reachable and self.runtime is not None and self.runtime.process.running
 
     @property
     def can_join(self) -> bool:
@@ -174,7 +174,7 @@ class Machine:
     def sync(self) -> None:
         """Hear of all news, where that is possible."""
         world = self.world
-        if self.runtime is None or (self.runtime.votes and not self.runtime.etcd.running):
+        if self.runtime is None or (self.runtime.votes and not self.runtime.process.running):
             return
         if world.in_touch(self) if self.runtime.votes else world.relay_of(self) is not None:
             self.members = tuple(world.etcd.members.values())
@@ -217,8 +217,8 @@ class Machine:
             self.world.actors.spawn(self, "begin", lambda: self._begin(runtime))
 
     def _begin(self, runtime: SimulatedNode) -> None:
-        runtime.begin(self.returning.may_start)
-        if self.runtime is runtime and runtime.etcd.running and not self.plan.started:
+        runtime.etcd.begin(self.returning.may_start)
+        if self.runtime is runtime and runtime.process.running and not self.plan.started:
             self.save(replace(self.plan, started=True))
 
     def settle(self) -> None:
@@ -229,7 +229,7 @@ class Machine:
         runtime, self.runtime = self.runtime, None
         if runtime is not None:
             cast(SimulatedGateway, runtime.gateway).close()
-            runtime.etcd.stop()
+            runtime.process.stop()
 
     def adopt(self, plan: Plan, view: View) -> None:
         """Begin the life of a learner, or of a server that is to have no vote."""

@@ -148,7 +148,7 @@ class Promises:
         runtime = machine.require_runtime()
         behind = machine.view.revision < self._world.etcd.view.revision
         loaded = certificate.fingerprint in runtime.etcd_trust.loaded
-        return runtime.etcd.lets_in(certificate) or (loaded and behind)
+        return runtime.process.lets_in(certificate) or (loaded and behind)
 
     def added(self, url: str, by: Actor | None) -> None:
         """Look at a learner that was added: all that answer let it in, or nobody may."""
@@ -214,7 +214,7 @@ class Promises:
         gone = {f for f in self._shut_out.get(name, set()) if not self._is_peer(f)}
         self._over |= gone
         for machine in self._still(met):
-            if gone & machine.require_runtime().etcd.trusted.keys():
+            if gone & machine.require_runtime().process.trusted.keys():
                 self._break(f"P4: etcd on {machine.name} lets {name} in, who was shut out")
             left = name not in self._world.etcd.view.members
             if left and any(machine.credentials.trusts(f) for f in gone):
@@ -384,7 +384,7 @@ class Promises:
             peers = {
                 f for m in world.etcd.view.members.values() if m.is_peer for f in m.fingerprints
             }
-            trusted = machine.require_runtime().etcd.trusted.keys()
+            trusted = machine.require_runtime().process.trusted.keys()
             if trusted - peers - {shown.fingerprint}:
                 why.append(f"P4: etcd on {machine} lets others in than the voters")
             if peers - trusted - {shown.fingerprint}:
@@ -414,7 +414,7 @@ class Promises:
         It must be deleted and invited again: nobody is left whom it could believe.
         """
         runtime = machine.require_runtime()
-        if runtime.etcd.running or not runtime.waits_for:
+        if runtime.process.running or not runtime.etcd.waits_for:
             return False
         known = runtime.records_view.view.voters
         left = [

@@ -7,7 +7,6 @@ Invariants:
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from types import SimpleNamespace
@@ -17,11 +16,16 @@ from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners import peer_api as door
 from collective.daemon.listeners.service_calls import ServiceCalls
+from collective.daemon.member.etcd_supervisor import EtcdSupervisor
 from collective.daemon.member.etcd_trust import EtcdTrust
 from collective.daemon.member.failure_detector import Answer, FailureDetector
+from collective.daemon.member.former_peers import FormerPeers
+from collective.daemon.member.member_trust import MemberTrust
+from collective.daemon.member.peers import Peers
 from collective.daemon.member.proof_limiter import ProofLimiter
 from collective.daemon.member.records_view import RecordsView
 from collective.daemon.member.runtime import MemberRuntime
+from collective.daemon.member.status_reporter import StatusReporter
 from collective.errors import (
     CollectiveError,
     EtcdError,
@@ -162,7 +166,7 @@ class SimulatedGateway(Gateway):
 
     def _require_life(self) -> None:
         runtime = self._machine.runtime
-        if self.closed or not self._machine.up or runtime is None or not runtime.etcd.running:
+        if self.closed or not self._machine.up or runtime is None or not runtime.process.running:
             raise EtcdUnavailableError("etcd: it does not answer")
 
     def _require_quorum(self) -> None:
@@ -270,12 +274,12 @@ class SimulatedProber(FailureDetector):
         if target is None or target.runtime is None:
             return Answer(None, "no answer", now)
         ours = self._machine.certificate
-        if runtime.check_of(record.name)(target.certificate.fingerprint) is not None:
-            found = runtime.recognise(record)
+        if runtime.peers.check_of(record.name)(target.certificate.fingerprint) is not None:
+            found = runtime.peers.is_deleted_by(record)
             return Answer(None, "another certificate", now, removed=found, foreign=not found)
         if not target.credentials.trusts(ours.fingerprint):
             return Answer(None, "refused", now, removed=ours.fingerprint in target.view.revoked)
-        return Answer(target.runtime.own_status(), "", now)
+        return Answer(target.runtime.reporter.status(), "", now)
 
 
 class SimulatedPeer(PeerClient):
@@ -382,95 +386,90 @@ class SimulatedPeer(PeerClient):
         return serve
 
 
-class SimulatedNode(MemberRuntime):
-    """One life of a simulated server; what it does not override is the product's."""
+class SimulatedPeers(Peers):
+    """The other servers, as one life of a simulated server dials them."""
 
     def __init__(self, world: World, machine: Machine) -> None:
+        super().__init__(machine.credentials, lambda: machine.view)
         self._world, self._machine = world, machine
-        self.plan = machine.plan
-        self.trouble = self.waits_for = self.served = ""
-        self.durable = None
-        self._served_wrongly = ()
-        self.detoured = False
-        self._votes = machine.plan.votes
-        self.credentials = machine.credentials
-        self.etcd_trust = EtcdTrust(machine.credentials)
-        self.etcd = SimulatedEtcd(world, machine, self.etcd_trust)
-        self._backend = cast(Any, self.etcd)
-        kind = SimulatedGateway if self._votes else RelayedGateway
-        self.gateway = kind(world, machine, machine.member_id)
-        self.store = RecordStore(self.gateway)
-        self.records_view = SimulatedReplica(machine)
-        self.detector = SimulatedProber(world, machine)
-        self.replacing = cast(Any, Lock(world))
-        self._stopping = cast(Any, Ending(world, lambda: machine.runtime is not self))
-        self._starting, self._trusting = threading.RLock(), threading.RLock()
-        self._cutting = threading.Condition()
-        self._cut = frozenset()
-        self.in_turn = threading.Event()
-        self._etcd_wanted = False
-        self._may_live = threading.Event()
-        self._trusted_view = machine.view
-        self._recognised, self._detours = {}, {}
-        # Histories try what is decided on a read; how few reads there are is tried elsewhere.
-        self.proof_limiter = ProofLimiter(per_second=1e9, burst=10**9, at_once=10**9)
-        self.dialled = cast(Any, SimpleNamespace(alone=lambda _name: nullcontext()))
 
-    @property
-    def failure(self) -> str | None:
-        """Why etcd does not run."""
-        return self.waits_for or None
-
-    @property
-    def listen(self) -> Sequence[str]:
-        """The addresses that etcd listens on: all of them."""
-        return ("0.0.0.0",)
-
-    def has_heard(self, seconds: float) -> bool:
-        """Tell whether it may serve members: not while it waits for the others."""
-        return not self.waits_for
-
-    def relocate(self, plan: Plan, listen: Sequence[str]) -> None:
-        """Have another address."""
-        self.plan = plan
-
-    def begin(self, may_start: Callable[[], bool]) -> None:
-        """Start etcd when it may be, see ``MemberRuntime.start``."""
-        self._begin(may_start)
-
-    def take_up(self, view: View) -> None:
-        """Have a view decide who is let in."""
-        self._trust(view)
-        self.detector.follow(view.members.values())
-
-    def recognise(self, member: MemberRecord) -> bool:
-        """Find out why a member shows another certificate; return whether we were deleted."""
-        return self._ask_as_stranger(member).deleted
-
-    def lock_out(self, revision: int, seconds: float) -> str | None:
-        """Wait until all that is revoked opens nothing here; what is open is cut at once here."""
-        return None if self.records_view.wait_for(revision, seconds) else "it has not heard of it"
-
-    def look_at_door(self) -> bool:
-        """See what our door shows: what it is to show, here."""
-        self.served = self.credentials.identity.fingerprint
-        return True
-
-    def own_status(self) -> ServerStatus:
-        """Return what it says of itself to others."""
-        try:
-            status = self.gateway.status()
-        except CollectiveError:
-            status = Status(0, 0, 0, 0, 0, 0, "", 0, False, ())
-        return ServerStatus(
-            self.name, "0", status.version, hex_id(status.member_id), hex_id(status.leader),
-            status.term, status.index, status.applied, 1, status.learner, "", (),
-            nonvoting=not self.votes,
-        )  # fmt: skip
-
-    def peer(self, member: MemberRecord) -> PeerClient:
+    def client(self, member: MemberRecord) -> PeerClient:
         """Return a new connection to a member's door."""
         check = self.check_of(member.name)
         return SimulatedPeer(
             self._world, self._machine, member.address, self._machine.credentials, check
         )
+
+
+class SimulatedReporter(StatusReporter):
+    """What one life of a simulated server says of itself."""
+
+    def __init__(self, runtime: SimulatedNode) -> None:
+        super().__init__(runtime.etcd, "", runtime.credentials, lambda: runtime.plan)
+        self._runtime = runtime
+
+    def look_at_door(self) -> bool:
+        """See what our door shows: what it is to show, here."""
+        self.served = self._runtime.credentials.identity.fingerprint
+        return True
+
+    def status(self) -> ServerStatus:
+        """Return what it says of itself to others."""
+        runtime = self._runtime
+        try:
+            status = runtime.gateway.status()
+        except CollectiveError:
+            status = Status(0, 0, 0, 0, 0, 0, "", 0, False, ())
+        return ServerStatus(
+            runtime.name, "0", status.version, hex_id(status.member_id), hex_id(status.leader),
+            status.term, status.index, status.applied, 1, status.learner, "", (),
+            nonvoting=not runtime.votes,
+        )  # fmt: skip
+
+
+class SimulatedFormerPeers(FormerPeers):
+    """Whom one life of a simulated server does not let in any more."""
+
+    def lock_out(self, revision: int, seconds: float) -> str | None:
+        """Wait until all that is revoked opens nothing here; what is open is cut at once here."""
+        return None if self._records_view.wait_for(revision, seconds) else "it has not heard of it"
+
+
+class SimulatedNode(MemberRuntime):
+    """One life of a simulated server; what it does not override is the product's."""
+
+    def __init__(self, world: World, machine: Machine) -> None:
+        self.plan, self.votes, self.listen = machine.plan, machine.plan.votes, ("0.0.0.0",)
+        self.credentials = machine.credentials
+        self.etcd_trust = EtcdTrust(machine.credentials)
+        kind = SimulatedGateway if self.votes else RelayedGateway
+        self.gateway = kind(world, machine, machine.member_id)
+        self.process = SimulatedEtcd(world, machine, self.etcd_trust, self.gateway)
+        self.store = RecordStore(self.gateway)
+        self.trust = MemberTrust(self.credentials, self.etcd_trust, machine.view, self._wants_etcd)
+        self.records_view = SimulatedReplica(machine)
+        self.peers = SimulatedPeers(world, machine)
+        self.detector = SimulatedProber(world, machine)
+        self.replacing = cast(Any, Lock(world))
+        self.stopping = cast(Any, Ending(world, lambda: machine.runtime is not self))
+        self.etcd = EtcdSupervisor(
+            self.process, self._plan, self.trust, self.records_view, self.detector, self.stopping
+        )
+        self.former_peers = SimulatedFormerPeers(self.etcd_trust, self.records_view, self.votes)
+        self.reporter = SimulatedReporter(self)
+        # Histories try what is decided on a read; how few reads there are is tried elsewhere.
+        self.proof_limiter = ProofLimiter(per_second=1e9, burst=10**9, at_once=10**9)
+        self.dialled = cast(Any, SimpleNamespace(alone=lambda _name: nullcontext()))
+
+    def has_heard(self, seconds: float) -> bool:
+        """Tell whether it may serve members: not while it waits for the others."""
+        return not self.etcd.waits_for
+
+    def relocate(self, plan: Plan, listen: Sequence[str]) -> None:
+        """Have another address."""
+        self.plan = plan
+
+    def take_up(self, view: View) -> None:
+        """Have a view decide who is let in."""
+        self.trust.take_up(view)
+        self.detector.follow(view.members.values())

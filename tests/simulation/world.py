@@ -106,7 +106,7 @@ class World:
             machine.publish(self.etcd.view)
             machine.live(machine.plan)
             self.actors.kill(machine)  # nobody was off, so nobody is asked
-            machine.require_runtime().begin(lambda: True)
+            machine.require_runtime().etcd.begin(lambda: True)
         for machine in machines:
             machine.sync()
 
@@ -150,7 +150,7 @@ class World:
             return one.alive
         if not (one.alive and other.alive):
             return False
-        ours, theirs = one.require_runtime().etcd, other.require_runtime().etcd
+        ours, theirs = one.require_runtime().process, other.require_runtime().process
         return ours.lets_in(other.certificate) and theirs.lets_in(one.certificate)
 
     def _voters(self) -> list[Machine]:
@@ -195,7 +195,7 @@ class World:
         if runtime is None or not machine.reachable:
             return None
         for voter in self._voters():
-            known = runtime.check_of(voter.name)(voter.certificate.fingerprint) is None
+            known = runtime.peers.check_of(voter.name)(voter.certificate.fingerprint) is None
             if known and shown in voter.view.certificates and self.in_touch(voter):
                 return voter
         return None

@@ -111,10 +111,10 @@ class AddressChange:
                 with self._turn(runtime, restart):
                     pass  # who would be refused the restart is refused before any change
                 self._switch(runtime, address, restart, emit)
-        if not runtime.detoured and not runtime.wait_for_leader(_CATCH_UP_SECONDS):
+        if not runtime.etcd.detoured and not runtime.etcd.wait_for_leader(_CATCH_UP_SECONDS):
             # Its connections may hang on an address that is gone; it takes no part, so this
             # restart costs the others nothing.
-            runtime.restart_etcd()
+            runtime.etcd.restart()
         self.clean_up(runtime)
         emit("ready", f"{runtime.name} is reached at {address}")
 
@@ -157,7 +157,7 @@ class AddressChange:
         plan = _at(self._server.plan, address)
         runtime.relocate(plan, listen if restart else runtime.listen)
         if restart:
-            runtime.restart_etcd()
+            runtime.etcd.restart()
             emit("restart", "etcd takes part again")
         reached(Step.READDRESS_RESTART)
         self._save(runtime, plan)
@@ -173,7 +173,7 @@ class AddressChange:
         which our own etcd goes by a detour is one of these. What cannot be done now is done later,
         see ``keeper``.
         """
-        if runtime.detoured:
+        if runtime.etcd.detoured:
             return
         if self._server.plan.votes and not self._revoke_former(runtime):
             return
@@ -254,7 +254,7 @@ def _ask_one(runtime: MemberRuntime, others: list[MemberRecord], wanted: NewAddr
     """Ask one voter after the other; a refusal counts, silence and a lack of quorum do not."""
     failure: CollectiveError | None = None
     for member in others:
-        peer = runtime.peer(member)
+        peer = runtime.peers.client(member)
         try:
             peer.open(_DIAL_SECONDS)
             Message.from_wire(peer.call("POST", READDRESS, wanted.to_wire(), _ASK_SECONDS))

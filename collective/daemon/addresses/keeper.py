@@ -185,7 +185,7 @@ class AddressKeeper:
             except Exception:
                 log.exception("the address of this server could not be looked after")
             if runtime is not None:
-                runtime.note_trouble(trouble)
+                runtime.reporter.note_trouble(trouble)
             if trouble and trouble != told:
                 log.warning("the address of this server: %s", trouble)
             told = trouble
@@ -207,7 +207,7 @@ class AddressKeeper:
             at_once = address is not None and self._had_leader is not runtime
             if self._is_lost(runtime, patience=0.0 if at_once else _LOST_SECONDS):
                 return self._seek(runtime, here)
-            if not candidates(runtime) and not runtime.wait_for_leader(_LOST_SECONDS):
+            if not candidates(runtime) and not runtime.etcd.wait_for_leader(_LOST_SECONDS):
                 return ""  # its own etcd is not ready yet, and there is nobody to look for
             if self._server.gate.is_joining:
                 return ""  # it gets the address that it is to have from the join
@@ -232,9 +232,9 @@ class AddressKeeper:
         if not self._server.plan.votes or not candidates(runtime):
             return False
         try:
-            leaderless = not runtime.status().leader
+            leaderless = not runtime.etcd.status().leader
         except EtcdError:
-            leaderless = runtime.failure is None or bool(runtime.waits_for)
+            leaderless = runtime.etcd.failure is None or bool(runtime.etcd.waits_for)
         if not leaderless:
             self._leaderless, self._had_leader = None, runtime
             return False

@@ -104,7 +104,7 @@ def _reach(runtime: MemberRuntime, member: MemberRecord) -> None:
     Raises:
         UnreachableError: nobody answers there, or somebody else does.
     """
-    peer = runtime.peer(member)
+    peer = runtime.peers.client(member)
     try:
         peer.open(_DIAL_SECONDS)
         if member.role is Role.VOTER:

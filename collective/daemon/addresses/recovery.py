@@ -115,9 +115,9 @@ class AddressRecovery:
         shown = self._locator.shown
         self._detour, self._runtime, self._ways = detour, runtime, ways
         self._shown = frozenset(shown)
-        runtime.let_in_by_detour(shown)
+        runtime.trust.let_in_by_detour(shown)
         leaf = None if self._locator.ours is None else self._leaf
-        runtime.take_detour({"HTTPS_PROXY": detour.url, "NO_PROXY": _STRAIGHT}, leaf)
+        runtime.etcd.take_detour({"HTTPS_PROXY": detour.url, "NO_PROXY": _STRAIGHT}, leaf)
 
     def renew(self, runtime: MemberRuntime) -> None:
         """Lead to the addresses that are recorded meanwhile, too."""
@@ -131,9 +131,9 @@ class AddressRecovery:
         if self._detour is None or not _all_at_home(runtime, self._found(runtime)):
             return
         try:
-            runtime.let_in_by_detour({})
+            runtime.trust.let_in_by_detour({})
             with turn(runtime, "the straight way to the others", _TURN_SECONDS):
-                runtime.take_detour({}, None, wait=True)
+                runtime.etcd.take_detour({}, None, wait=True)
         except CollectiveError as error:
             log.info("etcd keeps to its detour for now: %s", error)
             return

@@ -59,15 +59,15 @@ class ConnectionCutter(Worker):
     level = logging.WARNING
 
     def _round(self) -> bool:
-        former = self._runtime.to_cut()
+        former = self._runtime.former_peers.to_cut()
         if not former:
             return False
         if former & self._runtime.etcd_trust.unlisted or not self._vanish():
             names = ", ".join(sorted({self._runtime.etcd_trust.name_of(f) for f in former}))
             log.warning("etcd is restarted to cut off names=%s", names)
             with turn(self._runtime, f"cutting off {names}", _TURN_SECONDS):
-                self._runtime.restart_etcd()
-        self._runtime.has_cut(former)
+                self._runtime.etcd.restart()
+        self._runtime.former_peers.has_cut(former)
         return False
 
     def _vanish(self) -> bool:

@@ -77,7 +77,7 @@ def _carry_out(runtime: MemberRuntime, following: Certificate, emit: Emit) -> No
     former = runtime.credentials.identity
     runtime.use_next()
     reached(Step.REPLACE_USE)
-    runtime.look_at_door()
+    runtime.reporter.look_at_door()
     log.info("new certificate fingerprint=%s former=%s", following.fingerprint, former.fingerprint)
     emit("use", "this server shows it")
     retire_others(runtime)
@@ -201,7 +201,7 @@ class Replacement(Worker):
                 self._go_on(own)
             finally:
                 runtime.replacing.release()
-        if elapsed() - self._looked > _LOOK_SECONDS and runtime.look_at_door():
+        if elapsed() - self._looked > _LOOK_SECONDS and runtime.reporter.look_at_door():
             self._looked = elapsed()
         return False
 

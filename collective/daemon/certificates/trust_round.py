@@ -158,7 +158,7 @@ class TrustRound(Worker):
             # Others may have been recorded while this server waited for its turn.
             if wanted := self._not_loaded():
                 log.info("etcd is restarted to take up names=%s", _names(wanted))
-                runtime.restart_etcd()
+                runtime.etcd.restart()
                 reached(Step.TRUST_RESTART)
         reached(Step.TRUST_DONE)
         return True
@@ -169,7 +169,7 @@ class TrustRound(Worker):
             return False
         self._asked = elapsed()
         try:
-            leaderless = not self._runtime.status().leader
+            leaderless = not self._runtime.etcd.status().leader
         except EtcdError:
             leaderless = False
         if not leaderless:
@@ -182,10 +182,10 @@ class TrustRound(Worker):
         """Restart etcd, which takes no part, with whom it is to let in and has not heard of."""
         self._catch_up()
         wanted = self._not_loaded()
-        if not wanted or self._runtime.status().leader:
+        if not wanted or self._runtime.etcd.status().leader:
             return bool(wanted)  # in touch again, it waits for its turn like the others
         log.warning("etcd has lost touch, and is restarted to take up names=%s", _names(wanted))
-        self._runtime.restart_etcd()
+        self._runtime.etcd.restart()
         return True
 
     def _not_loaded(self) -> dict[str, str]:
@@ -194,7 +194,7 @@ class TrustRound(Worker):
         loaded = runtime.etcd_trust.loaded
         return {
             fingerprint: certificate.name
-            for fingerprint, certificate in runtime.wanted_peers().items()
+            for fingerprint, certificate in runtime.trust.wanted_peers().items()
             if fingerprint not in loaded and certificate.name != runtime.name
         }
 
@@ -205,11 +205,11 @@ class TrustRound(Worker):
         everybody in vain. The leader is last, which spares a hand-over.
         """
         runtime = self._runtime
-        status, view = runtime.status(), runtime.records_view.view
+        status, view = runtime.etcd.status(), runtime.records_view.view
         # The etcd that is being restarted takes no part at the moment.
         restarting = {view.turn.name} if view.turn is not None else set()
         there = (runtime.detector.answering(0.0) | restarting) - {runtime.name}
-        others = lacking(view, there, runtime.wanted_peers().keys())
+        others = lacking(view, there, runtime.trust.wanted_peers().keys())
         if status.leader and status.leader == status.member_id:
             return bool(others)
         leader = view.by_member_id(hex_id(status.leader))

@@ -64,7 +64,7 @@ def turn(
         runtime.records_view.wait_until(
             lambda view: not _is_ours(runtime, view.turn), _SEEN_SECONDS
         )
-        runtime.in_turn.clear()
+        runtime.etcd.in_turn.clear()
 
 
 def end_leftover(runtime: MemberRuntime) -> None:
@@ -73,7 +73,7 @@ def end_leftover(runtime: MemberRuntime) -> None:
     Raises:
         EtcdError: the store did not answer.
     """
-    if _is_ours(runtime, runtime.records_view.view.turn) and not runtime.in_turn.is_set():
+    if _is_ours(runtime, runtime.records_view.view.turn) and not runtime.etcd.in_turn.is_set():
         _end(runtime)
 
 
@@ -100,22 +100,22 @@ def _try_to_take(
     if known is not None and known.name != runtime.name:
         return _others_turn(runtime, doing, known)
     observed = runtime.observe()
-    runtime.in_turn.set()
+    runtime.etcd.in_turn.set()
     try:
         # Where the last turn was a voter's end, the next one waits, and does not end the quorum.
         hurt = _is_hurt(runtime, observed)
         check_restart(observed, doing, spare or hurt or waited < _SPARE_SECONDS)
     except QuorumError as refusal:
-        runtime.in_turn.clear()
+        runtime.etcd.in_turn.clear()
         return refusal
     try:
         taken = runtime.store.take_turn(observed.view, Turn(runtime.name, doing), _LEASE_SECONDS)
     except EtcdError:
-        runtime.in_turn.clear()
+        runtime.etcd.in_turn.clear()
         raise
     if taken:
         return None
-    runtime.in_turn.clear()
+    runtime.etcd.in_turn.clear()
     return _others_turn(runtime, doing, observed.view.turn)
 
 

@@ -230,10 +230,11 @@ class JoinCoordinator:
     def _list_is_old(self) -> bool:
         """Tell whether etcd refused its first start, since the members have changed."""
         runtime = self._server.runtime
-        return not self._server.plan.started and _OLD_LIST in ((runtime and runtime.failure) or "")
+        failure = runtime and runtime.etcd.failure
+        return not self._server.plan.started and _OLD_LIST in (failure or "")
 
     def _failing(self) -> bool:
-        return self._server.runtime is None or self._server.runtime.failure is not None
+        return self._server.runtime is None or self._server.runtime.etcd.failure is not None
 
     def _look_here(self, checks: Checks, server: str, text: str | None) -> tuple[Join, Ready]:
         settings = self._server.settings
@@ -288,7 +289,7 @@ class JoinCoordinator:
         if not self._answers(runtime, patience):
             self._raise_if_idle()
             raise EtcdError(
-                runtime.failure or f"etcd did not answer within {patience:.0f} s",
+                runtime.etcd.failure or f"etcd did not answer within {patience:.0f} s",
                 "run the same command again; the collective is not harmed by a learner",
             )
         emit("start", "etcd runs and catches up")
@@ -324,7 +325,7 @@ class JoinCoordinator:
         while (left := deadline - elapsed()) > 0 and self._server.runtime is runtime:
             if self._given_up.is_set():
                 raise given_up_error(runtime.name)
-            if runtime.wait_until(ready, min(left, _GLANCE_SECONDS)):
+            if runtime.etcd.wait_until(ready, min(left, _GLANCE_SECONDS)):
                 return True
         return False
 

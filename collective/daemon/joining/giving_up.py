@@ -132,7 +132,7 @@ def _refuse_voter(runtime: MemberRuntime) -> None:
     if not runtime.votes:
         return
     try:
-        status = runtime.status()
+        status = runtime.etcd.status()
     except CollectiveError as error:
         log.debug("etcd does not say whether it is a learner: %s", error)
         return
@@ -159,7 +159,7 @@ def _ask_somebody(server: CollectiveServer) -> str:
         seconds = min(_CALL_SECONDS, deadline - elapsed())
         if seconds <= 0 or runtime is None:
             break
-        peer = runtime.peer(member)
+        peer = runtime.peers.client(member)
         try:
             raw = peer.call("POST", GIVE_UP, Message().to_wire(), seconds)
             removed = GivenUp.from_wire(raw).removed
@@ -167,7 +167,7 @@ def _ask_somebody(server: CollectiveServer) -> str:
             return member.name  # it knows no such learner any more
         except CollectiveError as error:
             log.info("a member did not remove this learner: %s name=%s", error, member.name)
-            if runtime.is_deleted_by(member):
+            if runtime.peers.is_deleted_by(member):
                 return member.name
             continue
         finally:

@@ -173,7 +173,7 @@ def _address(checks: Checks, server: CollectiveServer) -> tuple[str | None, bool
 def _ports(checks: Checks, server: CollectiveServer, address: str | None) -> bool:
     """See that etcd will have its port; that of the daemon is ours, or nobody asked us."""
     door, port, runtime = server.settings.port, server.settings.peer_port, server.runtime
-    if runtime is not None and runtime.etcd_runs:
+    if runtime is not None and runtime.etcd.runs:
         return checks.add(policy.good("ports", f"{door} and {port} are this server's own"))
     try:
         bind_tcp(address or "0.0.0.0", port).close()

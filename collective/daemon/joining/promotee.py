@@ -88,9 +88,9 @@ class Promotee:
 
     def _give_up_false_start(self, runtime: MemberRuntime) -> None:
         """Ask again where etcd never started: its list of members may be too old by now."""
-        plan = self._server.plan
-        if plan.fallback is Role.NONVOTING and not plan.started and runtime.failure is not None:
-            log.warning("etcd did not start for the promotion: %s", runtime.failure)
+        plan, failure = self._server.plan, runtime.etcd.failure
+        if plan.fallback is Role.NONVOTING and not plan.started and failure is not None:
+            log.warning("etcd did not start for the promotion: %s", failure)
             become_nonvoting(self._server, runtime)
 
 

@@ -99,7 +99,7 @@ def look_after(server: CollectiveServer, runtime: MemberRuntime) -> None:
 
 def _follows(runtime: MemberRuntime) -> bool:
     try:
-        return bool(runtime.status().leader)
+        return bool(runtime.etcd.status().leader)
     except CollectiveError:
         return False
 
@@ -133,7 +133,7 @@ def ask(runtime: MemberRuntime) -> Verdict | None:
     for member in runtime.records_view.view.voters.values():
         if member.name == runtime.name:
             continue
-        peer = runtime.peer(member)
+        peer = runtime.peers.client(member)
         try:
             raw = peer.call("GET", messages.SELF, None, _CALL_SECONDS)
             return _verdict(messages.Myself.from_wire(raw))
@@ -142,7 +142,7 @@ def ask(runtime: MemberRuntime) -> Verdict | None:
         except CollectiveError as error:
             log.debug("a voter does not say what we are: %s name=%s", error, member.name)
             # Who is no member any more is let in as a stranger alone.
-            if runtime.is_deleted_by(member):
+            if runtime.peers.is_deleted_by(member):
                 return Verdict.REMOVED
         finally:
             peer.close()

@@ -91,13 +91,13 @@ class HighWaterMarks:
         """Find out what our etcd has on its disk; None where there is none."""
         if not self._runtime.votes:
             return None
-        status = self._runtime.status(_PROOF_SECONDS)
+        status = self._runtime.etcd.status(_PROOF_SECONDS)
         told = HighWaterMark(hex_id(status.member_id), status.term, status.index)
-        known = self._runtime.durable
+        known = self._runtime.reporter.durable
         if not told.index or (known is not None and newest(known, told) == known):
             return known
         self._runtime.store.prove(_PROOF_SECONDS)
-        self._runtime.note_durable(told)
+        self._runtime.reporter.note_durable(told)
         return told
 
     def _save(self) -> None:

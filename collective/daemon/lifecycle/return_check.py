@@ -94,7 +94,7 @@ class ReturnCheck:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         if found is not None:
-            runtime.take_view(found)
+            runtime.records_view.take(found)
 
     def _ask_all(self, pool: ThreadPoolExecutor, others: list[MemberRecord]) -> View | None:
         """Ask those that have not answered yet, until enough have."""
@@ -121,7 +121,7 @@ class ReturnCheck:
         place = self._locate(member)
         context, check = (
             self._runtime.credentials.client_context,
-            self._runtime.check_of(member.name),
+            self._runtime.peers.check_of(member.name),
         )
         peer = PeerClient(place.address, place.door_port, context, check, messages.MOST_VIEW)
         try:
@@ -142,8 +142,8 @@ class ReturnCheck:
         if why is not None:
             self._lose(runtime, why)
             return False
-        runtime.take_view(view)
-        runtime.note_waiting("")
+        runtime.records_view.take(view)
+        runtime.etcd.note_waiting("")
         return True
 
     def _say_whom_we_wait_for(self) -> None:
@@ -160,6 +160,6 @@ class ReturnCheck:
                 "; a member says that this server was deleted: if that is so, 'collective join' "
                 "here lets it in again, with a new token"
             )
-        if told != runtime.waits_for:
+        if told != runtime.etcd.waits_for:
             log.warning("%s", told)
-        runtime.note_waiting(told)
+        runtime.etcd.note_waiting(told)

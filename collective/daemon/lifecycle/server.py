@@ -250,7 +250,7 @@ class CollectiveServer:
 
     def _first_answer(self, runtime: MemberRuntime) -> None:
         """Note that etcd has data, and, in a collective of one, write our own record."""
-        while not runtime.wait_until(lambda status: bool(status.member_id), FIRST_ANSWER_SECONDS):
+        while not runtime.etcd.wait_until(lambda s: bool(s.member_id), FIRST_ANSWER_SECONDS):
             if self.stopped.is_set() or self.runtime is not runtime:
                 return
         with self.life:
@@ -262,14 +262,14 @@ class CollectiveServer:
             self._record_ourselves(runtime)
 
     def _record_ourselves(self, runtime: MemberRuntime) -> None:
-        while not runtime.wait_for_leader(FIRST_ANSWER_SECONDS):
+        while not runtime.etcd.wait_for_leader(FIRST_ANSWER_SECONDS):
             if self.stopped.is_set() or self.runtime is not runtime:
                 return
         try:
             view = runtime.store.read()
             if view.members:
                 return
-            status = runtime.status()
+            status = runtime.etcd.status()
             plan, own = runtime.plan, self._credentials.identity
             record = MemberRecord(
                 plan.name,

@@ -240,14 +240,14 @@ def _deleted(asked: Asked) -> messages.Message:
 
 
 def _status(asked: Asked) -> messages.Message:
-    return asked.runtime.own_status()
+    return asked.runtime.reporter.status()
 
 
 def _sync(asked: Asked) -> messages.Message:
     revision = asked.read(messages.Sync).revision
     if revision > asked.runtime.records_view.view.revision:
         _check_exists(asked.runtime, revision)
-    return messages.Synced(asked.runtime.lock_out(revision, _SYNC_SECONDS) or "")
+    return messages.Synced(asked.runtime.former_peers.lock_out(revision, _SYNC_SECONDS) or "")
 
 
 def _check_exists(runtime: MemberRuntime, revision: int) -> None:
@@ -312,7 +312,7 @@ def _hand_over(asked: Asked) -> messages.Message:
     runtime = asked.runtime
     if not asked.server.hand_overs.allow(asked.member.name, elapsed()):
         raise RefusedError(f"{runtime.name} handed over just now", "try again in a few seconds")
-    runtime.hand_over()
+    runtime.etcd.hand_over()
     return messages.Message()
 
 

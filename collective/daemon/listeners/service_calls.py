@@ -95,7 +95,7 @@ class ServiceCalls:
             known = ", ".join(sorted(runtime.records_view.view.members))
             raise InputError(f"{wanted} is no member of this collective, which has {known}")
         query = f"?format={messages.FORMAT}&seconds={seconds:.3f}"
-        way = runtime.way_to(member)
+        way = runtime.peers.way_to(member)
         done = self._outgoing.enter(wanted)
         target = f"{messages.CALL}/{service}{query}"
         return Response(101, ToDoor(way, target, seconds, min(seconds, _OPEN_SECONDS), done))

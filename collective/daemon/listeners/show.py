@@ -41,7 +41,7 @@ def document(runtime: MemberRuntime) -> dict[str, Any]:
     begun = elapsed()
     view, proven, error = _prove(runtime)
     # After the read: the leader that made it possible is the one that status names.
-    own = runtime.own_status()
+    own = runtime.reporter.status()
     # Whoever was silent while the quorum was being proven has had its time.
     answers = dict(
         runtime.detector.answers(max(_LEAST_SECONDS, begun + _PROBE_SECONDS - elapsed()))
@@ -80,7 +80,7 @@ def document(runtime: MemberRuntime) -> dict[str, Any]:
         "restarting": None if view.turn is None else asdict(view.turn),
         "alarms": [{"member": name, "alarm": kind} for name, kind in alarms],
         "errors": [
-            *(text for text in (error, runtime.trouble) if text),
+            *(text for text in (error, runtime.reporter.trouble) if text),
             *(alarm_sentence(name, kind) for name, kind in alarms),
             *_reinstalled(answers),
             *_left_out(view),
@@ -139,12 +139,12 @@ def _prove(runtime: MemberRuntime) -> tuple[View, bool, str]:
             return runtime.store.read(_READ_SECONDS), True, ""
         except EtcdError as refused:
             error = refused.message
-        if elapsed() > deadline or runtime.failure is not None:
+        if elapsed() > deadline or runtime.etcd.failure is not None:
             break
         # An etcd that is restarted on purpose is back in a moment, and others need it so long.
         if _held(runtime).turn is None and not _enough_answer(runtime):
             break
-    return _held(runtime), False, runtime.failure or error
+    return _held(runtime), False, runtime.etcd.failure or error
 
 
 def _enough_answer(runtime: MemberRuntime) -> bool:

@@ -1,6 +1,6 @@
 """Where a member's etcd is; that of a server that votes is in a process of its own.
 
-It does not follow the store and answers nobody; ``runtime`` does.
+It does not decide when one starts or ends; ``etcd_supervisor`` does.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Backend(Protocol):
     def runs(self) -> bool:
         """Whether it is well, or is at least there, so that its port is its own."""
 
-    def start(self, plan: Plan, credentials: Credentials, alone: bool) -> None:
+    def start(self, plan: Plan, alone: bool) -> None:
         """Begin, as the only voter or not; returns at once."""
 
     def relocate(self, listen: Sequence[str]) -> None:
@@ -78,8 +78,9 @@ class Backend(Protocol):
 class OwnEtcd:
     """The etcd in this server's process."""
 
-    def __init__(self, frame: Frame, trust: EtcdTrust) -> None:
+    def __init__(self, frame: Frame, credentials: Credentials, trust: EtcdTrust) -> None:
         self._frame = frame
+        self._credentials = credentials
         self._trust = trust
         self._variables: Mapping[str, str] = {}
         self._leaf_file: Path | None = None
@@ -96,11 +97,11 @@ class OwnEtcd:
         """Whether it is well, or there is a process."""
         return self.failure is None or self._frame.etcd.pid is not None
 
-    def start(self, plan: Plan, credentials: Credentials, alone: bool) -> None:
+    def start(self, plan: Plan, alone: bool) -> None:
         """Start the process with what the files and the plan say now."""
         paths = Files(
             self._frame.layout.etcd_data,
-            str(self._leaf_file or credentials.identity_file),
+            str(self._leaf_file or self._credentials.identity_file),
             str(self._trust.trust_file),
             str(self._trust.crl_file),
         )

@@ -135,7 +135,7 @@ class PeerLocator:
         """Tell a member that was found where everybody is, and hear what it knows."""
         if member.name not in self._found:
             return
-        peer = runtime.peer(self.at(member))
+        peer = runtime.peers.client(self.at(member))
         body = Whereabouts(places, self._own_pem(runtime)).to_wire()
         try:
             raw = peer.call("POST", WHEREABOUTS, body, _DIAL_SECONDS)
@@ -192,7 +192,7 @@ def _is_there(runtime: MemberRuntime, member: MemberRecord) -> bool:
         try:
             _open(runtime, member)
         except IdentityError:
-            if not runtime.recognises(member):
+            if not runtime.peers.recognises(member):
                 raise
             _open(runtime, member)
         return True
@@ -202,7 +202,7 @@ def _is_there(runtime: MemberRuntime, member: MemberRecord) -> bool:
 
 
 def _open(runtime: MemberRuntime, member: MemberRecord) -> None:
-    peer = runtime.peer(member)
+    peer = runtime.peers.client(member)
     try:
         peer.open(_DIAL_SECONDS)
     finally:

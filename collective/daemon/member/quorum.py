@@ -35,8 +35,8 @@ def needs_quorum(runtime: MemberRuntime, doing: str) -> Iterator[None]:
     try:
         yield
     except EtcdUnavailableError as error:
-        if runtime.failure is not None:
-            raise EtcdError(f"cannot {doing}: {runtime.failure}", _LOG_HINT) from error
+        if runtime.etcd.failure is not None:
+            raise EtcdError(f"cannot {doing}: {runtime.etcd.failure}", _LOG_HINT) from error
         strength = strength_known(runtime)
         if strength.holds:
             raise QuorumError(

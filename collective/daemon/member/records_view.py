@@ -57,11 +57,12 @@ class RecordsView:
         self._follower.start()
 
     def take(self, view: View) -> None:
-        """Take over what a majority has told: nothing older counts from now on.
+        """Take newer records over that a majority has told: nothing older counts from now on.
 
         An etcd that was off catches up, and knows those who were deleted meanwhile as members.
         """
-        self._publish(view)
+        if view.revision > self._view.revision:
+            self._publish(view)
 
     def wake(self) -> None:
         """Look again now: etcd was restarted, and the stream broke off."""

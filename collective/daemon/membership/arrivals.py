@@ -79,7 +79,7 @@ class Arrivals:
         return True
 
     def _answers(self, member: MemberRecord) -> bool:
-        peer = self._runtime.peer(member)
+        peer = self._runtime.peers.client(member)
         try:
             raw = peer.call("GET", messages.STATUS, None, _CALL_SECONDS)
             status = messages.ServerStatus.from_wire(raw)

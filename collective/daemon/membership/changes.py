@@ -71,7 +71,7 @@ def _tell(runtime: MemberRuntime, change: Change) -> None:
     member = view.members.get(change.name)
     if member is None or change.name == runtime.name:
         return
-    peer = runtime.peer(member)
+    peer = runtime.peers.client(member)
     body = Sync(view.mod_revision(member_key(change.name))).to_wire()
     try:
         peer.call("POST", SYNC, body, _CALL_SECONDS)

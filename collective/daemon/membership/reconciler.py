@@ -137,7 +137,7 @@ class Reconciler(Worker):
 
     def _round(self) -> bool:
         """Do what is to be done; return whether something is still under way."""
-        status = self._runtime.status()
+        status = self._runtime.etcd.status()
         if not leads(status):
             self._progress = {}
             self._arrivals.forget()
@@ -235,7 +235,7 @@ class Reconciler(Worker):
 
     def _ask(self, record: MemberRecord) -> int | None:
         """Return the raft index of a learner that runs, None for one that does not yet."""
-        peer = self._runtime.peer(record)
+        peer = self._runtime.peers.client(record)
         try:
             raw = peer.call("GET", messages.STATUS, None, _CALL_SECONDS)
         finally:

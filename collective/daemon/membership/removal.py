@@ -177,9 +177,9 @@ def take_leadership_from(runtime: MemberRuntime, member: MemberRecord) -> None:
     A leader that is removed takes the news of its own removal with it; the others would only
     learn it after an election.
     """
-    if hex_id(runtime.status().leader) != member.member_id:
+    if hex_id(runtime.etcd.status().leader) != member.member_id:
         return
-    peer = runtime.peer(member)
+    peer = runtime.peers.client(member)
     try:
         peer.call("POST", HAND_OVER, Message().to_wire(), _HAND_OVER_SECONDS)
     except CollectiveError as error:
@@ -204,7 +204,7 @@ def leave(runtime: MemberRuntime) -> str:
         observed = runtime.observe()
         check_delete(observed, runtime.name, force=False)
         sponsors = _who_may_remove_us(observed)
-        runtime.hand_over()
+        runtime.etcd.hand_over()
         sponsor = _ask_to_remove_us(runtime, sponsors)
         reached(Step.LEAVE_ASKED)
         return sponsor
@@ -218,7 +218,7 @@ def _ask_to_remove_us(runtime: MemberRuntime, sponsors: Sequence[MemberRecord]) 
     """
     refusal: CollectiveError | None = None
     for sponsor in sponsors:
-        peer = runtime.peer(sponsor)
+        peer = runtime.peers.client(sponsor)
         try:
             peer.call("POST", LEAVE, Message().to_wire(), _LEAVE_SECONDS)
             return sponsor.name

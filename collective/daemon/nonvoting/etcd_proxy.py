@@ -87,7 +87,7 @@ def _answer(
     runtime: MemberRuntime, peer: Requester, path: str, body: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     if puts_anything(path, body):
-        runtime.places.room.check(lambda: runtime.status().db_size)
+        runtime.places.room.check(lambda: runtime.etcd.status().db_size)
     if not is_guarded(path):
         let_in(runtime, peer)
         return runtime.gateway.call(path, body)
@@ -204,7 +204,7 @@ class _Watch:
         if elapsed() - self._well < _PULSE_SECONDS:
             return b""
         try:
-            status = self._runtime.status(BEAT_SECONDS)
+            status = self._runtime.etcd.status(BEAT_SECONDS)
         except CollectiveError as error:
             return error
         if not status.leader:

@@ -60,7 +60,7 @@ def ask(runtime: MemberRuntime, path: str, message: Message, answer: type[M], se
     """
     failure: CollectiveError | None = None
     for voter in candidates(runtime):
-        peer = runtime.peer(voter)
+        peer = runtime.peers.client(voter)
         try:
             return answer.from_wire(peer.call("POST", path, message.to_wire(), seconds))
         except CollectiveError as error:
@@ -93,7 +93,7 @@ def run(
         CollectiveError: what the voter answers.
     """
     for voter in candidates(runtime, without):
-        peer = runtime.peer(voter)
+        peer = runtime.peers.client(voter)
         try:
             peer.open(_CONNECT_SECONDS)
         except UnreachableError as error:

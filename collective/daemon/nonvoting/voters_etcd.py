@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from collective.daemon.member.credentials import Credentials
 from collective.daemon.nonvoting.remote_etcd import RemoteGateway
 from collective.etcd.api import EtcdApi
 from collective.model.plan import Plan
@@ -34,7 +33,7 @@ class VotersEtcd:
         """False: nothing here uses the port of an etcd."""
         return False
 
-    def start(self, plan: Plan, credentials: Credentials, alone: bool) -> None:
+    def start(self, plan: Plan, alone: bool) -> None:
         """Do nothing: the voters' run already."""
 
     def relocate(self, listen: Sequence[str]) -> None:

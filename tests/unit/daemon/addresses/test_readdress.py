@@ -39,7 +39,7 @@ def told(
         raise port or AssertionError("not looked at")
 
     door = Door(found)
-    runtime: Any = SimpleNamespace(name="mgt1", peer=lambda _: door)
+    runtime: Any = SimpleNamespace(name="mgt1", peers=SimpleNamespace(client=lambda _: door))
     monkeypatch.setattr("socket.create_connection", connect)
     with pytest.raises(UnreachableError) as caught:
         readdress._reach(runtime, VOTER)
@@ -78,6 +78,6 @@ def test_member_is_told_the_same_of_every_place_where_it_is_not(
 
 def test_server_without_a_vote_needs_no_peer_port(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no etcd."""
-    runtime: Any = SimpleNamespace(name="mgt1", peer=lambda _: Door(None))
+    runtime: Any = SimpleNamespace(name="mgt1", peers=SimpleNamespace(client=lambda _: Door(None)))
     monkeypatch.setattr(readdress, "_knock", lambda *_: pytest.fail("it was looked at"))
     readdress._reach(runtime, record_of("mgt3", Role.NONVOTING))

@@ -43,7 +43,8 @@ def test_hint_of_a_server_without_a_vote_is_not_kept(
     locator, member = PeerLocator(tmp_path), VIEW.members[name]
     locator.hint({"mgt2": "10.0.0.2"})
     if asked:
-        runtime: Any = SimpleNamespace(**vars(NODE), peer=lambda _: Answering())
+        peers = SimpleNamespace(client=lambda _: Answering())
+        runtime: Any = SimpleNamespace(**vars(NODE), peers=peers)
         locator._found = {name: (member.address, "10.0.0.9")}
         locator._tell(runtime, member, {})
     else:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -14,7 +13,9 @@ from cryptography import x509
 from collective.daemon.member import credentials, etcd_trust
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.etcd_trust import EtcdTrust
-from collective.daemon.member.runtime import MemberRuntime
+from collective.daemon.member.former_peers import FormerPeers
+from collective.daemon.member.member_trust import MemberTrust
+from collective.daemon.member.records_view import RecordsView
 from collective.model.records import Revocation, Role
 from collective.model.view import View
 from tests.unit.identities import identity, record_of, view_of
@@ -36,21 +37,15 @@ def runtime(tmp_path: Path) -> Any:
     credentials.prepare_fresh(path, "mgt1", [])
     credentials.install(path)
     held = Credentials(path)
+    files, unasked = EtcdTrust(held), cast(RecordsView, None)
     made = SimpleNamespace(
         credentials=held,
-        etcd_trust=EtcdTrust(held),
-        votes=True,
-        _etcd_wanted=True,
-        _trusting=threading.RLock(),
-        _trusted_view=BEFORE,
-        _detours={},
-        _cutting=threading.Condition(),
-        _cut=frozenset(),
+        etcd_trust=files,
+        trust=MemberTrust(held, files, BEFORE, lambda: True),
+        former_peers=FormerPeers(files, unasked, votes=True),
     )
-    for name in ("wanted_peers", "_trust", "to_cut", "has_cut", "let_in_by_detour"):
-        setattr(made, name, getattr(MemberRuntime, name).__get__(made))
-    made._trust(BEFORE)
-    made.etcd_trust.write(made.wanted_peers())
+    made.trust.take_up(BEFORE)
+    made.trust.write_files()
     return made
 
 
@@ -72,20 +67,20 @@ def test_members_open_both_doors_and_who_does_not_vote_the_daemons_alone(runtime
 
 def test_deleted_server_is_refused_at_both_doors_with_the_view_that_says_so(runtime: Any) -> None:
     """Whoever acts on that view finds that it holds; nothing else is waited for."""
-    runtime._trust(AFTER)
+    runtime.trust.take_up(AFTER)
     assert opens(runtime, "mgt3") == opens(runtime, "mgt4") == (False, False)
     assert opens(runtime, "mgt2") == (True, True)
-    assert runtime.to_cut() == {identity("mgt3").fingerprint}
-    runtime.has_cut(frozenset({identity("mgt3").fingerprint}))
-    assert runtime.to_cut() == frozenset()
+    assert runtime.former_peers.to_cut() == {identity("mgt3").fingerprint}
+    runtime.former_peers.has_cut(frozenset({identity("mgt3").fingerprint}))
+    assert runtime.former_peers.to_cut() == frozenset()
 
 
 def test_deleted_server_without_a_vote_has_nothing_open_to_etcd(runtime: Any) -> None:
     """So nothing is to be cut for it."""
     gone = Revocation(identity("mgt4").fingerprint, "mgt4", 1.0)
-    runtime._trust(view_of(*VOTERS, gone, revision=7))
+    runtime.trust.take_up(view_of(*VOTERS, gone, revision=7))
     assert opens(runtime, "mgt4") == (False, False)
-    assert runtime.to_cut() == frozenset()
+    assert runtime.former_peers.to_cut() == frozenset()
 
 
 def test_view_is_not_taken_where_the_list_cannot_be_written(
@@ -99,41 +94,41 @@ def test_view_is_not_taken_where_the_list_cannot_be_written(
     with monkeypatch.context() as patch:
         patch.setattr(etcd_trust, "write_atomically", full)
         with pytest.raises(OSError, match="No space"):
-            runtime._trust(AFTER)
+            runtime.trust.take_up(AFTER)
     assert opens(runtime, "mgt3") == (False, True), "it is said to be refused nowhere yet"
-    runtime._trust(AFTER)
+    runtime.trust.take_up(AFTER)
     assert opens(runtime, "mgt3") == (False, False)
 
 
 def test_demoted_server_is_put_out_of_etcd_alone(runtime: Any) -> None:
     """It is a member still, and certificates of a member are not revoked."""
     demoted = record_of("mgt3", Role.NONVOTING)
-    runtime._trust(view_of(*VOTERS[:2], demoted, revision=7))
+    runtime.trust.take_up(view_of(*VOTERS[:2], demoted, revision=7))
     assert opens(runtime, "mgt3") == (True, False)
-    runtime._trust(view_of(*VOTERS, revision=8))
+    runtime.trust.take_up(view_of(*VOTERS, revision=8))
     assert opens(runtime, "mgt3") == (True, True)
 
 
 def test_member_whose_record_cannot_be_read_fails_nobody_else(runtime: Any) -> None:
     """It is left out, at both doors."""
     broken = replace(record_of("mgt3"), certificates=("\ud800",))
-    runtime._trust(view_of(*VOTERS[:2], broken, revision=7))
+    runtime.trust.take_up(view_of(*VOTERS[:2], broken, revision=7))
     assert opens(runtime, "mgt3") == (False, False)
     assert opens(runtime, "mgt2") == (True, True)
 
 
 def test_own_certificate_is_let_in_whatever_the_records_say(runtime: Any) -> None:
     """Etcd's gateway dials its own server."""
-    runtime._trust(View(9))
-    assert list(runtime.wanted_peers()) == [runtime.credentials.identity.fingerprint]
+    runtime.trust.take_up(View(9))
+    assert list(runtime.trust.wanted_peers()) == [runtime.credentials.identity.fingerprint]
 
 
 def test_detour_lets_in_voters_alone(runtime: Any) -> None:
     """What a deleted server has shown once does not count when it is none any more."""
     new = {f"mgt{n}": identity(f"mgt{n}", number=7) for n in (2, 3, 4)}
-    runtime.let_in_by_detour({one.fingerprint: one.certificate for one in new.values()})
-    assert {c.name for c in runtime.wanted_peers().values()} == {"mgt1", "mgt2", "mgt3"}
-    assert new["mgt3"].fingerprint in runtime.wanted_peers()
-    runtime._trust(AFTER)
-    assert {c.name for c in runtime.wanted_peers().values()} == {"mgt1", "mgt2"}
-    assert new["mgt2"].fingerprint in runtime.wanted_peers()
+    runtime.trust.let_in_by_detour({one.fingerprint: one.certificate for one in new.values()})
+    assert {c.name for c in runtime.trust.wanted_peers().values()} == {"mgt1", "mgt2", "mgt3"}
+    assert new["mgt3"].fingerprint in runtime.trust.wanted_peers()
+    runtime.trust.take_up(AFTER)
+    assert {c.name for c in runtime.trust.wanted_peers().values()} == {"mgt1", "mgt2"}
+    assert new["mgt2"].fingerprint in runtime.trust.wanted_peers()

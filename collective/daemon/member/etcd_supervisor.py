@@ -1,0 +1,237 @@
+"""The etcd of this member over one life: when it starts, is restarted and ends, and how it is.
+
+``backend`` knows the process; who is let in at its door, ``member_trust`` decides.
+
+Invariants:
+  * etcd is started for the first time only when it may be, and never after the end of this life.
+  * Right before each start whom it lets in is written from the newest records.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from collective.daemon.clock import elapsed
+from collective.daemon.member.backend import Backend
+from collective.daemon.member.failure_detector import FailureDetector
+from collective.daemon.member.member_trust import MemberTrust
+from collective.daemon.member.records_view import RecordsView
+from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
+from collective.etcd.api import Status
+from collective.etcd.deadline import within
+from collective.model.plan import Plan
+from collective.model.records import MemberRecord
+
+log = logging.getLogger(__name__)
+
+STATUS_SECONDS = 1.0
+RESTART_SECONDS = 20.0
+_HANDOVER_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+
+
+class EtcdSupervisor:
+    """What starts and ends this member's etcd; may be used by several threads.
+
+    Attributes:
+        votes: whether etcd is this server's own: it votes, or is a learner that is to.
+        waits_for: whom etcd waits for before it is started, for people, "" for nobody.
+        detoured: whether it goes by a detour, maybe with another certificate than this server's.
+        wanted: whether it was started in this life, or is being started.
+        may_live: set when it may start.
+        in_turn: set while this server has its turn to restart it, or tries to get it.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        plan: Callable[[], Plan],
+        trust: MemberTrust,
+        records_view: RecordsView,
+        detector: FailureDetector,
+        stopping: threading.Event,
+    ) -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            backend: where etcd is.
+            plan: returns which member this is.
+            trust: writes whom etcd lets in.
+            records_view: what is known here.
+            detector: who answers, of those who could lead.
+            stopping: set when this life ends.
+        """
+        self._backend = backend
+        self._plan = plan
+        self._trust = trust
+        self._records_view = records_view
+        self._detector = detector
+        self._stopping = stopping
+        #: Held by whoever starts etcd, or has it stopped for good.
+        self._starting = threading.RLock()
+        self.votes = plan().votes
+        self.waits_for = ""
+        self.detoured = False
+        self.wanted = False
+        self.may_live = threading.Event()
+        self.in_turn = threading.Event()
+
+    @property
+    def failure(self) -> str | None:
+        """Why etcd does not run, or None."""
+        return self.waits_for or self._backend.failure
+
+    @property
+    def runs(self) -> bool:
+        """Whether etcd is well, or is at least there, so that its port is its own."""
+        return self._backend.runs
+
+    def note_waiting(self, told: str) -> None:
+        """Note whom etcd waits for before it is started, for people, "" for nobody."""
+        self.waits_for = told
+
+    def begin(self, may_start: Callable[[], bool]) -> None:
+        """Start etcd, if it may start.
+
+        Args:
+            may_start: waits until it may, and returns whether it may.
+        """
+        try:
+            if not may_start():
+                return
+            self.may_live.set()
+        except Exception:
+            log.exception("etcd is not started")
+            self.waits_for = "etcd was not started: see the log of collectived on this server"
+            return
+        with self._starting:
+            if not self._stopping.is_set():
+                self.wanted = True
+                self._start()
+
+    def _start(self) -> None:
+        # Without a vote it is not started here, alone or not.
+        alone = self.votes and not self._trust.write_files().voters.keys() - {self._plan().name}
+        self._backend.start(self._plan(), alone)
+
+    def restart(self, seconds: float = RESTART_SECONDS) -> None:
+        """End etcd and start it again with what the files and the plan say now.
+
+        Leadership is handed over first; whoever calls holds the ``turn``.
+
+        Raises:
+            EtcdError: it does not take part again in so many seconds.
+        """
+        if not self.votes:
+            return
+        self.hand_over()
+        with self._backend.held():
+            # Raft needs no farewell from a follower, and etcd takes up to a second for its own,
+            # in which writers here would wait.
+            self._backend.kill()
+            with self._starting:
+                if self._stopping.is_set():
+                    return
+                self._start()
+            back = self.wait_for_leader(seconds)
+        if not back:
+            raise EtcdError(
+                self.failure or f"etcd does not take part again after {seconds:.0f} s",
+                "see the log of collectived on this server",
+            )
+
+    def take_detour(
+        self, variables: Mapping[str, str], leaf_file: Path | None, wait: bool = False
+    ) -> None:
+        """Restart etcd with further variables and another certificate, or without them again.
+
+        Args:
+            variables: of its environment.
+            leaf_file: key and certificate, PEM; None for those of this server.
+            wait: until it takes part again, having handed leadership over; see ``restart``.
+        """
+        self._backend.take_detour(variables, leaf_file)
+        self.detoured = bool(variables)
+        if wait:
+            self.restart()
+            return
+        with self._starting:
+            # Before etcd was started for the first time, it is not ours to decide that it may.
+            if self.wanted and not self._stopping.is_set():
+                self._backend.stop()
+                self._start()
+
+    def stop(self, at_once: bool) -> None:
+        """End etcd for good, with a farewell or at once."""
+        with self._starting:
+            if at_once:
+                self._backend.kill()
+            else:
+                self._backend.stop()
+        self._backend.close()
+
+    def hand_over(self) -> None:
+        """Give leadership to the voter that has the most of the log, if this server leads."""
+        if not self.votes:
+            return
+        try:
+            status = self.status()
+            if status.leader != status.member_id:
+                return
+            target = self._successor()
+            if target is None:
+                return
+            with within(_HANDOVER_SECONDS):
+                self._backend.gateway.move_leader(int(target.member_id, 16))
+            log.info("leadership handed over to=%s", target.name)
+        except CollectiveError as error:
+            log.warning("leadership was not handed over: %s", error)
+
+    def _successor(self) -> MemberRecord | None:
+        voters = self._records_view.view.voters
+        found = self._detector.answers(0.0)
+        able = [
+            (answer.status.index, voters[name])
+            for name, answer in found.items()
+            if name in voters and answer.status is not None and answer.status.healthy
+        ]
+        return max(able, key=lambda pair: pair[0])[1] if able else None
+
+    def status(self, seconds: float = STATUS_SECONDS) -> Status:
+        """Return what this server's etcd says of itself.
+
+        Raises:
+            EtcdError: it does not run or does not answer.
+        """
+        try:
+            with within(seconds):
+                status = self._backend.gateway.status()
+        except EtcdUnavailableError as error:
+            if self.failure is not None:
+                raise EtcdError(self.failure) from error
+            raise
+        self._backend.has_answered()
+        return status
+
+    def wait_until(self, ready: Callable[[Status], bool], seconds: float) -> bool:
+        """Ask etcd for its status until a condition holds; False when time is up."""
+        deadline = elapsed() + seconds
+        while elapsed() < deadline:
+            try:
+                if ready(self.status()):
+                    self._records_view.wake()
+                    return True
+            except EtcdUnavailableError:
+                pass
+            except EtcdError as error:
+                log.debug("not yet: %s", error)
+            if self._stopping.wait(_POLL_SECONDS):
+                return False
+        return False
+
+    def wait_for_leader(self, seconds: float) -> bool:
+        """Wait until etcd here knows a leader; False when time is up."""
+        return self.wait_until(lambda status: bool(status.leader), seconds)
