@@ -19,7 +19,6 @@ from collective.daemon.listeners.service_calls import ServiceCalls
 from collective.daemon.member.etcd_supervisor import EtcdSupervisor
 from collective.daemon.member.etcd_trust import EtcdTrust
 from collective.daemon.member.failure_detector import Answer, FailureDetector
-from collective.daemon.member.former_peers import FormerPeers
 from collective.daemon.member.member_trust import MemberTrust
 from collective.daemon.member.peers import Peers
 from collective.daemon.member.proof_limiter import ProofLimiter
@@ -275,7 +274,7 @@ class SimulatedProber(FailureDetector):
             return Answer(None, "no answer", now)
         ours = self._machine.certificate
         if runtime.peers.check_of(record.name)(target.certificate.fingerprint) is not None:
-            found = runtime.peers.is_deleted_by(record)
+            found = runtime.peers.ask_as_stranger(record).deleted
             return Answer(None, "another certificate", now, removed=found, foreign=not found)
         if not target.credentials.trusts(ours.fingerprint):
             return Answer(None, "refused", now, removed=ours.fingerprint in target.view.revoked)
@@ -427,14 +426,6 @@ class SimulatedReporter(StatusReporter):
         )  # fmt: skip
 
 
-class SimulatedFormerPeers(FormerPeers):
-    """Whom one life of a simulated server does not let in any more."""
-
-    def lock_out(self, revision: int, seconds: float) -> str | None:
-        """Wait until all that is revoked opens nothing here; what is open is cut at once here."""
-        return None if self._records_view.wait_for(revision, seconds) else "it has not heard of it"
-
-
 class SimulatedNode(MemberRuntime):
     """One life of a simulated server; what it does not override is the product's."""
 
@@ -455,7 +446,6 @@ class SimulatedNode(MemberRuntime):
         self.etcd = EtcdSupervisor(
             self.process, self._plan, self.trust, self.records_view, self.detector, self.stopping
         )
-        self.former_peers = SimulatedFormerPeers(self.etcd_trust, self.records_view, self.votes)
         self.reporter = SimulatedReporter(self)
         # Histories try what is decided on a read; how few reads there are is tried elsewhere.
         self.proof_limiter = ProofLimiter(per_second=1e9, burst=10**9, at_once=10**9)
@@ -468,6 +458,10 @@ class SimulatedNode(MemberRuntime):
     def relocate(self, plan: Plan, listen: Sequence[str]) -> None:
         """Have another address."""
         self.plan = plan
+
+    def lock_out(self, revision: int, seconds: float) -> str | None:
+        """Wait until all that is revoked opens nothing here; what is open is cut at once here."""
+        return None if self.records_view.wait_for(revision, seconds) else "it has not heard of it"
 
     def take_up(self, view: View) -> None:
         """Have a view decide who is let in."""

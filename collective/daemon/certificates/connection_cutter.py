@@ -59,7 +59,7 @@ class ConnectionCutter(Worker):
     level = logging.WARNING
 
     def _round(self) -> bool:
-        former = self._runtime.former_peers.to_cut()
+        former = self._runtime.etcd_trust.to_cut()
         if not former:
             return False
         if former & self._runtime.etcd_trust.unlisted or not self._vanish():
@@ -67,7 +67,7 @@ class ConnectionCutter(Worker):
             log.warning("etcd is restarted to cut off names=%s", names)
             with turn(self._runtime, f"cutting off {names}", _TURN_SECONDS):
                 self._runtime.etcd.restart()
-        self._runtime.former_peers.has_cut(former)
+        self._runtime.etcd_trust.has_cut(former)
         return False
 
     def _vanish(self) -> bool:

@@ -167,7 +167,7 @@ def _ask_somebody(server: CollectiveServer) -> str:
             return member.name  # it knows no such learner any more
         except CollectiveError as error:
             log.info("a member did not remove this learner: %s name=%s", error, member.name)
-            if runtime.peers.is_deleted_by(member):
+            if runtime.peers.ask_as_stranger(member).deleted:
                 return member.name
             continue
         finally:

@@ -142,7 +142,7 @@ def ask(runtime: MemberRuntime) -> Verdict | None:
         except CollectiveError as error:
             log.debug("a voter does not say what we are: %s name=%s", error, member.name)
             # Who is no member any more is let in as a stranger alone.
-            if runtime.peers.is_deleted_by(member):
+            if runtime.peers.ask_as_stranger(member).deleted:
                 return Verdict.REMOVED
         finally:
             peer.close()

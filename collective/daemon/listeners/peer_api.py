@@ -247,7 +247,7 @@ def _sync(asked: Asked) -> messages.Message:
     revision = asked.read(messages.Sync).revision
     if revision > asked.runtime.records_view.view.revision:
         _check_exists(asked.runtime, revision)
-    return messages.Synced(asked.runtime.former_peers.lock_out(revision, _SYNC_SECONDS) or "")
+    return messages.Synced(asked.runtime.lock_out(revision, _SYNC_SECONDS) or "")
 
 
 def _check_exists(runtime: MemberRuntime, revision: int) -> None:

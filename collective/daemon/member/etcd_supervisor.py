@@ -57,18 +57,13 @@ class EtcdSupervisor:
         """Prepare; nothing runs yet.
 
         Args:
-            backend: where etcd is.
-            plan: returns which member this is.
+            backend, plan: where etcd is, and returns which member it is.
             trust: writes whom etcd lets in.
-            records_view: what is known here.
-            detector: who answers, of those who could lead.
+            records_view, detector: who could lead, and who answers of these.
             stopping: set when this life ends.
         """
-        self._backend = backend
-        self._plan = plan
-        self._trust = trust
-        self._records_view = records_view
-        self._detector = detector
+        self._backend, self._plan, self._trust = backend, plan, trust
+        self._records_view, self._detector = records_view, detector
         self._stopping = stopping
         #: Held by whoever starts etcd, or has it stopped for good.
         self._starting = threading.RLock()

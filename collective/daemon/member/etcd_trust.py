@@ -3,7 +3,8 @@
 etcd reads the trust file (``trusted.pem``) when it starts, and the list (``crl.der``) at each
 handshake. So who is to be let in needs a restart, and who is not any more does not.
 
-It does not decide who is to be let in and restarts nothing.
+It also knows who is refused and may have something open still, until ``connection_cutter`` has cut
+that. It does not decide who is to be let in, and neither restarts nor cuts anything.
 
 Invariants:
   * The trust file is written before etcd starts and never while it runs: so what it holds is what
@@ -35,6 +36,8 @@ class EtcdTrust:
         self._loaded: Mapping[str, Certificate] = {}
         self._refused: frozenset[str] | None = None
         self._unlisted = frozenset[str]()
+        self._cutting = threading.Condition()
+        self._cut = frozenset[str]()
         self.trust_file = credentials.folder / TRUSTED
         self.crl_file = credentials.folder / _CRL
 
@@ -84,3 +87,25 @@ class EtcdTrust:
             crl = make_revocation_list(self._credentials.key_pem, name, serials)
             write_atomically(self.crl_file, crl)
             self._refused = refused
+
+    def to_cut(self) -> frozenset[str]:
+        """Return the certificates of former peers that may have something open to our etcd.
+
+        What is not in the trust file of the running etcd has nothing.
+        """
+        refused = self.refused
+        with self._cutting:
+            # One that is let in again, and put out once more, is cut once more.
+            self._cut &= refused
+            return refused - self._cut
+
+    def has_cut(self, fingerprints: frozenset[str]) -> None:
+        """Note that certificates of former peers hold nothing open any more."""
+        with self._cutting:
+            self._cut |= fingerprints
+            self._cutting.notify_all()
+
+    def wait_until_cut(self, seconds: float) -> bool:
+        """Wait until no former peer has anything open; False when it took too long."""
+        with self._cutting:
+            return self._cutting.wait_for(lambda: not self.to_cut(), seconds)

@@ -31,16 +31,14 @@ class MemberTrust:
         remembered: View,
         etcd_wanted: Callable[[], bool],
     ) -> None:
-        """Begin with the records of the last run.
+        """Begin with the records as they were in the last run.
 
         Args:
-            credentials: certificates in use, and the daemon's door.
-            etcd_trust: the files of etcd's door.
-            remembered: the records as they were in the last run.
-            etcd_wanted: whether an etcd here was started for the first time, or is being started.
+            credentials, etcd_trust: the daemon's door, and etcd's.
+            remembered: these records.
+            etcd_wanted: whether an etcd of our own was started in this life, or is being started.
         """
-        self._credentials = credentials
-        self._etcd_trust = etcd_trust
+        self._credentials, self._etcd_trust = credentials, etcd_trust
         self._etcd_wanted = etcd_wanted
         self._lock = threading.RLock()
         self._view = remembered

@@ -192,7 +192,7 @@ def _is_there(runtime: MemberRuntime, member: MemberRecord) -> bool:
         try:
             _open(runtime, member)
         except IdentityError:
-            if not runtime.peers.recognises(member):
+            if not runtime.peers.ask_as_stranger(member).recognised:
                 raise
             _open(runtime, member)
         return True

@@ -30,20 +30,14 @@ class Peers:
     """The ways to the other members; may be used by several threads."""
 
     def __init__(self, credentials: Credentials, view: Callable[[], View]) -> None:
-        """Recognise nobody yet.
-
-        Args:
-            credentials: certificates in use.
-            view: returns the records as they are known here.
-        """
         self._credentials = credentials
         self._view = view
         self._recognised: dict[str, tuple[str, tuple[str, ...]]] = {}
 
     def client(self, member: MemberRecord) -> PeerClient:
         """Return a new connection to a member's door."""
-        context = self._credentials.client_context
-        return PeerClient(member.address, member.door_port, context, self.check_of(member.name))
+        context, check = self._credentials.client_context, self.check_of(member.name)
+        return PeerClient(member.address, member.door_port, context, check)
 
     def relay_client(self, member: MemberRecord) -> PeerClient:
         """Return a new connection to a voter's door, for answers of its etcd."""
@@ -67,7 +61,10 @@ class Peers:
         return check
 
     def ask_as_stranger(self, member: MemberRecord) -> Found:
-        """Find out why a member and we do not know each other, and recognise it if that is why."""
+        """Find out why a member and we do not know each other, and recognise it if that is why.
+
+        It has proven then that the certificate that it shows is its, or says that we were deleted.
+        """
         record = self._view().members.get(member.name, member)
         known = (frozenset(record.fingerprints) | self._recognised_as(member.name)) - {""}
         found = recognition.ask(member, known, self._credentials.identity.fingerprint)
@@ -75,14 +72,6 @@ class Peers:
             log.warning("a member has another certificate than it had name=%s", member.name)
             self._recognised[member.name] = (found.recognised, record.fingerprints)
         return found
-
-    def recognises(self, member: MemberRecord) -> bool:
-        """Tell whether a member that shows another certificate than is known has proven it its."""
-        return bool(self.ask_as_stranger(member).recognised)
-
-    def is_deleted_by(self, member: MemberRecord) -> bool:
-        """Ask a member that does not let us in whether we were deleted."""
-        return self.ask_as_stranger(member).deleted
 
     def _recognised_as(self, name: str) -> frozenset[str]:
         """Return the certificate by which a member was recognised, while its record is the same.

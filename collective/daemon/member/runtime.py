@@ -19,7 +19,6 @@ from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.etcd_supervisor import EtcdSupervisor
 from collective.daemon.member.etcd_trust import EtcdTrust
 from collective.daemon.member.failure_detector import FailureDetector
-from collective.daemon.member.former_peers import FormerPeers
 from collective.daemon.member.member_trust import MemberTrust
 from collective.daemon.member.peers import Peers
 from collective.daemon.member.places import MemberPlaces
@@ -49,7 +48,7 @@ class MemberRuntime:
         votes: whether this server has an etcd of its own: it votes, or is a learner that is to.
         listen: the addresses that etcd listens on, or will from its next start on.
         credentials: certificates in use.
-        etcd_trust: the files that say whom etcd lets in.
+        etcd_trust: the files that say whom etcd lets in, and what is open of those it does not.
         stopping: set when this life ends.
         replacing: held by whoever changes the certificate in use, see ``replacement``.
         gateway, store: the way to etcd, and the records in it.
@@ -58,7 +57,6 @@ class MemberRuntime:
         peers: the other members, as it dials them.
         detector: which of them answer.
         etcd: what starts and ends etcd, and asks how it is.
-        former_peers: what those that are not let in any more have still open.
         reporter: what this server says of itself.
         proof_limiter: how many doubtful proofs of strangers are looked into.
         dialled: whom this server dials back now, for a join or its preflight.
@@ -101,7 +99,6 @@ class MemberRuntime:
         self.etcd = EtcdSupervisor(
             self._backend, self._plan, self.trust, self.records_view, self.detector, self.stopping
         )
-        self.former_peers = FormerPeers(self.etcd_trust, self.records_view, plan.votes)
         version = frame.etcd.binary.version_text if plan.votes else ""
         self.reporter = StatusReporter(self.etcd, version, credentials, self._plan)
         self.proof_limiter, self.dialled, self.places = ProofLimiter(), OneEach(), MemberPlaces()
@@ -189,6 +186,21 @@ class MemberRuntime:
         self.detector.follow(view.members.values())
         answering = self.detector.answering(seconds, since) | {self.name}
         return Observed(self.name, view, voters, frozenset(answering))
+
+    def lock_out(self, revision: int, seconds: float) -> str | None:
+        """Wait until all that is revoked at a revision of the store opens nothing here.
+
+        Returns:
+            None when that is so: it is refused at both doors, and nothing of it is open. Else
+            what that still wants, for people.
+        """
+        deadline = elapsed() + seconds
+        if not self.records_view.wait_for(revision, seconds):
+            return "its etcd has not heard of it"
+        # The rest is about etcd's peer port.
+        if not self.votes or self.etcd_trust.wait_until_cut(max(0.0, deadline - elapsed())):
+            return None
+        return "a connection to its etcd is open still"
 
     def use_next(self) -> None:
         """Show the next certificate from now on, in our own calls too."""

@@ -44,18 +44,8 @@ class StatusReporter:
         credentials: Credentials,
         plan: Callable[[], Plan],
     ) -> None:
-        """Begin with nothing known.
-
-        Args:
-            etcd: of this member.
-            etcd_version: for people, "" where it is none of its own.
-            credentials: certificates in use.
-            plan: returns which member this is.
-        """
-        self._etcd = etcd
-        self._etcd_version = etcd_version
-        self._credentials = credentials
-        self._plan = plan
+        self._etcd, self._etcd_version = etcd, etcd_version
+        self._credentials, self._plan = credentials, plan
         self.trouble = ""
         self.durable: HighWaterMark | None = None
         self.served = ""

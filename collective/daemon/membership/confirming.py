@@ -110,7 +110,7 @@ def confirm(runtime: MemberRuntime, done: str, name: str) -> Deleted:
     others = [m for n, m in observed.view.members.items() if n not in (runtime.name, name)]
     with ThreadPoolExecutor(max(1, len(others)), "confirm") as pool:
         asked = pool.map(lambda m: _wait_to_confirm(runtime, m, revision), others)
-        here = runtime.former_peers.lock_out(revision, _CONFIRM_SECONDS)
+        here = runtime.lock_out(revision, _CONFIRM_SECONDS)
         said = {m.name: answer for m, answer in zip(others, asked, strict=True)}
     said[runtime.name] = Said(here)
     ordered = sorted(said, key=natural_key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -13,9 +13,7 @@ from cryptography import x509
 from collective.daemon.member import credentials, etcd_trust
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.etcd_trust import EtcdTrust
-from collective.daemon.member.former_peers import FormerPeers
 from collective.daemon.member.member_trust import MemberTrust
-from collective.daemon.member.records_view import RecordsView
 from collective.model.records import Revocation, Role
 from collective.model.view import View
 from tests.unit.identities import identity, record_of, view_of
@@ -37,13 +35,9 @@ def runtime(tmp_path: Path) -> Any:
     credentials.prepare_fresh(path, "mgt1", [])
     credentials.install(path)
     held = Credentials(path)
-    files, unasked = EtcdTrust(held), cast(RecordsView, None)
-    made = SimpleNamespace(
-        credentials=held,
-        etcd_trust=files,
-        trust=MemberTrust(held, files, BEFORE, lambda: True),
-        former_peers=FormerPeers(files, unasked, votes=True),
-    )
+    files = EtcdTrust(held)
+    trust = MemberTrust(held, files, BEFORE, lambda: True)
+    made = SimpleNamespace(credentials=held, etcd_trust=files, trust=trust)
     made.trust.take_up(BEFORE)
     made.trust.write_files()
     return made
@@ -70,9 +64,9 @@ def test_deleted_server_is_refused_at_both_doors_with_the_view_that_says_so(runt
     runtime.trust.take_up(AFTER)
     assert opens(runtime, "mgt3") == opens(runtime, "mgt4") == (False, False)
     assert opens(runtime, "mgt2") == (True, True)
-    assert runtime.former_peers.to_cut() == {identity("mgt3").fingerprint}
-    runtime.former_peers.has_cut(frozenset({identity("mgt3").fingerprint}))
-    assert runtime.former_peers.to_cut() == frozenset()
+    assert runtime.etcd_trust.to_cut() == {identity("mgt3").fingerprint}
+    runtime.etcd_trust.has_cut(frozenset({identity("mgt3").fingerprint}))
+    assert runtime.etcd_trust.to_cut() == frozenset()
 
 
 def test_deleted_server_without_a_vote_has_nothing_open_to_etcd(runtime: Any) -> None:
@@ -80,7 +74,7 @@ def test_deleted_server_without_a_vote_has_nothing_open_to_etcd(runtime: Any) ->
     gone = Revocation(identity("mgt4").fingerprint, "mgt4", 1.0)
     runtime.trust.take_up(view_of(*VOTERS, gone, revision=7))
     assert opens(runtime, "mgt4") == (False, False)
-    assert runtime.former_peers.to_cut() == frozenset()
+    assert runtime.etcd_trust.to_cut() == frozenset()
 
 
 def test_view_is_not_taken_where_the_list_cannot_be_written(
