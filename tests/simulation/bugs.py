@@ -169,7 +169,7 @@ def _retired_first(runtime: MemberRuntime, following: Certificate, emit: Any) ->
     """Revoke the former certificate before the next one is shown."""
     if runtime.votes:
         trust_round.wait_for_round(runtime, following.fingerprint)
-        record_only(runtime, runtime.name, following.fingerprint)
+        record_only(runtime.store, runtime.name, following.fingerprint)
     runtime.use_next()
 
 
@@ -185,7 +185,7 @@ def _any_address(view: View, name: str, address: str) -> MemberRecord:
 
 def _grant_to_learners(runtime: MemberRuntime, wish: readdress.Wish) -> None:
     """Tell etcd the new URL of whoever has a member id."""
-    moved = readdress._record(runtime, wish)
+    moved = readdress._record(runtime.store, wish)
     trust_round.wait_for_round(runtime, wish.certificate.fingerprint)
     if moved.member_id:
         runtime.gateway.update_member(int(moved.member_id, 16), moved.url)

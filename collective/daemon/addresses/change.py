@@ -31,6 +31,7 @@ from collective.daemon.certificates.replacement import replace_certificate, reti
 from collective.daemon.certificates.turn import turn
 from collective.daemon.lifecycle import lives
 from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.member.peers import Peers
 from collective.daemon.member.quorum import needs_quorum
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.nonvoting.voters import candidates
@@ -42,6 +43,7 @@ from collective.errors import (
     RefusedError,
     UnreachableError,
 )
+from collective.etcd.record_store import RecordStore
 from collective.failpoints import Step, reached
 from collective.model.listen import covers
 from collective.model.names import peer_url
@@ -121,7 +123,7 @@ class AddressChange:
     @contextmanager
     def _turn(self, runtime: MemberRuntime, restart: bool) -> Iterator[None]:
         """Hold the turn, if etcd is to be restarted and takes part now."""
-        if not restart or not candidates(runtime) or not _takes_part(runtime):
+        if not restart or not candidates(runtime) or not _takes_part(runtime.store):
             yield
             return
         with turn(runtime, "a new address", _TURN_SECONDS):
@@ -235,26 +237,26 @@ class AddressChange:
         if others:
             places = [self._server.locator.at(member) for member in others]
             wanted = NewAddress(address, following.pem, prepare)
-            return _ask_one(runtime, places, wanted), following
+            return _ask_one(runtime.peers, places, wanted), following
         with needs_quorum(runtime, "change the address"):
             in_use = runtime.credentials.identity.fingerprint
             grant(runtime, Wish(runtime.name, address, following, in_use, prepare))
         return runtime.name, following
 
 
-def _takes_part(runtime: MemberRuntime) -> bool:
+def _takes_part(store: RecordStore) -> bool:
     try:
-        runtime.store.read()
+        store.read()
     except EtcdError:
         return False
     return True
 
 
-def _ask_one(runtime: MemberRuntime, others: list[MemberRecord], wanted: NewAddress) -> str:
+def _ask_one(peers: Peers, others: list[MemberRecord], wanted: NewAddress) -> str:
     """Ask one voter after the other; a refusal counts, silence and a lack of quorum do not."""
     failure: CollectiveError | None = None
     for member in others:
-        peer = runtime.peers.client(member)
+        peer = peers.client(member)
         try:
             peer.open(_DIAL_SECONDS)
             Message.from_wire(peer.call("POST", READDRESS, wanted.to_wire(), _ASK_SECONDS))

@@ -34,6 +34,7 @@ from collective.daemon.retries import until_written
 from collective.errors import EtcdError, ProtocolError, UnreachableError
 from collective.etcd.api import hex_id
 from collective.etcd.deadline import within
+from collective.etcd.record_store import RecordStore
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
 from collective.pki import Certificate, judge_certificate
@@ -137,7 +138,7 @@ def grant(runtime: MemberRuntime, wish: Wish) -> None:
         RefusedError: see ``policy.addressing``; nothing was changed.
         EtcdError: etcd did not do it, or did not say so: ask again.
     """
-    moved = _record(runtime, wish)
+    moved = _record(runtime.store, wish)
     reached(Step.READDRESS_RECORD)
     if moved.role is Role.VOTER:
         wait_for_round(runtime, wish.certificate.fingerprint)
@@ -149,9 +150,9 @@ def grant(runtime: MemberRuntime, wish: Wish) -> None:
     log.info("a member has a new address name=%s address=%s", wish.name, wish.address)
 
 
-def _record(runtime: MemberRuntime, wish: Wish) -> MemberRecord:
+def _record(store: RecordStore, wish: Wish) -> MemberRecord:
     def attempt() -> MemberRecord | None:
-        view = runtime.store.read()
+        view = store.read()
         member = check_readdress(view, wish.name, wish.address)
         moved = replace(member, address=wish.address)
         certificate = wish.certificate
@@ -160,7 +161,7 @@ def _record(runtime: MemberRuntime, wish: Wish) -> MemberRecord:
             moved = moved.with_next(certificate.pem, wish.in_use)
         if moved == member:
             return moved
-        return moved if runtime.store.readdress_member(view, moved, epoch()) else None
+        return moved if store.readdress_member(view, moved, epoch()) else None
 
     return until_written(f"change the address of {wish.name}", attempt)
 
@@ -184,7 +185,7 @@ def _update(runtime: MemberRuntime, member: MemberRecord) -> None:
 
 
 def _knows(runtime: MemberRuntime, member: MemberRecord) -> bool:
-    ours = next((m for m in members_of(runtime) if hex_id(m.id) == member.member_id), None)
+    ours = next((m for m in members_of(runtime.gateway) if hex_id(m.id) == member.member_id), None)
     if ours is None:
         raise EtcdError(f"etcd has no member {member.member_id} ({member.name})")
     if ours.learner:

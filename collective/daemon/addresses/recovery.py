@@ -23,6 +23,7 @@ from pathlib import Path
 from collective.daemon.certificates.turn import turn
 from collective.daemon.lifecycle.lives import certified_here
 from collective.daemon.member.peer_locator import PeerLocator
+from collective.daemon.member.records_view import RecordsView
 from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import CollectiveError
 from collective.etcd.arguments import CLIENT_SOCKET
@@ -92,7 +93,7 @@ class AddressRecovery:
         if self._detour is not None and self._runtime is runtime and shown.keys() == self._shown:
             self.renew(runtime)
             return True
-        self._begin(runtime, here, _ways(runtime, found))
+        self._begin(runtime, here, _ways(runtime.records_view, found))
         log.warning(
             "the others were found, and etcd reaches them by a detour: %s",
             " ".join(f"{name}={address}" for name, address in sorted(found.items())),
@@ -123,7 +124,7 @@ class AddressRecovery:
         """Lead to the addresses that are recorded meanwhile, too."""
         if self._detour is not None:
             # What etcd has stored may be older than the records: old ways stay.
-            self._ways = {**self._ways, **_ways(runtime, self._found(runtime))}
+            self._ways = {**self._ways, **_ways(runtime.records_view, self._found(runtime))}
             self._detour.lead(self._ways)
 
     def end_if_done(self, runtime: MemberRuntime) -> None:
@@ -159,10 +160,10 @@ def names_for(runtime: MemberRuntime, address: str) -> list[str]:
     return list(dict.fromkeys(named))[:MOST_ADDRESSES]
 
 
-def _ways(runtime: MemberRuntime, found: Mapping[str, str]) -> dict[Place, Place]:
+def _ways(records_view: RecordsView, found: Mapping[str, str]) -> dict[Place, Place]:
     """Return where to lead what etcd dials, be it a recorded address or the one of now."""
     ways: dict[Place, Place] = {}
-    for member in runtime.records_view.view.members.values():
+    for member in records_view.view.members.values():
         target = (found.get(member.name, member.address), member.peer_port)
         ways |= {(member.address, member.peer_port): target, target: target}
     return ways

@@ -28,6 +28,7 @@ from collective.daemon.member.worker import Worker
 from collective.daemon.nonvoting import voters
 from collective.daemon.retries import until_written
 from collective.errors import RefusedError
+from collective.etcd.record_store import RecordStore
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord
 from collective.model.view import View
@@ -96,7 +97,7 @@ def _record(runtime: MemberRuntime, following: Certificate) -> None:
     """Have the next certificate recorded beside the one in use, here or by a voter."""
     if runtime.votes:
         revision = record_next(
-            runtime, runtime.name, following, runtime.credentials.identity.fingerprint
+            runtime.store, runtime.name, following, runtime.credentials.identity.fingerprint
         )
     else:
         revision = _have_recorded(runtime, following.pem)
@@ -109,7 +110,7 @@ def _have_recorded(runtime: MemberRuntime, pem: str) -> int:
     return voters.ask(runtime, CERTIFICATE, body, Recorded, _ASK_SECONDS).revision
 
 
-def record_next(runtime: MemberRuntime, name: str, following: Certificate, in_use: str) -> int:
+def record_next(store: RecordStore, name: str, following: Certificate, in_use: str) -> int:
     """Record the next certificate of a member, on a voter; return a revision that has it.
 
     Raises:
@@ -117,7 +118,7 @@ def record_next(runtime: MemberRuntime, name: str, following: Certificate, in_us
     """
 
     def attempt() -> int | None:
-        view = runtime.store.read()
+        view = store.read()
         record = view.members.get(name)
         if record is None or in_use not in record.fingerprints:
             raise RefusedError(f"cannot record a certificate: {name} does not have {in_use[:16]}")
@@ -126,7 +127,7 @@ def record_next(runtime: MemberRuntime, name: str, following: Certificate, in_us
         # Alone, a server may be about to join from another address than the one that is recorded.
         if len(view.members) > 1:
             check_recordable(view, name, record.address, following)
-        written = runtime.store.put_member(view, record.with_next(following.pem, in_use), epoch())
+        written = store.put_member(view, record.with_next(following.pem, in_use), epoch())
         return view.revision + 1 if written else None
 
     return until_written(f"record a certificate of {name}", attempt)
@@ -141,23 +142,24 @@ def retire_others(runtime: MemberRuntime) -> None:
     if len(_own(runtime, runtime.records_view.view).certificates) < 2:
         return
     if runtime.votes:
-        revision = record_only(runtime, runtime.name, runtime.credentials.identity.fingerprint)
+        own = runtime.credentials.identity
+        revision = record_only(runtime.store, runtime.name, own.fingerprint)
     else:
         revision = _have_recorded(runtime, "")
     runtime.records_view.wait_for(revision, _SYNC_SECONDS)
 
 
-def record_only(runtime: MemberRuntime, name: str, in_use: str) -> int:
+def record_only(store: RecordStore, name: str, in_use: str) -> int:
     """Revoke all certificates of a member but one, on a voter; return a revision that has it."""
 
     def attempt() -> int | None:
-        view = runtime.store.read()
+        view = store.read()
         record = view.members.get(name)
         if record is None or in_use not in record.fingerprints:
             raise RefusedError(f"cannot revoke certificates: {name} does not have {in_use[:16]}")
         if len(record.certificates) == 1:
             return view.newest
-        written = runtime.store.put_member(view, record.with_only(in_use), epoch())
+        written = store.put_member(view, record.with_only(in_use), epoch())
         return view.revision + 1 if written else None
 
     return until_written(f"revoke certificates of {name}", attempt)
@@ -179,8 +181,8 @@ def take_request(runtime: MemberRuntime, member: MemberRecord, shown: str, pem: 
         ProtocolError, RefusedError: it must not be recorded.
     """
     if not pem:
-        return record_only(runtime, member.name, shown)
-    return record_next(runtime, member.name, judge_certificate(pem, member.name), shown)
+        return record_only(runtime.store, member.name, shown)
+    return record_next(runtime.store, member.name, judge_certificate(pem, member.name), shown)
 
 
 class Replacement(Worker):

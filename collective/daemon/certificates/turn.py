@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from collective.daemon.clock import elapsed, pause
+from collective.daemon.member.failure_detector import FailureDetector
+from collective.daemon.member.records_view import RecordsView
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.retries import until_written
 from collective.errors import EtcdError, QuorumError, RefusedError
@@ -55,7 +57,7 @@ def turn(
             raise refusal
         if short is None and isinstance(refusal, QuorumError):
             short = elapsed()
-        _wait_for_turn(runtime)
+        _wait_for_turn(runtime.records_view)
     try:
         yield
     finally:
@@ -86,11 +88,11 @@ def _waited_since(moment: float | None) -> float:
     return 0.0 if moment is None else elapsed() - moment
 
 
-def _wait_for_turn(runtime: MemberRuntime) -> None:
-    if runtime.records_view.view.turn is None:
+def _wait_for_turn(records_view: RecordsView) -> None:
+    if records_view.view.turn is None:
         pause(_POLL_SECONDS)
     else:
-        runtime.records_view.wait_until(lambda view: view.turn is None, _POLL_SECONDS)
+        records_view.wait_until(lambda view: view.turn is None, _POLL_SECONDS)
 
 
 def _try_to_take(
@@ -103,7 +105,7 @@ def _try_to_take(
     runtime.etcd.in_turn.set()
     try:
         # Where the last turn was a voter's end, the next one waits, and does not end the quorum.
-        hurt = _is_hurt(runtime, observed)
+        hurt = _is_hurt(runtime.detector, observed)
         check_restart(observed, doing, spare or hurt or waited < _SPARE_SECONDS)
     except QuorumError as refusal:
         runtime.etcd.in_turn.clear()
@@ -119,7 +121,7 @@ def _try_to_take(
     return _others_turn(runtime, doing, observed.view.turn)
 
 
-def _is_hurt(runtime: MemberRuntime, observed: Observed) -> bool:
+def _is_hurt(detector: FailureDetector, observed: Observed) -> bool:
     """Tell whether a voter took a turn from which its etcd has not come back.
 
     Its daemon answers, its etcd takes no part, and nothing says any more whom that etcd lets in.
@@ -127,7 +129,7 @@ def _is_hurt(runtime: MemberRuntime, observed: Observed) -> bool:
     """
     return any(
         answer.takes_no_part
-        for name, answer in runtime.detector.answers(0.0).items()
+        for name, answer in detector.answers(0.0).items()
         if name in observed.voters and name not in observed.view.loaded
     )
 

@@ -20,7 +20,9 @@ from collective.daemon.clock import epoch
 from collective.daemon.joining.guests import voters_of
 from collective.daemon.joining.invitations import guests_of
 from collective.daemon.joining.remote_dry_run import prospect, read_records, rehearse
+from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.recorded import check_recordable
+from collective.daemon.member.records_view import RecordsView
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.arrivals import take_in
 from collective.daemon.membership.candidate import Candidate
@@ -52,18 +54,17 @@ def challenge(runtime: MemberRuntime, request: Request) -> messages.Challenge:
     """Answer a stranger with a nonce that is good once, on this connection."""
     nonce = secrets.token_hex(32)
     request.memory[_NONCE] = nonce
-    return messages.Challenge(
-        nonce, _guest_lists(runtime), runtime.name, __version__, epoch(), request.peer.address
-    )
+    guests, asking = _guest_lists(runtime.records_view), request.peer.address
+    return messages.Challenge(nonce, guests, runtime.name, __version__, epoch(), asking)
 
 
-def _guest_lists(runtime: MemberRuntime) -> list[dict[str, str]]:
+def _guest_lists(records_view: RecordsView) -> list[dict[str, str]]:
     """Return the guest list of each pending invitation, and the one of now, with names for people.
 
     They hold nothing that lets anybody in, and a joiner believes only the one that it has the
     hash of.
     """
-    view = runtime.records_view.view
+    view = records_view.view
     lists = {invitation.guests for invitation in view.invitations.values()} | {guests_of(view)}
     return [{f: view.certificates.get(f, "") for f in guests} for guests in sorted(lists)]
 
@@ -87,7 +88,7 @@ def claim(runtime: MemberRuntime, request: Request) -> messages.Prospect:
         raise ProtocolError("a proof came without a challenge")
     claim = messages.Claim.from_wire(request.json())
     candidate = _candidate(claim)
-    statement = _statement(runtime, candidate, nonce)
+    statement = _statement(runtime.credentials, candidate, nonce)
     signature = bytes.fromhex(claim.signature)
     proof = Proof(
         candidate.name,
@@ -125,11 +126,11 @@ def _with_seen(candidate: Candidate, seen: str) -> tuple[str, ...]:
     return (*candidate.addresses, str(plain(seen)))
 
 
-def _statement(runtime: MemberRuntime, candidate: Candidate, nonce: str) -> EnrollmentStatement:
+def _statement(credentials: Credentials, candidate: Candidate, nonce: str) -> EnrollmentStatement:
     return EnrollmentStatement(
         name=candidate.name,
         role=candidate.asked,
-        server_fingerprint=runtime.credentials.identity.fingerprint,
+        server_fingerprint=credentials.identity.fingerprint,
         nonce=nonce,
         certificate_fingerprint=candidate.certificate.fingerprint,
         addresses=candidate.addresses,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from collective.daemon.clock import elapsed, utc_now
 from collective.daemon.lifecycle import lives
+from collective.daemon.member.etcd_supervisor import EtcdSupervisor
 from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import AccessError, CollectiveError, RemovedError
 from collective.failpoints import Step, reached
@@ -88,7 +89,7 @@ def look_after(server: CollectiveServer, runtime: MemberRuntime) -> None:
     That is one that was off, or lost its network, when it was demoted: the others' etcds refuse
     its certificate by now, so its own never learns that its member was removed.
     """
-    if not runtime.votes or _follows(runtime):
+    if not runtime.votes or _follows(runtime.etcd):
         return
     # Without anybody who has a quorum nobody can say.
     if not runtime.detector.answering(0.0) & runtime.records_view.view.voters.keys():
@@ -97,9 +98,9 @@ def look_after(server: CollectiveServer, runtime: MemberRuntime) -> None:
         become_nonvoting(server, runtime)
 
 
-def _follows(runtime: MemberRuntime) -> bool:
+def _follows(etcd: EtcdSupervisor) -> bool:
     try:
-        return bool(runtime.etcd.status().leader)
+        return bool(etcd.status().leader)
     except CollectiveError:
         return False
 

@@ -36,6 +36,7 @@ from collective.errors import (
     RefusedError,
     RemovedError,
 )
+from collective.etcd.record_store import RecordStore
 from collective.model.high_water_mark import HighWaterMark
 from collective.model.plan import Mode
 from collective.model.records import Change, MemberRecord, Role
@@ -246,18 +247,18 @@ def _status(asked: Asked) -> messages.Message:
 def _sync(asked: Asked) -> messages.Message:
     revision = asked.read(messages.Sync).revision
     if revision > asked.runtime.records_view.view.revision:
-        _check_exists(asked.runtime, revision)
+        _check_exists(asked.runtime.store, revision)
     return messages.Synced(asked.runtime.lock_out(revision, _SYNC_SECONDS) or "")
 
 
-def _check_exists(runtime: MemberRuntime, revision: int) -> None:
+def _check_exists(store: RecordStore, revision: int) -> None:
     """Refuse to wait for what will not come; where nobody can say so now, it is waited for.
 
     Raises:
         ProtocolError: the store has no such revision yet.
     """
     try:
-        newest = runtime.store.prove(_PROOF_SECONDS)
+        newest = store.prove(_PROOF_SECONDS)
     except EtcdError as error:
         log.debug("the newest revision is not known: %s", error)
         return
@@ -296,7 +297,7 @@ def _give_up(asked: Asked) -> messages.Message:
 
 def _drop_learner(runtime: MemberRuntime, member: MemberRecord) -> None:
     try:
-        learner.drop(runtime, member)
+        learner.drop(runtime.store, member)
     except CollectiveError as error:
         log.warning("whoever leads must drop a learner's record: %s name=%s", error, member.name)
 

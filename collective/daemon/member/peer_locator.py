@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from collective.daemon.member.credentials import Credentials
+from collective.daemon.member.peers import Peers
 from collective.daemon.member.recorded import certificates_of
 from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import CollectiveError, IdentityError, ProtocolError
@@ -125,7 +127,8 @@ class PeerLocator:
         except CollectiveError as error:
             log.debug("a member is not looked for by its name: %s", error)
         for address in dict.fromkeys(candidates):
-            if is_ip_address(address) and _is_there(runtime, replace(member, address=address)):
+            there = replace(member, address=address)
+            if is_ip_address(address) and _is_there(runtime.peers, there):
                 return address
         return None
 
@@ -136,7 +139,7 @@ class PeerLocator:
         if member.name not in self._found:
             return
         peer = runtime.peers.client(self.at(member))
-        body = Whereabouts(places, self._own_pem(runtime)).to_wire()
+        body = Whereabouts(places, self._own_pem(runtime.credentials)).to_wire()
         try:
             raw = peer.call("POST", WHEREABOUTS, body, _DIAL_SECONDS)
             self.hear(runtime, member, Whereabouts.from_wire(raw))
@@ -160,11 +163,11 @@ class PeerLocator:
             self.hint(places)
         self._take(runtime, member, told.certificate)
         found = self.found(runtime.records_view.view.members)
-        return Whereabouts({**self._hints, **found}, self._own_pem(runtime))
+        return Whereabouts({**self._hints, **found}, self._own_pem(runtime.credentials))
 
-    def _own_pem(self, runtime: MemberRuntime) -> str:
+    def _own_pem(self, credentials: Credentials) -> str:
         """Return the certificate by which our etcd goes, or is to go as soon as it must."""
-        return (self.ours or runtime.credentials.identity).pem
+        return (self.ours or credentials.identity).pem
 
     def _take(self, runtime: MemberRuntime, member: MemberRecord, pem: str) -> None:
         """Take up the certificate by which a voter goes, of which its recorded one has told."""
@@ -183,26 +186,26 @@ class PeerLocator:
         self._shown[member.name] = certificate
 
 
-def _is_there(runtime: MemberRuntime, member: MemberRecord) -> bool:
+def _is_there(peers: Peers, member: MemberRecord) -> bool:
     """Tell whether a member's door is at an address: it shows a certificate of the member's.
 
     One that has moved has another one than before, and who was off or late does not know it yet.
     """
     try:
         try:
-            _open(runtime, member)
+            _open(peers, member)
         except IdentityError:
-            if not runtime.peers.ask_as_stranger(member).recognised:
+            if not peers.ask_as_stranger(member).recognised:
                 raise
-            _open(runtime, member)
+            _open(peers, member)
         return True
     except CollectiveError as error:
         log.debug("a member was looked for: %s name=%s", error, member.name)
         return False
 
 
-def _open(runtime: MemberRuntime, member: MemberRecord) -> None:
-    peer = runtime.peers.client(member)
+def _open(peers: Peers, member: MemberRecord) -> None:
+    peer = peers.client(member)
     try:
         peer.open(_DIAL_SECONDS)
     finally:

@@ -36,11 +36,11 @@ def take_in(runtime: MemberRuntime, candidate: Candidate) -> None:
         InvitationError, RefusedError: as ``learner.write_record``.
         EtcdError: a learner that it has left in etcd, from a former try, is not removed.
     """
-    for member in members_of(runtime):
+    for member in members_of(runtime.gateway):
         if member.learner and candidate.url in member.peer_urls:
             with within(_REMOVE_SECONDS):
                 runtime.gateway.remove(member.id)
-    write_record(runtime, candidate, "")
+    write_record(runtime.store, candidate, "")
     reached(Step.SPONSOR_NONVOTING)
     ours = candidate.certificate.fingerprint
     runtime.records_view.wait_until(lambda view: ours in view.certificates, _CALL_SECONDS)

@@ -15,7 +15,7 @@ from collective.daemon.clock import epoch
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.retries import until_written
 from collective.errors import CollectiveError, EtcdError
-from collective.etcd.api import hex_id
+from collective.etcd.api import EtcdApi, hex_id
 from collective.etcd.deadline import within
 from collective.failpoints import Step, reached
 from collective.model.records import Change, ChangeKind
@@ -89,12 +89,12 @@ def _remove(runtime: MemberRuntime, change: Change) -> None:
                 runtime.gateway.remove(int(change.member_id, 16))
             break
         except EtcdError:
-            if _is_gone(runtime, change.member_id):
+            if _is_gone(runtime.gateway, change.member_id):
                 break
             if not left:
                 raise
 
 
-def _is_gone(runtime: MemberRuntime, member_id: str) -> bool:
+def _is_gone(gateway: EtcdApi, member_id: str) -> bool:
     with within(_CALL_SECONDS):
-        return member_id not in {hex_id(m.id) for m in runtime.gateway.members()}
+        return member_id not in {hex_id(m.id) for m in gateway.members()}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collective.daemon.clock import elapsed
+from collective.daemon.member.peers import Peers
 from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import (
     CollectiveError,
@@ -138,17 +139,17 @@ def _wait_to_confirm(runtime: MemberRuntime, member: MemberRecord, revision: int
     takes part only when it has all of this.
     """
     if member.role is Role.LEARNER:
-        said = _ask_to_confirm(runtime, member, revision)
+        said = _ask_to_confirm(runtime.peers, member, revision)
         return said if said.wants is None else _OFF
-    deadline = elapsed() + _CONFIRM_SECONDS
-    while (said := _ask_to_confirm(runtime, member, revision)).wants and elapsed() < deadline:
+    peers, deadline = runtime.peers, elapsed() + _CONFIRM_SECONDS
+    while (said := _ask_to_confirm(peers, member, revision)).wants and elapsed() < deadline:
         if runtime.stopping.wait(_POLL_SECONDS):
             break
     return said
 
 
-def _ask_to_confirm(runtime: MemberRuntime, member: MemberRecord, revision: int) -> Said:
-    peer = runtime.peers.client(member)
+def _ask_to_confirm(peers: Peers, member: MemberRecord, revision: int) -> Said:
+    peer = peers.client(member)
     try:
         # Who does not answer at all is not waited for: cutting off takes long only where the
         # deleted server holds on.

@@ -19,8 +19,9 @@ from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.changes import CHANGE_SECONDS
 from collective.daemon.retries import until_written, until_written_whoever_leads
 from collective.errors import EtcdError, EtcdUnavailableError, InvitationError, RefusedError
-from collective.etcd.api import EtcdMember, hex_id
+from collective.etcd.api import EtcdApi, EtcdMember, hex_id
 from collective.etcd.deadline import within
+from collective.etcd.record_store import RecordStore
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
@@ -37,18 +38,18 @@ _FRESH_SECONDS = 4.0
 _IN_THE_WAY = ("too many learner", "exist")
 
 
-def members_of(runtime: MemberRuntime) -> list[EtcdMember]:
+def members_of(gateway: EtcdApi) -> list[EtcdMember]:
     """Return etcd's members, with a deadline."""
     with within(_LIST_SECONDS):
-        return runtime.gateway.members()
+        return gateway.members()
 
 
-def others_turn(runtime: MemberRuntime, url: str) -> bool:
+def others_turn(gateway: EtcdApi, url: str) -> bool:
     """Tell whether another server is being taken in: joins queue, one learner at a time."""
-    return any(m.learner and url not in m.peer_urls for m in members_of(runtime))
+    return any(m.learner and url not in m.peer_urls for m in members_of(gateway))
 
 
-def wait_for_turn(runtime: MemberRuntime, url: str) -> Iterator[AdmissionStep | None]:
+def wait_for_turn(gateway: EtcdApi, url: str) -> Iterator[AdmissionStep | None]:
     """Wait for a moment while another server is taken in, which mostly takes no longer.
 
     Yields:
@@ -56,7 +57,7 @@ def wait_for_turn(runtime: MemberRuntime, url: str) -> Iterator[AdmissionStep | 
     """
     deadline = elapsed() + _TURN_SECONDS
     line: AdmissionStep | None = AdmissionStep("wait")
-    while elapsed() < deadline and others_turn(runtime, url):
+    while elapsed() < deadline and others_turn(gateway, url):
         yield line
         line = None
         pause(_TURN_POLL_SECONDS)
@@ -77,18 +78,18 @@ def take_up(runtime: MemberRuntime, candidate: Candidate) -> Iterator[AdmissionS
     """
     # The records first: the list that etcd gives after this read is at least as new.
     view = runtime.store.read()
-    members = members_of(runtime)
+    members = members_of(runtime.gateway)
     check_namesake(view, members, candidate)
     ours = _find(members, candidate.url)
     member_id = hex_id(ours.id) if ours is not None and ours.learner else ""
-    write_record(runtime, candidate, member_id)
+    write_record(runtime.store, candidate, member_id)
     yield AdmissionStep("record")
     reached(Step.SPONSOR_RECORD)
     yield from until_it_may_enter(
         runtime,
         candidate.certificate.fingerprint,
         candidate.url,
-        lambda: write_record(runtime, candidate, member_id),
+        lambda: write_record(runtime.store, candidate, member_id),
     )
     yield AdmissionStep("trust")
     reached(Step.SPONSOR_TRUST)
@@ -109,7 +110,7 @@ def until_it_may_enter(
         EtcdError: a voter does not take it up.
     """
     written = elapsed()
-    for waiting in (until_taken_up(runtime, fingerprint), wait_for_turn(runtime, url)):
+    for waiting in (until_taken_up(runtime, fingerprint), wait_for_turn(runtime.gateway, url)):
         for line in waiting:
             yield line
             if elapsed() - written > _FRESH_SECONDS:
@@ -129,8 +130,8 @@ def add(runtime: MemberRuntime, candidate: Candidate) -> tuple[int, str] | None:
         runtime,
         candidate.name,
         candidate.url,
-        lambda member_id: write_record(runtime, candidate, member_id),
-        lambda: _drop(runtime, candidate),
+        lambda member_id: write_record(runtime.store, candidate, member_id),
+        lambda: _drop(runtime.store, candidate),
     )
 
 
@@ -159,7 +160,7 @@ def enter(
         RefusedError: a voter has that URL.
         EtcdError: etcd refused it.
     """
-    ours = _find(members_of(runtime), url)
+    ours = _find(members_of(runtime.gateway), url)
     if ours is not None and not ours.learner:
         raise RefusedError(f"cannot take in {name}: a voter has its address already: {url}")
     if ours is None:
@@ -173,7 +174,7 @@ def enter(
         reached(Step.SPONSOR_ADD)
     view = record(hex_id(ours.id))
     reached(Step.SPONSOR_RECORDED)
-    return ours.id, _initial_cluster(view, members_of(runtime), name, ours.id)
+    return ours.id, _initial_cluster(view, members_of(runtime.gateway), name, ours.id)
 
 
 def evict(runtime: MemberRuntime, record: MemberRecord) -> bool:
@@ -186,7 +187,7 @@ def evict(runtime: MemberRuntime, record: MemberRecord) -> bool:
         EtcdError: etcd did not do it.
     """
     for left in reversed(range(_EVICT_TRIES)):
-        found = next((m for m in members_of(runtime) if _is_of(m, record)), None)
+        found = next((m for m in members_of(runtime.gateway) if _is_of(m, record)), None)
         if found is None:
             break
         if not found.learner:
@@ -209,7 +210,7 @@ def _is_of(member: EtcdMember, record: MemberRecord) -> bool:
     return record.url in member.peer_urls
 
 
-def drop(runtime: MemberRuntime, record: MemberRecord) -> None:
+def drop(store: RecordStore, record: MemberRecord) -> None:
     """Drop the record and the invitation of a learner that was evicted, and revoke it.
 
     Raises:
@@ -217,22 +218,22 @@ def drop(runtime: MemberRuntime, record: MemberRecord) -> None:
     """
 
     def attempt() -> bool | None:
-        view = runtime.store.read()
+        view = store.read()
         current = view.members.get(record.name)
         if current is None or current.member_id != record.member_id:
             return True
-        return runtime.store.put_out(view, current, epoch()) or None
+        return store.put_out(view, current, epoch()) or None
 
     until_written(f"drop the learner {record.name}", attempt)
     reached(Step.ABORT_DROP)
 
 
-def _drop(runtime: MemberRuntime, candidate: Candidate) -> None:
+def _drop(store: RecordStore, candidate: Candidate) -> None:
     """Drop the record of a learner that etcd refused to add."""
-    view = runtime.store.read()
+    view = store.read()
     record = view.members.get(candidate.name)
     if record is not None and record.role is Role.LEARNER and not record.member_id:
-        runtime.store.drop_member(view, record, epoch())
+        store.drop_member(view, record, epoch())
 
 
 def check_namesake(view: View, members: Sequence[EtcdMember], candidate: Candidate) -> None:
@@ -279,7 +280,7 @@ def _add_learner(runtime: MemberRuntime, name: str, url: str) -> EtcdMember | No
             if not any(words in error.message for words in _IN_THE_WAY):
                 raise
         break
-    return _find(members_of(runtime), url)
+    return _find(members_of(runtime.gateway), url)
 
 
 def _is_of_this_second(error: EtcdError) -> bool:
@@ -292,7 +293,7 @@ def _is_of_this_second(error: EtcdError) -> bool:
     return "member not found" in error.message
 
 
-def write_record(runtime: MemberRuntime, candidate: Candidate, member_id: str) -> View:
+def write_record(store: RecordStore, candidate: Candidate, member_id: str) -> View:
     """Write the record of a candidate that is a learner, and return the view it was decided on.
 
     Raises:
@@ -302,7 +303,7 @@ def write_record(runtime: MemberRuntime, candidate: Candidate, member_id: str) -
     certificate = candidate.certificate
 
     def attempt() -> View | None:
-        view = runtime.store.read()
+        view = store.read()
         check_claim(view, candidate)
         check_recordable(view, candidate.name, candidate.address, certificate)
         old = view.members.get(candidate.name)
@@ -319,7 +320,7 @@ def write_record(runtime: MemberRuntime, candidate: Candidate, member_id: str) -
             epoch(),
             target=candidate.role or Role.VOTER,
         )
-        return view if runtime.store.admit_member(view, record, epoch()) else None
+        return view if store.admit_member(view, record, epoch()) else None
 
     # Leaders change when another server has just been deleted, or its etcd is restarted.
     return until_written_whoever_leads(f"take in {candidate.name}", attempt)

@@ -23,6 +23,7 @@ from collective.daemon.nonvoting.voters import Emit
 from collective.daemon.retries import until_written
 from collective.errors import RefusedError, UnreachableError
 from collective.etcd.api import hex_id
+from collective.etcd.record_store import RecordStore
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
@@ -120,24 +121,24 @@ def make_learner(runtime: MemberRuntime, member: MemberRecord) -> Learner:
     """
     _check_wanted(member)
     knock(runtime.name, member.name, member.address, member.peer_port)
-    recorded = _record(runtime, member.name, member.member_id).members[member.name]
+    recorded = _record(runtime.store, member.name, member.member_id).members[member.name]
     # In the middle of a change it shows one of two; a learner's are not changed any more.
     for fingerprint in recorded.fingerprints:
         for _ in until_it_may_enter(
             runtime,
             fingerprint,
             member.url,
-            lambda: _record(runtime, member.name, member.member_id),
+            lambda: _record(runtime.store, member.name, member.member_id),
         ):
             pass
-    if others_turn(runtime, member.url):
+    if others_turn(runtime.gateway, member.url):
         raise RefusedError(f"{member.name} must wait: another server is being taken in")
     entered = enter(
         runtime,
         member.name,
         member.url,
-        lambda member_id: _record(runtime, member.name, member_id),
-        lambda: _undo(runtime, member.name),
+        lambda member_id: _record(runtime.store, member.name, member_id),
+        lambda: _undo(runtime.store, member.name),
     )
     if entered is None:
         raise RefusedError(f"{member.name} must wait: another server is being taken in")
@@ -152,9 +153,9 @@ def _check_wanted(member: MemberRecord) -> None:
         raise RefusedError(f"{member.name} is not being promoted")
 
 
-def _record(runtime: MemberRuntime, name: str, member_id: str) -> View:
+def _record(store: RecordStore, name: str, member_id: str) -> View:
     def attempt() -> View | None:
-        view = runtime.store.read()
+        view = store.read()
         member = view.members.get(name)
         if member is None:
             raise RefusedError(f"{name} was deleted while it was promoted")
@@ -166,14 +167,14 @@ def _record(runtime: MemberRuntime, name: str, member_id: str) -> View:
             member_id=member_id,
             joined=epoch(),
         )
-        return view if runtime.store.put_learner(view, learner) else None
+        return view if store.put_learner(view, learner) else None
 
     return until_written(f"promote {name}", attempt)
 
 
-def _undo(runtime: MemberRuntime, name: str) -> None:
+def _undo(store: RecordStore, name: str) -> None:
     """Let the server be what it was, but still to be promoted: it asks again."""
-    view = runtime.store.read()
+    view = store.read()
     member = view.members.get(name)
     if member is not None and member.role is Role.LEARNER and not member.member_id:
-        runtime.store.put_learner(view, replace(member.as_nonvoting(), target=Role.VOTER))
+        store.put_learner(view, replace(member.as_nonvoting(), target=Role.VOTER))

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Sequence
 
 from collective.daemon.clock import epoch
+from collective.daemon.member.peers import Peers
 from collective.daemon.member.quorum import has_begun, may_have_begun, needs_quorum
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.changes import finish
@@ -205,12 +206,12 @@ def leave(runtime: MemberRuntime) -> str:
         check_delete(observed, runtime.name, force=False)
         sponsors = _who_may_remove_us(observed)
         runtime.etcd.hand_over()
-        sponsor = _ask_to_remove_us(runtime, sponsors)
+        sponsor = _ask_to_remove_us(runtime.peers, sponsors)
         reached(Step.LEAVE_ASKED)
         return sponsor
 
 
-def _ask_to_remove_us(runtime: MemberRuntime, sponsors: Sequence[MemberRecord]) -> str:
+def _ask_to_remove_us(peers: Peers, sponsors: Sequence[MemberRecord]) -> str:
     """Ask one after the other; return who does it.
 
     Raises:
@@ -218,7 +219,7 @@ def _ask_to_remove_us(runtime: MemberRuntime, sponsors: Sequence[MemberRecord]) 
     """
     refusal: CollectiveError | None = None
     for sponsor in sponsors:
-        peer = runtime.peers.client(sponsor)
+        peer = peers.client(sponsor)
         try:
             peer.call("POST", LEAVE, Message().to_wire(), _LEAVE_SECONDS)
             return sponsor.name
