@@ -20,11 +20,11 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from collective.daemon.certificates.turn import end_leftover, turn
 from collective.daemon.clock import elapsed
-from collective.daemon.member.recorded import is_broken
+from collective.daemon.member.recorded import lacking, loaded_by
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.member.worker import Worker
 from collective.errors import EtcdError
@@ -44,30 +44,6 @@ _LOST_SECONDS = 5.0
 _ASK_SECONDS = 1.0
 # Longer than a restart takes: after it the turn decides alone.
 _QUEUE_SECONDS = 1.0
-
-
-def lacking(view: View, answering: Collection[str], fingerprints: Collection[str]) -> list[str]:
-    """Return the voters that answer and whose etcd does not let certificates in yet.
-
-    One whose own certificate is of no use is left out: nobody can wait for it.
-
-    Args:
-        view: the records.
-        answering: names of those who answer.
-        fingerprints: of the certificates; a voter need not know its own.
-    """
-    return sorted(
-        name
-        for name, member in view.voters.items()
-        if name in answering
-        and not is_broken(member)
-        and not set(fingerprints) - set(member.fingerprints) <= _loaded(view, name)
-    )
-
-
-def _loaded(view: View, name: str) -> frozenset[str]:
-    loaded = view.loaded.get(name)
-    return frozenset(loaded.fingerprints) if loaded is not None else frozenset()
 
 
 def wait_for_round(runtime: MemberRuntime, fingerprint: str) -> None:
@@ -222,6 +198,6 @@ class TrustRound(Worker):
     def _report(self) -> None:
         runtime = self._runtime
         view, ours = runtime.records_view.view, runtime.etcd_trust.loaded
-        if _loaded(view, runtime.name) == ours:
+        if loaded_by(view, runtime.name) == ours:
             return
         runtime.store.put_loaded(view, LoadedTrust(runtime.name, tuple(sorted(ours))))

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
-from collective.daemon.certificates.trust_round import lacking
 from collective.daemon.clock import elapsed
 from collective.daemon.listeners.alarms import alarm_sentence, alarms_in
-from collective.daemon.member.failure_detector import Answer
-from collective.daemon.member.recorded import is_broken
-from collective.daemon.member.runtime import MemberRuntime
+from collective.daemon.member.failure_detector import Answer, FailureDetector
+from collective.daemon.member.recorded import is_broken, lacking
+from collective.daemon.member.records_view import RecordsView
 from collective.errors import CollectiveError, EtcdError
+from collective.etcd.record_store import RecordStore
 from collective.model.names import natural_key
 from collective.model.plan import Plan
 from collective.model.records import MemberRecord, Role
@@ -36,7 +36,35 @@ _PROBE_SECONDS = 0.3
 _LEAST_SECONDS = 0.02
 
 
-def document(runtime: MemberRuntime) -> dict[str, Any]:
+class _Etcd(Protocol):
+    @property
+    def failure(self) -> str | None: ...
+
+
+class _Reporter(Protocol):
+    trouble: str
+
+    def status(self) -> ServerStatus: ...
+
+
+class Shown(Protocol):
+    """What ``show`` asks of a member's runtime."""
+
+    plan: Plan
+    store: RecordStore
+    records_view: RecordsView
+    detector: FailureDetector
+
+    @property
+    def etcd(self) -> _Etcd:
+        """Why it does not run."""
+
+    @property
+    def reporter(self) -> _Reporter:
+        """What this server says of itself."""
+
+
+def document(runtime: Shown) -> dict[str, Any]:
     """Return what this server knows of its collective, as the JSON of ``show --json``."""
     begun = elapsed()
     view, proven, error = _prove(runtime)
@@ -62,7 +90,7 @@ def document(runtime: MemberRuntime) -> dict[str, Any]:
     top = max([own.index, *(s.index for _, s, _ in states.values() if s is not None)])
     return {
         "format": FORMAT,
-        "name": runtime.name,
+        "name": runtime.plan.name,
         "mode": runtime.plan.mode.value,
         "quorum": proven and leader is not None,
         "leader": leader.name if proven and leader is not None else None,
@@ -130,7 +158,7 @@ def idle(plan: Plan, why: CollectiveError) -> dict[str, Any]:
     }
 
 
-def _prove(runtime: MemberRuntime) -> tuple[View, bool, str]:
+def _prove(runtime: Shown) -> tuple[View, bool, str]:
     """Read linearizably; without an answer, take what is held here."""
     error = ""
     deadline = elapsed() + _PATIENT_SECONDS
@@ -147,12 +175,12 @@ def _prove(runtime: MemberRuntime) -> tuple[View, bool, str]:
     return _held(runtime), False, runtime.etcd.failure or error
 
 
-def _enough_answer(runtime: MemberRuntime) -> bool:
+def _enough_answer(runtime: Shown) -> bool:
     """Tell whether it is worth waiting: enough voters, asked anew, answer to elect a leader."""
     voters = runtime.records_view.view.voters.keys()
     found = runtime.detector.answers(_RENEW_SECONDS, since=elapsed())
     running = {n for n, a in found.items() if a.status is not None and a.status.member_id}
-    answering = running | {runtime.name}
+    answering = running | {runtime.plan.name}
     return Strength(len(voters), len(voters & answering)).holds
 
 
@@ -166,7 +194,7 @@ def _reinstalled(answers: Mapping[str, Answer]) -> list[str]:
     ]
 
 
-def _held(runtime: MemberRuntime) -> View:
+def _held(runtime: Shown) -> View:
     view = runtime.records_view.view
     if view.revision:
         return view

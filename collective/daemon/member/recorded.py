@@ -1,4 +1,4 @@
-"""The certificates that records list, read once, and whether one more may be recorded.
+"""The certificates that records list, read once; whose etcd lacks one; what may be recorded.
 
 Those that cannot be read leave their member out, and nobody else. It does not judge who is a
 member.
@@ -6,7 +6,7 @@ member.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from functools import lru_cache
 
 from collective.errors import ProtocolError, RefusedError
@@ -46,6 +46,31 @@ def is_broken(member: MemberRecord) -> bool:
     """
     read = [_read(pem, member.name) for pem in member.certificates]
     return None in read or not read
+
+
+def lacking(view: View, answering: Collection[str], fingerprints: Collection[str]) -> list[str]:
+    """Return the voters that answer and whose etcd does not let certificates in yet.
+
+    One whose own certificate is of no use is left out: nobody can wait for it.
+
+    Args:
+        view: the records.
+        answering: names of those who answer.
+        fingerprints: of the certificates; a voter need not know its own.
+    """
+    return sorted(
+        name
+        for name, member in view.voters.items()
+        if name in answering
+        and not is_broken(member)
+        and not set(fingerprints) - set(member.fingerprints) <= loaded_by(view, name)
+    )
+
+
+def loaded_by(view: View, name: str) -> frozenset[str]:
+    """Return the fingerprints of what a voter's etcd has taken up, as it is recorded."""
+    loaded = view.loaded.get(name)
+    return frozenset(loaded.fingerprints) if loaded is not None else frozenset()
 
 
 def check_recordable(view: View, name: str, address: str, certificate: Certificate) -> None:

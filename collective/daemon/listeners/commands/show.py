@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from collective.daemon.lifecycle.inactive import idle_error
 from collective.daemon.listeners import show
-from collective.daemon.listeners.commands.context import Context
-from collective.model.plan import Mode
+from collective.errors import CollectiveError
+from collective.model.plan import Mode, Plan
 
 # Between two lives a server is nothing for a moment; the command must answer all the same.
 _SETTLE_SECONDS = 0.3
 
 
-def run(context: Context, _raw: Mapping[str, Any]) -> Any:
+class Server(Protocol):
+    """What these ask of this server."""
+
+    trouble: CollectiveError | None
+
+    @property
+    def plan(self) -> Plan:
+        """What it is."""
+
+    @property
+    def runtime(self) -> show.Shown | None:
+        """Its life as a member."""
+
+    def settle(self, seconds: float) -> None:
+        """Wait for a change of life that is under way to end."""
+
+    def why_idle(self) -> CollectiveError:
+        """Return why it is a member of nothing."""
+
+
+def run(server: Server) -> Any:
     """Return what this server knows of its collective."""
-    server = context.server
     if server.runtime is None:
         server.settle(_SETTLE_SECONDS)
     runtime = server.runtime
@@ -25,9 +43,8 @@ def run(context: Context, _raw: Mapping[str, Any]) -> Any:
     return show.document(runtime)
 
 
-def tell_self(context: Context, _raw: Mapping[str, Any]) -> Any:
+def tell_self(server: Server) -> Any:
     """Return who this server is, without asking etcd or anybody: for software beside us."""
-    server = context.server
     plan = server.plan
     rests = plan.mode in (Mode.REMOVED, Mode.LOST)
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collective.daemon.certificates.trust_round import lacking
+from collective.daemon.member.recorded import lacking
 from collective.model.records import LoadedTrust, Record, Role
 from tests.unit.identities import identity, record_of, view_of
 
