@@ -45,22 +45,16 @@ class MemberRuntime:
 
     Attributes:
         plan: which member this is.
-        votes: whether this server has an etcd of its own: it votes, or is a learner that is to.
+        votes: whether it has an etcd of its own: it votes, or is a learner that is to.
         listen: the addresses that etcd listens on, or will from its next start on.
-        credentials: certificates in use.
-        etcd_trust: the files that say whom etcd lets in, and what is open of those it does not.
         stopping: set when this life ends.
         replacing: held by whoever changes the certificate in use, see ``replacement``.
-        gateway, store: the way to etcd, and the records in it.
-        trust: whom this server lets in.
-        records_view: what it knows of the store.
-        peers: the other members, as it dials them.
-        detector: which of them answer.
-        etcd: what starts and ends etcd, and asks how it is.
-        reporter: what this server says of itself.
-        proof_limiter: how many doubtful proofs of strangers are looked into.
-        dialled: whom this server dials back now, for a join or its preflight.
-        places: what each member without a vote takes of it at a time, see ``etcd_proxy``.
+        gateway, store, records_view: the way to etcd, the records there, and those known here.
+        trust, credentials, etcd_trust: whom this server lets in, and by which files at which door.
+        peers, detector: the other members, as this server dials them, and who answers.
+        etcd, reporter: what starts and ends etcd, and what this server says of itself.
+        proof_limiter, dialled: what is done for strangers that would join, and for whom now.
+        places: what each member without a vote takes of this server, see ``etcd_proxy``.
     """
 
     def __init__(
