@@ -15,7 +15,9 @@ import os
 
 from collective.errors import AccessError, DaemonError, ProtocolError, from_wire
 
-_FORMAT = 1
+#: Of what is written here; the daemon reads up to that of its own release.
+FORMAT = 1
+
 _CONNECT_SECONDS = 5.0
 _MOST_BYTES = 1 << 24
 _LOG_HINT = "see its log: journalctl -u collectived"
@@ -27,13 +29,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def body_of(fields: dict[str, Any]) -> bytes:
+    """Return the body of a request, whose fields ``collective.protocol.control`` names."""
+    import json
+
+    return json.dumps({"format": FORMAT, **fields}).encode()
+
+
 def ask(path: str, method: str, route: str, body: dict[str, Any] | None, seconds: float) -> Any:
     """Make a request and return its result as data; steps on the way are dropped.
 
     Args:
         path: of the control socket.
         method, route: of the request.
-        body: sent as JSON, or None.
+        body: its fields, or None.
         seconds: how long the daemon may be silent.
 
     Raises:
@@ -41,8 +50,7 @@ def ask(path: str, method: str, route: str, body: dict[str, Any] | None, seconds
     """
     import json
 
-    data = json.dumps({"format": _FORMAT, **(body or {})}).encode()
-    for line in _exchange(path, method, route, data, seconds, "application/json"):
+    for line in _exchange(path, method, route, body_of(body or {}), seconds, "application/json"):
         try:
             value = json.loads(line)
         except ValueError:

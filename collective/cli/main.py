@@ -14,7 +14,7 @@ import os
 import sys
 
 from collective.cli import output, quick
-from collective.client import stream
+from collective.client import body_of, stream
 from collective.errors import AccessError, CollectiveError, DaemonError, InputError
 from collective.model.layout import Layout
 
@@ -84,14 +84,16 @@ def _ask(socket: str, method: str, route: str, seconds: float, body: bytes = b""
     )
 
 
-def _json(values: dict[str, Any]) -> bytes:
-    import json
-
-    return json.dumps({"format": 1, **values}).encode()
+def _post(options: Any, socket: str, route: str, seconds: float, **fields: Any) -> int:
+    """Make a request with these fields, and those of the common options that were given."""
+    for name in ("dry_run", "json", "force"):
+        if getattr(options, name, False):
+            fields[name] = True
+    return _ask(socket, "POST", route, seconds, body_of(fields))
 
 
 def _gencert(options: Any, socket: str) -> int:
-    return _ask(socket, "POST", "/v1/gencert", _CHANGE_SECONDS, _json(_flags(options)))
+    return _post(options, socket, "/v1/gencert", _CHANGE_SECONDS)
 
 
 def _invite(options: Any, socket: str) -> int:
@@ -101,36 +103,29 @@ def _invite(options: Any, socket: str) -> int:
     if options.action == "list":
         if options.server is not None:
             raise InputError("--list takes no server: it lists all pending invitations")
-        return _ask(socket, "POST", route, _CHANGE_SECONDS, _json(_flags(options)))
+        return _post(options, socket, route, _CHANGE_SECONDS)
     if options.server is None:
         raise InputError("no server was named", "say whom: collective invite SERVER")
     from collective.model.duration import parse_duration
 
-    values: dict[str, Any] = {"server": options.server, "nonvoting": options.nonvoting}
+    fields: dict[str, Any] = {"server": options.server, "nonvoting": options.nonvoting}
     if options.ttl is not None:
-        values["ttl"] = parse_duration(options.ttl)
-    return _ask(socket, "POST", route, _CHANGE_SECONDS, _json({**values, **_flags(options)}))
-
-
-def _flags(options: Any) -> dict[str, Any]:
-    """Return those of the common options that were given."""
-    return {name: True for name in ("dry_run", "json", "force") if getattr(options, name, False)}
+        fields["ttl"] = parse_duration(options.ttl)
+    return _post(options, socket, route, _CHANGE_SECONDS, **fields)
 
 
 def _join(options: Any, socket: str) -> int:
     if options.action == "abort":
         if options.server is not None or options.token is not None:
             raise InputError("--abort takes neither a server nor a token")
-        return _ask(socket, "POST", "/v1/join/abort", _JOIN_SECONDS, _json(_flags(options)))
+        return _post(options, socket, "/v1/join/abort", _JOIN_SECONDS)
     if options.server is None:
         raise InputError("no server was named", "say which member to ask: collective join SERVER")
     # A check does without a token, so it does not ask for one.
     without = options.action == "check" and options.token is None
     token = None if without else _token(options.token)
-    values = {"server": options.server, "token": token, **_flags(options)}
-    if options.action == "join":
-        return _ask(socket, "POST", "/v1/join", _JOIN_SECONDS, _json(values))
-    return _ask(socket, "POST", f"/v1/join/{options.action}", _JOIN_SECONDS, _json(values))
+    route = "/v1/join" if options.action == "join" else f"/v1/join/{options.action}"
+    return _post(options, socket, route, _JOIN_SECONDS, server=options.server, token=token)
 
 
 def _token(given: str | None) -> str:
@@ -171,31 +166,28 @@ def _show(options: Any, socket: str) -> int:
 
 
 def _delete(options: Any, socket: str) -> int:
-    values = {"server": options.server, "force": options.force}
-    body = _json({**values, **_flags(options)})
-    return _ask(socket, "POST", "/v1/delete", _CHANGE_SECONDS, body)
+    fields = {"server": options.server, "force": options.force}
+    return _post(options, socket, "/v1/delete", _CHANGE_SECONDS, **fields)
 
 
 def _promote(options: Any, socket: str) -> int:
-    body = _json({"server": options.server, **_flags(options)})
-    return _ask(socket, "POST", "/v1/promote", _JOIN_SECONDS, body)
+    return _post(options, socket, "/v1/promote", _JOIN_SECONDS, server=options.server)
 
 
 def _demote(options: Any, socket: str) -> int:
-    body = _json({"server": options.server, **_flags(options)})
-    return _ask(socket, "POST", "/v1/demote", _CHANGE_SECONDS, body)
+    return _post(options, socket, "/v1/demote", _CHANGE_SECONDS, server=options.server)
 
 
 def _readdress(options: Any, socket: str) -> int:
-    values: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if options.address is not None:
-        values["address"] = options.address
+        fields["address"] = options.address
     for given in options.members:
         name, equals, address = given.partition("=")
         if not equals:
             raise InputError(f"{given[:80]!r} is not NAME=ADDRESS")
-        values.setdefault("members", {})[name] = address
-    return _ask(socket, "POST", "/v1/readdress", _CHANGE_SECONDS, _json(values))
+        fields.setdefault("members", {})[name] = address
+    return _post(options, socket, "/v1/readdress", _CHANGE_SECONDS, **fields)
 
 
 _COMMANDS = {
