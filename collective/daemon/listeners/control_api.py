@@ -27,10 +27,10 @@ from collective.daemon.listeners.commands import (
     readdress,
     show,
 )
-from collective.daemon.listeners.commands.context import Command, Context
+from collective.daemon.listeners.commands.context import Command, Context, Emit, request_of
 from collective.daemon.listeners.commands.running import Line, lines_of
 from collective.errors import InputError, from_wire
-from collective.protocol.messages import FORMAT, check_format
+from collective.protocol.messages import FORMAT
 from collective.protocol.web import Request, Response, lines_response
 from collective.render import Rendered, Renderer
 
@@ -44,15 +44,25 @@ def handler(
         route = _ROUTES.get((request.method, request.path))
         if route is None:
             raise InputError(f"collectived knows no {request.method} {request.path}")
-        raw = request.json() if request.body else {"format": FORMAT, **request.query}
-        check_format(raw)
-        lines = lines_of(lambda emit: route.run(Context(server, coordinator, emit, keeper), raw))
+        raw = request.json() if request.body else _in_route(request.query)
+
+        def run(emit: Emit) -> Any:
+            asked = request_of(route.run).from_client(raw)
+            return route.run(Context(server, coordinator, emit, keeper), asked)
+
+        lines = lines_of(run)
         if request.accepts_text:
-            text = _as_text(lines, route, as_json=bool(raw.get("json")))
+            # What cannot be read is told in this form, too.
+            text = _as_text(lines, route, as_json=raw.get("json") is True)
             return Response(200, text, "text/plain; charset=utf-8")
         return lines_response(lines)
 
     return handle
+
+
+def _in_route(query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the request of a command that is in a hurry, and writes no JSON."""
+    return {"format": FORMAT, **query, "json": "json" in query}
 
 
 def _as_text(lines: Iterator[Line | None], route: _Route, as_json: bool) -> Iterator[bytes]:

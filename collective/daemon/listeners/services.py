@@ -16,7 +16,7 @@ from typing import Any
 from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners.commands import delete, demote, invite, promote
-from collective.daemon.listeners.commands.context import Command, Context
+from collective.daemon.listeners.commands.context import Command, Context, request_of
 from collective.daemon.listeners.commands.running import lines_of
 from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import InputError, RefusedError
@@ -65,19 +65,20 @@ def command(
     check_command(member, name, server.settings.nonvoting_commands, runtime.name)
     if run is None:
         raise InputError("this is no command that a voter carries out for others")
-    if name in _ABOUT_A_MEMBER and _server_of(arguments) == runtime.name:
+    request = request_of(run).from_wire(arguments)
+    if name in _ABOUT_A_MEMBER and _server_of(request) == runtime.name:
         raise RefusedError(f"{runtime.name} does not do that to itself", "ask another member")
     log.info("a command for a member name=%s command=%s", member.name, name)
     sent_by = member.name
     lines = lines_of(
-        lambda emit: run(Context(server, coordinator, emit, sent_by=sent_by), arguments)
+        lambda emit: run(Context(server, coordinator, emit, sent_by=sent_by), request)
     )
     return Response(200, _with_beats(lines), "application/x-ndjson")
 
 
-def _server_of(arguments: Mapping[str, Any]) -> str:
+def _server_of(request: Any) -> str:
     """Return whom a command is about; none would mean the server that carries it out."""
-    return parse_server_name(str(arguments.get("server") or ""))
+    return parse_server_name(request.server or "")
 
 
 def _with_beats(lines: Iterable[Mapping[str, Any] | None]) -> Iterator[bytes]:

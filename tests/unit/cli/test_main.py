@@ -6,8 +6,10 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
@@ -17,7 +19,10 @@ from collective.cli import main as module
 from collective.cli import output, quick
 from collective.cli.main import main
 from collective.cli.parser import make_parser
+from collective.daemon.listeners import control_api
+from collective.daemon.listeners.commands.context import request_of
 from collective.errors import AccessError, InputError, QuorumError
+from collective.protocol.control import Request
 
 TOKEN = (
     "bWd0MkA+BNQ6XAxMXlqJJa+EQRlihL/k9xCXnasgSQXZr989Pa1/ln7G3e1Ncxx6BMzMqqreHJVkPr2FrzjNit/UgHlg"
@@ -48,63 +53,91 @@ def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Daemon:
     return made
 
 
-@pytest.mark.parametrize(
-    ("line", "method", "route", "body"),
-    [
-        ("gencert", "POST", "/v1/gencert", {}),
-        ("show", "GET", "/v1/show", None),
-        ("show --json", "GET", "/v1/show?json=1", None),
-        ("invite mgt2", "POST", "/v1/invite?server=mgt2", None),
-        (
-            "invite mgt2 --ttl 1h30m",
-            "POST",
-            "/v1/invite",
-            {"server": "mgt2", "nonvoting": False, "ttl": 5400.0},
-        ),
-        ("invite -n mgt2", "POST", "/v1/invite", {"server": "mgt2", "nonvoting": True}),
-        ("delete", "POST", "/v1/delete", {"server": None, "force": False}),
-        (
-            "delete mgt3 --force",
-            "POST",
-            "/v1/delete",
-            {"server": "mgt3", "force": True},
-        ),
-        (f"join mgt1 -i {TOKEN}", "POST", "/v1/join", {"server": "mgt1", "token": TOKEN}),
-        (
-            "delete mgt3 --dry-run --json",
-            "POST",
-            "/v1/delete",
-            {"server": "mgt3", "force": False, "dry_run": True, "json": True},
-        ),
-        ("invite --list --json", "POST", "/v1/invite/list", {"json": True}),
-        (
-            "invite --revoke mgt2",
-            "POST",
-            "/v1/invite/revoke",
-            {"server": "mgt2", "nonvoting": False},
-        ),
-        (
-            "invite --replace mgt2 --ttl 1h",
-            "POST",
-            "/v1/invite/replace",
-            {"server": "mgt2", "nonvoting": False, "ttl": 3600.0},
-        ),
-        (
-            "join --check mgt1",
-            "POST",
-            "/v1/join/check",
-            {"server": "mgt1", "token": None},
-        ),
-        (
-            f"join --dry-run mgt1 -i {TOKEN}",
-            "POST",
-            "/v1/join/dry-run",
-            {"server": "mgt1", "token": TOKEN},
-        ),
-        ("join --abort --json", "POST", "/v1/join/abort", {"json": True}),
-        ("join --abort --force", "POST", "/v1/join/abort", {"force": True}),
-    ],
-)
+COMMANDS: list[tuple[str, str, str, dict[str, Any] | None]] = [
+    ("gencert", "POST", "/v1/gencert", {}),
+    ("show", "GET", "/v1/show", None),
+    ("show --json", "GET", "/v1/show?json=1", None),
+    ("invite mgt2", "POST", "/v1/invite?server=mgt2", None),
+    (
+        "invite mgt2 --ttl 1h30m",
+        "POST",
+        "/v1/invite",
+        {"server": "mgt2", "nonvoting": False, "ttl": 5400.0},
+    ),
+    ("invite -n mgt2", "POST", "/v1/invite", {"server": "mgt2", "nonvoting": True}),
+    ("delete", "POST", "/v1/delete", {"server": None, "force": False}),
+    (
+        "delete mgt3 --force",
+        "POST",
+        "/v1/delete",
+        {"server": "mgt3", "force": True},
+    ),
+    (f"join mgt1 -i {TOKEN}", "POST", "/v1/join", {"server": "mgt1", "token": TOKEN}),
+    (
+        "delete mgt3 --dry-run --json",
+        "POST",
+        "/v1/delete",
+        {"server": "mgt3", "force": False, "dry_run": True, "json": True},
+    ),
+    ("invite --list --json", "POST", "/v1/invite/list", {"json": True}),
+    (
+        "invite --revoke mgt2",
+        "POST",
+        "/v1/invite/revoke",
+        {"server": "mgt2", "nonvoting": False},
+    ),
+    (
+        "invite --replace mgt2 --ttl 1h",
+        "POST",
+        "/v1/invite/replace",
+        {"server": "mgt2", "nonvoting": False, "ttl": 3600.0},
+    ),
+    (
+        "join --check mgt1",
+        "POST",
+        "/v1/join/check",
+        {"server": "mgt1", "token": None},
+    ),
+    (
+        f"join --dry-run mgt1 -i {TOKEN}",
+        "POST",
+        "/v1/join/dry-run",
+        {"server": "mgt1", "token": TOKEN},
+    ),
+    ("join --abort --json", "POST", "/v1/join/abort", {"json": True}),
+    ("join --abort --force", "POST", "/v1/join/abort", {"force": True}),
+    ("invite --list --dry-run", "POST", "/v1/invite/list", {"dry_run": True}),
+    (
+        "invite --dry-run mgt2",
+        "POST",
+        "/v1/invite",
+        {"server": "mgt2", "nonvoting": False, "dry_run": True},
+    ),
+    (
+        f"join --force mgt1 -i {TOKEN}",
+        "POST",
+        "/v1/join",
+        {"server": "mgt1", "token": TOKEN, "force": True},
+    ),
+    (
+        "promote mgt3 --dry-run --json",
+        "POST",
+        "/v1/promote",
+        {"server": "mgt3", "dry_run": True, "json": True},
+    ),
+    ("demote mgt3", "POST", "/v1/demote", {"server": "mgt3"}),
+    ("readdress", "POST", "/v1/readdress", {}),
+    ("readdress --address fd00::1", "POST", "/v1/readdress", {"address": "fd00::1"}),
+    (
+        "readdress --member mgt2=10.0.0.2 --member mgt3=10.0.0.3",
+        "POST",
+        "/v1/readdress",
+        {"members": {"mgt2": "10.0.0.2", "mgt3": "10.0.0.3"}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "method", "route", "body"), COMMANDS)
 def test_command_asks_the_daemon_once(
     daemon: Daemon, line: str, method: str, route: str, body: dict[str, Any] | None
 ) -> None:
@@ -113,6 +146,21 @@ def test_command_asks_the_daemon_once(
     ((asked_method, asked_route, asked_body),) = daemon.asked
     assert (asked_method, asked_route) == (method, route)
     assert asked_body == b"" if body is None else json.loads(asked_body) == {"format": 1, **body}
+
+
+def test_commands_send_what_the_daemon_takes_and_all_of_it(daemon: Daemon) -> None:
+    """None is refused there, and each option of a request is sent by one command at least."""
+    sent: dict[type[Request], set[str]] = {}
+    for line, method, route, _ in COMMANDS:
+        main(line.split())
+        path, _, query = route.partition("?")
+        kind = request_of(control_api._ROUTES[method, path].run)
+        body = daemon.asked[-1][2]
+        raw = json.loads(body) if body else control_api._in_route(dict(parse_qsl(query)))
+        kind.from_client(raw)
+        sent.setdefault(kind, set()).update(raw.keys() - {"format", "json"})
+    kinds: list[type[Request]] = [Request, *Request.__subclasses__()]
+    assert sent == {kind: {field.name for field in fields(kind)} - {"json"} for kind in kinds}
 
 
 def test_result_alone_is_on_standard_output(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from collective.daemon.addresses.keeper import AddressKeeper
 from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.server import CollectiveServer
+from collective.protocol.control import Request
 
 Emit = Callable[[str, str], None]
 
@@ -37,5 +38,12 @@ class Context:
         return self.sent_by or here
 
 
-#: Gets the decoded request; returns the result, for a renderer and for ``--json``.
-Command = Callable[[Context, Mapping[str, Any]], Any]
+#: Gets a request of the class that it is annotated with; returns the result, for a renderer and
+#: for ``--json``.
+Command = Callable[[Context, Any], Any]
+
+
+def request_of(command: Command) -> type[Request]:
+    """Return the class of the request that a command takes."""
+    kind: type[Request] = get_type_hints(command)["request"]
+    return kind

@@ -18,19 +18,18 @@ from collective.model.names import parse_server_name
 from collective.policy import forecast
 from collective.policy.forecast import Forecast
 from collective.policy.membership import tolerance_sentence
+from collective.protocol.control import DeleteRequest
 
 _NOTICE_SECONDS = 2.0
 
 
-def run(context: Context, raw: Mapping[str, Any]) -> Any:
+def run(context: Context, request: DeleteRequest) -> Any:
     """Put a member out of the collective, or leave it."""
     server = context.server
     runtime = server.require_runtime()
-    asked = raw.get("server")
-    name = runtime.name if asked is None else parse_server_name(str(asked))
-    force = bool(raw.get("force"))
-    if raw.get("dry_run"):
-        told = removal.foretell(runtime, name, force)
+    name = runtime.name if request.server is None else parse_server_name(request.server)
+    if request.dry_run:
+        told = removal.foretell(runtime, name, request.force)
         return _document(name, name == runtime.name, told.to_document(), dry_run=True)
     told = _known(runtime, name)
     if name == runtime.name:
@@ -39,8 +38,8 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         document = _document(name, True, told.to_document(done=True))
         return {**document, "former_data": server.plan.former_data}
     if not runtime.votes:
-        return voters.run(runtime, "delete", raw, context.emit, (name,))
-    deleted = removal.delete(runtime, name, force, context.by(runtime.name))
+        return voters.run(runtime, "delete", request.to_wire(), context.emit, (name,))
+    deleted = removal.delete(runtime, name, request.force, context.by(runtime.name))
     return _deleted(deleted, told)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from collective.daemon.listeners.commands.context import Context
@@ -13,20 +12,21 @@ from collective.daemon.nonvoting import voters
 from collective.model.names import parse_server_name
 from collective.policy import forecast
 from collective.policy.membership import Observed, check_demote
+from collective.protocol.control import VoteRequest
 
 
-def run(context: Context, raw: Mapping[str, Any]) -> Any:
+def run(context: Context, request: VoteRequest) -> Any:
     """Take the vote of a server; another one than that server carries it out."""
     runtime = context.server.require_runtime()
-    name = parse_server_name(str(raw.get("server", "")))
-    if raw.get("dry_run"):
+    name = parse_server_name(request.server)
+    if request.dry_run:
         told = forecast.demoted(_checked(runtime, name).strength(), name, answers=True)
         return {"name": name, "dry_run": True, "forecast": told.to_document()}
     if not runtime.votes or name == runtime.name:
         # Here first: where it is the last voter, there is no other one to refuse it.
         if name in runtime.records_view.view.voters:
             _checked(runtime, name)
-        return voters.run(runtime, "demote", raw, context.emit, (name,))
+        return voters.run(runtime, "demote", request.to_wire(), context.emit, (name,))
     before, votes = strength_known(runtime), name in runtime.records_view.view.voters
     done = demotion.demote(runtime, name, context.by(runtime.name), context.emit)
     # One that does not vote already changes nothing.

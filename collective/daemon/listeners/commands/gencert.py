@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from collective.daemon.certificates.replacement import replace_certificate
@@ -10,9 +9,10 @@ from collective.daemon.lifecycle.lives import certified_here
 from collective.daemon.listeners.commands.context import Context
 from collective.daemon.member.quorum import needs_quorum, strength_known
 from collective.policy.membership import pause_sentence
+from collective.protocol.control import Request
 
 
-def run(context: Context, raw: Mapping[str, Any]) -> Any:
+def run(context: Context, request: Request) -> Any:
     """Make a new certificate; on a server that rests, a new collective of one."""
     server = context.server
     former = server.credentials.identity

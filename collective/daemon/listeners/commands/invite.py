@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace as changed
 from typing import Any
 
 from collective.daemon.joining import invitations
@@ -12,76 +12,75 @@ from collective.daemon.nonvoting import voters
 from collective.errors import InputError
 from collective.model.names import natural_key, parse_server_name
 from collective.model.records import Invitation, Role
+from collective.protocol.control import InviteRequest, ListRequest
 
 _SHORTEST_TTL, _LONGEST_TTL = 10, 30 * 86400
 
 
-def run(context: Context, raw: Mapping[str, Any]) -> Any:
+def run(context: Context, request: InviteRequest) -> Any:
     """Make an invitation and return its token."""
-    name, seconds = _asked(context, raw)
+    name, seconds = _asked(context, request)
     runtime = context.server.require_runtime()
-    if raw.get("dry_run"):
-        foretold = invitations.foretell(runtime, name, _role(raw))
+    if request.dry_run:
+        foretold = invitations.foretell(runtime, name, _role(request))
         return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
     if not runtime.votes:
-        return voters.run(runtime, "invite", {**raw, "ttl": seconds}, context.emit, ())
+        asked = changed(request, ttl=seconds).to_wire()
+        return voters.run(runtime, "invite", asked, context.emit, ())
     issuer = context.by(runtime.name)
-    return _document(invitations.invite(runtime, name, seconds, _role(raw), issuer))
+    return _document(invitations.invite(runtime, name, seconds, _role(request), issuer))
 
 
-def replace(context: Context, raw: Mapping[str, Any]) -> Any:
+def replace(context: Context, request: InviteRequest) -> Any:
     """Delete a member that was lost, and invite the server that was installed in its place."""
-    name, seconds = _asked(context, raw)
+    name, seconds = _asked(context, request)
     runtime = context.server.require_runtime()
-    if raw.get("dry_run"):
-        foretold = invitations.foretell_replacement(runtime, name, _role(raw))
+    if request.dry_run:
+        foretold = invitations.foretell_replacement(runtime, name, _role(request))
         return {"name": name, "dry_run": True, "forecast": foretold.to_document()}
     if not runtime.votes:
-        asked = {**raw, "ttl": seconds}
+        asked = changed(request, ttl=seconds).to_wire()
         return voters.run(runtime, "replace", asked, context.emit, (name,))
     issuer = context.by(runtime.name)
     deleted, invited = invitations.replace(
-        runtime, name, seconds, _role(raw), context.emit, issuer
+        runtime, name, seconds, _role(request), context.emit, issuer
     )
     return {**_document(invited), "replaced": deleted.to_document()}
 
 
-def revoke(context: Context, raw: Mapping[str, Any]) -> Any:
+def revoke(context: Context, request: InviteRequest) -> Any:
     """End a pending invitation."""
-    name = parse_server_name(str(raw.get("server", "")))
-    dry_run = bool(raw.get("dry_run"))
+    name = parse_server_name(request.server)
     runtime = context.server.require_runtime()
-    if not runtime.votes and not dry_run:
-        return voters.run(runtime, "revoke", raw, context.emit, ())
-    ended = invitations.revoke(runtime, name, dry_run)
-    return {**_listed(ended, 0.0), "dry_run": dry_run}
+    if not runtime.votes and not request.dry_run:
+        return voters.run(runtime, "revoke", request.to_wire(), context.emit, ())
+    ended = invitations.revoke(runtime, name, request.dry_run)
+    return {**_listed(ended, 0.0), "dry_run": request.dry_run}
 
 
-def pending(context: Context, _raw: Mapping[str, Any]) -> Any:
+def pending(context: Context, request: ListRequest) -> Any:
     """List the invitations that are pending."""
     found = invitations.pending(context.server.require_runtime())
     ordered = sorted(found, key=lambda pair: natural_key(pair[0].name))
     return {"invitations": [_listed(invitation, left) for invitation, left in ordered]}
 
 
-def _asked(context: Context, raw: Mapping[str, Any]) -> tuple[str, int]:
+def _asked(context: Context, request: InviteRequest) -> tuple[str, int]:
     """Return whom to invite, and for how many seconds.
 
     Raises:
         InputError: no name, or no time that is allowed.
     """
-    name = parse_server_name(str(raw.get("server", "")))
-    ttl = raw.get("ttl", context.server.settings.invitation_ttl)
-    if not isinstance(ttl, int | float) or isinstance(ttl, bool) or ttl != ttl:
-        raise InputError("the ttl must be a number of seconds")
+    name = parse_server_name(request.server)
+    ttl = context.server.settings.invitation_ttl if request.ttl is None else request.ttl
     seconds = int(min(ttl, _LONGEST_TTL + 1))
     if not _SHORTEST_TTL <= seconds <= _LONGEST_TTL:
         raise InputError(f"the ttl must be from 10s to 30d, found {seconds}s")
     return name, seconds
 
 
-def _role(raw: Mapping[str, Any]) -> Role:
-    return Role.NONVOTING if raw.get("nonvoting") else Role.VOTER
+def _role(request: InviteRequest) -> Role:
+    return Role.NONVOTING if request.nonvoting else Role.VOTER
 
 
 def _document(invited: Invited) -> dict[str, Any]:

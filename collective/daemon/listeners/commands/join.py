@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from collective.daemon.listeners.commands.context import Context
+from collective.protocol.control import AbortRequest, JoinRequest
 
 
-def run(context: Context, raw: Mapping[str, Any]) -> Any:
+def run(context: Context, request: JoinRequest) -> Any:
     """Join the collective of another server, or go on with a join."""
-    server, token = str(raw.get("server", "")), str(raw.get("token", ""))
-    told = context.coordinator.join(server, token, context.emit)
+    told = context.coordinator.join(request.server, request.token or "", context.emit)
     return {
         "name": context.server.settings.name,
         "forecast": None if told is None else told.to_document(done=True),
@@ -19,11 +18,9 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
     }
 
 
-def check(context: Context, raw: Mapping[str, Any]) -> Any:
+def check(context: Context, request: JoinRequest) -> Any:
     """Find out all that would hinder a join, and change nothing."""
-    token = raw.get("token")
-    server = str(raw.get("server", ""))
-    checks, told = context.coordinator.check(server, None if token is None else str(token))
+    checks, told = context.coordinator.check(request.server, request.token)
     error = checks.error
     return {
         "name": context.server.settings.name,
@@ -34,9 +31,9 @@ def check(context: Context, raw: Mapping[str, Any]) -> Any:
     }
 
 
-def abort(context: Context, raw: Mapping[str, Any]) -> Any:
+def abort(context: Context, request: AbortRequest) -> Any:
     """Give up the join that is under way or half done here."""
-    given = context.coordinator.give_up(bool(raw.get("force")))
+    given = context.coordinator.give_up(request.force)
     return {
         "name": context.server.settings.name,
         "stage": given.stage,

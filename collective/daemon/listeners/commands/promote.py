@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from collective.daemon.listeners.commands.context import Context
@@ -12,13 +11,14 @@ from collective.daemon.nonvoting import voters
 from collective.model.names import parse_server_name
 from collective.policy import forecast
 from collective.policy.membership import check_promote, pause_sentence
+from collective.protocol.control import VoteRequest
 
 
-def run(context: Context, raw: Mapping[str, Any]) -> Any:
+def run(context: Context, request: VoteRequest) -> Any:
     """Make a server that does not vote a voter."""
     runtime = context.server.require_runtime()
-    name = parse_server_name(str(raw.get("server", "")))
-    dry_run = bool(raw.get("dry_run"))
+    name = parse_server_name(request.server)
+    dry_run = request.dry_run
     if dry_run and name not in runtime.records_view.view.voters:
         with needs_quorum(runtime, f"promote {name}"):
             observed = runtime.observe()
@@ -26,7 +26,7 @@ def run(context: Context, raw: Mapping[str, Any]) -> Any:
         told = forecast.with_voter(observed.strength(), name).to_document()
         return {"name": name, "role": "voter", "dry_run": True, "forecast": told}
     if not runtime.votes and not dry_run:
-        return voters.run(runtime, "promote", raw, context.emit, (name,))
+        return voters.run(runtime, "promote", request.to_wire(), context.emit, (name,))
     before, votes = strength_known(runtime), name in runtime.records_view.view.voters
     if not dry_run and not votes and (before.voters < 3 or before.spare == 0):
         context.emit("pause", pause_sentence(before.answering))

@@ -9,31 +9,28 @@ from typing import Any
 from collective.daemon.listeners.commands.context import Context
 from collective.errors import InputError
 from collective.model.names import parse_server_name
+from collective.protocol.control import ReaddressRequest
 
 
-def run(context: Context, raw: Mapping[str, Any]) -> Any:
+def run(context: Context, request: ReaddressRequest) -> Any:
     """Change the address of this server, or be told where other members may be."""
     name, keeper = context.server.plan.name, context.keeper
     if keeper is None:
         raise InputError("the address of a server is changed on the server itself")
-    places = raw.get("members")
-    if places:
-        found, missing = keeper.look_for(_places(places))
+    if request.members:
+        found, missing = keeper.look_for(_places(request.members))
         return {"name": name, "found": list(found), "missing": list(missing)}
-    asked = raw.get("address")
-    address = None if asked is None else _address(asked)
+    address = None if request.address is None else _address(request.address)
     former, address = keeper.readdress(address, context.emit)
     return {"name": name, "address": address, "former": former}
 
 
-def _places(raw: Any) -> dict[str, str]:
-    if not isinstance(raw, dict):
-        raise InputError("the members must be given as NAME=ADDRESS")
-    return {parse_server_name(str(name)): _address(address) for name, address in raw.items()}
+def _places(given: Mapping[str, str]) -> dict[str, str]:
+    return {parse_server_name(name): _address(address) for name, address in given.items()}
 
 
-def _address(text: Any) -> str:
+def _address(text: str) -> str:
     try:
-        return str(ipaddress.ip_address(str(text)))
+        return str(ipaddress.ip_address(text))
     except ValueError:
-        raise InputError(f"{str(text)[:80]!r} is not an IP address") from None
+        raise InputError(f"{text[:80]!r} is not an IP address") from None
