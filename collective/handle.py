@@ -18,7 +18,6 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
 from weakref import WeakSet
 
 from collective.calls import protocol_state
@@ -46,6 +45,7 @@ from collective.model.forks import tell_after_fork
 from collective.model.keyspace import COORDINATION, STORE
 from collective.model.layout import ROOT_VARIABLE, Layout
 from collective.model.view import PREFIX
+from collective.protocol.control import SelfResult
 from collective.protocol.frames import check_message
 from collective.store.cache import Cache
 from collective.store.filling import follower_of
@@ -446,14 +446,13 @@ def _cache_for(hub: Hub) -> Cache:
     return Cache(hub.publish, hub.move)
 
 
-def _ask_self(layout: Layout, seconds: float) -> dict[str, Any]:
-    told: dict[str, Any] = ask(layout.control_socket, "GET", "/v1/self", None, seconds)
-    return told
+def _ask_self(layout: Layout, seconds: float) -> SelfResult:
+    return SelfResult.from_wire(ask(layout.control_socket, "GET", "/v1/self", None, seconds))
 
 
 def _why_at_rest(layout: Layout) -> CollectiveError | None:
     try:
-        idle = _ask_self(layout, _WHY_SECONDS).get("idle")
+        idle = _ask_self(layout, _WHY_SECONDS).idle
     except CollectiveError:
         return None
     return None if idle is None else from_wire(idle)
@@ -463,9 +462,9 @@ def _ask_name(layout: Layout, deadline: float) -> str:
     while True:
         try:
             told = _ask_self(layout, _ASK_SECONDS)
-            if told.get("idle") is not None:
-                raise from_wire(told["idle"])
-            return str(told["name"])
+            if told.idle is not None:
+                raise from_wire(told.idle)
+            return told.name
         except DaemonError:
             if monotonic() + _PAUSE_SECONDS > deadline:
                 raise

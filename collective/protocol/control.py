@@ -1,8 +1,9 @@
 """What the commands ask over the control socket: a class for each kind, with its options.
 
 The class of a request is said once: by the function of the daemon that takes it. The results
-are documents without a class: they are printed, by ``collective.render`` or as they are for
-``--json``, and may be those of a voter of another release, which has carried the command out.
+are documents without a class, but for the one that this package reads again: the others are
+printed, by ``collective.render`` or as they are for ``--json``, and may be those of a voter of
+another release, which has carried the command out.
 
 Invariants:
   * An option that a command does not take is refused: what is passed over in silence, such as
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 from collective.errors import InputError
 from collective.model.typed import UnfitError, fields_of
-from collective.protocol.messages import Part, check_format
+from collective.protocol.messages import Message, Part, check_format
 
 _KINDS = {
     "bool": "true or false",
@@ -161,3 +162,18 @@ class ReaddressRequest(Request):
 
     address: str | None = None
     members: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class SelfResult(Message):
+    """Who this server is, as software beside it is told.
+
+    Attributes:
+        name: of it.
+        mode: what it is, see ``model.plan``.
+        idle: the error that says why it rests, None where it does not.
+    """
+
+    name: str
+    mode: str
+    idle: Mapping[str, Any] | None = None

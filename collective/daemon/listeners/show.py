@@ -26,8 +26,8 @@ from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.policy.membership import Strength, tolerance_sentence
 from collective.protocol.messages import ServerStatus
+from collective.render import FORMAT
 
-FORMAT = 1
 # With every other server dead the command must answer in half a second, start-up included.
 _READ_SECONDS = 0.25
 _RENEW_SECONDS = 0.1

@@ -21,6 +21,7 @@ from collective.protocol.control import (
     ListRequest,
     ReaddressRequest,
     Request,
+    SelfResult,
     VoteRequest,
 )
 
@@ -141,6 +142,22 @@ def test_any_json_is_a_request_or_refused(kind: type[Request], raw: Any) -> None
     except InputError:
         return
     assert kind.from_wire(taken.to_wire()) == taken
+
+
+def test_self_is_told_as_it_was() -> None:
+    """Software of another release, beside the daemon, reads these names."""
+    assert SelfResult("mgt1", "member").to_wire() == {
+        "format": 1,
+        "name": "mgt1",
+        "mode": "member",
+    }
+    idle = {"code": "removed", "message": "gone"}
+    assert SelfResult.from_wire(
+        {"format": 1, "name": "mgt1", "mode": "removed", "idle": idle}
+    ) == SelfResult("mgt1", "removed", idle)
+    assert SelfResult.from_wire(
+        {"format": 1, "name": "mgt1", "mode": "member", "idle": None}
+    ) == SelfResult("mgt1", "member")
 
 
 def test_every_class_is_in_the_table() -> None:

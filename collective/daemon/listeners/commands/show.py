@@ -8,6 +8,7 @@ from collective.daemon.lifecycle.inactive import idle_error
 from collective.daemon.listeners import show
 from collective.errors import CollectiveError
 from collective.model.plan import Mode, Plan
+from collective.protocol.control import SelfResult
 
 # Between two lives a server is nothing for a moment; the command must answer all the same.
 _SETTLE_SECONDS = 0.3
@@ -47,9 +48,5 @@ def tell_self(server: Server) -> Any:
     """Return who this server is, without asking etcd or anybody: for software beside us."""
     plan = server.plan
     rests = plan.mode in (Mode.REMOVED, Mode.LOST)
-    return {
-        "format": show.FORMAT,
-        "name": plan.name,
-        "mode": plan.mode.value,
-        "idle": idle_error(plan, server.trouble).to_wire() if rests else None,
-    }
+    idle = idle_error(plan, server.trouble).to_wire() if rests else None
+    return SelfResult(plan.name, plan.mode.value, idle).to_wire()
