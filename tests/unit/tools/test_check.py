@@ -28,7 +28,9 @@ def test_step_with_missing_program_fails(capfd: pytest.CaptureFixture[str]) -> N
 
 def test_step_past_its_deadline_fails(capfd: pytest.CaptureFixture[str]) -> None:
     """A command that hangs is stopped, and the step has failed."""
-    result = check.step("a step", python("import signal; signal.pause()"), seconds=0.5)
+    # A shell has jobs in the background ignore Ctrl-C, and their children with them.
+    hangs = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); signal.pause()"
+    result = check.step("a step", python(hangs), seconds=2.0)
     assert not result.passed
     assert "stopped: not done after" in capfd.readouterr().out
 
