@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from collective.failpoints import Step
 from tests.harness import Cluster, matrix, temporary_folder
+from tests.harness.grown import Grown
 from tests.harness.network import Network, NoNetworkError
 from tests.harness.shares import make_scheduler
 from tests.harness.short_run import is_full, is_left_out
@@ -34,6 +35,8 @@ collect_ignore = [] if os.environ.get("COLLECTIVE_HOSTS") else ["deploy"]
 
 _CLUSTERS = pytest.StashKey[list[Cluster]]()
 _LONGEST_LOG = 20_000
+#: Joined servers of which many tests want so many.
+_KEPT = (2, 3)
 
 
 @pytest.fixture(params=etcds_in_use(), ids=lambda etcd: f"etcd-{etcd.version_text}")
@@ -57,9 +60,11 @@ def new_cluster(
     """Makes a Cluster without servers, with settings for all of them."""
     with ExitStack() as stack:
 
-        def make(**settings: str) -> Cluster:
+        def make(ports: tuple[int, int] | None = None, **settings: str) -> Cluster:
             folder = stack.enter_context(temporary_folder())
-            cluster = stack.enter_context(Cluster(folder, etcd.etcd, settings=settings))
+            cluster = stack.enter_context(
+                Cluster(folder, etcd.etcd, settings=settings, preferred_ports=ports)
+            )
             show_logs_of(cluster)
             return cluster
 
@@ -72,11 +77,22 @@ def cluster(new_cluster: Callable[..., Cluster]) -> Cluster:
     return new_cluster()
 
 
+@pytest.fixture(scope="session")
+def grown() -> Iterator[Grown]:
+    """Keeps the files of joined servers from one test to the next."""
+    with temporary_folder() as folder:
+        yield Grown(folder)
+
+
 @pytest.fixture
-def make_cluster(new_cluster: Callable[..., Cluster]) -> Callable[..., Cluster]:
+def make_cluster(
+    new_cluster: Callable[..., Cluster], etcd: Etcd, grown: Grown
+) -> Callable[..., Cluster]:
     """Makes a Cluster of so many joined servers, with settings for all of them."""
 
     def make(count: int, **settings: str) -> Cluster:
+        if count in _KEPT and not settings:
+            return grown.cluster(new_cluster, etcd.version_text, count)
         made = new_cluster(**settings)
         made.grow(count)
         return made

@@ -107,6 +107,11 @@ class Cluster(Closing):
         servers = list(self.servers.values())
         for server in servers[1:]:
             self.join(server, servers[0])
+        return self.settle()
+
+    def settle(self) -> list[Server]:
+        """Wait until all see all as active, under the first one, and nothing is under way."""
+        servers = list(self.servers.values())
         for server in servers:
             self.wait_until_all_active(server, servers)
         self.have_lead(servers[0])
