@@ -11,7 +11,7 @@ import pytest
 
 from collective.protocol.tunnel_proxy import TunnelProxy
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.sockets
 
 SECONDS = 10.0
 DIALLED = ("192.0.2.1", 13003)

@@ -32,6 +32,8 @@ from tests.harness.doors import (
     said_by_the_door,
 )
 
+pytestmark = pytest.mark.sockets
+
 GET_1_0 = b"GET / HTTP/1.0\r\n\r\n"
 
 

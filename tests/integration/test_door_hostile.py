@@ -28,6 +28,8 @@ from tests.harness.doors import (
     said_by_the_door,
 )
 
+pytestmark = pytest.mark.sockets
+
 GENEROUS = Limits(anonymous_requests_per_second=1e6, anonymous_burst=1000000)
 
 

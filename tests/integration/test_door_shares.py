@@ -22,6 +22,8 @@ from collective.protocol.web import Request, Response, json_response
 from tests.harness.doors import PATIENCE, Authority, Leaf, connect_tls, http_over
 from tests.harness.waiting import wait_until
 
+pytestmark = pytest.mark.sockets
+
 BODY = 300_000
 
 
