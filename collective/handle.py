@@ -108,7 +108,7 @@ class Collective(Closing):
         self._last = coordination  # of those that the follower brings on, one after the other
         caches = {STORE: self._cache, PREFIX: self._records, COORDINATION: coordination}
         self._follower = follower_of(calls, caches)
-        self._write_batcher = WriteBatcher(calls)
+        self._write_batcher = WriteBatcher(calls, name)
         self._read_batcher = ReadBatcher(calls)
         self.store = Store(
             calls,

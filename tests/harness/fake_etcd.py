@@ -45,6 +45,7 @@ class Trouble(Enum):
     CROWDED = "it has too much to do, and takes nothing more"
     LOST = "it is lost on the way: nothing happens, and no answer comes"
     UNHEARD = "it is done, and the answer is lost"
+    LATE = "no answer comes, and it is done when ``deliver`` says so"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class FakeEtcd(EtcdApi):
         self._changed = threading.Condition()
         self._state = _State()
         self._history: list[tuple[int, list[dict[str, Any]]]] = []
+        self._past: dict[int, _State] = {}
+        self._late: list[Mapping[str, Any]] = []
         self._compacted = 0
         self._leases: dict[int, int] = {}
         self._numbered = 0
@@ -112,6 +115,27 @@ class FakeEtcd(EtcdApi):
     def plan(self, *troubles: Trouble) -> None:
         """Have the next writes meet trouble, one each."""
         self._planned.extend(troubles)
+
+    def calm(self) -> None:
+        """Forget the troubles that were planned."""
+        self._planned.clear()
+
+    @property
+    def late(self) -> int:
+        """How many requests are on their way still."""
+        return len(self._late)
+
+    def deliver(self, index: int = 0) -> bool:
+        """Do one of those that come late; return whether it wrote anything."""
+        body = self._late.pop(index)
+        with self._changed:
+            before = self._state.revision
+            self._txn(body)
+            return self._state.revision != before
+
+    def leases(self, most_seconds: int) -> list[int]:
+        """Return the leases that live no longer than so: those of guards do."""
+        return [lease for lease, seconds in self._leases.items() if seconds <= most_seconds]
 
     def hold(self) -> None:
         """Have calls wait until ``release``."""
@@ -132,6 +156,7 @@ class FakeEtcd(EtcdApi):
         """Forget all changes up to now."""
         with self._changed:
             self._compacted = self._state.revision
+            self._past.clear()
 
     @contextmanager
     def in_secret(self) -> Iterator[None]:
@@ -184,7 +209,9 @@ class FakeEtcd(EtcdApi):
             raise EtcdUnavailableError("etcd: raft proposal dropped")
         if trouble is Trouble.CROWDED:
             raise refusal(429, "etcdserver: too many requests")
-        if trouble is Trouble.LOST:
+        if trouble is Trouble.LATE:
+            self._late.append(json.loads(json.dumps(body)))
+        if trouble in (Trouble.LOST, Trouble.LATE):
             raise EtcdUnavailableError("etcd did not answer in time")
         with self._changed:
             answer = _CALLS[path](self, body)
@@ -205,9 +232,12 @@ class FakeEtcd(EtcdApi):
         return stream
 
     def _range(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        if int(body.get("revision", 0)) not in (0, self._state.revision):
+        revision = int(body.get("revision", 0))
+        if revision in (0, self._state.revision):
+            return self._found(self._state, body)
+        if revision not in self._past:
             raise EtcdError("etcd: mvcc: required revision has been compacted")
-        return self._found(self._state, body)
+        return self._found(self._past[revision], body)
 
     def _found(self, state: _State, body: Mapping[str, Any]) -> dict[str, Any]:
         begin, end = _bounds(body)
@@ -269,6 +299,7 @@ class FakeEtcd(EtcdApi):
 
     def _keep(self, state: _State) -> None:
         self._history.append((state.revision, state.events))
+        self._past[self._state.revision] = self._state
         self._state = _State(state.revision, state.keys)
         self._changed.notify_all()
 
@@ -283,6 +314,9 @@ class FakeEtcd(EtcdApi):
     def _prolong(self, body: Mapping[str, Any]) -> dict[str, Any]:
         ttl = self._leases.get(int(body["ID"]))
         return {"result": {"ID": body["ID"], **({"TTL": str(ttl)} if ttl else {})}}
+
+    def _time_left(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return {"TTL": str(self._leases.get(int(body["ID"]), -1))}
 
     def _revoke(self, body: Mapping[str, Any]) -> dict[str, Any]:
         if int(body["ID"]) not in self._leases:
@@ -354,7 +388,7 @@ def _within(key: bytes, begin: bytes, end: bytes) -> bool:
 
 def _holds(state: _State, compare: Mapping[str, Any]) -> bool:
     stored = state.keys.get(base64.b64decode(compare["key"]))
-    target = compare["target"]
+    target = compare.get("target", "VERSION")
     found: object
     if target == "VALUE":
         found, wanted = (stored.value if stored else None), compare.get("value", "")
@@ -363,10 +397,11 @@ def _holds(state: _State, compare: Mapping[str, Any]) -> bool:
             "MOD": ("mod_revision", "changed"),
             "CREATE": ("create_revision", "created"),
             "LEASE": ("lease", "lease"),
+            "VERSION": ("version", "version"),
         }[target]
         found = getattr(stored, attribute) if stored else 0
         wanted = int(compare.get(field_name, 0))
-    return bool(found == wanted) is (compare["result"] == "EQUAL")
+    return bool(found == wanted) is (compare.get("result", "EQUAL") == "EQUAL")
 
 
 def _check(etcd: FakeEtcd, body: Mapping[str, Any]) -> None:
@@ -393,5 +428,6 @@ _CALLS: Mapping[str, Callable[[FakeEtcd, Mapping[str, Any]], dict[str, Any]]] = 
     "/lease/grant": FakeEtcd._grant,
     "/lease/keepalive": FakeEtcd._prolong,
     "/lease/revoke": FakeEtcd._revoke,
+    "/lease/timetolive": FakeEtcd._time_left,
     "/maintenance/status": FakeEtcd._status,
 }
