@@ -40,6 +40,7 @@ from collective.model.lease_ids import COLLECTIVE
 from collective.store.batching import Footprint, choose
 from collective.store.deadline import deadline_in
 from collective.store.doubt import Doubt, recollected
+from collective.store.leadership import Leadership, NoLeaderError
 from collective.store.slot import Slot
 from collective.store.values import Moment, Outcome, Transaction
 from collective.store.write_guard import GuardLease, NotMadeError, Unguarded, WriteGuard
@@ -88,15 +89,23 @@ class Write:
 class WriteBatcher:
     """The queue of writes, and the threads that make them."""
 
-    def __init__(self, calls: EtcdApi, owner: str = COLLECTIVE, lanes: int = _LANES) -> None:
+    def __init__(
+        self,
+        calls: EtcdApi,
+        owner: str = COLLECTIVE,
+        lanes: int = _LANES,
+        leadership: Leadership | None = None,
+    ) -> None:
         """Prepare; threads are begun when there is something to write.
 
         Args:
             calls: the way to etcd.
             owner: this server.
             lanes: how many requests may be under way at a time.
+            leadership: what others find out too, None for its own.
         """
         self._calls = calls
+        self._leadership = leadership or Leadership(calls)
         self._lease = GuardLease(calls, owner)
         self._unguarded = Unguarded(calls)
         self._lanes = lanes
@@ -190,6 +199,12 @@ class WriteBatcher:
                 self._free -= 1
                 if not self._waiting:
                     return
+            if (why := self._leadership.missing()) is not None:
+                self._hold_back(why)
+                continue
+            with self._changed:
+                if not self._may_go() or not self._waiting:
+                    continue
                 batch, footprint = self._take()
                 self._under_way.append(footprint)
             try:
@@ -200,6 +215,20 @@ class WriteBatcher:
             with self._changed:
                 self._under_way.remove(footprint)
                 self._changed.notify()
+
+    def _hold_back(self, why: EtcdUnavailableError) -> None:
+        """Send nothing now; refuse what waits, where nobody leads for longer than a moment."""
+        refused: list[Write] = []
+        with self._changed:
+            for write in self._waiting:
+                write.refused = why
+            if isinstance(why, NoLeaderError) and why.lasts:
+                refused = list(self._waiting)
+                self._waiting.clear()
+        for write in refused:
+            write.slot.settle(_not_made(write))
+        if not refused:
+            self._closed.wait(_PAUSE_SECONDS)
 
     def _may_go(self) -> bool:
         """Drop writes whose callers have gone; tell whether there is one to make, or an end."""
@@ -243,6 +272,7 @@ class WriteBatcher:
         except EtcdError as error:
             self._refuse(guard, batch, error)
         else:
+            self._leadership.note_answer()
             _doubt_of(batch).end(outcomes[0].moment)
             for write, outcome in zip(batch, outcomes, strict=True):
                 write.slot.settle(outcome)
@@ -253,6 +283,9 @@ class WriteBatcher:
         """Find out what became of a request that was not answered, and go on from there."""
         transactions, doubt = [write.transaction for write in batch], _doubt_of(batch)
         while not self._closed.is_set():
+            if self._leadership.missing() is not None:
+                self._closed.wait(_PAUSE_SECONDS)
+                continue
             try:
                 with within(_REQUEST_SECONDS):
                     at = guard.end_doubt(transactions)

@@ -24,12 +24,14 @@ from typing import Any
 
 from collective.calls.call_manager import CallManager
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
-from collective.etcd.api import EtcdApi, Lines
+from collective.etcd.api import RANGE, STATUS, EtcdApi, Lines
 from collective.etcd.deadline import seconds_allowed
 from collective.etcd.refusals import refusal
 from collective.model.layout import Layout
 
 _MOST_OPERATIONS = 128
+# What needs a leader; reads here are told from memory, but for those that are linearizable.
+_LED = ("/kv/txn", "/lease/grant", "/lease/keepalive", "/lease/revoke")
 
 
 def nowhere() -> CallManager:
@@ -87,6 +89,7 @@ class FakeEtcd(EtcdApi):
         requests: path of each call that came, in order.
         alive: whether anybody is there.
         deaf: whether watches are refused.
+        leads: whether anybody leads: without, a request waits.
         most_keys: a page of more keys is lost on the way.
     """
 
@@ -94,6 +97,7 @@ class FakeEtcd(EtcdApi):
         self.requests: list[str] = []
         self.alive = True
         self.deaf = False
+        self.leads = True
         self.most_keys = 1 << 30
         self._cluster = cluster
         self._changed = threading.Condition()
@@ -109,6 +113,7 @@ class FakeEtcd(EtcdApi):
         self._confidant = 0
         self._held = threading.Event()
         self._held.set()
+        self._stopped = False
 
     # What a test does ------------------------------------------------------------------------
 
@@ -138,11 +143,17 @@ class FakeEtcd(EtcdApi):
         return [lease for lease, seconds in self._leases.items() if seconds <= most_seconds]
 
     def hold(self) -> None:
-        """Have calls wait until ``release``."""
+        """Have calls wait until ``release``, as where the disk is frozen: status is told still."""
+        self._held.clear()
+
+    def stop(self) -> None:
+        """Have all calls wait until ``release``, as where the process is stopped."""
+        self._stopped = True
         self._held.clear()
 
     def release(self) -> None:
         """Let calls go on."""
+        self._stopped = False
         self._held.set()
 
     def break_streams(self, last_words: str = "") -> None:
@@ -197,7 +208,12 @@ class FakeEtcd(EtcdApi):
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make one call, see ``EtcdApi``."""
-        if not self._held.wait(seconds_allowed()):
+        told = path == STATUS and not self._stopped
+        if not told and not self._held.wait(seconds_allowed()):
+            raise EtcdUnavailableError("etcd did not answer in time")
+        linearizable = path == RANGE and not body.get("serializable")
+        if not self.leads and (path in _LED or linearizable):
+            threading.Event().wait(seconds_allowed())
             raise EtcdUnavailableError("etcd did not answer in time")
         self.requests.append(path)
         if not self.alive and threading.get_ident() != self._confidant:
@@ -215,7 +231,11 @@ class FakeEtcd(EtcdApi):
             raise EtcdUnavailableError("etcd did not answer in time")
         with self._changed:
             answer = _CALLS[path](self, body)
-            header = {"cluster_id": str(self._cluster), "revision": str(self._state.revision)}
+            header = {
+                "cluster_id": str(self._cluster),
+                "member_id": "1",
+                "revision": str(self._state.revision),
+            }
         if trouble is Trouble.UNHEARD:
             raise EtcdUnavailableError("etcd did not answer in time")
         # As over a wire: nobody shares what is inside.
@@ -325,7 +345,7 @@ class FakeEtcd(EtcdApi):
         return {}
 
     def _status(self, _body: Mapping[str, Any]) -> dict[str, Any]:
-        return {"leader": "1", "version": "0.0.0"}
+        return {"leader": "1" if self.leads else "0", "version": "0.0.0"}
 
 
 class _Stream:

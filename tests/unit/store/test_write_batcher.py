@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from collective.errors import (
     LeaseExpiredError,
     NotReachedError,
 )
+from collective.store.read_batcher import ReadBatcher
 from collective.store.values import (
     MOST_OPERATIONS,
     Condition,
@@ -349,3 +351,59 @@ def test_time_that_is_none_is_refused(write_batcher: WriteBatcher, seconds: floa
 def test_endless_time_is_good(write_batcher: WriteBatcher) -> None:
     """It is cut to what locks and sockets can wait for."""
     assert write_batcher.commit(put("a"), float("inf")).succeeded
+
+
+# Without a leader --------------------------------------------------------------------------------
+
+
+def refused_in(write: Callable[[], object]) -> float:
+    """Return how long it took to refuse something."""
+    begun = monotonic()
+    with pytest.raises(DegradedCollective, match=r"no quorum.*knows no leader"):
+        write()
+    return monotonic() - begun
+
+
+def test_write_without_a_leader_is_refused_at_once_and_not_sent(
+    etcd: FakeEtcd, write_batcher: WriteBatcher
+) -> None:
+    """Two of three are dead: it took all of its time, and was in doubt then."""
+    etcd.leads = False
+    refused_in(lambda: write_batcher.commit(put("a"), 60.0))
+    assert refused_in(lambda: write_batcher.commit(put("a"), 60.0)) < 0.3, "it is known by now"
+    assert etcd.requests.count("/kv/txn") == 0
+    etcd.leads = True
+    assert write_batcher.commit(put("a"), SECONDS).succeeded
+
+
+def test_moment_without_a_leader_is_waited_for(
+    etcd: FakeEtcd, write_batcher: WriteBatcher
+) -> None:
+    """An election is under way: nobody is told."""
+    etcd.leads = False
+    write = write_batcher.submit(put("a"), SECONDS)
+    wait_until(lambda: "/maintenance/status" in etcd.requests, SECONDS, "it is asked for")
+    etcd.leads = True
+    assert write_batcher.result(write).succeeded
+
+
+def test_write_to_a_stopped_etcd_is_not_sent(etcd: FakeEtcd, write_batcher: WriteBatcher) -> None:
+    """It does not even say who leads: so nothing is in doubt."""
+    etcd.stop()
+    with pytest.raises(DeadlineError, match="nothing was written"):
+        write_batcher.commit(put("a"), 0.3)
+    etcd.release()
+    assert read(write_batcher, "a") is None
+
+
+def test_question_without_a_leader_is_answered_at_once(etcd: FakeEtcd) -> None:
+    """That there is no quorum."""
+    reads = ReadBatcher(etcd)
+    reads.newest(SECONDS)
+    reads = ReadBatcher(etcd)
+    etcd.leads = False
+    refused_in(lambda: reads.newest(60.0))
+    assert refused_in(lambda: reads.newest(60.0)) < 0.3
+    etcd.leads = True
+    assert reads.newest(SECONDS).revision
+    reads.close()
