@@ -24,7 +24,8 @@ daemon) turns an error into lines, once.
     |-- PendingError           14   it has begun, or may have: the same command goes on with it
     `-- StoreError             15   a call of the embedding API failed, see collective.store
         |-- DeadlineError           its time was up before anything was sent
-        |-- InDoubtError            it was sent and not answered: it may have happened
+        |-- InDoubtError            it was sent and not answered: it may have happened. The doubt
+        |                           about a write ends with settle()
         |-- ConflictError           what it was made on has changed meanwhile
         |-- LeaseExpiredError       the lease it leans on has ended
         |-- ClosedError             the handle was closed
@@ -42,7 +43,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 
@@ -223,9 +224,45 @@ class DeadlineError(StoreError):
 
 
 class InDoubtError(StoreError):
-    """A write or a call was sent, and no answer came: it may have happened, or may yet."""
+    """A write or a call was sent, and no answer came: it may have happened, or may yet.
+
+    The doubt about a write can be ended with ``settle``, in the process that made it.
+    """
 
     code = "in-doubt"
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        outcome: Callable[[float], Any] | None = None,
+    ) -> None:
+        """Fail.
+
+        Args:
+            message, hint: as for each error.
+            outcome: waits so many seconds for what became of it; None where nobody can say.
+        """
+        super().__init__(message, hint)
+        self.outcome = outcome
+
+    def settle(self, seconds: float = 5.0) -> bool:
+        """Return whether the write was made; from then on it never is, where it was not.
+
+        Args:
+            seconds: how long to wait for etcd to say so.
+
+        Returns:
+            Whether what was asked for was done. Where not, nothing was written, nor ever will be;
+            but for ``txn``, whose ``otherwise`` may have been done: see ``Store.settle``.
+
+        Raises:
+            InDoubtError: etcd does not answer: ask again; or nobody can say, see the text.
+        """
+        if self.outcome is None:
+            raise self
+        outcome = self.outcome(seconds)
+        return outcome is not None and bool(outcome.succeeded)
 
 
 class ConflictError(StoreError):

@@ -49,6 +49,7 @@ from collective.protocol.control import SelfResult
 from collective.protocol.frames import check_message
 from collective.store.cache import Cache
 from collective.store.filling import follower_of
+from collective.store.leadership import Leadership
 from collective.store.read_batcher import ReadBatcher
 from collective.store.runner import Runner
 from collective.store.store import Store
@@ -108,8 +109,9 @@ class Collective(Closing):
         self._last = coordination  # of those that the follower brings on, one after the other
         caches = {STORE: self._cache, PREFIX: self._records, COORDINATION: coordination}
         self._follower = follower_of(calls, caches)
-        self._write_batcher = WriteBatcher(calls)
-        self._read_batcher = ReadBatcher(calls)
+        leadership = Leadership(calls)
+        self._write_batcher = WriteBatcher(calls, name, leadership=leadership)
+        self._read_batcher = ReadBatcher(calls, leadership)
         self.store = Store(
             calls,
             self._cache,
@@ -242,8 +244,8 @@ class Collective(Closing):
         """Raise unless a quorum answers now.
 
         Raises:
-            DegradedCollective: none answered in so many seconds; where this server was deleted,
-                or has lost its data, it says that.
+            DegradedCollective: none answered in so many seconds, or etcd knows no leader, which
+                is said sooner; where this server was deleted, or has lost its data, it says that.
             ClosedError: the handle was closed.
         """
         self._check_open()

@@ -16,7 +16,13 @@ from time import monotonic
 from typing import Any
 
 from collective.aio.bridging import Closing, call_in, in_thread, is_set_within, within
-from collective.errors import ClosedError, CollectiveError, ConflictError, DeadlineError
+from collective.errors import (
+    ClosedError,
+    CollectiveError,
+    ConflictError,
+    DeadlineError,
+    InDoubtError,
+)
 from collective.store import requests
 from collective.store import store as threaded
 from collective.store.leases import Lease
@@ -175,6 +181,13 @@ class Store:
         """Do several operations as one."""
         transaction = Transaction(tuple(when), tuple(then), tuple(otherwise), alone=alone)
         return await self._commit(transaction, seconds)
+
+    async def settle(self, error: InDoubtError, *, seconds: float = SECONDS) -> Outcome | None:
+        """Return what became of a write that was in doubt, None where it never is made."""
+        outcome = await in_thread(lambda _: self._sync.settle(error, seconds=seconds))
+        if outcome is not None:
+            self._note(outcome.moment)
+        return outcome
 
     async def lease(self, seconds: int, *, deadline: float = SECONDS) -> Lease:
         """Open a lease, which a thread keeps alive until ``close_lease``."""

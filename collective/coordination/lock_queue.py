@@ -55,18 +55,12 @@ class Hold:
         self._session = session
         self._key = key
         self._released = False
-        # Whether a write of the key may be under way still.
-        self._in_doubt = False
         self.token = token
 
     @property
     def key(self) -> str:
         """The key of the place."""
         return self._key
-
-    def note_doubt(self) -> None:
-        """Note that a write of the key was not answered, and may come late."""
-        self._in_doubt = True
 
     @property
     def fence(self) -> Condition:
@@ -95,7 +89,7 @@ class Hold:
         """Let the next one have it. Should etcd not answer now, it is done when it does."""
         if not self._released:
             self._released = True
-            self._session.give_up(self._key, self._in_doubt)
+            self._session.give_up(self._key)
 
 
 class LockQueue:
@@ -185,7 +179,6 @@ class LockQueue:
                     seconds=max(patience.left, _TICK_SECONDS),
                 )
             except InDoubtError:
-                hold.note_doubt()
                 if not patience.left:
                     raise
                 continue

@@ -12,9 +12,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from time import monotonic
 
-from collective.errors import CollectiveError, LeaseExpiredError
+from collective.errors import CollectiveError, InputError, LeaseExpiredError
 from collective.model.closing import Closing
 from collective.store.leases import Lease
 from collective.store.store import Store
@@ -25,8 +24,6 @@ log = logging.getLogger(__name__)
 SECONDS = 10
 _DELETE_SECONDS = 2.0
 _AGAIN_SECONDS = 0.5
-# Longer than any request lives: 10 s here, 10 s at a voter's door, 7 s in etcd.
-_DOUBT_SECONDS = 30.0
 
 
 class Session(Closing):
@@ -50,8 +47,7 @@ class Session(Closing):
         self.store = store
         self.lease: Lease = store.lease(seconds, deadline=deadline)
         self._lock = threading.Lock()
-        # Keys to delete, and until when again and again.
-        self._left: dict[str, float] = {}
+        self._left: set[str] = set()  # keys to delete
         self._sweeper: threading.Thread | None = None
         self._closed = threading.Event()
 
@@ -87,23 +83,21 @@ class Session(Closing):
         self._closed.set()
         self.lease.abandon()
 
-    def give_up(self, key: str, in_doubt: bool = False) -> None:
+    def give_up(self, key: str) -> None:
         """Delete a key of this session, now or as soon as that is possible.
 
-        Args:
-            key: to delete.
-            in_doubt: whether a write of it may be under way still: then it is deleted again and
-                again, until none can be.
+        Where a write of it is in doubt, that is ended first (``store.write_batcher``): it does
+        not come after the deletion.
         """
-        until = monotonic() + (_DOUBT_SECONDS if in_doubt else 0.0)
         try:
             self.store.delete(key, seconds=_DELETE_SECONDS)
-            if not in_doubt:
-                return
+            return
+        except InputError:
+            return  # it is none, so it was never written
         except CollectiveError as error:
             log.info("a key is deleted later: %s key=%s", error, key)
         with self._lock:
-            self._left[key] = until
+            self._left.add(key)
             if self._sweeper is None:
                 sweeper = threading.Thread(target=self._sweep, name="session-sweeper", daemon=True)
                 sweeper.start()
@@ -113,17 +107,15 @@ class Session(Closing):
         """Delete what is to go, until the session ends and it goes anyway."""
         while self.is_held and not self._closed.wait(_AGAIN_SECONDS):
             with self._lock:
-                left = dict(self._left)
+                left = set(self._left)
                 if not left:
                     self._sweeper = None
                     return
-            for key, until in left.items():
-                begun = monotonic()
+            for key in left:
                 try:
                     self.store.delete(key, seconds=_DELETE_SECONDS)
                 except CollectiveError as error:
                     log.debug("a key is deleted later: %s key=%s", error, key)
-                    break
-                if begun >= until:
-                    with self._lock:
-                        del self._left[key]
+                    continue
+                with self._lock:
+                    self._left.discard(key)

@@ -16,6 +16,8 @@ STORE = EVERYTHING + "store/"
 #: Locks, elections and assignments; a later form would be under another number.
 COORDINATION_ROOT = EVERYTHING + "coordination/"
 COORDINATION = COORDINATION_ROOT + "v1/"
+#: What the writes of each handle compare, below the name of its server.
+GUARDS = COORDINATION_ROOT + "guards/"
 
 #: Longest key of an embedder, in characters.
 MOST_KEY = 512

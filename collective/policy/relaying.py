@@ -10,6 +10,7 @@ Safety properties:
   * Our own records are written by voters alone, invitations and everything to come under
     ``collective/`` included: only the keys of embedders are written. Nothing outside of
     ``collective/`` is read or written.
+  * What the writes of a handle compare (its guard) is written from its own server alone.
   * A lease is its creator's: its id says whose it is, so nobody else prolongs it, revokes it or
     binds a key to it, at whichever voter.
 
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collective.errors import AccessError, EtcdError, InputError, ProtocolError
-from collective.model.keyspace import COORDINATION_ROOT, EVERYTHING, MOST_READS, STORE
+from collective.model.keyspace import COORDINATION_ROOT, EVERYTHING, GUARDS, MOST_READS, STORE
 from collective.model.lease_ids import is_of, new_lease_id
 
 Body = Mapping[str, Any]
@@ -199,14 +200,16 @@ def _range(_asker: str, body: Body) -> dict[str, Any]:
 def _put(asker: str, body: Body) -> dict[str, Any]:
     sent = _fields(body, {"key": _key, "value": _text, "lease": _number})
     _check_within(sent, _WRITABLE, _WRITES)
+    _check_own_guard(asker, sent)
     if int(sent.get("lease", 0)):
         _own_lease(asker, sent["lease"])
     return sent
 
 
-def _delete(_asker: str, body: Body) -> dict[str, Any]:
+def _delete(asker: str, body: Body) -> dict[str, Any]:
     sent = _fields(body, {"key": _key, "range_end": _key})
     _check_within(sent, _WRITABLE, _WRITES)
+    _check_own_guard(asker, sent)
     return sent
 
 
@@ -310,6 +313,19 @@ def _check_within(body: Body, spaces: tuple[str, ...], what: str) -> None:
         if begin.startswith(space.encode()) and (not end or b"\0" < end <= last):
             return
     raise AccessError(f"a member that does not vote {what}")
+
+
+def _check_own_guard(asker: str, body: Body) -> None:
+    """Refuse to touch what another member's writes compare: it would forge what became of them."""
+    begin = base64.b64decode(body.get("key", ""))
+    end = base64.b64decode(body.get("range_end", "")) or begin + b"\0"
+    guards, own = GUARDS.encode(), f"{GUARDS}{asker}/".encode()
+    if begin < guards[:-1] + b"0" and end > guards and not _is_below(own, begin, end):
+        raise AccessError(f"{asker}, which does not vote, writes no guard but its own")
+
+
+def _is_below(space: bytes, begin: bytes, end: bytes) -> bool:
+    return begin.startswith(space) and end <= space[:-1] + b"0"
 
 
 # The forms of fields -----------------------------------------------------------------------------

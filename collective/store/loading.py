@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from time import monotonic
 
-from collective.errors import CollectiveError, InputError
-from collective.store.values import MOST_OPERATIONS, Moment, Put, Transaction
+from collective.errors import CollectiveError, InDoubtError, InputError
+from collective.store.deadline import deadline_in
+from collective.store.values import MOST_OPERATIONS, Moment, Outcome, Put, Transaction
 from collective.store.write_batcher import Write, WriteBatcher
 
 #: Gets how many keys, and bytes of keys and values, are written.
@@ -46,11 +49,17 @@ def load(
     """
     count = size = 0
     under_way: deque[Write] = deque()
+    in_doubt: list[InDoubtError] = []
 
     def settle_one() -> None:
         nonlocal count, size
         write = under_way.popleft()
-        heard(write_batcher.result(write).moment)
+        try:
+            outcome = write_batcher.result(write)
+        except InDoubtError as error:
+            in_doubt.append(error)
+            raise
+        heard(outcome.moment)
         count += len(write.transaction.then)
         size += write.transaction.size
 
@@ -74,11 +83,25 @@ def load(
         settle_down_to(0)
     except CollectiveError as error:
         see_through()
-        raise type(error)(f"{error.message}; {count} keys were loaded", error.hint) from error
+        message = f"{error.message}; {count} keys were loaded"
+        if in_doubt:
+            raise InDoubtError(message, in_doubt[0].hint, partial(_settled, in_doubt)) from error
+        raise type(error)(message, error.hint) from error
     except BaseException:
         see_through()
         raise
     return count
+
+
+def _settled(errors: Sequence[InDoubtError], seconds: float) -> Outcome | None:
+    """Return an outcome where all that was in doubt was made, None where something never is."""
+    deadline = deadline_in(seconds)
+    told: list[Outcome | None] = []
+    for error in errors:
+        if error.outcome is None:
+            raise error
+        told.append(error.outcome(max(deadline - monotonic(), 0.0)))
+    return None if None in told else told[-1]
 
 
 def in_groups(items: Iterable[tuple[str, bytes]]) -> Iterator[tuple[Put, ...]]:

@@ -15,6 +15,7 @@ from collective.errors import ClosedError, CollectiveError, DegradedCollective
 from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
 from collective.store.deadline import deadline_in
+from collective.store.leadership import Leadership, NoLeaderError
 from collective.store.slot import Slot
 from collective.store.values import Moment
 
@@ -45,13 +46,15 @@ class Question:
 class ReadBatcher:
     """The requests, and the thread that makes them."""
 
-    def __init__(self, calls: EtcdApi) -> None:
+    def __init__(self, calls: EtcdApi, leadership: Leadership | None = None) -> None:
         """Prepare; the thread is begun with the first question.
 
         Args:
             calls: the way to etcd.
+            leadership: what others find out too, None for its own.
         """
         self._calls = calls
+        self._leadership = leadership or Leadership(calls)
         self._changed = threading.Condition(threading.Lock())
         self._waiting: list[Question] = []
         self._closed = threading.Event()
@@ -131,20 +134,25 @@ class ReadBatcher:
             return
         left = max(question.deadline for question in asked) - monotonic()
         try:
+            if (why := self._leadership.missing(max(left, _LEAST_SECONDS))) is not None:
+                raise why
             with within(min(max(left, _LEAST_SECONDS), _REQUEST_SECONDS)):
                 moment = Moment(*self._calls.newest())
         except Exception as error:
             self._ask_again(asked, error)
         else:
+            self._leadership.note_answer()
             for question in asked:
                 question.slot.settle(moment)
 
     def _ask_again(self, asked: list[Question], why: Exception) -> None:
         refused = why if isinstance(why, CollectiveError) else CollectiveError(str(why))
-        self._closed.wait(_PAUSE_SECONDS)
+        at_once = isinstance(why, NoLeaderError) and why.lasts
+        if not at_once:
+            self._closed.wait(_PAUSE_SECONDS)
         for question in asked:
             question.refused = refused
-            if question.deadline <= monotonic():
+            if at_once or question.deadline <= monotonic():
                 self.give_up(question)
         with self._changed:
             left = [question for question in asked if not question.slot.is_settled]

@@ -23,6 +23,7 @@ from collective.errors import (
     CollectiveError,
     ConflictError,
     DeadlineError,
+    InDoubtError,
     NotReadyError,
 )
 from collective.etcd.api import EtcdApi
@@ -200,7 +201,8 @@ class Store:
             ConflictError: a condition does not hold; nothing was written.
             LeaseExpiredError: the lease has ended; nothing was written.
             DeadlineError, DegradedCollective, NotReachedError: nothing was written.
-            InDoubtError: it was sent and not answered: it may have been written.
+            InDoubtError: it was sent and not answered: it may have been written, or may yet, until
+                it is settled.
             ClosedError: the handle was closed; nothing was written.
         """
         transaction = requests.put(key, value, lease, if_revision, when, self._space)
@@ -323,6 +325,27 @@ class Store:
         """
         transaction = Transaction(tuple(when), tuple(then), tuple(otherwise), self._space, alone)
         return self._commit(transaction, seconds)
+
+    def settle(self, error: InDoubtError, *, seconds: float = SECONDS) -> Outcome | None:
+        """Return what became of a write that was in doubt; ``InDoubtError.settle`` tells less.
+
+        Args:
+            error: that the write raised, in this process.
+            seconds: deadline.
+
+        Returns:
+            The outcome, as ``txn`` returns it. None where nothing was written, nor ever will be.
+
+        Raises:
+            InDoubtError: etcd does not answer: ask again; or nobody can say, see the text.
+        """
+        self._check_open()
+        if error.outcome is None:
+            raise error
+        outcome: Outcome | None = error.outcome(seconds)
+        if outcome is not None:
+            self.note(outcome.moment)
+        return outcome
 
     def lease(self, seconds: int, *, deadline: float = SECONDS) -> Lease:
         """Open a lease, which a thread keeps alive until it is closed.

@@ -243,6 +243,16 @@ class Transaction:
             if isinstance(operation, _ONE_KEY)
         )
 
+    @property
+    def writes(self) -> bool:
+        """Whether it may write anything."""
+        return bool(self.written) or self.is_wide
+
+    @property
+    def puts(self) -> bool:
+        """Whether it may need room: to delete makes some."""
+        return any(isinstance(o, Put) for o in (*self.then, *self.otherwise))
+
     @cached_property
     def compared(self) -> frozenset[str]:
         """The keys that its conditions are about, and that it reads."""

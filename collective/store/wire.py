@@ -9,7 +9,8 @@ together of which one writes what the other compares or writes.
 from __future__ import annotations
 
 from binascii import a2b_base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from collective.errors import EtcdError
@@ -45,21 +46,45 @@ def to_wire(transactions: Sequence[Transaction]) -> Body:
     return {"success": [_step(transaction) for transaction in transactions]}
 
 
+def guarded(transactions: Sequence[Transaction], condition: Body, mark: Body) -> Body:
+    """Return a request that does them all, and something beside them, where a condition holds.
+
+    Args:
+        transactions: whatever there is to do.
+        condition: on a key that none of them knows.
+        mark: the operation that is done with them.
+    """
+    steps = [_step(transaction) for transaction in transactions]
+    return {"compare": [condition], "success": [*steps, mark]}
+
+
 def from_wire(transactions: Sequence[Transaction], answer: Mapping[str, Any]) -> list[Outcome]:
     """Return the outcome of each out of the answer to ``to_wire``.
 
     Raises:
         EtcdError: the answer is none to such a request.
     """
-    try:
-        header = answer["header"]
-        at = Moment(int(header["cluster_id"]), int(header["revision"]))
+    with _understood():
         if len(transactions) == 1:
-            return [_outcome_of_whole(transactions[0], answer, at)]
-        pairs = zip(transactions, answer["responses"], strict=True)
-        return [_outcome(transaction, raw, at) for transaction, raw in pairs]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EtcdError("etcd: an answer came without what was asked for") from error
+            return [_outcome_of_whole(transactions[0], answer, moment_of(answer))]
+        return _outcomes(transactions, answer, answer["responses"])
+
+
+def from_guarded(transactions: Sequence[Transaction], answer: Mapping[str, Any]) -> list[Outcome]:
+    """Return the outcome of each out of the answer to ``guarded``, whose condition held."""
+    with _understood():
+        return _outcomes(transactions, answer, answer["responses"][:-1])
+
+
+def moment_of(answer: Mapping[str, Any]) -> Moment:
+    """Return the moment of an answer.
+
+    Raises:
+        EtcdError: it is no answer of etcd.
+    """
+    with _understood():
+        header = answer["header"]
+        return Moment(int(header["cluster_id"]), int(header["revision"]))
 
 
 def entry_of(raw: Mapping[str, Any], start: int) -> Entry:
@@ -79,6 +104,24 @@ def entry_of(raw: Mapping[str, Any], start: int) -> Entry:
         number if created == revision else int(created),
         int(raw.get("lease", 0)),
     )
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EtcdError("etcd: an answer came without what was asked for") from error
+
+
+def _outcomes(
+    transactions: Sequence[Transaction],
+    answer: Mapping[str, Any],
+    responses: Sequence[Mapping[str, Any]],
+) -> list[Outcome]:
+    at = moment_of(answer)
+    pairs = zip(transactions, responses, strict=True)
+    return [_outcome(transaction, raw, at) for transaction, raw in pairs]
 
 
 def _step(transaction: Transaction) -> Body:

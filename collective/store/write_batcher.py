@@ -6,10 +6,12 @@ writer who is alone waits for nobody. What a write may be put together with is d
 
 Invariants:
   * A write is sent once. It is sent again only where it is certain that it was not made.
+  * A request that was not answered is found out about (``write_guard``) before what touches the
+    same keys is sent: no write of this handle is overtaken by one that came later.
   * Each caller gets its own outcome or its own error: what is wrong with one write, such as a
     lease that has ended, never fails another.
   * A caller is told apart: not written (``DeadlineError``, ``DegradedCollective``, ...), and
-    sent without an answer (``InDoubtError``).
+    sent without an answer so far (``InDoubtError``, which can be settled).
 """
 
 from __future__ import annotations
@@ -17,9 +19,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import monotonic
-from typing import Any
 
 from collective.errors import (
     ClosedError,
@@ -28,7 +29,6 @@ from collective.errors import (
     DegradedCollective,
     EtcdError,
     EtcdUnavailableError,
-    InDoubtError,
     InputError,
     LeaseExpiredError,
     NotReachedError,
@@ -36,21 +36,28 @@ from collective.errors import (
 from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
 from collective.etcd.refusals import is_dropped
+from collective.model.lease_ids import COLLECTIVE
 from collective.store.batching import Footprint, choose
 from collective.store.deadline import deadline_in
+from collective.store.doubt import Doubt, recollected
+from collective.store.leadership import Leadership, NoLeaderError
 from collective.store.slot import Slot
-from collective.store.values import Outcome, Transaction
-from collective.store.wire import from_wire, to_wire
+from collective.store.values import Moment, Outcome, Transaction
+from collective.store.write_guard import GuardLease, NotMadeError, Unguarded, WriteGuard
 
 log = logging.getLogger(__name__)
 
 _LANES = 2
 _PAUSE_SECONDS = 0.05
 _LEAST_SECONDS = 0.001
-# However patient a caller is, an etcd that hangs must not keep others waiting behind it.
-_REQUEST_SECONDS = 10.0
+# However patient a caller is, it is found out by then what became of a request.
+_REQUEST_SECONDS = 3.0
+_CLOSE_SECONDS = 1.0
 # Who gives the outcome just now needs no more than a moment.
 _SETTLED_SECONDS = 5.0
+_NO_LEASE = "requested lease not found"
+# etcd says so, and a voter to those without a vote.
+_FULL = ("database space exceeded", "the store has no room")
 
 
 class Write:
@@ -60,31 +67,47 @@ class Write:
         transaction: what is to be done.
         deadline: of the monotonic clock.
         slot: gets the outcome, or the error.
-        sent: whether it has left; then nobody knows whether it was made until there is an answer.
+        doubt: about the request that it has left in, None where it waits.
         refused: why it could not be made so far, None where nothing stood in the way.
     """
 
-    __slots__ = ("deadline", "refused", "sent", "slot", "transaction")
+    __slots__ = ("deadline", "doubt", "refused", "slot", "transaction")
 
     def __init__(self, transaction: Transaction, deadline: float) -> None:
         self.transaction = transaction
         self.deadline = deadline
         self.slot: Slot[Outcome] = Slot()
-        self.sent = False
+        self.doubt: Doubt | None = None
         self.refused: CollectiveError | None = None
+
+    @property
+    def sent(self) -> bool:
+        """Whether it has left; then nobody knows whether it was made until there is an answer."""
+        return self.doubt is not None
 
 
 class WriteBatcher:
     """The queue of writes, and the threads that make them."""
 
-    def __init__(self, calls: EtcdApi, lanes: int = _LANES) -> None:
+    def __init__(
+        self,
+        calls: EtcdApi,
+        owner: str = COLLECTIVE,
+        lanes: int = _LANES,
+        leadership: Leadership | None = None,
+    ) -> None:
         """Prepare; threads are begun when there is something to write.
 
         Args:
             calls: the way to etcd.
+            owner: this server.
             lanes: how many requests may be under way at a time.
+            leadership: what others find out too, None for its own.
         """
         self._calls = calls
+        self._leadership = leadership or Leadership(calls)
+        self._lease = GuardLease(calls, owner)
+        self._unguarded = Unguarded(calls)
         self._lanes = lanes
         self._threads: list[threading.Thread] = []
         self._free = 0
@@ -108,8 +131,11 @@ class WriteBatcher:
             if self._closed.is_set():
                 raise ClosedError("this handle was closed")
             if not self._free and len(self._threads) < self._lanes:
-                name = f"commit-{len(self._threads)}"
-                thread = threading.Thread(target=self._run, name=name, daemon=True)
+                number = str(len(self._threads))
+                guard = WriteGuard(self._calls, self._lease, number)
+                thread = threading.Thread(
+                    target=self._run, args=(guard,), name=f"commit-{number}", daemon=True
+                )
                 thread.start()
                 self._threads.append(thread)
             self._waiting.append(write)
@@ -142,12 +168,8 @@ class WriteBatcher:
     def give_up(self, write: Write) -> None:
         """Settle a write whose time is up, if it is not settled yet."""
         with self._changed:
-            sent = write.sent
-            if not sent:
-                # It may be on its way back into the queue, and is not put there then.
-                write.slot.settle(_not_made(write))
-        if sent:
-            write.slot.settle(_in_doubt())
+            # One that is on its way back into the queue is not put there then.
+            write.slot.settle(_not_made(write) if write.doubt is None else _in_doubt(write))
 
     def close(self) -> None:
         """Make nothing more; what waits is told so, what was sent is seen through."""
@@ -160,14 +182,16 @@ class WriteBatcher:
             write.slot.settle(ClosedError("this handle was closed; nothing was written"))
         for thread in self._threads:
             thread.join()
+        self._lease.close(_CLOSE_SECONDS)
 
     def after_fork(self) -> None:
         """Make nothing in a child process, whose threads are the parent's."""
         self._changed, self._closed = threading.Condition(threading.Lock()), threading.Event()
         self._closed.set()
         self._threads, self._waiting = [], deque()
+        self._lease.after_fork()
 
-    def _run(self) -> None:
+    def _run(self, guard: WriteGuard) -> None:
         while True:
             with self._changed:
                 self._free += 1
@@ -175,18 +199,36 @@ class WriteBatcher:
                 self._free -= 1
                 if not self._waiting:
                     return
+            if (why := self._leadership.missing()) is not None:
+                self._hold_back(why)
+                continue
+            with self._changed:
+                if not self._may_go() or not self._waiting:
+                    continue
                 batch, footprint = self._take()
                 self._under_way.append(footprint)
             try:
-                self._make(batch)
+                self._make(guard, batch)
             except BaseException as error:
                 log.exception("writes could not be made")
-                for write in batch:
-                    failure = InDoubtError(f"a write failed in an unknown way: {error}")
-                    write.slot.settle(failure)
+                self._end(guard, batch, EtcdError(f"it failed in an unknown way: {error}"))
             with self._changed:
                 self._under_way.remove(footprint)
                 self._changed.notify()
+
+    def _hold_back(self, why: EtcdUnavailableError) -> None:
+        """Send nothing now; refuse what waits, where nobody leads for longer than a moment."""
+        refused: list[Write] = []
+        with self._changed:
+            for write in self._waiting:
+                write.refused = why
+            if isinstance(why, NoLeaderError) and why.lasts:
+                refused = list(self._waiting)
+                self._waiting.clear()
+        for write in refused:
+            write.slot.settle(_not_made(write))
+        if not refused:
+            self._closed.wait(_PAUSE_SECONDS)
 
     def _may_go(self) -> bool:
         """Drop writes whose callers have gone; tell whether there is one to make, or an end."""
@@ -201,63 +243,116 @@ class WriteBatcher:
         """Take the next writes out of the queue; from now on they count as sent."""
         transactions = (write.transaction for write in self._waiting)
         count, footprint = choose(transactions, self._under_way)
-        batch = [self._waiting.popleft() for _ in range(count)]
-        alive = [write for write in batch if not write.slot.is_settled]
-        for write in alive:
-            write.sent = True
-        return alive, footprint
+        return self._begun([self._waiting.popleft() for _ in range(count)]), footprint
 
-    def _make(self, batch: Sequence[Write]) -> None:
+    def _begun(self, writes: Sequence[Write]) -> list[Write]:
+        """Count writes as sent together, but for those whose callers have gone."""
+        alive = [write for write in writes if not write.slot.is_settled]
+        doubt = Doubt(self._calls)
+        for write in alive:
+            write.doubt = doubt
+        return alive
+
+    def _make(self, guard: WriteGuard | Unguarded, batch: Sequence[Write]) -> None:
         """Make writes as one, and tell each caller."""
         if not batch:
             return
         transactions = [write.transaction for write in batch]
+        if not any(transaction.writes for transaction in transactions):
+            guard = self._unguarded
         left = max(write.deadline for write in batch) - monotonic()
         try:
             with within(min(max(left, _LEAST_SECONDS), _REQUEST_SECONDS)):
-                answer = self._calls.call("/kv/txn", to_wire(transactions))
+                outcomes = guard.make(transactions)
         except EtcdUnavailableError as error:
-            if isinstance(error, NotReachedError) or is_dropped(error):
+            if isinstance(error, NotReachedError | NotMadeError) or is_dropped(error):
                 self._put_back(batch, error)
-                return
-            for write in batch:
-                write.slot.settle(_in_doubt(error))
+            else:
+                self._find_out(guard, batch, error)
         except EtcdError as error:
-            self._refuse(batch, error)
+            self._refuse(guard, batch, error)
         else:
-            self._tell(batch, transactions, answer)
+            self._leadership.note_answer()
+            _doubt_of(batch).end(outcomes[0].moment)
+            for write, outcome in zip(batch, outcomes, strict=True):
+                write.slot.settle(outcome)
 
-    def _tell(
-        self,
-        batch: Sequence[Write],
-        transactions: Sequence[Transaction],
-        answer: Mapping[str, Any],
+    def _find_out(
+        self, guard: WriteGuard | Unguarded, batch: Sequence[Write], why: EtcdUnavailableError
     ) -> None:
-        """Tell each caller what etcd has answered; an answer that is none tells nothing."""
+        """Find out what became of a request that was not answered, and go on from there."""
+        transactions, doubt = [write.transaction for write in batch], _doubt_of(batch)
+        while not self._closed.is_set():
+            if self._leadership.missing() is not None:
+                self._closed.wait(_PAUSE_SECONDS)
+                continue
+            try:
+                with within(_REQUEST_SECONDS):
+                    at = guard.end_doubt(transactions)
+            except EtcdUnavailableError:
+                self._closed.wait(_PAUSE_SECONDS)
+            except EtcdError as error:
+                self._end(guard, batch, error)
+                return
+            else:
+                if at is None:
+                    self._put_back(batch, why, 0.0)
+                    return
+                doubt.end(at)
+                for write in batch:
+                    self._recollect(write, at)
+                return
+        self._end(guard, batch, ClosedError("this handle was closed"))
+
+    def _end(
+        self, guard: WriteGuard | Unguarded, batch: Sequence[Write], why: CollectiveError
+    ) -> None:
+        """Have writes that were not answered never be made from now on: nobody can say more."""
+        guard.leave()
+        for write in batch:
+            if write.doubt is not None:
+                write.doubt.end(None, why)
+            write.slot.settle(_in_doubt(write, why.message))
+
+    def _recollect(self, write: Write, at: Moment) -> None:
+        """Tell a caller who waits still what became of a write that was made, if that is told."""
+        if write.slot.is_settled:
+            return
         try:
-            outcomes = from_wire(transactions, answer)
+            with within(max(write.deadline - monotonic(), _LEAST_SECONDS)):
+                write.slot.settle(recollected(self._calls, write.transaction, at))
         except EtcdError as error:
-            for write in batch:
-                write.slot.settle(_in_doubt(error))
-            return
-        for write, outcome in zip(batch, outcomes, strict=True):
-            write.slot.settle(outcome)
+            write.slot.settle(_in_doubt(write, error.message))
 
-    def _refuse(self, batch: Sequence[Write], error: EtcdError) -> None:
+    def _refuse(
+        self, guard: WriteGuard | Unguarded, batch: Sequence[Write], error: EtcdError
+    ) -> None:
         """Find out which of several writes etcd refuses, and make the others."""
-        if len(batch) == 1:
+        if _NO_LEASE in error.message and guard.has_ended():
+            self._put_back(batch, NotMadeError(error.message))
+        elif len(batch) > 1:
+            _doubt_of(batch).end(None)
+            middle = len(batch) // 2
+            for half in (batch[:middle], batch[middle:]):
+                with self._changed:
+                    alive = self._begun(half)
+                self._make(guard, alive)
+        elif _is_full(error) and guard is not self._unguarded and not batch[0].transaction.puts:
+            # To write the guard needs room, and this makes some.
+            self._make(self._unguarded, batch)
+        else:
+            _doubt_of(batch).end(None)
             batch[0].slot.settle(_translated(error))
-            return
-        middle = len(batch) // 2
-        self._make(batch[:middle])
-        self._make(batch[middle:])
 
-    def _put_back(self, batch: Sequence[Write], why: EtcdUnavailableError) -> None:
+    def _put_back(
+        self, batch: Sequence[Write], why: EtcdUnavailableError, pause: float = _PAUSE_SECONDS
+    ) -> None:
         """Queue writes again that were certainly not made, in front of all others."""
         with self._changed:
+            _doubt_of(batch).end(None)
             for write in batch:
-                write.sent, write.refused = False, why
-        self._closed.wait(_PAUSE_SECONDS)
+                write.doubt, write.refused = None, why
+        self._closed.wait(pause)
         with self._changed:
             now, closed = monotonic(), self._closed.is_set()
             late = [write for write in batch if closed or write.deadline <= now]
@@ -265,6 +360,12 @@ class WriteBatcher:
             self._waiting.extendleft(reversed(again))
         for write in late:
             write.slot.settle(_not_made(write))
+
+
+def _doubt_of(batch: Sequence[Write]) -> Doubt:
+    doubt = batch[0].doubt
+    assert doubt is not None
+    return doubt
 
 
 def _not_made(write: Write) -> CollectiveError:
@@ -281,16 +382,17 @@ def _not_made(write: Write) -> CollectiveError:
     )
 
 
-def _in_doubt(why: CollectiveError | None = None) -> InDoubtError:
-    reason = "etcd did not answer in time" if why is None else why.message
-    return InDoubtError(
-        f"a write was sent, and may have been made or not: {reason}",
-        "wait, read the key linearizably, and decide; one with a condition does no harm twice",
-    )
+def _in_doubt(write: Write, why: str = "etcd did not answer in time") -> CollectiveError:
+    doubt = write.doubt
+    return _not_made(write) if doubt is None else doubt.error(write.transaction, why)
+
+
+def _is_full(error: EtcdError) -> bool:
+    return any(words in error.message for words in _FULL)
 
 
 def _translated(error: EtcdError) -> CollectiveError:
-    if "requested lease not found" in error.message:
+    if _NO_LEASE in error.message:
         return LeaseExpiredError("the lease has ended; nothing was written", "open a new one")
     if "request is too large" in error.message or "too many operations" in error.message:
         return InputError(f"{error.message}; nothing was written", "divide it")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from collective.errors import (
     ClosedError,
     EtcdError,
     EtcdUnavailableError,
+    InDoubtError,
     LeaseExpiredError,
     NotReachedError,
 )
@@ -28,6 +29,8 @@ from collective.etcd.gateway import Gateway
 from collective.etcd.requests import encode, prefix_end
 from collective.handle import Collective
 from collective.model.keyspace import EVERYTHING, STORE
+from collective.store.doubt import recollected
+from collective.store.leadership import Leadership
 from collective.store.values import (
     Delete,
     DeletePrefix,
@@ -42,6 +45,7 @@ from collective.store.values import (
     unchanged,
 )
 from collective.store.wire import from_wire, to_wire
+from collective.store.write_guard import GuardLease, WriteGuard
 from tests.contract.conftest import ADDRESS, Member, new_member
 from tests.harness import temporary_folder, wait_until
 from tests.harness.fake_etcd import FakeEtcd, nowhere
@@ -218,6 +222,65 @@ def test_direct_gateway_says_what_became_of_a_call(member: Member) -> None:
         gateway.call("/kv/range", {"key": "?"})
     assert not isinstance(caught.value, EtcdUnavailableError)
     gateway.close()
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["never made", "made"])
+def test_doubt_is_ended_on_every_etcd(calls: EtcdApi, lost: bool) -> None:
+    """With its outcome out of the history, and nothing that comes later."""
+    guard = WriteGuard(calls, GuardLease(calls, "mgt1"), "0")
+    guard.make([put("a", b"1")])
+    late = [Transaction((present("a"),), (Put("b", b"late"), Delete("a"), Read("a")))]
+    body = Swallowing(calls, lost)
+    guard._calls = body
+    with pytest.raises(EtcdUnavailableError):
+        guard.make(late)
+    guard._calls = calls
+    at = guard.end_doubt(late)
+    assert (at is None) is lost
+    make(calls, put("b", b"newer"))
+    if at is not None:
+        assert recollected(calls, late[0], at).results[:2] == (None, 1)
+    assert not calls.call("/kv/txn", body.swallowed).get("succeeded", False)
+    assert calls.range(STORE + "b")[1][0].value == b"newer"
+    assert guard.make([put("c")])[0].succeeded
+
+
+class Swallowing(FakeEtcd):
+    """An etcd of which no answer is heard; it is asked, or not."""
+
+    def __init__(self, calls: EtcdApi, lost: bool) -> None:
+        super().__init__()
+        self._calls, self._lost = calls, lost
+        self.swallowed: Mapping[str, Any] = {}
+
+    def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a call, whose answer is lost."""
+        self.swallowed = body
+        if not self._lost:
+            self._calls.call(path, body)
+        raise EtcdUnavailableError("etcd did not answer in time")
+
+
+def test_write_to_a_paused_etcd_is_settled_and_comes_never_again(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A put arrived 60 s after it was sent, and overwrote a newer value (tikv/pd 10746)."""
+    # As where it was paused right after it answered.
+    monkeypatch.setattr(Leadership, "missing", lambda *_: None)
+    gateway = Gateway(Path(member.layout.etcd_socket))
+    with Collective("mgt1", gateway, nowhere()) as handle:
+        handle.wait_until_ready(SECONDS)
+        handle.store.put("k", b"before")
+        with stopped(member.pid):
+            with pytest.raises(InDoubtError) as caught:
+                handle.store.put("k", b"old", seconds=0.3)
+            with pytest.raises(InDoubtError, match="has not answered since"):
+                caught.value.settle(0.2)
+        made = caught.value.settle(SECONDS)
+        assert handle.store.get("k", linearizable=True) == (b"old" if made else b"before")
+        handle.store.put("k", b"newer")
+        assert caught.value.settle() is made
+        assert handle.store.get("k", linearizable=True) == b"newer"
 
 
 def test_child_process_leaves_its_parents_handle_alone(member: Member) -> None:

@@ -24,12 +24,14 @@ from typing import Any
 
 from collective.calls.call_manager import CallManager
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
-from collective.etcd.api import EtcdApi, Lines
+from collective.etcd.api import RANGE, STATUS, EtcdApi, Lines
 from collective.etcd.deadline import seconds_allowed
 from collective.etcd.refusals import refusal
 from collective.model.layout import Layout
 
 _MOST_OPERATIONS = 128
+# What needs a leader; reads here are told from memory, but for those that are linearizable.
+_LED = ("/kv/txn", "/lease/grant", "/lease/keepalive", "/lease/revoke")
 
 
 def nowhere() -> CallManager:
@@ -45,6 +47,7 @@ class Trouble(Enum):
     CROWDED = "it has too much to do, and takes nothing more"
     LOST = "it is lost on the way: nothing happens, and no answer comes"
     UNHEARD = "it is done, and the answer is lost"
+    LATE = "no answer comes, and it is done when ``deliver`` says so"
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class FakeEtcd(EtcdApi):
         requests: path of each call that came, in order.
         alive: whether anybody is there.
         deaf: whether watches are refused.
+        leads: whether anybody leads: without, a request waits.
         most_keys: a page of more keys is lost on the way.
     """
 
@@ -93,11 +97,14 @@ class FakeEtcd(EtcdApi):
         self.requests: list[str] = []
         self.alive = True
         self.deaf = False
+        self.leads = True
         self.most_keys = 1 << 30
         self._cluster = cluster
         self._changed = threading.Condition()
         self._state = _State()
         self._history: list[tuple[int, list[dict[str, Any]]]] = []
+        self._past: dict[int, _State] = {}
+        self._late: list[Mapping[str, Any]] = []
         self._compacted = 0
         self._leases: dict[int, int] = {}
         self._numbered = 0
@@ -106,6 +113,7 @@ class FakeEtcd(EtcdApi):
         self._confidant = 0
         self._held = threading.Event()
         self._held.set()
+        self._stopped = False
 
     # What a test does ------------------------------------------------------------------------
 
@@ -113,12 +121,39 @@ class FakeEtcd(EtcdApi):
         """Have the next writes meet trouble, one each."""
         self._planned.extend(troubles)
 
+    def calm(self) -> None:
+        """Forget the troubles that were planned."""
+        self._planned.clear()
+
+    @property
+    def late(self) -> int:
+        """How many requests are on their way still."""
+        return len(self._late)
+
+    def deliver(self, index: int = 0) -> bool:
+        """Do one of those that come late; return whether it wrote anything."""
+        body = self._late.pop(index)
+        with self._changed:
+            before = self._state.revision
+            self._txn(body)
+            return self._state.revision != before
+
+    def leases(self, most_seconds: int) -> list[int]:
+        """Return the leases that live no longer than so: those of guards do."""
+        return [lease for lease, seconds in self._leases.items() if seconds <= most_seconds]
+
     def hold(self) -> None:
-        """Have calls wait until ``release``."""
+        """Have calls wait until ``release``, as where the disk is frozen: status is told still."""
+        self._held.clear()
+
+    def stop(self) -> None:
+        """Have all calls wait until ``release``, as where the process is stopped."""
+        self._stopped = True
         self._held.clear()
 
     def release(self) -> None:
         """Let calls go on."""
+        self._stopped = False
         self._held.set()
 
     def break_streams(self, last_words: str = "") -> None:
@@ -132,6 +167,7 @@ class FakeEtcd(EtcdApi):
         """Forget all changes up to now."""
         with self._changed:
             self._compacted = self._state.revision
+            self._past.clear()
 
     @contextmanager
     def in_secret(self) -> Iterator[None]:
@@ -172,7 +208,12 @@ class FakeEtcd(EtcdApi):
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make one call, see ``EtcdApi``."""
-        if not self._held.wait(seconds_allowed()):
+        told = path == STATUS and not self._stopped
+        if not told and not self._held.wait(seconds_allowed()):
+            raise EtcdUnavailableError("etcd did not answer in time")
+        linearizable = path == RANGE and not body.get("serializable")
+        if not self.leads and (path in _LED or linearizable):
+            threading.Event().wait(seconds_allowed())
             raise EtcdUnavailableError("etcd did not answer in time")
         self.requests.append(path)
         if not self.alive and threading.get_ident() != self._confidant:
@@ -184,11 +225,17 @@ class FakeEtcd(EtcdApi):
             raise EtcdUnavailableError("etcd: raft proposal dropped")
         if trouble is Trouble.CROWDED:
             raise refusal(429, "etcdserver: too many requests")
-        if trouble is Trouble.LOST:
+        if trouble is Trouble.LATE:
+            self._late.append(json.loads(json.dumps(body)))
+        if trouble in (Trouble.LOST, Trouble.LATE):
             raise EtcdUnavailableError("etcd did not answer in time")
         with self._changed:
             answer = _CALLS[path](self, body)
-            header = {"cluster_id": str(self._cluster), "revision": str(self._state.revision)}
+            header = {
+                "cluster_id": str(self._cluster),
+                "member_id": "1",
+                "revision": str(self._state.revision),
+            }
         if trouble is Trouble.UNHEARD:
             raise EtcdUnavailableError("etcd did not answer in time")
         # As over a wire: nobody shares what is inside.
@@ -205,9 +252,12 @@ class FakeEtcd(EtcdApi):
         return stream
 
     def _range(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        if int(body.get("revision", 0)) not in (0, self._state.revision):
+        revision = int(body.get("revision", 0))
+        if revision in (0, self._state.revision):
+            return self._found(self._state, body)
+        if revision not in self._past:
             raise EtcdError("etcd: mvcc: required revision has been compacted")
-        return self._found(self._state, body)
+        return self._found(self._past[revision], body)
 
     def _found(self, state: _State, body: Mapping[str, Any]) -> dict[str, Any]:
         begin, end = _bounds(body)
@@ -269,6 +319,7 @@ class FakeEtcd(EtcdApi):
 
     def _keep(self, state: _State) -> None:
         self._history.append((state.revision, state.events))
+        self._past[self._state.revision] = self._state
         self._state = _State(state.revision, state.keys)
         self._changed.notify_all()
 
@@ -284,6 +335,9 @@ class FakeEtcd(EtcdApi):
         ttl = self._leases.get(int(body["ID"]))
         return {"result": {"ID": body["ID"], **({"TTL": str(ttl)} if ttl else {})}}
 
+    def _time_left(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return {"TTL": str(self._leases.get(int(body["ID"]), -1))}
+
     def _revoke(self, body: Mapping[str, Any]) -> dict[str, Any]:
         if int(body["ID"]) not in self._leases:
             raise EtcdError("etcd: etcdserver: requested lease not found")
@@ -291,7 +345,7 @@ class FakeEtcd(EtcdApi):
         return {}
 
     def _status(self, _body: Mapping[str, Any]) -> dict[str, Any]:
-        return {"leader": "1", "version": "0.0.0"}
+        return {"leader": "1" if self.leads else "0", "version": "0.0.0"}
 
 
 class _Stream:
@@ -354,7 +408,7 @@ def _within(key: bytes, begin: bytes, end: bytes) -> bool:
 
 def _holds(state: _State, compare: Mapping[str, Any]) -> bool:
     stored = state.keys.get(base64.b64decode(compare["key"]))
-    target = compare["target"]
+    target = compare.get("target", "VERSION")
     found: object
     if target == "VALUE":
         found, wanted = (stored.value if stored else None), compare.get("value", "")
@@ -363,10 +417,11 @@ def _holds(state: _State, compare: Mapping[str, Any]) -> bool:
             "MOD": ("mod_revision", "changed"),
             "CREATE": ("create_revision", "created"),
             "LEASE": ("lease", "lease"),
+            "VERSION": ("version", "version"),
         }[target]
         found = getattr(stored, attribute) if stored else 0
         wanted = int(compare.get(field_name, 0))
-    return bool(found == wanted) is (compare["result"] == "EQUAL")
+    return bool(found == wanted) is (compare.get("result", "EQUAL") == "EQUAL")
 
 
 def _check(etcd: FakeEtcd, body: Mapping[str, Any]) -> None:
@@ -393,5 +448,6 @@ _CALLS: Mapping[str, Callable[[FakeEtcd, Mapping[str, Any]], dict[str, Any]]] = 
     "/lease/grant": FakeEtcd._grant,
     "/lease/keepalive": FakeEtcd._prolong,
     "/lease/revoke": FakeEtcd._revoke,
+    "/lease/timetolive": FakeEtcd._time_left,
     "/maintenance/status": FakeEtcd._status,
 }

@@ -184,7 +184,7 @@ def test_manager_that_is_closed_while_it_begins_is_not_there(
     manager.close(0.0)
     office.etcd.release()
     wait_until(lambda: not manager._threads[0].is_alive(), 20.0, "its thread ends")
-    wait_until(lambda: not office.etcd._leases, SECONDS, "no session is left")
+    wait_until(lambda: not office.etcd.leases(3600), SECONDS, "no session is left")
     assert group.managers() == []
 
 

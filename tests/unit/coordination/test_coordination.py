@@ -17,14 +17,15 @@ from collective.errors import (
     RefusedError,
 )
 from collective.handle import Collective
+from collective.model.keyspace import COORDINATION
 from tests.harness import wait_until
 from tests.harness.fake_etcd import FakeEtcd, Trouble
 from tests.unit.coordination.conftest import SECONDS, Connect
 
 
 def held_lease(etcd: FakeEtcd) -> int:
-    """The only lease there is."""
-    (lease,) = etcd._leases
+    """The only lease of a session that there is."""
+    (lease,) = etcd.leases(3600)
     return lease
 
 
@@ -217,10 +218,13 @@ def test_place_that_comes_late_blocks_nobody(etcd: FakeEtcd, connect: Connect) -
     """Its write was on its way when its caller had long given up."""
     mgt1, mgt2 = connect("mgt1"), connect("mgt2")
     session = mgt1.session(60)
-    etcd.plan(Trouble.LOST)
+    etcd.plan(*[Trouble.LATE] * 1000)
     with pytest.raises(InDoubtError):
         mgt1.lock("config", session).acquire(0.0)
-    (key,) = session._left
-    mgt1._coordination.put(key, b"{}", lease=session.lease)
+    etcd.calm()
+    assert _count(etcd, COORDINATION + "locks/") == 0
+    while etcd.late:
+        etcd.deliver()
+    wait_until(lambda: _count(etcd, COORDINATION + "locks/") == 0, SECONDS, "it is taken back")
     with mgt2.lock("config") as hold:
         assert hold.is_held

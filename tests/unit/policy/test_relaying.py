@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collective.errors import AccessError, CollectiveError, EtcdError, InputError, ProtocolError
-from collective.model.keyspace import COORDINATION, EVERYTHING, MOST_READS, STORE
+from collective.model.keyspace import (
+    COORDINATION,
+    COORDINATION_ROOT,
+    EVERYTHING,
+    GUARDS,
+    MOST_READS,
+    STORE,
+)
 from collective.model.lease_ids import is_of, new_lease_id
 from collective.model.view import PREFIX, invitation_key, member_key
 from collective.policy.relaying import (
@@ -123,6 +130,14 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("/kv/txn", txn({"request_put": put(STORE + "x")}, compare=[compare(member_key("mgt1"))])),
     ("/kv/txn", txn({"request_txn": txn({"request_range": {"key": b64(STORE + "x")}})})),
     ("/kv/txn", {}),
+    (
+        "/kv/txn",
+        {
+            "compare": [{"key": b64(GUARDS + "mgt4/1.0"), "version": "7"}],
+            "success": [{"request_put": put(GUARDS + "mgt4/1.0", lease=OWN)}],
+        },
+    ),
+    ("/kv/deleterange", span(GUARDS + "mgt4/", GUARDS + "mgt40")),
     ("/lease/grant", {"TTL": "5"}),
     ("/lease/grant", {"TTL": str(MOST_TTL), "ID": OWN}),
     ("/lease/keepalive", {"ID": OWN}),
@@ -216,6 +231,24 @@ RECORDS = [
 def test_records_are_not_written(path: str, body: dict[str, Any]) -> None:
     """Neither one by one, nor in a range, in another branch or in a nested transaction."""
     with pytest.raises(AccessError, match="no record"):
+        relayed(path, ASKER, body)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/kv/put", put(GUARDS + "mgt1/1.0")),
+        ("/kv/put", put(GUARDS + "mgt41/1.0")),
+        ("/kv/put", put(GUARDS)),
+        ("/kv/deleterange", {"key": b64(GUARDS + "mgt1/1.0")}),
+        ("/kv/deleterange", span(GUARDS + "mgt4/", GUARDS + "mgt5/")),
+        ("/kv/deleterange", span(COORDINATION_ROOT, "collective/coordination0")),
+        ("/kv/txn", txn({"request_txn": txn({"request_put": put(GUARDS + "mgt1/1.0")})})),
+    ],
+)
+def test_guard_of_another_server_is_not_touched(path: str, body: dict[str, Any]) -> None:
+    """Who writes it says what became of that server's writes."""
+    with pytest.raises(AccessError, match="writes no guard but its own"):
         relayed(path, ASKER, body)
 
 
@@ -319,6 +352,7 @@ RECORD_KEYS = (
     PREFIX + "change",
     PREFIX + "revoked/ff",
     invitation_key("a"),
+    GUARDS + "mgt1/1.0",
     "x",
     "collective",
     "collective0",

@@ -15,7 +15,6 @@ from collective.errors import (
     ClosedError,
     CollectiveError,
     DeadlineError,
-    InDoubtError,
     InputError,
     LeaseExpiredError,
     NotReadyError,
@@ -260,15 +259,13 @@ class Babbling(FakeEtcd):
         return {"header": answer["header"]} if path == "/kv/txn" else answer
 
 
-def test_answer_that_is_none_leaves_a_write_in_doubt() -> None:
-    """It was made, and must not be said not to be, nor be made again."""
+def test_answer_that_is_none_is_found_out_about() -> None:
+    """The write was made, and must not be said not to be, nor be made again."""
     etcd = Babbling()
-    handle = Collective("mgt1", etcd, nowhere())
-    handle.wait_until_ready(SECONDS)
-    with pytest.raises(InDoubtError):
-        handle.store.put("a", b"1")
-    assert etcd.requests.count("/kv/txn") == 1
-    handle.close()
+    with Collective("mgt1", etcd, nowhere()) as handle:
+        handle.wait_until_ready(SECONDS)
+        revision = handle.store.put("a", b"1", if_revision=0)
+        assert [kv.mod_revision for kv in etcd.range(STORE)[1]] == [revision]
 
 
 def test_socket_is_looked_at_beyond_a_thousand_open_files() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from collective.errors import (
     LeaseExpiredError,
     NotReachedError,
 )
+from collective.store.read_batcher import ReadBatcher
 from collective.store.values import (
     MOST_OPERATIONS,
     Condition,
@@ -73,7 +75,7 @@ def test_writes_that_gather_are_made_as_one(etcd: FakeEtcd, write_batcher: Write
     writes = [write_batcher.submit(put(f"k{n}"), SECONDS) for n in range(100)]
     etcd.release()
     revisions = {write_batcher.result(write).revision for write in writes}
-    assert len(etcd.requests) == len(revisions) <= 3
+    assert etcd.requests.count("/kv/txn") == len(revisions) <= 3
 
 
 def test_more_than_etcd_takes_are_divided(etcd: FakeEtcd, write_batcher: WriteBatcher) -> None:
@@ -83,7 +85,7 @@ def test_more_than_etcd_takes_are_divided(etcd: FakeEtcd, write_batcher: WriteBa
     etcd.release()
     for write in writes:
         assert write_batcher.result(write).succeeded
-    assert 3 <= len(etcd.requests) <= 6
+    assert 3 <= etcd.requests.count("/kv/txn") <= 6
 
 
 def test_condition_fails_for_its_own_caller_alone(
@@ -139,16 +141,16 @@ def test_write_that_certainly_was_not_made_is_made_again(
     assert read(write_batcher, "a") == b"v"
 
 
-@pytest.mark.parametrize("trouble", [Trouble.LOST, Trouble.UNHEARD])
-def test_unanswered_write_is_in_doubt_and_not_repeated(
+@pytest.mark.parametrize("trouble", [Trouble.LOST, Trouble.UNHEARD, Trouble.LATE])
+def test_unanswered_write_is_made_once(
     etcd: FakeEtcd, write_batcher: WriteBatcher, trouble: Trouble
 ) -> None:
-    """It may have been made: only its caller can say whether once more does harm."""
+    """It is found out whether it was made, and made again only where it never will be."""
     etcd.plan(trouble)
-    with pytest.raises(InDoubtError, match="may have been made"):
-        write_batcher.commit(put("a"), SECONDS)
-    assert etcd.requests.count("/kv/txn") == 1
-    assert read(write_batcher, "a") == (b"v" if trouble is Trouble.UNHEARD else None)
+    outcome = write_batcher.commit(Transaction((absent("a"),), (Put("a", b"v"),)), SECONDS)
+    assert outcome.succeeded
+    assert read(write_batcher, "a") == b"v"
+    assert not etcd.late or not etcd.deliver()
 
 
 def test_time_that_is_up_before_sending_writes_nothing(
@@ -313,29 +315,26 @@ def test_outcomes_are_those_of_one_after_the_other(
         write_batcher.close()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(transactions(), min_size=1, max_size=15),
     st.lists(st.sampled_from(list(Trouble)), max_size=4),
+    st.lists(st.integers(0, 15), max_size=4),
 )
-def test_in_doubt_is_what_has_no_answer_and_nothing_else(
-    wanted: list[Transaction], troubles: list[Trouble]
+def test_whatever_is_not_answered_is_made_once(
+    wanted: list[Transaction], troubles: list[Trouble], deliveries: list[int]
 ) -> None:
-    """One at a time, so that it is known which of them met which trouble."""
+    """With the outcome that it has in its turn, though its answer be lost or it come late."""
     etcd, model = FakeEtcd(), Model()
     write_batcher = WriteBatcher(etcd)
     try:
-        for transaction in wanted:
-            met = [] if not troubles else [troubles.pop()]
-            etcd.plan(*met)
-            if met and met[0] in (Trouble.LOST, Trouble.UNHEARD):
-                with pytest.raises(InDoubtError):
-                    write_batcher.commit(transaction, SECONDS)
-                if met[0] is Trouble.UNHEARD:
-                    model.make(transaction)
-            else:
-                told = _told(write_batcher.commit(transaction, SECONDS))
-                assert told == model.make(transaction)
+        for number, transaction in enumerate(wanted):
+            etcd.plan(*([troubles.pop()] if troubles else []))
+            assert _told(write_batcher.commit(transaction, SECONDS)) == model.make(transaction)
+            if number in deliveries and etcd.late:
+                assert not etcd.deliver()
+        while etcd.late:
+            assert not etcd.deliver()
         for key in ("a", "b", "c", "d/1", "d/2"):
             assert read(write_batcher, key) == model.values.get(key)
     finally:
@@ -352,3 +351,59 @@ def test_time_that_is_none_is_refused(write_batcher: WriteBatcher, seconds: floa
 def test_endless_time_is_good(write_batcher: WriteBatcher) -> None:
     """It is cut to what locks and sockets can wait for."""
     assert write_batcher.commit(put("a"), float("inf")).succeeded
+
+
+# Without a leader --------------------------------------------------------------------------------
+
+
+def refused_in(write: Callable[[], object]) -> float:
+    """Return how long it took to refuse something."""
+    begun = monotonic()
+    with pytest.raises(DegradedCollective, match=r"no quorum.*knows no leader"):
+        write()
+    return monotonic() - begun
+
+
+def test_write_without_a_leader_is_refused_at_once_and_not_sent(
+    etcd: FakeEtcd, write_batcher: WriteBatcher
+) -> None:
+    """Two of three are dead: it took all of its time, and was in doubt then."""
+    etcd.leads = False
+    refused_in(lambda: write_batcher.commit(put("a"), 60.0))
+    assert refused_in(lambda: write_batcher.commit(put("a"), 60.0)) < 0.3, "it is known by now"
+    assert etcd.requests.count("/kv/txn") == 0
+    etcd.leads = True
+    assert write_batcher.commit(put("a"), SECONDS).succeeded
+
+
+def test_moment_without_a_leader_is_waited_for(
+    etcd: FakeEtcd, write_batcher: WriteBatcher
+) -> None:
+    """An election is under way: nobody is told."""
+    etcd.leads = False
+    write = write_batcher.submit(put("a"), SECONDS)
+    wait_until(lambda: "/maintenance/status" in etcd.requests, SECONDS, "it is asked for")
+    etcd.leads = True
+    assert write_batcher.result(write).succeeded
+
+
+def test_write_to_a_stopped_etcd_is_not_sent(etcd: FakeEtcd, write_batcher: WriteBatcher) -> None:
+    """It does not even say who leads: so nothing is in doubt."""
+    etcd.stop()
+    with pytest.raises(DeadlineError, match="nothing was written"):
+        write_batcher.commit(put("a"), 0.3)
+    etcd.release()
+    assert read(write_batcher, "a") is None
+
+
+def test_question_without_a_leader_is_answered_at_once(etcd: FakeEtcd) -> None:
+    """That there is no quorum."""
+    reads = ReadBatcher(etcd)
+    reads.newest(SECONDS)
+    reads = ReadBatcher(etcd)
+    etcd.leads = False
+    refused_in(lambda: reads.newest(60.0))
+    assert refused_in(lambda: reads.newest(60.0)) < 0.3
+    etcd.leads = True
+    assert reads.newest(SECONDS).revision
+    reads.close()
