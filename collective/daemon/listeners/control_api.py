@@ -30,6 +30,7 @@ from collective.daemon.listeners.commands import (
 from collective.daemon.listeners.commands.context import Command, Context, Emit, request_of
 from collective.daemon.listeners.commands.running import Line, lines_of
 from collective.errors import InputError, from_wire
+from collective.protocol import control
 from collective.protocol.messages import FORMAT
 from collective.protocol.web import Request, Response, lines_response
 from collective.render import Rendered, Renderer
@@ -103,11 +104,17 @@ class _Route:
         return render.as_json(told, result) if as_json else told
 
 
+def _self(context: Context, request: control.Request) -> Any:
+    return show.tell_self(context.server)
+
+
+def _show(context: Context, request: control.Request) -> Any:
+    return show.run(context.server)
+
+
 _ROUTES: Mapping[tuple[str, str], _Route] = {
-    ("GET", "/v1/self"): _Route(lambda context, _: show.tell_self(context.server), _no_text),
-    ("GET", "/v1/show"): _Route(
-        lambda context, _: show.run(context.server), render.show, render.show_json
-    ),
+    ("GET", "/v1/self"): _Route(_self, _no_text),
+    ("GET", "/v1/show"): _Route(_show, render.show, render.show_json),
     ("POST", "/v1/invite"): _Route(invite.run, render.invite),
     ("POST", "/v1/invite/replace"): _Route(invite.replace, render.invite),
     ("POST", "/v1/invite/revoke"): _Route(invite.revoke, render.revoke),
