@@ -17,6 +17,7 @@ from bench import (
     failover,
     gencert,
     handover,
+    heal,
     join,
     machine,
     memory,
@@ -76,6 +77,8 @@ MEASUREMENTS = (
     Measurement("24", "nodes of a lost manager", telling.takeover),
     Measurement("25", "a thousand watchers", telling.watchers),
     Measurement("26", "voter deleted", deletion.measure),
+    Measurement("27", "network heals after 20 s", heal.short),
+    Measurement("28", "network heals after 60 s", heal.long),
 )
 
 

@@ -42,6 +42,15 @@ _CALL_SECONDS = 5.0
 _POLL_SECONDS = 0.005
 #: Connections between loopback addresses come from the first one.
 _ALSO = ("127.0.0.1", "::1")
+#: The arguments that a peer port without TLS has not.
+_OF_TLS = (
+    "--peer-cert",
+    "--peer-key",
+    "--peer-trusted",
+    "--peer-crl",
+    "--peer-client",
+    "--cipher",
+)
 
 
 @dataclass(frozen=True)
@@ -77,17 +86,30 @@ class BareEtcd:
         line: to it.
     """
 
-    def __init__(self, folder: Path, program: Path, name: str, address: str, port: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        program: Path,
+        name: str,
+        address: str,
+        port: int,
+        *,
+        prefix: Sequence[str] = (),
+        tls: bool = True,
+    ) -> None:
         """Make its files, but for those of others that it trusts; it is not started.
 
         Args:
             folder: of all etcds, with a short path.
             program: etcd.
             name: its name.
-            address: loopback address.
+            address: where others reach it.
             port: its peer port.
+            prefix: a command that runs it.
+            tls: whether its peer port wants certificates.
         """
-        self.name, self.url = name, peer_url(address, port)
+        self.name, self.url = name, _plain(peer_url(address, port), not tls)
+        self._prefix, self._tls = tuple(prefix), tls
         self.leaf = make_leaf(name, sorted({address, *_ALSO}))
         self._address, self._port = address, port
         self._folder, self._program = folder / name, program
@@ -114,9 +136,19 @@ class BareEtcd:
             token: of the cluster.
             members: all of them; it alone where it is the first one.
         """
-        self._arguments = self._words(token, members)
-        self._start()
+        self.launch(token, members, len(members) > 1)
         self._ask(self.line.leader, "it answers")
+
+    def launch(self, token: str, members: Sequence[BareEtcd], existing: bool) -> None:
+        """Start it for the first time, and return at once.
+
+        Args:
+            token: of the cluster.
+            members: all of them.
+            existing: whether the cluster is there, and this one joins it.
+        """
+        self._arguments = self._words(token, members, existing)
+        self._start()
 
     def restart(self) -> float:
         """Kill it with -9, start it, and return the seconds until it had a leader."""
@@ -147,7 +179,7 @@ class BareEtcd:
         self.line.hand_over(number)
         self._ask(lambda: self.line.leader() == number, f"{successor.name} leads")
 
-    def _words(self, token: str, members: Sequence[BareEtcd]) -> list[str]:
+    def _words(self, token: str, members: Sequence[BareEtcd], existing: bool) -> list[str]:
         """Return what ``collectived`` would start its etcd with."""
         plan = Plan(
             mode=Mode.MEMBER,
@@ -157,17 +189,19 @@ class BareEtcd:
             peer_port=self._port,
             cluster_token=token,
             initial_cluster=",".join(f"{member.name}={member.url}" for member in members),
-            existing=len(members) > 1,
+            existing=existing,
         )
         paths = (self._folder / "etcd", self._own, self._trusted, self._revoked)
         files = Files(*map(str, paths))
-        return etcd_arguments(plan, files, _TIMING, [self._address])
+        words = etcd_arguments(plan, files, _TIMING, [self._address])
+        kept = words if self._tls else [word for word in words if not word.startswith(_OF_TLS)]
+        return [_plain(word, not self._tls) for word in kept]
 
     def _start(self) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self.socket)  # what a killed etcd leaves
         environment = {"PATH": os.environ["PATH"]}
-        command = [str(self._program), *self._arguments]
+        command = [*self._prefix, str(self._program), *self._arguments]
         log = self._folder / "log"
         self._process = spawn(command, self._run, environment, log, outlive=False)
 
@@ -255,6 +289,10 @@ class BareEtcds:
         number = len(self.members)
         name, address = f"etcd{number + 1}", ADDRESSES[number]
         return BareEtcd(self._folder, self._program, name, address, self._port)
+
+
+def _plain(text: str, plain: bool) -> str:
+    return text.replace("https://", "http://") if plain else text
 
 
 @contextmanager

@@ -15,6 +15,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -24,12 +25,13 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from collective.errors import CollectiveError, EtcdError, RefusedError
 from collective.etcd.binary import Etcd
+from collective.etcd.connections import reset_stuck
 from collective.files import FolderLock, make_private_folder
 
 log = logging.getLogger(__name__)
@@ -109,6 +111,7 @@ class EtcdProcess:
         self._closed = False
         self._failure: str | None = None
         self._used = False
+        self._has_warned = False
         self._thread = threading.Thread(target=self._supervise, name="etcd", daemon=True)
         self._thread.start()
 
@@ -167,6 +170,23 @@ class EtcdProcess:
         It is safe: etcd tells nobody of a write that is not on disk.
         """
         self.stop(0.0)
+
+    def reset_stuck(self, addresses: Collection[str]) -> int:
+        """End the child's connections to these addresses that wait long to send again.
+
+        Returns:
+            How many there were.
+        """
+        pid = self.pid
+        if pid is None:
+            return 0
+        try:
+            return reset_stuck(pid, addresses)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOSYS) and not self._has_warned:
+                self._has_warned = True
+                log.warning("etcd may be late after a partition, and cannot be helped: %s", error)
+            return 0  # or it has ended, and its connections with it
 
     def close(self, seconds: float) -> None:
         """Stop, and end the supervising thread."""

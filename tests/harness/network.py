@@ -1,16 +1,18 @@
 """Network namespaces: one a server, and a bridge a network, all of them in one of their own.
 
-The machine's own network is not touched. It needs root and ip(8).
+The machine's own network is not touched. It needs root, ip(8) and tc(8).
 
 Invariants:
-  * Every namespace has our process id in its name. What a process that was killed left behind,
-    the next network removes before it is made.
+  * Every namespace has our process id in its name, and that of our PID namespace: another one
+    cannot tell whether we live. What a process that was killed left behind, the next network
+    removes before it is made.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import itertools
+import json
 import os
 import re
 import shutil
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-_PREFIX = "clvnet"
+_PREFIX = f"clvnet{Path('/proc/self/ns/pid').stat().st_ino}x"
 _NAME = re.compile(rf"{_PREFIX}(\d+)-\w+-\w+")
 _SECONDS = 10.0
 _numbers = itertools.count(1)
@@ -112,7 +114,7 @@ class Network:
         """Make it.
 
         Raises:
-            NoNetworkError: that needs root, ip(8) or the right to make namespaces.
+            NoNetworkError: that needs root, ip(8), tc(8) or the right to make namespaces.
         """
         _require()
         sweep()
@@ -143,6 +145,41 @@ class Network:
         """Undo ``cut``."""
         for wire in self.hosts[name].wires:
             _ip("-n", self._switch, "link", "set", wire.port, "up")
+
+    def deafen(self, name: str) -> None:
+        """Let nothing reach a server, without a word to anybody: its wires stay up."""
+        for wire in self.hosts[name].wires:
+            _tc(self._switch, "add", wire.port)
+
+    def mute(self, name: str) -> None:
+        """Let nothing come from a server, without a word to anybody, itself included."""
+        for wire in self.hosts[name].wires:
+            _tc(self.hosts[name].namespace, "add", wire.device)
+
+    def restore(self, name: str) -> None:
+        """Undo ``deafen`` and ``mute``."""
+        for wire in self.hosts[name].wires:
+            with suppress(subprocess.CalledProcessError):
+                _tc(self._switch, "delete", wire.port)
+            with suppress(subprocess.CalledProcessError):
+                _tc(self.hosts[name].namespace, "delete", wire.device)
+
+    def pin(self) -> None:
+        """Have no host forget where the others on its first wire are.
+
+        As if routers were between them: a host that finds its neighbour gone says so to its TCP,
+        which then tries again at once, and not after longer and longer pauses (RFC 6069).
+        """
+        found = {}
+        for host in self.hosts.values():
+            told = _run("ip", "-j", "-n", host.namespace, "link", "show", host.wires[0].device)
+            found[host.name] = json.loads(told)[0]["address"]
+        for host in self.hosts.values():
+            for other, hardware in found.items():
+                if other != host.name:
+                    to = (self.hosts[other].address, "lladdr", hardware, "nud", "permanent")
+                    device = ("dev", host.wires[0].device)
+                    _ip("-n", host.namespace, "neighbour", "replace", *to, *device)
 
     def add(self, name: str, address: str, wire: int = 0) -> None:
         """Give a host one more address, with the length of its prefix."""
@@ -195,7 +232,7 @@ class Network:
 
 
 def _require() -> None:
-    missing = [tool for tool in ("ip", "nsenter") if shutil.which(tool) is None]
+    missing = [tool for tool in ("ip", "nsenter", "tc") if shutil.which(tool) is None]
     if missing:
         raise NoNetworkError(f"network namespaces need {' and '.join(missing)}")
     if os.geteuid() != 0:
@@ -220,5 +257,12 @@ def _ip(*arguments: str) -> None:
     _run("ip", *arguments)
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
+def _tc(namespace: str, act: str, device: str) -> None:
+    """Have what is sent at a device vanish (``blackhole`` of tc(8)), or no more."""
+    where = ("nsenter", f"--net=/run/netns/{namespace}", "--")
+    _run(*where, "tc", "qdisc", act, "dev", device, "root", *(("blackhole",) * (act == "add")))
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
+    return done.stdout

@@ -241,6 +241,7 @@ def _deleted(asked: Asked) -> messages.Message:
 
 
 def _status(asked: Asked) -> messages.Message:
+    asked.runtime.detector.heard(asked.member.name)
     return asked.runtime.reporter.status()
 
 

@@ -30,11 +30,14 @@ log = logging.getLogger(__name__)
 INTERVAL_SECONDS = 0.5
 # Between two servers that do not vote: there may be many, and each would ask each of the others.
 _SELDOM_SECONDS = 5.0
+_LEAST_PAUSE_SECONDS = 0.05
 ANSWER_SECONDS = 1.0
 _FRESH_SECONDS = INTERVAL_SECONDS + ANSWER_SECONDS
 
 #: Asks a member, as a stranger, why it and this server do not know each other.
 AskAgain = Callable[[MemberRecord], Found]
+#: Is told of a member that answers or asks, and did not answer before, and what it said last.
+OnReturn = Callable[[MemberRecord, ServerStatus | None], None]
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,22 @@ class _Probe(threading.Thread):
     """The thread that asks one member."""
 
     def __init__(
-        self, member: MemberRecord, context: ssl.SSLContext, check: Check, ask_again: AskAgain
+        self,
+        member: MemberRecord,
+        context: ssl.SSLContext,
+        check: Check,
+        ask_again: AskAgain,
+        on_return: OnReturn,
     ) -> None:
         super().__init__(name=f"probe-{member.name}", daemon=True)
         self.member = member
         self._peer = PeerClient(member.address, member.door_port, context, check)
         self._check = check
         self._ask_again = ask_again
+        self._on_return = on_return
         self.interval = INTERVAL_SECONDS
         self._last_asked, self._last_found = -INTERVAL_SECONDS, Found()
-        self._stopped = False
+        self._stopped, self._silent = False, True
         self._wake = threading.Event()
         self._answered = threading.Condition()
         self._answer: Answer | None = None
@@ -121,6 +130,15 @@ class _Probe(threading.Thread):
         """Tell whether the last outcome is of a question asked at a time or later."""
         return self._answer is not None and self._answer.when >= since
 
+    def heard(self, status: ServerStatus | None) -> None:
+        """Tell that the member is back, where it did not answer when it was asked last.
+
+        Args:
+            status: what it says of itself, None where it has asked.
+        """
+        if self._silent:
+            self._on_return(self.member, status or self._status)
+
     def ask_now(self) -> None:
         """Ask again without waiting for the next turn."""
         self._wake.set()
@@ -129,13 +147,18 @@ class _Probe(threading.Thread):
         """Ask until stopped."""
         while not self._stopped:
             member = self.member
+            asked = elapsed()
             answer = self._ask()
+            if answer.status is not None:
+                self.heard(answer.status)
+            self._silent = answer.status is None
             with self._answered:
                 self._status = answer.status or self._status
                 if self.member is member:
                     self._answer = answer
                     self._answered.notify_all()
-            self._wake.wait(self.interval)
+            # Of a member that is silent a question takes long: when it is back is wanted soon.
+            self._wake.wait(max(_LEAST_PAUSE_SECONDS, self.interval - (elapsed() - asked)))
             self._wake.clear()
         self._peer.close()
 
@@ -199,6 +222,7 @@ class FailureDetector:
         context: ssl.SSLContext,
         check: Callable[[str], Check],
         ask_again: AskAgain,
+        on_return: OnReturn,
     ) -> None:
         """Prepare; ``follow`` begins.
 
@@ -207,11 +231,13 @@ class FailureDetector:
             context: with our certificate.
             check: makes, for a member's name, the check of the certificate that is served.
             ask_again: asks, as a stranger, a member that we do not know or that refuses us.
+            on_return: is told of each member that answers again, or for the first time.
         """
         self._here = here
         self._context = context
         self._check = check
         self._ask_again = ask_again
+        self._on_return = on_return
         self._lock = threading.Lock()
         self._lines: dict[str, _Probe] = {}
 
@@ -229,7 +255,7 @@ class FailureDetector:
                     line.renew(member)
                 elif line is None:
                     self._lines[name] = _Probe(
-                        member, self._context, self._check(name), self._ask_again
+                        member, self._context, self._check(name), self._ask_again, self._on_return
                     )
                     self._lines[name].start()
                 seldom = not votes and member.role is Role.NONVOTING
@@ -267,6 +293,13 @@ class FailureDetector:
             name: line.asked_since(oldest, max(0.0, now + seconds - elapsed())) or silent
             for name, line in lines.items()
         }
+
+    def heard(self, name: str) -> None:
+        """Note that a member has asked: it may be back before it answers here."""
+        with self._lock:
+            line = self._lines.get(name)
+        if line is not None:
+            line.heard(None)
 
     def last_answers(self) -> Mapping[str, Answer]:
         """Return the last outcome, however old, of every member that was asked at all."""

@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
@@ -32,7 +33,10 @@ from collective.model.plan import Plan
 from collective.model.records import MemberRecord
 from collective.model.view import View
 from collective.policy.membership import Observed
+from collective.protocol.messages import ServerStatus
 from collective.protocol.peer import PeerClient
+
+log = logging.getLogger(__name__)
 
 #: Gets the voters, and what connects to one.
 Elsewhere = Callable[
@@ -81,14 +85,18 @@ class MemberRuntime:
         self.stopping, self.replacing = threading.Event(), threading.RLock()
         self.trust = MemberTrust(credentials, self.etcd_trust, remembered, self._wants_etcd)
         self.peers = Peers(credentials, lambda: self.records_view.view)
-        self._backend = self._backend_of(frame, elsewhere)
+        self._backend, self._process = self._backend_of(frame, elsewhere), frame.etcd
         self.gateway = self._backend.gateway
         self.store = RecordStore(self.gateway)
         # Trust first: who acts on a view finds that it holds at both doors.
         listeners = [self.trust.take_up, lambda view: on_view(self, view)]
         self.records_view = RecordsView(self.gateway, listeners, remembered)
         self.detector = FailureDetector(
-            plan.name, credentials.client_context, self.peers.check_of, self.peers.ask_as_stranger
+            plan.name,
+            credentials.client_context,
+            self.peers.check_of,
+            self.peers.ask_as_stranger,
+            self._dial_anew,
         )
         self.etcd = EtcdSupervisor(
             self._backend, self._plan, self.trust, self.records_view, self.detector, self.stopping
@@ -109,6 +117,15 @@ class MemberRuntime:
 
     def _plan(self) -> Plan:
         return self.plan
+
+    def _dial_anew(self, member: MemberRecord, status: ServerStatus | None) -> None:
+        """Have our etcd dial a member anew that was silent, where it would wait for it longer."""
+        told = () if status is None else status.addresses
+        count = self._process.reset_stuck({member.address, *told})
+        if count:
+            log.info(
+                "etcd dials a member anew that answers again name=%s count=%d", member.name, count
+            )
 
     @property
     def name(self) -> str:
