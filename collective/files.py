@@ -73,6 +73,17 @@ def read_private(path: Path) -> bytes:
         raise file_error(error, "read", path) from error
 
 
+def is_missing(path: Path) -> bool:
+    """Tell whether a file is surely not there; one that may not be looked at is no such."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Write a file whole, or leave what was there.
 

@@ -12,7 +12,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from collective.errors import ProtocolError
+
 FORMAT = 1
+_LONGEST = 200
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
@@ -51,12 +54,25 @@ def to_json(promises: Mapping[str, HighWaterMark], collective: str) -> str:
 def from_json(text: str, collective: str) -> dict[str, HighWaterMark]:
     """Read what ``to_json`` made; what cannot be read, or is of another collective, is nothing."""
     try:
+        return read(text, collective)
+    except ProtocolError:
+        return {}
+
+
+def read(text: str, collective: str) -> dict[str, HighWaterMark]:
+    """Read what ``to_json`` made; of another collective it says nothing.
+
+    Raises:
+        ProtocolError: it is broken, or of a newer format.
+    """
+    try:
         raw = json.loads(text)
-        if raw["format"] != FORMAT or raw["collective"] != collective:
-            return {}
-        return {
+        if raw["format"] != FORMAT:
+            raise ProtocolError(f"it has format {raw['format']}, this release reads {FORMAT}")
+        found = {
             str(name): HighWaterMark(str(member_id), int(term), int(index))
             for name, (member_id, term, index) in raw["promises"].items()
         }
-    except _UNREADABLE:
-        return {}
+        return found if raw["collective"] == collective else {}
+    except _UNREADABLE as error:
+        raise ProtocolError(f"it cannot be read: {error!r}"[:_LONGEST]) from None

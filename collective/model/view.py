@@ -36,6 +36,7 @@ _UNREADABLE = (
     RecursionError,
     ProtocolError,
 )
+_LONGEST = 200
 PREFIX = "collective/v1/"
 MEMBERS = PREFIX + "members/"
 INVITATIONS = PREFIX + "invitations/"
@@ -202,23 +203,34 @@ class View:
 
     @classmethod
     def from_json(cls, text: str, collective: str) -> View:
-        """Read what ``to_json`` made; what cannot be read, or is of another, is an empty view.
+        """Read what ``to_json`` made; what cannot be read, or is of another, is an empty view."""
+        try:
+            return cls.read(text, collective) or cls(0)
+        except ProtocolError:
+            return cls(0)
 
-        It is a memory and not the truth, which the store has: so a broken or newer one is no
-        error.
+    @classmethod
+    def read(cls, text: str, collective: str) -> View | None:
+        """Read what ``to_json`` made; None where it is of another collective.
+
+        Raises:
+            ProtocolError: it is broken, or of a newer format.
         """
         try:
             raw = json.loads(text)
+            if raw["format"] != FORMAT:
+                raise ProtocolError(f"it has format {raw['format']}, this release reads {FORMAT}")
             items = {
                 str(key): Item(str(value).encode(), int(revision))
                 for key, (value, revision) in raw["items"].items()
             }
             view = cls(int(raw["revision"]), items)
             _ = (view.members, view.revoked)
-        except _UNREADABLE:
-            return cls(0)
-        ours = raw.get("format") == FORMAT and raw.get("collective") == collective
-        return view if ours else cls(0)
+        except ProtocolError:
+            raise
+        except _UNREADABLE as error:
+            raise ProtocolError(f"it cannot be read: {error!r}"[:_LONGEST]) from None
+        return view if raw.get("collective") == collective else None
 
     def _one(self, cls: type[R], key: str) -> R | None:
         item = self.items.get(key)

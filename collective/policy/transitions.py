@@ -36,7 +36,7 @@ class Event(enum.Enum):
     RESTED = "when its data is aside"
     LOST = "if its data is gone, old or another's"
     FOUND = "at a start with its data back"
-    FOUND_JOINING = "at a start with the data of a learner back"
+    FOUND_JOINING = "at a start with the data of one that did not vote back"
 
 
 class FileStep(enum.Enum):
@@ -86,9 +86,9 @@ _TO = {
 
 #: What may happen to a server, by what it is; None for one without a state file.
 _EVENTS: Mapping[Mode | None, tuple[Event, ...]] = {
-    None: (Event.ALONE,),
+    None: (Event.ALONE, Event.LOST),
     Mode.MEMBER: (Event.ADMITTED, Event.DEMOTED, Event.PUT_OUT, Event.LOST, Event.ALONE),
-    Mode.NONVOTING: (Event.PROMOTED, Event.ADMITTED, Event.PUT_OUT, Event.SHED),
+    Mode.NONVOTING: (Event.PROMOTED, Event.ADMITTED, Event.PUT_OUT, Event.SHED, Event.LOST),
     Mode.ADOPTING: (Event.ADOPTED, Event.ADMITTED),
     Mode.JOINING: (
         Event.VOTES,

@@ -248,7 +248,9 @@ class JoinCoordinator:
             plan = apply(self._server.plan, Event.ADMITTED, **admitted.plan.given())
             if self._given_up.is_set():
                 raise given_up_error(plan.name)
-            self._server.state.save_view(admitted.view, plan.cluster_token)
+            state = self._server.state
+            lives.keep_state(self._server.layout, state, self._server.plan, utc_now())
+            state.save_view(admitted.view, plan.cluster_token)
             self._server.save(plan)
             reached(Step.JOIN_ADOPTING)
             self._server.end_life(hand_over=False)

@@ -38,10 +38,12 @@ def idle_error(plan: Plan, trouble: CollectiveError | None = None) -> Collective
             f"{mend} restart collectived: 'systemctl restart collectived'",
         )
     if plan.mode is Mode.LOST:
+        alone = "" if plan.existing else "; if this was the only member: 'collective gencert' here"
         return LostError(
             plan.reason,
             "put the newest data back and restart collectived; if it is gone for good: "
-            f"'collective invite --replace {plan.name}' on a member, then 'collective join' here",
+            f"'collective invite --replace {plan.name}' on a member, then 'collective join' here"
+            f"{alone}",
         )
     if plan.mode is not Mode.REMOVED:
         return RefusedError(

@@ -12,20 +12,21 @@ from __future__ import annotations
 import ipaddress
 import logging
 import secrets
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from collective.daemon.lifecycle import small_files
 from collective.daemon.lifecycle.rollback_check import objection_to
-from collective.daemon.lifecycle.state_file import VIEW, StateFile
+from collective.daemon.lifecycle.state_file import StateFile
 from collective.daemon.member import credentials
-from collective.daemon.member.etcd_trust import TRUSTED
 from collective.daemon.settings import Settings
-from collective.errors import RefusedError, UnreachableError
+from collective.errors import AccessError, CollectiveError, RefusedError, UnreachableError
 from collective.failpoints import Step, reached
-from collective.files import read_private, set_aside
+from collective.files import is_missing, set_aside
 from collective.model.layout import Layout
 from collective.model.listen import together
 from collective.model.names import (
@@ -170,7 +171,7 @@ def adopt(layout: Layout, state: StateFile, plan: Plan, now: datetime) -> Plan:
         The plan of the learner, saved.
     """
     pki = Path(layout.pki)
-    if not credentials.is_there(pki):
+    if credentials.name_in(pki) != plan.name:
         # A lost server was taken in with the certificate that it had got for that.
         credentials.copy(_makeshift(layout), pki)
     learner = _follow(layout, plan, Event.ADOPTED, now)
@@ -192,10 +193,17 @@ def go_on(layout: Layout, state: StateFile, plan: Plan, now: datetime) -> Plan:
     event = RESUMED_BY.get(plan.mode)
     if event is not None:
         again = {Event.ADOPTED: adopt, Event.RESTED: rest, Event.SHED: shed_vote}[event]
-        return again(layout, state, plan, now)
+        plan = again(layout, state, plan, now)
     if plan.mode is Mode.REMOVED:
         return plan
-    why = data_is_lost(layout, plan) or _own_objection(layout, state, plan)
+    try:
+        why = (
+            data_is_lost(layout, plan)
+            or small_files.damage(layout, plan)
+            or _own_objection(layout, state, plan)
+        )
+    except AccessError as error:
+        why = error.message
     if why is not None:
         return lose(state, plan, why)
     return find(layout, state, plan) if plan.mode is Mode.LOST else plan
@@ -217,14 +225,17 @@ def lose(state: StateFile, plan: Plan, why: str) -> Plan:
     log.error("this server is lost: %s", why)
     lost = apply(plan, Event.LOST, reason=why)
     if lost != plan:
-        state.save(lost)
+        try:
+            state.save(lost)
+        except CollectiveError as error:
+            log.error("it cannot be written down that this server is lost: %s", error)
     return lost
 
 
 def find(layout: Layout, state: StateFile, plan: Plan) -> Plan:
     """Make a lost server the member again that it was: its data is back.
 
-    A server that was lost before it was a voter goes on joining.
+    A server that was no voter goes on joining; one that was taken in without a vote has done so.
     """
     voted = plan.name in state.load_view(plan.cluster_token).voters
     found = apply(plan, Event.FOUND if voted else Event.FOUND_JOINING)
@@ -236,14 +247,16 @@ def find(layout: Layout, state: StateFile, plan: Plan) -> Plan:
 def usable_pki(layout: Layout, plan: Plan) -> Path:
     """Return the folder of certificates to open the door with.
 
-    A lost server may have lost those too. It gets some to be invited with, beside the place of
-    the real ones, which may be put back.
+    A server that rests may have lost those too. It gets some to be invited with, beside the place
+    of the real ones, which may be put back.
     """
     pki = Path(layout.pki)
-    if credentials.is_there(pki) or plan.mode is not Mode.LOST:
+    rests = plan.mode in (Mode.LOST, Mode.REMOVED)
+    if not rests or credentials.name_in(pki) == plan.name:
         return pki
     makeshift = _makeshift(layout)
-    if not makeshift.exists():
+    if credentials.name_in(makeshift) != plan.name:
+        shutil.rmtree(makeshift, ignore_errors=True)
         credentials.prepare_fresh(makeshift, plan.name, certified_here(plan.address))
         credentials.install(makeshift)
     return makeshift
@@ -323,6 +336,58 @@ def _take(step: FileStep, layout: Layout, plan: Plan, event: Event, now: datetim
         credentials.install(pki)
 
 
+def without_state(layout: Layout, state: StateFile, settings: Settings) -> Plan | None:
+    """Return the plan of a lost server where the state file does not say what this server is.
+
+    That is where it is damaged, another server's, or gone with other files there. Nothing is
+    written then, so that the server is found again when the file is put back.
+
+    Returns:
+        None where the state file is well, or the server is fresh.
+    """
+    try:
+        plan = state.load()
+    except CollectiveError as error:
+        return _unknown(layout, settings, small_files.described(state.path, error))
+    if plan is None:
+        left = small_files.traces(layout)
+        gone = f"there is no {state.path}, but there is {' and '.join(left)}"
+        return _unknown(layout, settings, gone) if left else None
+    other = plan.name != settings.name and plan.mode is not Mode.REMOVED
+    if other and credentials.name_in(Path(layout.pki)) == settings.name:
+        foreign = f"it is of {plan.name}, and the certificate here is of {settings.name}"
+        return _unknown(layout, settings, f"{state.path} is damaged: {foreign}")
+    return None
+
+
+def _unknown(layout: Layout, settings: Settings, why: str) -> Plan:
+    """Return the plan of a server that is lost since nothing says which member it was."""
+    log.error("this server is lost: %s", why)
+    collective, others = small_files.remembered(layout, settings.name)
+    return apply(
+        None,
+        Event.LOST,
+        name=settings.name,
+        address=own_address(settings) or guessed_address(),
+        door_port=settings.port,
+        peer_port=settings.peer_port,
+        cluster_token=collective,
+        initial_cluster="",
+        existing=others,
+        reason=why,
+    )
+
+
+def keep_state(layout: Layout, state: StateFile, plan: Plan | None, now: datetime) -> None:
+    """Move a state file aside that does not say what this server is: it is to be replaced."""
+    try:
+        same = state.load() in (None, plan)
+    except CollectiveError:
+        same = False
+    if not same:
+        _clear(state.path, layout, "damaged-state", now)
+
+
 def check_plan(plan: Plan, settings: Settings) -> None:
     """Refuse to run a member under settings that do not fit it.
 
@@ -349,24 +414,14 @@ def first_start_was_cut(layout: Layout, plan: Plan) -> bool:
 
 def data_is_lost(layout: Layout, plan: Plan) -> str | None:
     """Return what of a member's data is gone that was there, None when all is there."""
-    if not plan.started or plan.mode not in (Mode.MEMBER, Mode.JOINING, Mode.LOST):
+    if plan.mode not in (Mode.MEMBER, Mode.JOINING, Mode.NONVOTING, Mode.LOST):
         return None
-    needed = [Path(layout.etcd_log), Path(layout.pki) / "server.pem"]
-    if _knew_others(layout):
-        # Without it nobody can be told from anybody else, nor who was deleted.
-        needed.append(Path(layout.state) / VIEW)
-    missing = [str(path) for path in needed if not path.exists()]
-    if not missing:
+    no_log = plan.started and is_missing(Path(layout.etcd_log))
+    gone = [layout.etcd_log] if no_log else []
+    gone += small_files.missing(layout, plan)
+    if not gone:
         return None
-    return f"the data of {plan.name} is gone: there is no {' and no '.join(missing)}"
-
-
-def _knew_others(layout: Layout) -> bool:
-    """Tell whether etcd was last started with others that it lets in."""
-    try:
-        return read_private(Path(layout.pki) / TRUSTED).count(b"BEGIN CERTIFICATE") > 1
-    except FileNotFoundError:
-        return False
+    return f"the data of {plan.name} is gone: there is no {' and no '.join(gone)}"
 
 
 def _clear(path: Path, layout: Layout, reason: str, now: datetime) -> None:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from collective.daemon.clock import elapsed, epoch, utc_now
-from collective.daemon.lifecycle import changeover, lives
+from collective.daemon.lifecycle import changeover, lives, small_files
 from collective.daemon.lifecycle.gate import Gate
 from collective.daemon.lifecycle.high_water_marks import HighWaterMarks
 from collective.daemon.lifecycle.inactive import idle_error
@@ -150,6 +150,14 @@ class CollectiveServer:
         credentials.repair(pki)
         for folder in (pki, Path(self.layout.state)):
             sweep_temporary(folder)
+        lost = lives.without_state(self.layout, self.state, self.settings)
+        if lost is not None:
+            self.live(lost)
+        else:
+            self._go_on()
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    def _go_on(self) -> None:
         plan = self.state.load()
         if plan is None:
             plan = lives.begin_alone(self.layout, self.state, self.settings, utc_now())
@@ -163,7 +171,6 @@ class CollectiveServer:
             log.error("this server stays between two lives: %s", error)
             trouble = error
         self.live(plan, trouble)
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def stop(self) -> None:
         """Hand leadership over, end etcd, close the doors, release the lock."""
@@ -413,11 +420,7 @@ class CollectiveServer:
             if self.runtime is not runtime or self.stopped.is_set():
                 return
             self.end_life(hand_over=True)
-            try:
-                self.live(lives.lose(self.state, self.plan, why))
-            except CollectiveError as error:
-                log.error("it cannot be written down that this server is lost: %s", error)
-                self.trouble = error
+            self.live(lives.lose(self.state, self.plan, why))
 
     def may_begin_again(self) -> bool:
         """Tell whether this server rests, and no other one holds its collective.
@@ -427,8 +430,8 @@ class CollectiveServer:
         plan = self.plan
         if plan.mode is not Mode.LOST:
             return plan.mode is Mode.REMOVED
-        known = self.state.load_view(plan.cluster_token).members
-        return not plan.existing and not known.keys() - {plan.name}
+        token = plan.cluster_token
+        return not plan.existing and not small_files.has_others(self.layout, plan.name, token)
 
     def begin_again(self) -> None:
         """Make a server that rests a collective of one; what it had is moved aside."""
@@ -436,6 +439,7 @@ class CollectiveServer:
             if not self.may_begin_again():
                 return
             now, former = utc_now(), self.plan
+            lives.keep_state(self.layout, self.state, former, now)
             self.live(lives.begin_alone(self.layout, self.state, self.settings, now, former))
 
     def require_runtime(self) -> MemberRuntime:

@@ -14,18 +14,23 @@ from collective.model.high_water_mark import HighWaterMark
 from collective.model.plan import Plan
 from collective.model.view import View
 
-_NAME = "server.json"
+SERVER = "server.json"
 #: The records as last seen.
 VIEW = "view.json"
-_PROMISES = "promises.json"
+PROMISES = "promises.json"
 
 
 class StateFile:
-    """The folder ``state`` of one server."""
+    """The folder ``state`` of one server.
+
+    Attributes:
+        path: of the state file itself.
+    """
 
     def __init__(self, folder: Path) -> None:
         make_private_folder(folder)
         self._folder = folder
+        self.path = folder / SERVER
 
     def load(self) -> Plan | None:
         """Return the plan, None on a fresh server.
@@ -35,13 +40,13 @@ class StateFile:
             AccessError: it cannot be read.
         """
         try:
-            return Plan.from_json(read_private(self._folder / _NAME).decode("utf-8", "replace"))
+            return Plan.from_json(read_private(self.path).decode("utf-8", "replace"))
         except FileNotFoundError:
             return None
 
     def save(self, plan: Plan) -> None:
         """Replace the plan; when this returns it survives a power cut."""
-        write_atomically(self._folder / _NAME, plan.to_json().encode())
+        write_atomically(self.path, plan.to_json().encode())
 
     def load_view(self, collective: str) -> View:
         """Return the records as this server last saw them; empty if it never did."""
@@ -58,7 +63,7 @@ class StateFile:
     def load_promises(self, collective: str) -> dict[str, HighWaterMark]:
         """Return what members are known to have on their disks, by name."""
         try:
-            text = read_private(self._folder / _PROMISES).decode("utf-8", "replace")
+            text = read_private(self._folder / PROMISES).decode("utf-8", "replace")
             return high_water_mark.from_json(text, collective)
         except FileNotFoundError:
             return {}
@@ -66,4 +71,4 @@ class StateFile:
     def save_promises(self, promises: Mapping[str, HighWaterMark], collective: str) -> None:
         """Remember what members have on their disks."""
         text = high_water_mark.to_json(promises, collective)
-        write_atomically(self._folder / _PROMISES, text.encode())
+        write_atomically(self._folder / PROMISES, text.encode())

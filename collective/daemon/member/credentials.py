@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from collective.daemon.member.succession import Succession
-from collective.errors import CollectiveError
+from collective.errors import CollectiveError, ProtocolError
 from collective.files import fsync_folder, make_private_folder, read_private, write_atomically
 from collective.pki import Certificate, make_certificate, new_key, read_certificate
 from collective.protocol.door import server_context
@@ -32,7 +32,7 @@ from collective.protocol.peer import client_context
 
 log = logging.getLogger(__name__)
 
-_SERVER, _NEXT, _SUCCESSION = "server.pem", "next.pem", "succession.json"
+SERVER, NEXT, SUCCESSION = "server.pem", "next.pem", "succession.json"
 _MARK = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -48,7 +48,7 @@ def prepare_fresh(folder: Path, name: str, addresses: Sequence[str]) -> None:
     make_private_folder(place)
     key = new_key()
     certificate = make_certificate(key, name, addresses)
-    write_atomically(place / _SERVER, key + certificate.pem.encode())
+    write_atomically(place / SERVER, key + certificate.pem.encode())
 
 
 def copy(source: Path, folder: Path) -> None:
@@ -56,7 +56,7 @@ def copy(source: Path, folder: Path) -> None:
     place = incoming(folder)
     shutil.rmtree(place, ignore_errors=True)
     make_private_folder(place)
-    write_atomically(place / _SERVER, read_private(source / _SERVER))
+    write_atomically(place / SERVER, read_private(source / SERVER))
 
 
 def install(folder: Path) -> None:
@@ -71,9 +71,12 @@ def repair(folder: Path) -> None:
         install(folder)
 
 
-def is_there(folder: Path) -> bool:
-    """Tell whether a folder has a certificate."""
-    return (folder / _SERVER).exists()
+def name_in(folder: Path) -> str | None:
+    """Return whom the certificate of a folder is for; None where there is none that will do."""
+    try:
+        return Credentials(folder).identity.name
+    except (FileNotFoundError, CollectiveError):
+        return None
 
 
 class Credentials:
@@ -85,7 +88,7 @@ class Credentials:
         Raises:
             AccessError: a file cannot be read.
             FileNotFoundError: a file is missing.
-            ProtocolError: the certificate cannot be read.
+            ProtocolError: the certificate, or its key, cannot be read.
         """
         self.folder = folder
         self._lock = threading.RLock()
@@ -94,18 +97,18 @@ class Credentials:
 
     def _read(self) -> None:
         self._key, self._identity = _split(read_private(self.identity_file))
-        self._client = client_context(self.identity_file)
+        self._client = _client_context(self.identity_file)
         self._server: ssl.SSLContext | None = None
 
     @property
     def identity_file(self) -> Path:
         """Key and certificate in one PEM file, which etcd reads at each handshake."""
-        return self.folder / _SERVER
+        return self.folder / SERVER
 
     @property
     def next_file(self) -> Path:
         """The same of the certificate that is to take its place."""
-        return self.folder / _NEXT
+        return self.folder / NEXT
 
     @property
     def identity(self) -> Certificate:
@@ -120,7 +123,7 @@ class Credentials:
     @property
     def succession(self) -> Succession:
         """What proves to others that this certificate took the place of former ones."""
-        return Succession.load(self.folder / _SUCCESSION)
+        return Succession.load(self.folder / SUCCESSION)
 
     def is_on_disk(self) -> bool:
         """Tell whether the file still has the certificate that is shown: etcd reads it anew."""
@@ -167,7 +170,7 @@ class Credentials:
             if following is None:
                 return
             proven = self.succession.followed_by(self._identity, self._key, following)
-            proven.save(self.folder / _SUCCESSION)
+            proven.save(self.folder / SUCCESSION)
             os.rename(self.next_file, self.identity_file)
             fsync_folder(self.folder)
             self._read()
@@ -204,6 +207,27 @@ class Credentials:
     def client_context(self) -> ssl.SSLContext:
         """The context of our calls to other members."""
         return self._client
+
+
+def identity_in(path: Path) -> Certificate:
+    """Return the certificate of a file that has its key, too.
+
+    Raises:
+        AccessError: it cannot be read.
+        FileNotFoundError: it is missing.
+        ProtocolError: it is not both, or they do not belong to each other.
+    """
+    found = _split(read_private(path))[1]
+    _client_context(path)
+    return found
+
+
+def _client_context(path: Path) -> ssl.SSLContext:
+    try:
+        return client_context(path)
+    except ssl.SSLError as error:
+        reason = error.reason or "it is not readable"
+        raise ProtocolError(f"key and certificate cannot be used: {reason}") from error
 
 
 def _split(both: bytes) -> tuple[bytes, Certificate]:

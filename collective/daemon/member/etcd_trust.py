@@ -24,7 +24,7 @@ from collective.daemon.member.credentials import Credentials
 from collective.files import write_atomically
 from collective.pki import Certificate, make_revocation_list
 
-TRUSTED, _CRL = "trusted.pem", "crl.der"
+TRUSTED, CRL = "trusted.pem", "crl.der"
 
 
 class EtcdTrust:
@@ -39,7 +39,7 @@ class EtcdTrust:
         self._cutting = threading.Condition()
         self._cut = frozenset[str]()
         self.trust_file = credentials.folder / TRUSTED
-        self.crl_file = credentials.folder / _CRL
+        self.crl_file = credentials.folder / CRL
 
     @property
     def loaded(self) -> frozenset[str]:

@@ -34,7 +34,9 @@ from collective.protocol.resolve import resolve
 
 log = logging.getLogger(__name__)
 
-_NAME = "whereabouts.json"
+#: In the folder of the state.
+HINTS = "whereabouts.json"
+_LONGEST = 200
 _DIAL_SECONDS = 2.0
 
 
@@ -47,7 +49,7 @@ class PeerLocator:
         Args:
             folder: of the state.
         """
-        self._path = folder / _NAME
+        self._path = folder / HINTS
         self._lock = threading.Lock()
         self._hints = _read(self._path)
         #: By name: what was recorded when the member was found, and where it was.
@@ -219,7 +221,18 @@ def _is_place(address: object) -> bool:
 def _read(path: Path) -> dict[str, str]:
     """Return the hints of a file; a broken one is as good as none."""
     try:
-        raw = json.loads(read_private(path))
-        return {str(name): str(address) for name, address in raw.items()}
-    except (FileNotFoundError, ValueError, AttributeError):
+        return read_hints(read_private(path))
+    except (FileNotFoundError, CollectiveError):
         return {}
+
+
+def read_hints(data: bytes) -> dict[str, str]:
+    """Return where members may be, as it was written down.
+
+    Raises:
+        ProtocolError: it is broken.
+    """
+    try:
+        return {str(name): str(address) for name, address in json.loads(data).items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ProtocolError(f"it cannot be read: {error!r}"[:_LONGEST]) from None

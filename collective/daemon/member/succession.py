@@ -16,7 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from collective.errors import ProtocolError
+from collective.errors import CollectiveError
 from collective.files import read_private, write_atomically
 from collective.model.fingerprint import fingerprint_of
 from collective.pki import (
@@ -72,7 +72,7 @@ class Succession(Former):
         """Read what ``save`` wrote; a broken one proves nothing, and is no error."""
         try:
             return cls.from_wire(json.loads(read_private(path)))
-        except (FileNotFoundError, ValueError, ProtocolError):
+        except (FileNotFoundError, ValueError, CollectiveError):
             return cls()
 
 

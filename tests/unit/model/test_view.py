@@ -268,7 +268,7 @@ def test_memory_of_another_collective_is_an_empty_view() -> None:
     ],
 )
 def test_broken_memory_is_an_empty_view(changes: dict[str, Any]) -> None:
-    """It is no reason not to start: the store has the truth."""
+    """To whoever can do without; ``View.read`` tells it from one of another collective."""
     text = json.dumps({**json.loads(REMEMBERED.to_json("ours")), **changes})
     assert View.from_json(text, "ours") == View(0)
 

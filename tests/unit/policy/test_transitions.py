@@ -27,7 +27,7 @@ OURS = Path(transitions.__file__)
 
 #: Written a second time, on purpose: a pair that comes or goes is a decision.
 EXPECTED = {
-    None: {Event.ALONE: "member"},
+    None: {Event.ALONE: "member", Event.LOST: "lost"},
     Mode.MEMBER: {
         Event.ALONE: "member",
         Event.ADMITTED: "adopting",
@@ -40,6 +40,7 @@ EXPECTED = {
         Event.PROMOTED: "joining",
         Event.PUT_OUT: "leaving",
         Event.SHED: "nonvoting",
+        Event.LOST: "lost",
     },
     Mode.ADOPTING: {Event.ADMITTED: "adopting", Event.ADOPTED: "joining"},
     Mode.JOINING: {
@@ -83,7 +84,7 @@ def test_each_pair_leads_where_it_is_to_or_raises(mode: Mode | None, event: Even
     """Also each that cannot be: it says what, and of whom, and the plan is what it was."""
     was = plan(mode)
     expected = EXPECTED[mode].get(event)
-    begins = event in (Event.ALONE, Event.ADMITTED)
+    begins = mode is None or event in (Event.ALONE, Event.ADMITTED)
     if expected is not None:
         assert apply(was, event, **(AGAIN if begins else {})).mode is Mode(expected)
         return

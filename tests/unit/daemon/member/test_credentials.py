@@ -72,11 +72,11 @@ def test_folder_does_not_exist_before_it_is_installed(tmp_path: Path) -> None:
     path = tmp_path / "pki"
     credentials.prepare_fresh(path, "mgt1", ADDRESSES)
     assert not path.exists()
-    assert not credentials.is_there(path)
+    assert credentials.name_in(path) is None
     assert list(files(credentials.incoming(path))) == ["server.pem"]
     credentials.install(path)
     assert not credentials.incoming(path).exists()
-    assert credentials.is_there(path)
+    assert credentials.name_in(path) == "mgt1"
 
 
 @pytest.mark.parametrize(
