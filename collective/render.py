@@ -277,7 +277,8 @@ def _state_lines(document: Document) -> tuple[str, ...]:
         "Active collective members:",
         *_indented(active),
         *_section("Joining", members, ("learner",)),
-        *_section("Offline", members, ("offline", "degraded")),
+        *_section("Not following", members, ("not_following", "degraded")),
+        *_section("Offline", members, ("offline",)),
     ]
     if document["quorum"]:
         lines.append(f"{document['tolerance']}.")

@@ -27,6 +27,7 @@ from collective.etcd.requests import (
     encode,
     prefix_end,
     put_request,
+    range_request,
 )
 from collective.model.keyspace import EVERYTHING
 from collective.model.lease_ids import COLLECTIVE, new_lease_id
@@ -37,6 +38,8 @@ _ALL = "\0"
 _COMPACTED = "has been compacted"
 _LEASE_TAKEN = "lease already exists"
 _LEASE_TRIES = 3
+# No key was ever changed at it.
+_NO_REVISION = (1 << 63) - 1
 
 
 def hex_id(member_id: int) -> str:
@@ -204,6 +207,32 @@ class EtcdApi(ABC):
             raw = self.call(RANGE, {**body, "key": encode(after), "revision": str(revision)})
             found += raw.get("kvs", ())
         return revision, [key_value(kv) for kv in found]
+
+    def commit_and_range(self, prefix: str) -> tuple[int, list[KeyValue]]:
+        """Read all keys with a prefix at a commit that is made for it and changes nothing.
+
+        A transaction that might delete a key goes through the log, whichever branch is taken
+        (etcd's server/etcdserver/v3_server.go, Txn and isTxnReadonly): so there is an entry
+        that every member must follow, but neither key, revision nor event.
+
+        Raises:
+            EtcdError: as ``call``; a full database of etcd 3.4 takes none.
+        """
+        end = prefix_end(prefix)
+        never = comparison(prefix, "MOD", _NO_REVISION)
+        raw = self.call(
+            "/kv/txn",
+            {
+                "compare": [never],
+                "success": [delete_request(prefix)],
+                "failure": [range_request(prefix, end)],
+            },
+        )
+        try:
+            found = raw["responses"][0]["response_range"].get("kvs", ())
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise EtcdError("etcd: an answer came without what was asked for") from None
+        return _number(raw, "header", "revision"), [key_value(kv) for kv in found]
 
     def page(self, begin: str | bytes, end: str, limit: int, revision: int = 0) -> Page:
         """Read some keys of a range, in their order, from what the etcd here holds.

@@ -7,8 +7,10 @@ that the caller decided on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import monotonic
 
-from collective.etcd.api import EtcdApi
+from collective.errors import EtcdError, EtcdUnavailableError
+from collective.etcd.api import EtcdApi, KeyValue
 from collective.etcd.deadline import within
 from collective.etcd.requests import PutRequest
 from collective.model.changes import EFFECTS, make
@@ -66,6 +68,32 @@ class RecordStore:
         """Read what this server's etcd holds, however old; works without a quorum."""
         return self._range(seconds, serializable=True)
 
+    def read_at_commit(self, seconds: float = READ_SECONDS) -> View:
+        """Read everything at a commit that is made for it, and that each voter must follow.
+
+        That proves a quorum, too. A full database may take no commit; then it is a read.
+
+        Args:
+            seconds: deadline.
+
+        Raises:
+            EtcdError: no proof in time.
+        """
+        deadline = monotonic() + seconds
+        try:
+            return self._commit(seconds)
+        except EtcdUnavailableError:
+            # Broken off by a restart or an election: it changes nothing, so it can be made again.
+            if monotonic() >= deadline:
+                raise
+            return self._commit(deadline - monotonic())
+        except EtcdError:
+            return self.read(seconds)
+
+    def _commit(self, seconds: float) -> View:
+        with within(seconds):
+            return _view(*self._gateway.commit_and_range(PREFIX))
+
     def prove(self, seconds: float) -> int:
         """Ask for a linearizable answer, and for as little as there is.
 
@@ -80,8 +108,7 @@ class RecordStore:
 
     def _range(self, seconds: float, serializable: bool) -> View:
         with within(seconds):
-            revision, kvs = self._gateway.range(PREFIX, serializable)
-        return View(revision, {kv.key: Item(kv.value, kv.mod_revision, kv.lease) for kv in kvs})
+            return _view(*self._gateway.range(PREFIX, serializable))
 
     def invite(self, view: View, invitation: Invitation, seconds: int) -> bool:
         """Write an invitation, in place of an older one for the same name.
@@ -267,6 +294,10 @@ class RecordStore:
         wire = [PutRequest(key, to_json(record), lease) for key, record in puts.items()]
         with within(WRITE_SECONDS):
             return self._gateway.transact(compare, wire, deletes)[0]
+
+
+def _view(revision: int, kvs: Sequence[KeyValue]) -> View:
+    return View(revision, {kv.key: Item(kv.value, kv.mod_revision, kv.lease) for kv in kvs})
 
 
 def _put(view: View, member: MemberRecord, when: float) -> dict[str, Record]:

@@ -63,6 +63,7 @@ def delete_request(key: str, end: str = "") -> Body:
     return {"request_delete_range": {**bounds, "range_end": encode(end)} if end else bounds}
 
 
-def range_request(key: str) -> Body:
-    """Return the operation that reads a key."""
-    return {"request_range": {"key": encode(key)}}
+def range_request(key: str, end: str = "") -> Body:
+    """Return the operation that reads a key, or all keys from it to before an end."""
+    bounds = {"key": encode(key)}
+    return {"request_range": {**bounds, "range_end": encode(end)} if end else bounds}

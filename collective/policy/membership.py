@@ -53,13 +53,16 @@ class Observed:
         here: the server that decides.
         view: the records, read linearizably.
         voters: names of etcd's voters, after that read: the truth, where a record is behind.
-        answering: names of members whose daemon and etcd answered just now, ``here`` included.
+        answering: names of members whose daemon and etcd answered just now, ``here`` included,
+            and that have, if they vote, what was committed after they were to be asked.
+        behind: names of members whose daemon answered, and which do not count all the same.
     """
 
     here: str
     view: View
     voters: frozenset[str]
     answering: frozenset[str]
+    behind: frozenset[str] = frozenset()
 
     def strength(self, without: str | None = None) -> Strength:
         """Count voters and answering voters, as if one were gone."""
@@ -164,6 +167,11 @@ def check_demote(observed: Observed, name: str) -> None:
             "'collective promote' another server first",
         )
     if name not in observed.answering:
+        if name in observed.behind:
+            raise RefusedError(
+                f"cannot demote {name}: it answers, but its etcd does not follow the others",
+                f"see the log of collectived on {name}, or run 'collective delete {name}'",
+            )
         raise RefusedError(
             f"cannot demote {name}: it does not answer",
             f"start it, or if it is lost, run 'collective delete {name}'",
@@ -182,25 +190,32 @@ def _require_member(observed: Observed, name: str, doing: str) -> MemberRecord:
 def _check_holds(observed: Observed, doing: str) -> None:
     now = observed.strength()
     if not now.holds:
-        absent = sorted(observed.voters - observed.answering)
         raise QuorumError(
             f"cannot {doing}: {now.answering} of {now.voters} voters answer, quorum is "
             f"{now.quorum}",
-            f"start {' or '.join(absent)} first",
+            _way_out(observed, observed.voters),
         )
+
+
+def _way_out(observed: Observed, of: frozenset[str]) -> str | None:
+    """Return what is to be done first for those that do not count, None where all do."""
+    absent = sorted(of - observed.answering - observed.behind)
+    behind = sorted(of & observed.behind)
+    ways = [f"start {' or '.join(absent)}"] if absent else []
+    if behind:
+        ways.append(f"see why etcd on {' or '.join(behind)} does not follow: is its disk well?")
+    return f"{', or '.join(ways)}" + ("" if behind else " first") if ways else None
 
 
 def _check_strength(observed: Observed, name: str, doing: str = "delete") -> None:
     before, after = observed.strength(), observed.strength(without=name)
     if after.holds:
         return
-    absent = sorted(observed.voters - observed.answering - {name})
-    hint = f"start {' or '.join(absent)} first" if absent else None
     raise QuorumError(
         f"cannot {doing} {name}: {after.answering} of {after.voters} voters would remain "
         f"reachable, quorum is {after.quorum} (now {before.answering} of {before.voters}, "
         f"quorum {before.quorum})",
-        hint,
+        _way_out(observed, observed.voters - {name}),
     )
 
 
@@ -230,11 +245,10 @@ def check_restart(observed: Observed, doing: str, spare: bool = True) -> None:
         return
     if not spare and observed.strength().holds:
         return
-    absent = sorted(observed.voters - observed.answering - {observed.here})
     raise QuorumError(
         f"cannot restart etcd on {observed.here} for {doing}: {others.answering} of {voters} "
         f"voters would answer meanwhile, quorum is {quorum(voters)}",
-        f"start {' or '.join(absent)} first",
+        _way_out(observed, observed.voters - {observed.here}),
     )
 
 

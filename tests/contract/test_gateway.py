@@ -51,6 +51,15 @@ def test_member_list_has_this_member(member: Member) -> None:
     assert only.peer_urls == (f"https://127.0.0.2:{member.plan.peer_port}",)
 
 
+def test_commit_changes_nothing_and_is_followed(member: Member) -> None:
+    """The log has one entry more; key, revision and events are what they were."""
+    revision = put(member, "k/a", "1")
+    before = member.gateway.status()
+    assert member.gateway.commit_and_range("k/") == member.gateway.range("k/")
+    after = member.gateway.status()
+    assert (after.index, after.revision) == (before.index + 1, revision)
+
+
 def test_range_gives_the_keys_of_a_prefix_at_a_revision(member: Member) -> None:
     """No neighbours, each value whole, also for a serializable read."""
     neighbours = ["j/z", "k", "k.", "k0", "l"]

@@ -135,6 +135,10 @@ class SimulatedGateway(Gateway):
             return _listed(self._machine.view, prefix)
         return self._make(lambda: _listed(self._world.etcd.view, prefix), changes=False)
 
+    def commit_and_range(self, prefix: str) -> tuple[int, list[KeyValue]]:
+        """Read at a commit: it changes nothing, so it is a read here."""
+        return self.range(prefix)
+
     def transact(
         self, unchanged: Mapping[str, int], puts: Sequence[PutRequest], deletes: Sequence[str] = ()
     ) -> tuple[bool, int]:
@@ -256,6 +260,19 @@ class SimulatedProber(FailureDetector):
         well = [n for n, a in found.items() if a.status is not None and a.status.healthy]
         self._world.promises.has_met(by, [*well, self._machine.name])
         return found
+
+    def note_committed(self, _index: int) -> None:
+        """Do nothing: whoever answers here follows, once it is asked for an entry."""
+
+    def answers_at(
+        self, index: int, since: float, seconds: float, silent_seconds: float = 0.0
+    ) -> Mapping[str, Answer]:
+        """Ask all of them, of whom those in touch have heard of the newest commit."""
+        return self.answers(seconds, since)
+
+    def follows(self, answer: Answer, index: int = 0) -> bool:
+        """Tell whether a member answers and takes part."""
+        return answer.status is not None and answer.status.healthy
 
     def last_answers(self) -> dict[str, Answer]:
         """Ask all of them."""

@@ -311,7 +311,7 @@ def test_show_prints_what_the_manual_shows(page: str) -> None:
 
 
 def test_members_that_are_not_active_have_sections_of_their_own() -> None:
-    """After the manual's lines; a degraded member is no active one."""
+    """After the manual's lines; who answers and takes no part is neither active nor offline."""
     told = document(
         "mgt2",
         ("mgt1", "active"),
@@ -319,6 +319,7 @@ def test_members_that_are_not_active_have_sections_of_their_own() -> None:
         ("mgt3", "offline"),
         ("mgt4", "learner"),
         ("mgt5", "degraded"),
+        ("mgt6", "not_following"),
         errors=["disk is slow"],
     )
     rendered = render.show(told)
@@ -329,9 +330,11 @@ def test_members_that_are_not_active_have_sections_of_their_own() -> None:
         "  mgt1",
         "Joining collective members:",
         "  mgt4",
+        "Not following collective members:",
+        "  mgt5",
+        "  mgt6",
         "Offline collective members:",
         "  mgt3",
-        "  mgt5",
         "1 more server may be lost.",
     )
     assert (rendered.notes, rendered.status) == (("warning: disk is slow",), 0)

@@ -4,18 +4,20 @@ It does not print; ``collective.cli.output`` does.
 
 Invariants:
   * ``quorum`` is true only when a linearizable read was answered for this very call (P8).
+  * With a quorum a voter is active only if it has what was committed after the call began.
   * Every member in the records is listed, with what it answered or why it did not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 from collective.daemon.clock import elapsed
 from collective.daemon.listeners.alarms import alarm_sentence, alarms_in
-from collective.daemon.member.failure_detector import Answer, FailureDetector
+from collective.daemon.member.failure_detector import ANSWER_SECONDS, Answer, FailureDetector
 from collective.daemon.member.recorded import is_broken, lacking
 from collective.daemon.member.records_view import RecordsView
 from collective.errors import CollectiveError, EtcdError
@@ -34,6 +36,9 @@ _RENEW_SECONDS = 0.1
 _PATIENT_SECONDS = 2.0
 _PROBE_SECONDS = 0.3
 _LEAST_SECONDS = 0.02
+#: The state of a member that answers, and does not have what was committed.
+NOT_FOLLOWING = "not_following"
+_State = tuple[str, ServerStatus | None, str]
 
 
 class _Etcd(Protocol):
@@ -70,16 +75,14 @@ def document(runtime: Shown) -> dict[str, Any]:
     view, proven, error = _prove(runtime)
     # After the read: the leader that made it possible is the one that status names.
     own = runtime.reporter.status()
-    # Whoever was silent while the quorum was being proven has had its time.
-    answers = dict(
-        runtime.detector.answers(max(_LEAST_SECONDS, begun + _PROBE_SECONDS - elapsed()))
-    )
+    answers = dict(_asked(runtime.detector, own.index if proven else None, begun))
     if proven and any(answer.takes_no_part for answer in answers.values()):
         # It may have been asked in the middle of an election that the proof has seen the end of.
         again = runtime.detector.answers(_RENEW_SECONDS, since=begun)
         answers |= {name: answer for name, answer in again.items() if answer.status is not None}
+    follows = partial(runtime.detector.follows, index=own.index)
     states = {
-        name: _state(record, own, answers.get(name), proven)
+        name: _state(record, own, answers.get(name), follows if proven else None)
         for name, record in view.members.items()
     }
     active = {name for name, state in states.items() if state[0] == "active"}
@@ -111,10 +114,29 @@ def document(runtime: Shown) -> dict[str, Any]:
             *(text for text in (error, runtime.reporter.trouble) if text),
             *(alarm_sentence(name, kind) for name, kind in alarms),
             *_reinstalled(answers),
+            *_behind(states, own),
             *_left_out(view),
             *_not_taken_up(view, active),
         ],
     }
+
+
+def _asked(detector: FailureDetector, index: int | None, begun: float) -> Mapping[str, Answer]:
+    """Return what the others answer; with a quorum, each voter when it has an entry of now."""
+    if index is not None:
+        return detector.answers_at(index, begun, ANSWER_SECONDS)
+    # Whoever was silent while the quorum was being proven has had its time.
+    return detector.answers(max(_LEAST_SECONDS, begun + _PROBE_SECONDS - elapsed()))
+
+
+def _behind(states: Mapping[str, _State], own: ServerStatus) -> list[str]:
+    """Return a line for each member that answers, and whose log does not go on."""
+    return [
+        f"{name} answers, but does not follow: it has entry {status.applied} of the log, "
+        f"{own.name} has {own.index}; is its disk well?"
+        for name, (state, status, _) in states.items()
+        if state == NOT_FOLLOWING and status is not None
+    ]
 
 
 def _left_out(view: View) -> list[str]:
@@ -164,7 +186,7 @@ def _prove(runtime: Shown) -> tuple[View, bool, str]:
     deadline = elapsed() + _PATIENT_SECONDS
     while True:
         try:
-            return runtime.store.read(_READ_SECONDS), True, ""
+            return runtime.store.read_at_commit(_READ_SECONDS), True, ""
         except EtcdError as refused:
             error = refused.message
         if elapsed() > deadline or runtime.etcd.failure is not None:
@@ -205,14 +227,25 @@ def _held(runtime: Shown) -> View:
 
 
 def _state(
-    record: MemberRecord, own: ServerStatus, answer: Answer | None, proven: bool
-) -> tuple[str, ServerStatus | None, str]:
+    record: MemberRecord,
+    own: ServerStatus,
+    answer: Answer | None,
+    follows: Callable[[Answer], bool] | None,
+) -> _State:
     """Return state, status and error of a member.
 
     Without a quorum nobody has a leader, so a member whose etcd answers is active all the same;
-    with one, a member that knows no leader is cut off from the others.
+    with one, a member that knows no leader is cut off from the others, and one that knows one
+    must have what was committed.
+
+    Args:
+        record: of the member.
+        own: what this server says of itself.
+        answer: of the member.
+        follows: tells whether who answered so has it; None without a quorum.
     """
     if record.name == own.name:
+        # What was committed came by its own etcd.
         status, error = own, ""
     elif answer is None:
         return "offline", None, "not asked yet"
@@ -222,7 +255,9 @@ def _state(
         status, error = answer.status, answer.error
     if record.role is Role.LEARNER:
         return "learner", status, error
-    well = status.healthy if proven else status.runs
+    well = status.runs if follows is None else status.healthy
+    if well and follows is not None and answer is not None and not follows(answer):
+        return NOT_FOLLOWING, status, error
     return ("active" if well else "degraded"), status, error
 
 

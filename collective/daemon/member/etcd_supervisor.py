@@ -24,12 +24,14 @@ from collective.etcd.api import Status
 from collective.etcd.deadline import within
 from collective.model.plan import Plan
 from collective.model.records import MemberRecord
+from collective.model.view import CHANGE_KEY
 
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 1.0
 RESTART_SECONDS = 20.0
 _HANDOVER_SECONDS = 1.0
+_FOLLOW_SECONDS = 0.5
 _POLL_SECONDS = 0.02
 
 
@@ -186,12 +188,23 @@ class EtcdSupervisor:
             log.warning("leadership was not handed over: %s", error)
 
     def _successor(self) -> MemberRecord | None:
+        """Return the voter that has the most of the log, of those that follow a commit of now.
+
+        Raises:
+            EtcdError: nothing is committed.
+        """
         voters = self._records_view.view.voters
-        found = self._detector.answers(0.0)
+        if not self._detector.answering(0.0) & voters.keys():
+            return None
+        since = elapsed()
+        with within(_HANDOVER_SECONDS):
+            self._backend.gateway.commit_and_range(CHANGE_KEY)
+        index = self.status().index
+        found = self._detector.answers_at(index, since, _FOLLOW_SECONDS)
         able = [
             (answer.status.index, voters[name])
             for name, answer in found.items()
-            if name in voters and answer.status is not None and answer.status.healthy
+            if name in voters and answer.status and self._detector.follows(answer, index)
         ]
         return max(able, key=lambda pair: pair[0])[1] if able else None
 
@@ -209,6 +222,7 @@ class EtcdSupervisor:
                 raise EtcdError(self.failure) from error
             raise
         self._backend.has_answered()
+        self._detector.note_committed(status.index)
         return status
 
     def wait_until(self, ready: Callable[[Status], bool], seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""Who answers? Asks every other member for its status, over and over.
+"""Who answers, and follows? Asks every other member for its status, over and over.
 
 It does not say who is in the collective (the records do) or whether there is a quorum (only a
 linearizable read does).
@@ -6,6 +6,7 @@ linearizable read does).
 Invariants:
   * An answer is never older than it says; a member that stopped answering is known to be silent
     within ``INTERVAL_SECONDS + ANSWER_SECONDS``; where both do not vote, when it is looked for.
+  * A voter that answers counts only while its log follows what is committed (``commits``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from collective.daemon.clock import elapsed
+from collective.daemon.member.commits import Commits, is_behind
 from collective.daemon.member.recognition import Found
 from collective.errors import CollectiveError, IdentityError, RemovedError, UnreachableError
 from collective.model.records import MemberRecord, Role
@@ -33,6 +35,10 @@ _SELDOM_SECONDS = 5.0
 _LEAST_PAUSE_SECONDS = 0.05
 ANSWER_SECONDS = 1.0
 _FRESH_SECONDS = INTERVAL_SECONDS + ANSWER_SECONDS
+# One that is behind is asked again so soon, while somebody waits for it.
+_AGAIN_SECONDS = 0.02
+# Who was silent before is given so long, where others are given more.
+_SILENT_SECONDS = 0.1
 
 #: Asks a member, as a stranger, why it and this server do not know each other.
 AskAgain = Callable[[MemberRecord], Found]
@@ -89,6 +95,7 @@ class _Probe(threading.Thread):
         self._answer: Answer | None = None
         self._status: ServerStatus | None = None
         self._next_context: ssl.SSLContext | None = None
+        self._awaited: tuple[int, float] = (0, 0.0)
 
     @property
     def status(self) -> ServerStatus | None:
@@ -120,11 +127,29 @@ class _Probe(threading.Thread):
         """Ask over a new connection, with this certificate, from the next time on."""
         self._next_context = context
 
-    def asked_since(self, since: float, seconds: float) -> Answer | None:
-        """Return an outcome of a question asked at a time or later, waiting at most so long."""
+    def asked_since(
+        self, since: float, seconds: float, enough: Callable[[Answer], bool] = lambda _: True
+    ) -> Answer | None:
+        """Return an outcome of a question asked at a time or later, waiting at most so long.
+
+        Args:
+            since: monotonic seconds.
+            seconds: how long to wait.
+            enough: whether an outcome need not be waited for any longer.
+        """
+
+        def settled() -> bool:
+            answer = self._answer
+            return answer is not None and answer.when >= since and enough(answer)
+
         with self._answered:
-            self._answered.wait_for(lambda: self.is_since(since), seconds)
+            self._answered.wait_for(settled, seconds)
             return self._answer if self.is_since(since) else None
+
+    def await_index(self, index: int, seconds: float) -> None:
+        """Ask now, and for so long again and again, until the member has an entry."""
+        self._awaited = index, elapsed() + seconds
+        self._wake.set()
 
     def is_since(self, since: float) -> bool:
         """Tell whether the last outcome is of a question asked at a time or later."""
@@ -157,10 +182,17 @@ class _Probe(threading.Thread):
                 if self.member is member:
                     self._answer = answer
                     self._answered.notify_all()
-            # Of a member that is silent a question takes long: when it is back is wanted soon.
-            self._wake.wait(max(_LEAST_PAUSE_SECONDS, self.interval - (elapsed() - asked)))
+            self._wake.wait(self._pause_after(answer, asked))
             self._wake.clear()
         self._peer.close()
+
+    def _pause_after(self, answer: Answer, asked: float) -> float:
+        index, until = self._awaited
+        behind = answer.status is not None and is_behind(answer.status, index)
+        if behind and elapsed() < until:
+            return _AGAIN_SECONDS
+        # Of a member that is silent a question takes long: when it is back is wanted soon.
+        return max(_LEAST_PAUSE_SECONDS, self.interval - (elapsed() - asked))
 
     def _ask(self) -> Answer:
         answer = self._ask_once()
@@ -240,6 +272,11 @@ class FailureDetector:
         self._on_return = on_return
         self._lock = threading.Lock()
         self._lines: dict[str, _Probe] = {}
+        self._commits = Commits()
+
+    def note_committed(self, index: int) -> None:
+        """Note how far the log is committed, as this server's etcd says."""
+        self._commits.note(index, elapsed())
 
     def follow(self, members: Iterable[MemberRecord]) -> None:
         """Ask these members from now on, and no others."""
@@ -301,6 +338,66 @@ class FailureDetector:
         if line is not None:
             line.heard(None)
 
+    def answers_at(
+        self, index: int, since: float, seconds: float, silent_seconds: float = _SILENT_SECONDS
+    ) -> Mapping[str, Answer]:
+        """Return an outcome for every member that is asked; voters are asked for an entry, anew.
+
+        Who is known not to follow is not waited for.
+
+        Args:
+            index: of a commit that each voter is to have.
+            since: as for ``answers``, of voters.
+            seconds: how long to wait for those that do not have it.
+            silent_seconds: how long to wait for those that were silent before.
+        """
+        with self._lock:
+            lines = dict(self._lines)
+        now = elapsed()
+        silent = Answer(None, f"no answer within {seconds:g} s", now)
+        voters = {n: line for n, line in lines.items() if line.member.role is Role.VOTER}
+        spoke = {n: _has_spoken(line, now) for n, line in voters.items()}
+        for line in voters.values():
+            line.await_index(index, seconds)
+
+        def enough(answer: Answer) -> bool:
+            status = answer.status
+            return status is None or not is_behind(status, index) or self._is_late(answer)
+
+        def found(name: str) -> Answer:
+            allowed = seconds if spoke[name] else silent_seconds
+            left = max(0.0, now + allowed - elapsed())
+            answer = voters[name].asked_since(since, left, enough)
+            return answer or self._said_to_be_unwell(voters[name], now) or silent
+
+        return {**self.answers(_SILENT_SECONDS), **{name: found(name) for name in voters}}
+
+    def _said_to_be_unwell(self, line: _Probe, now: float) -> Answer | None:
+        """Return what a member said a moment ago, if it does not count by that anyway."""
+        answer = line.answer
+        told = answer is not None and answer.status is not None
+        fresh = line.is_since(now - _FRESH_SECONDS)
+        return answer if answer and told and fresh and not self.follows(answer) else None
+
+    def follows(self, answer: Answer, index: int = 0) -> bool:
+        """Tell whether a member answers, its etcd is well, and its log goes on.
+
+        Args:
+            answer: of that member.
+            index: of an entry that it has, if it votes; besides what each must have by now.
+        """
+        status = answer.status
+        return (
+            status is not None
+            and status.healthy
+            and not is_behind(status, index)
+            and not self._is_late(answer)
+        )
+
+    def _is_late(self, answer: Answer) -> bool:
+        status = answer.status
+        return status is not None and is_behind(status, self._commits.owed(answer.when))
+
     def last_answers(self) -> Mapping[str, Answer]:
         """Return the last outcome, however old, of every member that was asked at all."""
         with self._lock:
@@ -318,13 +415,19 @@ class FailureDetector:
         return any(answer.removed for answer in self.last_answers().values())
 
     def answering(self, seconds: float, since: float | None = None) -> frozenset[str]:
-        """Return the names of the members that answer and whose etcd is well.
+        """Return the names of the members that answer and follow.
 
         Args:
             seconds, since: as for ``answers``.
         """
         found = self.answers(seconds, since)
-        return frozenset(n for n, a in found.items() if a.status is not None and a.status.healthy)
+        return frozenset(name for name, answer in found.items() if self.follows(answer))
+
+
+def _has_spoken(line: _Probe, now: float) -> bool:
+    """Tell whether a member has answered a moment ago, or was not asked yet."""
+    answer = line.answer
+    return answer is None or (answer.status is not None and answer.when >= now - _FRESH_SECONDS)
 
 
 def _moved(line: _Probe, member: MemberRecord | None) -> bool:

@@ -176,17 +176,19 @@ class MemberRuntime:
         self.etcd.stop(at_once=not hand_over)
 
     def observe(self, seconds: float = 2.0) -> Observed:
-        """Return what a decision about membership is made on: records, voters, who answers.
+        """Return what a decision about membership is made on: records, voters, who follows.
 
         Everybody is asked anew: an answer from before would let a deletion take the quorum of a
-        collective that has just lost a server.
+        collective that has just lost a server. And who answers counts only when it has what was
+        committed since: an etcd whose disk is frozen answers from its memory.
 
         Raises:
-            EtcdError: the records cannot be read linearizably: there is no quorum.
+            EtcdError: the records cannot be read at a commit: there is no quorum.
         """
         since = elapsed()
         self.detector.answers(0.0, since)  # they are asked while the store is
-        view = self.store.read()
+        view = self.store.read_at_commit()
+        index = self.etcd.status().index
         with within(seconds):
             voters = frozenset(
                 record.name if record is not None else member.name or hex_id(member.id)
@@ -195,8 +197,12 @@ class MemberRuntime:
                 for record in [view.by_member_id(hex_id(member.id))]
             )
         self.detector.follow(view.members.values())
-        answering = self.detector.answering(seconds, since) | {self.name}
-        return Observed(self.name, view, voters, frozenset(answering))
+        found = self.detector.answers_at(index, since, seconds, seconds)
+        answering = {n for n, answer in found.items() if self.detector.follows(answer, index)}
+        behind = {n for n, answer in found.items() if answer.status is not None} - answering
+        return Observed(
+            self.name, view, voters, frozenset(answering | {self.name}), frozenset(behind)
+        )
 
     def lock_out(self, revision: int, seconds: float) -> str | None:
         """Wait until all that is revoked at a revision of the store opens nothing here.

@@ -30,7 +30,7 @@ from collective.errors import (
     RemovedError,
     UnreachableError,
 )
-from collective.etcd.api import EtcdApi, Lines, Status
+from collective.etcd.api import EtcdApi, KeyValue, Lines, Status
 from collective.etcd.deadline import seconds_allowed
 from collective.etcd.refusals import NOBODY
 from collective.model.records import MemberRecord
@@ -86,6 +86,10 @@ class RemoteGateway(EtcdApi):
     def status(self) -> Status:
         """Return what a voter's etcd says, without its id: it is not ours."""
         return replace(super().status(), member_id=0, learner=False)
+
+    def commit_and_range(self, prefix: str) -> tuple[int, list[KeyValue]]:
+        """Read: our records are written by voters alone, be it nothing that is written."""
+        return self.range(prefix)
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make one call, see ``EtcdApi``."""

@@ -308,6 +308,24 @@ def test_demotion_that_is_allowed_leaves_a_quorum_of_voters_that_answer(voters: 
             assert len(answering - {name}) >= majority(voters - 1)
 
 
+def test_voter_that_does_not_follow_is_told_apart_from_one_that_is_off() -> None:
+    """To start a server that runs would be no way out (etcd 15247)."""
+    view = view_of(3)
+    observed = Observed(
+        "m1", view, frozenset(view.voters), frozenset({"m1", "m2"}), frozenset({"m3"})
+    )
+    with pytest.raises(QuorumError) as refused:
+        check_demote(observed, "m2")
+    assert refused.value.hint == "see why etcd on m3 does not follow: is its disk well?"
+    with pytest.raises(RefusedError, match="m3: it answers, but its etcd does not follow"):
+        check_demote(observed, "m3")
+    check_delete(observed, "m3", force=False)
+    with pytest.raises(QuorumError) as refused:
+        check_delete(replace(observed, voters=observed.voters | {"m4"}), "m2", force=True)
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("start m4, or see why etcd on m3 does not follow")
+
+
 ALL_ANSWER = frozenset({"m1", "m2", "m3", "n1", "l1"})
 
 
