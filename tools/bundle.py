@@ -1,11 +1,15 @@
 """Makes the bundle that installs a server without a way out: ``make bundle``.
 
 In it are the package and all that it needs as wheels, for each version of Python that is named,
-and, where it is given them, etcd's packages. The role in ``deploy/`` unpacks and installs it; the
-unit, the settings and the rest are the role's own.
+and, where it is given them, etcd's packages. The role in ``deploy/`` unpacks and installs it, and
+so does the installer in it, without Ansible.
 
     confluent-collective-bundle-VERSION.tar.gz
-        pip.whl         the installer, since a host may have none
+        README          what to type
+        install.sh      the installer, with collectived.service and sysusers.conf beside it
+        collection/     the collection, for ansible-galaxy
+        licenses/       of all that others have made, with a list
+        pip.whl         what installs wheels, since a host may have no pip
         wheels/         the package, and what it needs
         etcd/           etcd's packages, if any
         VERSION         one line
@@ -13,7 +17,8 @@ unit, the settings and the rest are the role's own.
 
 Invariants:
   * A bundle has its name only when it is whole.
-  * Every file in it but the list itself is in SHA256SUMS; the role refuses one that differs.
+  * Every file in it but the list itself is in SHA256SUMS; the role and the installer refuse one
+    that differs.
 """
 
 from __future__ import annotations
@@ -22,28 +27,38 @@ import argparse
 import hashlib
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import zipfile
-from collections.abc import Iterable, Sequence
-from email import message_from_bytes
-from email.message import Message
+from collections.abc import Sequence
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from tools import licenses, wheels
+from tools.steps import StepError
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = "SHA256SUMS"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
-_SECONDS = 600
-# The oldest C library of the distributions that the role knows is newer than both.
-_PLATFORMS = ("manylinux2014", "manylinux_2_28")
+_README = """\
+confluent-collective @VERSION@, with all that a server without a way out needs.
+
+By hand, on each server, as root, where this is unpacked (it looks at SHA256SUMS first):
+    sh install.sh                       # or: sh install.sh --python /usr/bin/python3.11
+    systemctl enable --now collectived
+    sh install.sh --remove              # takes the programs away again; data and settings stay
+
+With Ansible, on the controller; the collection's README.md has all of it:
+    ansible-galaxy collection install --offline ./collection
+    ansible-playbook -i inventory confluent.collective.site \\
+        -e collective_source=bundle -e collective_bundle=FILE
+
+licenses/README lists what others have made, and under which licence.
+"""
+#: What is in ``deploy/`` for others than Ansible.
+_NO_COLLECTION = ("install.sh", "packages", "*.tar.gz", ".*", "__pycache__")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         print(f"error: pip {error.cmd[3]} failed, or took too long: see above", file=sys.stderr)
         return 1
+    except StepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if not given.etcd:
+        print(
+            "warning: no etcd is in the bundle, so servers need one from elsewhere; its packages "
+            "are put in with --etcd FILE",
+            file=sys.stderr,
+        )
     print(f"{path}\nSHA-256 {sha256(path)}")
     return 0
 
@@ -91,63 +115,36 @@ def make(
     Raises:
         subprocess.CalledProcessError, subprocess.TimeoutExpired: pip could not get or make
             something.
+        StepError: a package of etcd cannot be read.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=output) as name:
         folder = Path(name)
-        wheels = folder / "wheels"
-        _pip("wheel", "--no-deps", f"--wheel-dir={wheels}", str(source))
-        (package,) = wheels.iterdir()
+        package = wheels.build(source, folder / "wheels")
         for python in pythons:
-            _download(package, wheels, python, machine)
-        _pip("download", "--no-deps", f"--dest={folder}", "pip")
+            wheels.download(package, folder / "wheels", python, machine)
+        wheels.pip("download", "--no-deps", f"--dest={folder}", "pip")
         (installer,) = folder.glob("pip-*.whl")
         installer.rename(folder / "pip.whl")
-        version = package.name.split("-")[1]
-        (folder / "VERSION").write_text(f"{version}\n")
         (folder / "etcd").mkdir()
         for etcd in etcds:
             shutil.copy(etcd, folder / "etcd")
+        version = package.name.split("-")[1]
+        _furnish(folder, source / "deploy", version)
+        licenses.write(folder)
         pin(folder)
         return _pack(folder, output / f"confluent-collective-bundle-{version}.tar.gz")
 
 
-def _download(package: Path, wheels: Path, python: str, machine: str) -> None:
-    """Get what the package needs on a Python.
-
-    pip reads the conditions of requirements for the Python that it runs on itself, so that what
-    only another one needs has to be asked for by name.
-    """
-    platforms = [f"--platform={name}_{machine}" for name in _PLATFORMS]
-    options = ["--only-binary=:all:", f"--python-version={python}", *platforms]
-    asked: set[str] = set()
-    wanted = [str(package)]
-    while wanted:
-        _pip("download", *options, f"--dest={wheels}", *wanted)
-        asked.update(wanted)
-        wanted = [
-            text for text in missing(map(_metadata, wheels.iterdir()), python) if text not in asked
-        ]
-
-
-def missing(metadata: Iterable[Message], python: str) -> list[str]:
-    """Return the requirements that packages have on a Python, and that none of them is.
-
-    Args:
-        metadata: of the packages (core metadata, PEP 566).
-        python: such as 3.10.
-    """
-    packages = list(metadata)
-    there = {canonicalize_name(package["Name"]) for package in packages}
-    where = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
-    found = set()
-    for package in packages:
-        for text in package.get_all("Requires-Dist") or []:
-            need = Requirement(text)
-            applies = need.marker is None or need.marker.evaluate(where)
-            if applies and canonicalize_name(need.name) not in there:
-                found.add(f"{need.name}{need.specifier}")
-    return sorted(found)
+def _furnish(folder: Path, deploy: Path, version: str) -> None:
+    """Add what installs it, with Ansible and without."""
+    for name in ("install.sh", "collectived.service", "sysusers.conf"):
+        shutil.copy(deploy / name, folder)
+    # Links are followed: in the role is one to the unit, and a bundle has none.
+    left_out = shutil.ignore_patterns(*_NO_COLLECTION)
+    shutil.copytree(deploy, folder / "collection", ignore=left_out)
+    (folder / "VERSION").write_text(f"{version}\n")
+    (folder / "README").write_text(_README.replace("@VERSION@", version))
 
 
 def pin(folder: Path) -> None:
@@ -164,18 +161,6 @@ def sha256(path: Path) -> str:
         while chunk := content.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _metadata(wheel: Path) -> Message:
-    with zipfile.ZipFile(wheel) as archive:
-        # At the top: some packages hold copies of others.
-        (name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n))
-        return message_from_bytes(archive.read(name))
-
-
-def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", arguments[0], "--quiet"]
-    subprocess.run([*command, *arguments[1:]], check=True, timeout=_SECONDS)
 
 
 def _pack(folder: Path, path: Path) -> Path:

@@ -37,8 +37,8 @@ INSTALLED = (
 )
 #: Installed by apt in what debootstrap has made.
 ADDED = ("firewalld", "faketime")
-#: In apt's cache: what a playbook installs.
-OFFERED = ("etcd-server",)
+#: In apt's cache: what a playbook installs, or somebody by hand, or to look at an rpm.
+OFFERED = ("etcd-server", "python3-venv", "rpm")
 
 _SECONDS = 600.0
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"

@@ -23,7 +23,8 @@ def problems(hosts: list[dict[str, Any]]) -> list[str]:
         hosts: one dictionary a host: host (its name in the inventory), name, address, port,
             peer_port, voting, python (such as "3.11.2", or ""), listening (port: program),
             collective (what 'show' told, or {}), etcd_service (whether the distribution's service
-            etcd runs) and etcd_source (where etcd is to be from).
+            etcd runs), etcd_source (where etcd is to be from), packaged (whether a package has
+            installed the service collectived) and not_links (what is where links are to be).
     """
     return (
         _names(hosts)
@@ -33,6 +34,7 @@ def problems(hosts: list[dict[str, Any]]) -> list[str]:
         + _numbers(hosts)
         + _ports(hosts)
         + _services(hosts)
+        + _installed_otherwise(hosts)
         + _votes(hosts)
         + (_mixed(hosts) or _leaderless(hosts) or _nobody(hosts))
     )
@@ -219,6 +221,27 @@ def _services(hosts: list[dict[str, Any]]) -> list[str]:
         for host in hosts
         if host["etcd_service"] and host["etcd_source"] in PACKAGED
     ]
+
+
+def _installed_otherwise(hosts: list[dict[str, Any]]) -> list[str]:
+    """Find hosts that would have the programs twice, and run one of the two."""
+    found = []
+    for host in hosts:
+        if host["packaged"]:
+            found.append(
+                "{}: the package confluent-collective is installed there, and is upgraded by a "
+                "newer one; for this instead, remove it: its data and settings stay".format(
+                    host["host"]
+                )
+            )
+        found += [
+            "{}: {} is there and is no link, so something else has installed it; remove it, with "
+            "'pip uninstall confluent-collective' if it was pip: data and settings stay".format(
+                host["host"], path
+            )
+            for path in host["not_links"]
+        ]
+    return found
 
 
 def _mode(host: dict[str, Any]) -> str:

@@ -121,6 +121,11 @@ def changed_at(path: str) -> float | None:
         return None
 
 
+def not_links(paths: list[str]) -> list[str]:
+    """Return those of some paths that are there, and are no links."""
+    return [path for path in paths if os.path.lexists(path) and not os.path.islink(path)]
+
+
 def began_at(monotonic_us: int) -> float | None:
     """Return a moment in seconds since the epoch, or None.
 

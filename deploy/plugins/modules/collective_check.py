@@ -40,6 +40,15 @@ options:
       collective: {description: What C(collective show) told., type: dict, required: true}
       etcd_service: {description: Whether a service C(etcd) runs., type: bool, required: true}
       etcd_source: {description: Where etcd is to be from., type: str, required: true}
+      packaged:
+        description: Whether a package has installed the service collectived.
+        type: bool
+        required: true
+      not_links:
+        description: What is where links are to be.
+        type: list
+        elements: str
+        required: true
   clock_seconds:
     description: How far two clocks may be apart before it is warned of.
     type: int
@@ -102,6 +111,8 @@ _HOST = {
     "collective": {"type": "dict", "required": True},
     "etcd_service": {"type": "bool", "required": True},
     "etcd_source": {"type": "str", "required": True},
+    "packaged": {"type": "bool", "required": True},
+    "not_links": {"type": "list", "elements": "str", "required": True},
 }
 
 

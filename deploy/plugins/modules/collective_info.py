@@ -42,6 +42,11 @@ options:
     type: list
     elements: path
     default: []
+  links:
+    description: Paths at which the role puts links, for RV(not_links).
+    type: list
+    elements: path
+    default: []
   asked:
     description: The controller's clock when it asks, for RV(ahead).
     type: float
@@ -116,6 +121,15 @@ etcd_service:
   description: Whether the distribution's own service C(etcd) is running.
   returned: always
   type: bool
+not_links:
+  description: Those of O(links) that are there and are no links.
+  returned: always
+  type: list
+  elements: str
+packaged:
+  description: Whether the distribution's package manager has installed the service collectived.
+  returned: always
+  type: bool
 firewalls:
   description: Those of C(firewalld) and C(ufw) that are on.
   returned: always
@@ -131,6 +145,7 @@ ahead:
   type: float
 """
 
+import os  # noqa: E402
 import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -144,6 +159,8 @@ from ansible_collections.confluent.collective.plugins.module_utils.command impor
 )
 
 _UNIT = "collectived.service"
+# Where packages put it; what the role and deploy/install.sh write is in /etc.
+_PACKAGED_UNIT = "/usr/lib/systemd/system/collectived.service"
 # Where systemd looks for programs, see systemd.exec(5).
 _UNIT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RPM_VERSION = ("--queryformat", "%{VERSION}\\n")
@@ -237,6 +254,7 @@ def main():
             "etcd_package": {"type": "str"},
             "etcd_latest": {"type": "bool", "default": False},
             "etcd_files": {"type": "list", "elements": "path", "default": []},
+            "links": {"type": "list", "elements": "path", "default": []},
             "asked": {"type": "float"},
         },
         supports_check_mode=True,
@@ -261,6 +279,8 @@ def main():
         etcd=etcd,
         etcd_step=unfit or fitness.etcd_step(etcd, document or {}),
         etcd_service=_is_active(module, "etcd.service"),
+        not_links=host.not_links(module.params["links"]),
+        packaged=os.path.exists(_PACKAGED_UNIT),
         firewalls=["firewalld"] * _is_active(module, "firewalld.service") + host.take_ufw(),
         installed=command.path is not None,
         running=document is not None,

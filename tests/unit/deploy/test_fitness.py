@@ -27,6 +27,8 @@ def host(number: int, **changes: Any) -> Host:
         "collective": {},
         "etcd_service": False,
         "etcd_source": "distribution",
+        "packaged": False,
+        "not_links": [],
     } | changes
 
 
@@ -101,6 +103,11 @@ def test_nothing_is_wrong_with_good_hosts() -> None:
         (
             [host(1, listening={"13002": "collectived", "13003": "etcd"})],
             "h1: collectived runs there and does not answer",
+        ),
+        ([host(1, packaged=True)], "h1: the package confluent-collective is installed there"),
+        (
+            [host(1, not_links=["/usr/local/bin/collective"])],
+            "h1: /usr/local/bin/collective is there and is no link",
         ),
         ([host(1, port=99999)], "h1: 99999 is no port; give collective_port a number"),
         ([host(1, voting=False), host(2, voting=False)], "no host is to vote"),

@@ -6,7 +6,7 @@ from email.message import Message
 
 import pytest
 
-from tools.bundle import missing
+from tools.wheels import missing
 
 
 def package(name: str, *needs: str) -> Message:
