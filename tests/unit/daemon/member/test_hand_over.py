@@ -24,7 +24,8 @@ class Detector(FailureDetector):
     """The others answer what a test says, without a network."""
 
     def __init__(self, said: Mapping[str, ServerStatus]) -> None:
-        super().__init__("mgt1", cast(Any, None), cast(Any, None), cast(Any, None))
+        nothing = cast(Any, None)
+        super().__init__("mgt1", nothing, nothing, nothing, nothing)
         self._said = said
 
     def answers(self, seconds: float, since: float | None = None) -> Mapping[str, Answer]:
