@@ -35,13 +35,14 @@ from collective.errors import (
     CollectiveError,
     DaemonError,
     DegradedCollective,
+    NotReadyError,
     from_wire,
 )
 from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
 from collective.membership import Member, MemberChange, Membership
-from collective.model.closing import Closing
+from collective.model.closing import Closing, closed_handle
 from collective.model.forks import tell_after_fork
 from collective.model.keyspace import COORDINATION, STORE
 from collective.model.layout import ROOT_VARIABLE, Layout
@@ -97,7 +98,7 @@ class Collective(Closing):
         self.name = name
         self._call_manager = call_manager
         self._calls = calls
-        self._closed = threading.Event()
+        self._closed, self._forked = threading.Event(), False
         self._runner = Runner("callback")
         self._hub, self._members_hub = Hub(self._runner), Hub(self._runner)
         self._cache = _cache_for(self._hub)
@@ -169,7 +170,7 @@ class Collective(Closing):
             steps.callback(self._records.close)
             steps.callback(self._runner.close)
             for hub in self._hubs:
-                steps.callback(hub.close, ClosedError("this handle was closed"))
+                steps.callback(hub.close, closed_handle(forked=False))
             for work in (self._follower.stop, self._read_batcher.close, self._write_batcher.close):
                 steps.callback(work)
             if session is not None:
@@ -182,13 +183,14 @@ class Collective(Closing):
         """Be closed in a child process; nothing is locked there, or waited for."""
         self._session_lock, self._closed = threading.Lock(), threading.Event()
         self._closed.set()
+        self._forked = True
         self._write_batcher.after_fork()
         self._read_batcher.after_fork()
         for store in (self.store, self._coordination):
             store.after_fork()
         self._records.after_fork()
         for hub in self._hubs:
-            hub.after_fork(ClosedError("this handle is another process's: it was forked"))
+            hub.after_fork(closed_handle(forked=True))
 
     # Membership ------------------------------------------------------------------------------
 
@@ -412,7 +414,7 @@ class Collective(Closing):
 
     def _check_open(self) -> None:
         if self._closed.is_set():
-            raise ClosedError("this handle was closed")
+            raise closed_handle(self._forked)
 
 
 def connect(root: str | Path | None = None, *, seconds: float = CONNECT_SECONDS) -> Collective:
@@ -438,8 +440,10 @@ def connect(root: str | Path | None = None, *, seconds: float = CONNECT_SECONDS)
     if seconds:
         try:
             handle.wait_until_ready(max(0.0, deadline - monotonic()))
-        except BaseException:
+        except BaseException as error:
             handle.close()
+            if isinstance(error, NotReadyError):
+                error.hint = "see 'collective show' on this server, or wait for longer (seconds=)"
             raise
     return handle
 

@@ -18,11 +18,10 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from collective.coordination.patience import Patience
 from collective.coordination.session import Session
-from collective.coordination.stored import FORMAT, read_record
+from collective.coordination.stored import FORMAT, key_of, read_record
 from collective.errors import DeadlineError, InDoubtError, LeaseExpiredError
 from collective.model.keyspace import COORDINATION
 from collective.store.store import Store
@@ -30,6 +29,7 @@ from collective.store.values import Aspect, Condition, Entry, Event, Put, Read, 
 from collective.store.watching import Watch
 
 _TICK_SECONDS = 0.5
+_PLACE_LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,14 @@ class LockQueue:
         Args:
             store: where the keys of coordination lie.
             kind: such as ``locks``.
-            name: any text.
+            name: any text that fits into a key.
+
+        Raises:
+            InputError: it does not.
         """
         self._store = store
         self._what = f"{kind[:-1]} {name}"
-        self._prefix = f"{kind}/{quote(name, safe='')}/"
+        self._prefix = key_of(kind, name, _PLACE_LENGTH)
 
     def take(
         self,
@@ -128,7 +131,7 @@ class LockQueue:
             DegradedCollective, InDoubtError, ...: the place could not be taken.
         """
         patience = Patience(seconds, given_up)
-        hold = Hold(session, self._prefix + secrets.token_hex(8), 0)
+        hold = Hold(session, self._prefix + secrets.token_hex(_PLACE_LENGTH // 2), 0)
         try:
             self._stand(hold, session, value, patience)
             self._wait(hold, session, patience)

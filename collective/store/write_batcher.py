@@ -36,6 +36,7 @@ from collective.errors import (
 from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
 from collective.etcd.refusals import is_dropped
+from collective.model.closing import closed_handle
 from collective.model.lease_ids import COLLECTIVE
 from collective.store.batching import Footprint, choose
 from collective.store.deadline import deadline_in
@@ -114,7 +115,7 @@ class WriteBatcher:
         self._changed = threading.Condition(threading.Lock())
         self._waiting: deque[Write] = deque()
         self._under_way: list[Footprint] = []
-        self._closed = threading.Event()
+        self._closed, self._forked = threading.Event(), False
 
     def submit(self, transaction: Transaction, seconds: float) -> Write:
         """Queue a transaction and return at once.
@@ -129,7 +130,7 @@ class WriteBatcher:
         write = Write(transaction, deadline_in(seconds))
         with self._changed:
             if self._closed.is_set():
-                raise ClosedError("this handle was closed")
+                raise closed_handle(self._forked)
             if not self._free and len(self._threads) < self._lanes:
                 number = str(len(self._threads))
                 guard = WriteGuard(self._calls, self._lease, number)
@@ -188,6 +189,7 @@ class WriteBatcher:
         """Make nothing in a child process, whose threads are the parent's."""
         self._changed, self._closed = threading.Condition(threading.Lock()), threading.Event()
         self._closed.set()
+        self._forked = True
         self._threads, self._waiting = [], deque()
         self._lease.after_fork()
 
@@ -302,7 +304,7 @@ class WriteBatcher:
                 for write in batch:
                     self._recollect(write, at)
                 return
-        self._end(guard, batch, ClosedError("this handle was closed"))
+        self._end(guard, batch, closed_handle(forked=False))
 
     def _end(
         self, guard: WriteGuard | Unguarded, batch: Sequence[Write], why: CollectiveError
@@ -400,4 +402,7 @@ def _translated(error: EtcdError) -> CollectiveError:
         return EtcdError(
             "etcd: its database is full; nothing was written", "see 'collective show' and NOSPACE"
         )
-    return EtcdError(f"{error.message}; nothing was written", error.hint)
+    hint = error.hint
+    if "the lease" in error.message and "is none of" in error.message:
+        hint = "the key ends with another server's lease: give lease=0 to take it off"
+    return EtcdError(f"{error.message}; nothing was written", hint)
