@@ -52,7 +52,7 @@ from collective.store.write_batcher import WriteBatcher
 #: Deadline of a call that names none.
 SECONDS = 5.0
 # For all leases together, when the handle is closed; what is left ends by itself.
-_LEASES_SECONDS, _LEAST_SECONDS = 3.0, 0.05
+_LEASES_SECONDS = 3.0
 
 
 class Range(NamedTuple):
@@ -437,14 +437,18 @@ class Store:
 
     # For the other faces ----------------------------------------------------------------------
 
-    def close(self) -> None:
+    def close(self, seconds: float = _LEASES_SECONDS) -> None:
         """Answer nothing any more; the handle calls this, while etcd can still be asked."""
         self._closed = True
-        deadline = deadline_in(_LEASES_SECONDS)
+        deadline = deadline_in(seconds)
         with self._leases_lock:
             leases = list(self._leases)
         for lease in leases:
-            lease.close(max(_LEAST_SECONDS, deadline - monotonic()))
+            left = deadline - monotonic()
+            if left > 0:
+                lease.close(left)
+            else:
+                lease.abandon()
         self._cache.close()
 
     def after_fork(self) -> None:

@@ -53,7 +53,7 @@ _PAUSE_SECONDS = 0.05
 _LEAST_SECONDS = 0.001
 # However patient a caller is, it is found out by then what became of a request.
 _REQUEST_SECONDS = 3.0
-_CLOSE_SECONDS = 1.0
+_CLOSE_SECONDS = 3.0
 # Who gives the outcome just now needs no more than a moment.
 _SETTLED_SECONDS = 5.0
 _NO_LEASE = "requested lease not found"
@@ -172,8 +172,13 @@ class WriteBatcher:
             # One that is on its way back into the queue is not put there then.
             write.slot.settle(_not_made(write) if write.doubt is None else _in_doubt(write))
 
-    def close(self) -> None:
-        """Make nothing more; what waits is told so, what was sent is seen through."""
+    def close(self, seconds: float = _CLOSE_SECONDS) -> None:
+        """Make nothing more; what waits is told so, what was sent is seen through.
+
+        Args:
+            seconds: how long that may take.
+        """
+        deadline = deadline_in(seconds)
         with self._changed:
             self._closed.set()
             left = list(self._waiting)
@@ -182,8 +187,8 @@ class WriteBatcher:
         for write in left:
             write.slot.settle(ClosedError("this handle was closed; nothing was written"))
         for thread in self._threads:
-            thread.join()
-        self._lease.close(_CLOSE_SECONDS)
+            thread.join(max(0.0, deadline - monotonic()))
+        self._lease.close(max(_LEAST_SECONDS, deadline - monotonic()))
 
     def after_fork(self) -> None:
         """Make nothing in a child process, whose threads are the parent's."""

@@ -22,6 +22,7 @@ from collective.errors import (
 from collective.etcd.transport import is_readable
 from collective.handle import Collective
 from collective.model.keyspace import STORE
+from collective.store.leases import Lease
 from collective.store.store import Store
 from collective.store.values import Moment, Put, unchanged
 from tests.harness import wait_until
@@ -347,7 +348,8 @@ def test_lease_is_given_as_itself_or_by_its_id() -> None:
         handle.store.lease(60) as lease,
     ):
         handle.wait_until_ready(SECONDS)
-        for number, given in enumerate((lease, lease.id)):
+        both: list[Lease | int] = [lease, lease.id]
+        for number, given in enumerate(both):
             handle.store.put(f"p{number}", b"", lease=given)
             handle.store.compare_and_set(f"c{number}", None, b"", lease=given)
             handle.store.txn(then=[Put(f"t{number}", b"", given)])  # type: ignore[arg-type]
