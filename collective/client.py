@@ -92,7 +92,7 @@ def _exchange(
         f"{method} {route} HTTP/1.0\r\nHost: collective\r\nAccept: {accept}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
-    sock = _connect(path)
+    sock = _connect(path, min(seconds, _CONNECT_SECONDS))
     try:
         sock.settimeout(seconds)
         sock.sendall(head.encode() + body)
@@ -107,9 +107,9 @@ def _exchange(
         sock.close()
 
 
-def _connect(path: str) -> Any:
+def _connect(path: str, seconds: float) -> Any:
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    sock.settimeout(_CONNECT_SECONDS)
+    sock.settimeout(seconds)
     try:
         sock.connect(path)
     except OSError as error:

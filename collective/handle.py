@@ -27,6 +27,7 @@ from collective.calls.service import MOST, Service
 from collective.client import ask
 from collective.coordination import session
 from collective.coordination.assignments import GRACE_SECONDS, Assignments
+from collective.coordination.lock_queue import OpenSession
 from collective.coordination.locks import Election, Lock
 from collective.coordination.session import Session
 from collective.errors import (
@@ -34,13 +35,15 @@ from collective.errors import (
     CollectiveError,
     DaemonError,
     DegradedCollective,
+    EtcdUnavailableError,
+    NotReadyError,
     from_wire,
 )
 from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
 from collective.membership import Member, MemberChange, Membership
-from collective.model.closing import Closing
+from collective.model.closing import Closing, closed_handle
 from collective.model.forks import tell_after_fork
 from collective.model.keyspace import COORDINATION, STORE
 from collective.model.layout import ROOT_VARIABLE, Layout
@@ -48,6 +51,7 @@ from collective.model.view import PREFIX
 from collective.protocol.control import SelfResult
 from collective.protocol.frames import check_message
 from collective.store.cache import Cache
+from collective.store.deadline import deadline_in
 from collective.store.filling import follower_of
 from collective.store.leadership import Leadership
 from collective.store.read_batcher import ReadBatcher
@@ -62,9 +66,12 @@ log = logging.getLogger(__name__)
 #: How long ``connect`` waits, and how long a proof of the quorum may take.
 CONNECT_SECONDS = 10.0
 PROOF_SECONDS = 2.0
+#: How long ``close`` takes at most.
+CLOSE_SECONDS = 3.0
 
-_ASK_SECONDS = 2.0
-_WHY_SECONDS = 0.5
+_ASK_SECONDS, _LEAST_ASK_SECONDS = 2.0, 0.05
+_WHY_SECONDS = 0.2
+_GIVE_UP_SECONDS = 0.1
 _PAUSE_SECONDS = 0.05
 _STATUS_SECONDS = 1.0
 _SESSION_SECONDS = 5.0
@@ -97,7 +104,7 @@ class Collective(Closing):
         self.name = name
         self._call_manager = call_manager
         self._calls = calls
-        self._closed = threading.Event()
+        self._closed, self._forked = threading.Event(), False
         self._runner = Runner("callback")
         self._hub, self._members_hub = Hub(self._runner), Hub(self._runner)
         self._cache = _cache_for(self._hub)
@@ -133,6 +140,8 @@ class Collective(Closing):
         )
         self._session_lock = threading.Lock()
         self._session: Session | None = None
+        self._opened = threading.Condition(self._session_lock)
+        self._opening = False
         self._groups: WeakSet[Assignments] = WeakSet()
         tell_after_fork(self)
         self._follower.start()
@@ -150,45 +159,56 @@ class Collective(Closing):
         if not self._last.reach(Moment(0, 1), seconds):
             self._coordination.check_ready()
 
-    def close(self) -> None:
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """End it: writes that were sent are seen through, watches end, callbacks stop.
 
-        Where etcd hangs that takes as long as what was sent may last: 10 s at most.
+        Args:
+            seconds: how long that may take, where etcd hangs or a callback does not return. What
+                was sent is in doubt then, and what is held ends by itself.
         """
+        deadline = deadline_in(seconds)
         with self._session_lock:
             if self._closed.is_set():
                 return
             self._closed.set()
             session, self._session = self._session, None
             groups = list(self._groups)
+
+        def left() -> float:
+            return max(0.0, deadline - monotonic())
+
         # Each of them is done, whatever becomes of those before; the last one first.
         with ExitStack() as steps:
             steps.callback(self._calls.close)
             for store in (self._coordination, self.store):
-                steps.callback(store.close)
+                steps.callback(lambda store=store: store.close(left()))  # type: ignore[misc]
             steps.callback(self._records.close)
             steps.callback(self._runner.close)
             for hub in self._hubs:
-                steps.callback(hub.close, ClosedError("this handle was closed"))
-            for work in (self._follower.stop, self._read_batcher.close, self._write_batcher.close):
-                steps.callback(work)
+                steps.callback(hub.close, closed_handle(forked=False))
+            steps.callback(lambda: self._follower.stop(left()))
+            steps.callback(self._read_batcher.close)
+            steps.callback(lambda: self._write_batcher.close(left()))
             if session is not None:
-                steps.callback(session.close)
+                steps.callback(lambda: session.close(left()))
             for group in groups:
-                steps.callback(group.close)
+                # Something is left for what comes after it.
+                steps.callback(lambda group=group: group.close(left() / 2))  # type: ignore[misc]
             steps.callback(self._call_manager.close)
 
     def after_fork(self) -> None:
         """Be closed in a child process; nothing is locked there, or waited for."""
         self._session_lock, self._closed = threading.Lock(), threading.Event()
+        self._opened, self._opening = threading.Condition(self._session_lock), False
         self._closed.set()
+        self._forked = True
         self._write_batcher.after_fork()
         self._read_batcher.after_fork()
         for store in (self.store, self._coordination):
             store.after_fork()
         self._records.after_fork()
         for hub in self._hubs:
-            hub.after_fork(ClosedError("this handle is another process's: it was forked"))
+            hub.after_fork(closed_handle(forked=True))
 
     # Membership ------------------------------------------------------------------------------
 
@@ -260,7 +280,7 @@ class Collective(Closing):
     def why_at_rest(self) -> DegradedCollective | None:
         """Ask the daemon, where there is no quorum, whether this server is in no collective.
 
-        It has half a second to answer.
+        It has a fifth of a second to answer.
         """
         rests = self._at_rest()
         return None if rests is None else DegradedCollective(rests.message, rests.hint)
@@ -397,22 +417,47 @@ class Collective(Closing):
             call.wait_done()
             return answer
 
-    def _in_session(self, given: Session | None) -> Callable[[], Session]:
-        return self._own_session if given is None else lambda: given
+    def _in_session(self, given: Session | None) -> OpenSession:
+        return self._own_session if given is None else lambda _: given
 
-    def _own_session(self) -> Session:
-        """Return the session of this handle; another one where it was lost."""
-        with self._session_lock:
-            self._check_open()
-            if self._session is None or not self._session.is_held:
-                if self._session is not None:
-                    self._session.abandon()
-                self._session = self.session()
-            return self._session
+    def _own_session(self, seconds: float) -> Session:
+        """Return the session of this handle; another one where it was lost.
+
+        One thread opens it, those that come meanwhile wait for that, each for its own time.
+
+        Raises:
+            EtcdError, ClosedError: there is none to be had in time.
+        """
+        deadline = deadline_in(seconds)
+        with self._opened:
+            while True:
+                self._check_open()
+                if self._session is not None and self._session.is_held:
+                    return self._session
+                if not self._opening:
+                    break
+                if not self._opened.wait(max(0.0, deadline - monotonic())):
+                    raise EtcdUnavailableError("etcd opens no session in time")
+            self._opening, lost = True, self._session
+        made: Session | None = None
+        try:
+            if lost is not None:
+                lost.abandon()
+            left = max(_LEAST_ASK_SECONDS, deadline - monotonic())
+            made = Session(self._coordination, self.name, session.SECONDS, left)
+        finally:
+            with self._opened:
+                late = self._closed.is_set()
+                self._session, self._opening = None if late else made, False
+                self._opened.notify_all()
+            if late and made is not None:
+                made.abandon()
+        self._check_open()
+        return made
 
     def _check_open(self) -> None:
         if self._closed.is_set():
-            raise ClosedError("this handle was closed")
+            raise closed_handle(self._forked)
 
 
 def connect(root: str | Path | None = None, *, seconds: float = CONNECT_SECONDS) -> Collective:
@@ -420,8 +465,8 @@ def connect(root: str | Path | None = None, *, seconds: float = CONNECT_SECONDS)
 
     Args:
         root: what COLLECTIVE_ROOT is for the daemon; None for what the environment says.
-        seconds: how long to wait for daemon and etcd; 0 not to wait for etcd's answer at all:
-            then see ``Collective.wait_until_ready``.
+        seconds: how long to wait for daemon and etcd; 0 not to wait for etcd's answer at all,
+            and for the daemon for 2 s at most: then see ``Collective.wait_until_ready``.
 
     Raises:
         DaemonError: collectived does not run here.
@@ -431,15 +476,17 @@ def connect(root: str | Path | None = None, *, seconds: float = CONNECT_SECONDS)
     """
     environment = os.environ if root is None else {ROOT_VARIABLE: str(root)}
     layout = Layout.from_environment(environment)
-    deadline = monotonic() + seconds
-    name = _ask_name(layout, deadline)
+    deadline = deadline_in(seconds)
+    name = _ask_name(layout, deadline_in(seconds or _ASK_SECONDS))
     gateway, call_manager = Gateway(Path(layout.etcd_socket)), CallManager(layout)
     handle = Collective(name, gateway, call_manager, partial(_why_at_rest, layout))
     if seconds:
         try:
             handle.wait_until_ready(max(0.0, deadline - monotonic()))
-        except BaseException:
-            handle.close()
+        except BaseException as error:
+            handle.close(_GIVE_UP_SECONDS)
+            if isinstance(error, NotReadyError):
+                error.hint = "see 'collective show' on this server, or wait for longer (seconds=)"
             raise
     return handle
 
@@ -462,8 +509,9 @@ def _why_at_rest(layout: Layout) -> CollectiveError | None:
 
 def _ask_name(layout: Layout, deadline: float) -> str:
     while True:
+        left = max(deadline - monotonic(), _LEAST_ASK_SECONDS)
         try:
-            told = _ask_self(layout, _ASK_SECONDS)
+            told = _ask_self(layout, min(left, _ASK_SECONDS))
             if told.idle is not None:
                 raise from_wire(told.idle)
             return told.name

@@ -17,8 +17,8 @@ from collective.coordination import assignments as threaded
 from collective.coordination import locks
 from collective.coordination.assignments import SESSION_SECONDS
 from collective.coordination.lock_queue import Contender, Hold
-from collective.coordination.locks import SECONDS
-from collective.errors import DeadlineError, RefusedError
+from collective.coordination.locks import ANSWER_SECONDS, SECONDS
+from collective.errors import RefusedError
 from collective.store.store import SECONDS as WRITE_SECONDS
 from collective.store.values import Condition
 from collective.store.watching import Watch
@@ -91,16 +91,19 @@ class Lock:
         """Wait for the lock and hold it."""
         return Holding(await in_thread(lambda up: self.sync.acquire(seconds, up), Hold.release))
 
-    async def try_acquire(self) -> Holding | None:
+    async def try_acquire(self, seconds: float = ANSWER_SECONDS) -> Holding | None:
         """Hold the lock if it is free, else return None."""
-        try:
-            return await self.acquire(0.0)
-        except DeadlineError:
-            return None
+        hold = await in_thread(lambda _: self.sync.try_acquire(seconds), _released)
+        return None if hold is None else Holding(hold)
 
     def holder(self) -> Contender | None:
         """Return who holds it, as this server sees it."""
         return self.sync.holder()
+
+
+def _released(hold: Hold | None) -> None:
+    if hold is not None:
+        hold.release()
 
 
 class Election:

@@ -22,6 +22,7 @@ from collective.errors import (
     ConflictError,
     DeadlineError,
     InDoubtError,
+    LeaseExpiredError,
 )
 from collective.store import requests
 from collective.store import store as threaded
@@ -106,14 +107,14 @@ class Store:
         key: str,
         value: bytes,
         *,
-        lease: Lease | None = None,
+        lease: Lease | int | None = None,
         if_revision: int | None = None,
         when: Sequence[Condition] = (),
         seconds: float = SECONDS,
     ) -> int:
         """Write a key, and return the revision at which it was written."""
-        transaction = requests.put(key, value, lease, if_revision, when)
-        return requests.require(await self._commit(transaction, seconds), key).revision
+        outcome = await self._put(key, value, lease, if_revision, when, seconds)
+        return requests.require(outcome, key).revision
 
     async def put_json(self, key: str, value: Any, **how: Any) -> int:
         """Write a value as JSON."""
@@ -144,13 +145,12 @@ class Store:
         expected: bytes | None,
         value: bytes,
         *,
-        lease: Lease | None = None,
+        lease: Lease | int | None = None,
         seconds: float = SECONDS,
     ) -> bool:
         """Write a key if it has a value now, and return whether it was written."""
         when = (requests.expecting(key, expected),)
-        transaction = requests.put(key, value, lease, None, when)
-        return (await self._commit(transaction, seconds)).succeeded
+        return (await self._put(key, value, lease, None, when, seconds)).succeeded
 
     async def update(
         self, key: str, change: Callable[[bytes | None], bytes], *, seconds: float = SECONDS
@@ -163,8 +163,13 @@ class Store:
             revision = 0 if found is None else found.revision
             try:
                 left = max(0.0, deadline - monotonic())
-                await self.put(key, value, if_revision=revision, seconds=left)
+                lease = 0 if found is None else found.lease
+                await self.put(key, value, lease=lease, if_revision=revision, seconds=left)
             except ConflictError:
+                continue
+            except LeaseExpiredError:
+                # It is gone with its lease, and that is heard of in a moment.
+                await self._catch_up(0, True, max(0.0, deadline - monotonic()))
                 continue
             return value
         raise DeadlineError(f"others changed {key} all the time; nothing was written")
@@ -236,6 +241,27 @@ class Store:
         return await within(
             question.slot, seconds, lambda: self._sync.read_batcher.give_up(question)
         )
+
+    async def _put(
+        self,
+        key: str,
+        value: bytes,
+        lease: Lease | int | None,
+        if_revision: int | None,
+        when: Sequence[Condition],
+        seconds: float,
+    ) -> Outcome:
+        """Write a key, with the lease that it has where none is given."""
+        deadline = monotonic() + seconds
+        kept = self._sync.held_lease(key) if lease is None else lease
+        try:
+            return await self._commit(requests.put(key, value, kept, if_revision, when), seconds)
+        except LeaseExpiredError:
+            if lease is not None:
+                raise
+        # It has ended with its lease, which was not heard of here yet.
+        left = max(0.0, deadline - monotonic())
+        return await self._commit(requests.put(key, value, 0, if_revision, when), left)
 
     async def _commit(self, transaction: Transaction, seconds: float) -> Outcome:
         write_batcher = self._sync.write_batcher

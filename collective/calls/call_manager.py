@@ -14,8 +14,8 @@ from weakref import WeakSet
 from collective.calls.call import Call, Handler, dial
 from collective.calls.protocol_state import BEAT_SECONDS
 from collective.calls.service import MOST, Service
-from collective.errors import ClosedError, InputError
-from collective.model.closing import Closing
+from collective.errors import InputError
+from collective.model.closing import Closing, closed_handle
 from collective.model.forks import tell_after_fork
 from collective.model.layout import Layout
 from collective.model.names import check_service_name, parse_server_name
@@ -37,7 +37,7 @@ class CallManager(Closing):
         self._lock = threading.Lock()
         self._calls: WeakSet[Call] = WeakSet()
         self._services: set[Service] = set()
-        self._ended = threading.Event()
+        self._ended, self._forked = threading.Event(), False
         self._keeper: threading.Thread | None = None
         tell_after_fork(self)
 
@@ -83,6 +83,7 @@ class CallManager(Closing):
         # Their locks may have been held by a thread that is not there any more.
         self._ended, self._lock = threading.Event(), threading.Lock()
         self._ended.set()
+        self._forked = True
         for call in self._calls:
             call.line.after_fork()
         for service in self._services:
@@ -90,7 +91,7 @@ class CallManager(Closing):
 
     def _check_open(self) -> None:
         if self._ended.is_set():
-            raise ClosedError("this handle was closed")
+            raise closed_handle(self._forked)
 
     def _keep(self) -> None:
         """Have a thread that keeps calls alive.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from collective.coordination.stored import FORMAT, read_record
+from collective.coordination.stored import FORMAT, key_of, read_record
 from collective.errors import ProtocolError
 from collective.model.names import natural_key
 from collective.policy.assigning import Seat
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # Our own reader is quick; a group of many nodes may change in one go.
 _MOST_EVENTS = 1 << 22
+# For "nodes/" and the longest name of a node.
+_LEAST_REST = 206
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class AssignmentTable:
             store: where the keys of coordination lie.
             group: any text.
         """
-        root = f"assignments/{quote(group, safe='')}/"
+        root = key_of("assignments", group, _LEAST_REST)
         self._nodes, self._managers = root + "nodes/", root + "managers/"
         self.level_key = root + "level"
         self._lock = threading.Lock()

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from time import monotonic
 from urllib.parse import quote
 from weakref import WeakSet, finalize
 
@@ -160,10 +161,18 @@ class Assignments:
         self._managers.add(manager)
         return manager
 
-    def close(self) -> None:
-        """Close the managers of this group, and follow no longer."""
-        for manager in list(self._managers):
-            manager.close(_CLOSE_SECONDS)
+    def close(self, seconds: float = _CLOSE_SECONDS) -> None:
+        """Close the managers of this group, and follow no longer.
+
+        Args:
+            seconds: how long to wait for all of them together, see ``Manager.close``.
+        """
+        deadline = deadline_in(seconds)
+        managers = list(self._managers)
+        for manager in managers:
+            manager.stop()
+        for manager in managers:
+            manager.close(max(0.0, deadline - monotonic()))
         self._table.close()
 
     def _change(
@@ -199,7 +208,7 @@ class Assignments:
             left = [n for part, made in zip(rows, done, strict=True) if not made for n in part]
             if len(left) == before:
                 # Somebody came first, and it is not heard of here yet.
-                self._table.await_change(known, pause)
+                self._table.await_change(known, max(0.0, min(pause, deadline - monotonic())))
                 pause = min(2 * pause, _MOST_PAUSE_SECONDS)
 
 

@@ -77,7 +77,7 @@ class Decider:
             self._closed.wait(AGAIN_SECONDS)
 
     def _lead(self, session: Session) -> None:
-        election = Election(self._seats.store, f"assign {self._seats.group}", lambda: session)
+        election = Election(self._seats.store, f"assign {self._seats.group}", lambda _: session)
         hold = election.campaign(seconds=_CAMPAIGN_SECONDS, given_up=self._closed)
         try:
             while not self._closed.is_set() and hold.is_held:

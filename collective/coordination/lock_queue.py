@@ -18,18 +18,41 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from urllib.parse import quote
+from functools import partial
+from typing import TypeVar
 
 from collective.coordination.patience import Patience
 from collective.coordination.session import Session
-from collective.coordination.stored import FORMAT, read_record
-from collective.errors import DeadlineError, InDoubtError, LeaseExpiredError
+from collective.coordination.stored import FORMAT, key_of, read_record
+from collective.errors import (
+    ClosedError,
+    CollectiveError,
+    DeadlineError,
+    DegradedCollective,
+    EtcdUnavailableError,
+    InDoubtError,
+    LeaseExpiredError,
+    NotReachedError,
+    QuorumError,
+    StoreError,
+)
 from collective.model.keyspace import COORDINATION
 from collective.store.store import Store
-from collective.store.values import Aspect, Condition, Entry, Event, Put, Read, absent
+from collective.store.values import Aspect, Condition, Entry, Event, Outcome, Put, Read, absent
 from collective.store.watching import Watch
 
+#: How long ``Hold.release`` waits for etcd.
+RELEASE_SECONDS = 2.0
 _TICK_SECONDS = 0.5
+# Of one question to etcd: longer ones are asked again, so that it is seen that nobody waits.
+_LEAST_SECONDS, _TRY_SECONDS, _PAUSE_SECONDS = 0.05, 2.0, 0.05
+# For a place that was not first; what takes longer goes on behind its caller's back.
+_LEAVE_SECONDS = 0.15
+_PLACE_LENGTH = 16
+
+T = TypeVar("T")
+#: Opens or returns a session; gets how many seconds that may take.
+OpenSession = Callable[[float], Session]
 
 
 @dataclass(frozen=True)
@@ -85,11 +108,15 @@ class Hold:
         if not self.is_held:
             raise LeaseExpiredError("it is held no more: it was released, or taken away")
 
-    def release(self) -> None:
-        """Let the next one have it. Should etcd not answer now, it is done when it does."""
+    def release(self, seconds: float = RELEASE_SECONDS) -> None:
+        """Let the next one have it.
+
+        Args:
+            seconds: how long to wait for etcd; should it not answer, it is done when it does.
+        """
         if not self._released:
             self._released = True
-            self._session.give_up(self._key)
+            self._session.give_up(self._key, seconds)
 
 
 class LockQueue:
@@ -101,15 +128,18 @@ class LockQueue:
         Args:
             store: where the keys of coordination lie.
             kind: such as ``locks``.
-            name: any text.
+            name: any text that fits into a key.
+
+        Raises:
+            InputError: it does not.
         """
         self._store = store
         self._what = f"{kind[:-1]} {name}"
-        self._prefix = f"{kind}/{quote(name, safe='')}/"
+        self._prefix = key_of(kind, name, _PLACE_LENGTH)
 
     def take(
         self,
-        session: Session,
+        session: OpenSession,
         value: str,
         seconds: float,
         given_up: threading.Event | None = None,
@@ -125,17 +155,54 @@ class LockQueue:
         Raises:
             DeadlineError: others were before us all the time; we stand there no more.
             LeaseExpiredError: the session has ended.
-            DegradedCollective, InDoubtError, ...: the place could not be taken.
+            DegradedCollective, NotReachedError, InDoubtError: the place could not be taken.
         """
-        patience = Patience(seconds, given_up)
-        hold = Hold(session, self._prefix + secrets.token_hex(8), 0)
-        try:
-            self._stand(hold, session, value, patience)
-            self._wait(hold, session, patience)
-        except BaseException:
-            hold.release()
-            raise
+        hold = self._taken(session, value, Patience(seconds, given_up), waits=True)
+        assert hold is not None
         return hold
+
+    def take_if_free(self, session: OpenSession, value: str, seconds: float) -> Hold | None:
+        """Stand in the queue if nobody else does, see ``take``; None where somebody does."""
+        return self._taken(session, value, Patience(seconds), waits=False)
+
+    def _taken(
+        self, session: OpenSession, value: str, patience: Patience, waits: bool
+    ) -> Hold | None:
+        ours = self._insistently(session, patience)
+        hold = Hold(ours, self._prefix + secrets.token_hex(_PLACE_LENGTH // 2), 0)
+        first = False
+        try:
+            self._stand(hold, ours, value, patience)
+            first = self._wait(hold, ours, patience, waits)
+        finally:
+            if not first:
+                hold.release(_LEAVE_SECONDS)
+        return hold if first else None
+
+    def _insistently(self, ask: Callable[[float], T], patience: Patience) -> T:
+        """Ask etcd for something, again while it does not answer and somebody waits.
+
+        Args:
+            ask: gets how many seconds it may take.
+        """
+        while True:
+            try:
+                return ask(min(max(patience.left, _LEAST_SECONDS), _TRY_SECONDS))
+            except (StoreError, QuorumError, EtcdUnavailableError) as error:
+                if isinstance(error, LeaseExpiredError | ClosedError):
+                    raise
+                if not patience.left:
+                    raise self._not_had(error) from error
+            pause = threading.Event()
+            pause.wait(min(patience.left, _PAUSE_SECONDS))
+
+    def _not_had(self, error: CollectiveError) -> CollectiveError:
+        """Return the error of somebody who has waited in vain for etcd."""
+        if isinstance(error, InDoubtError | NotReachedError):
+            return error
+        return DegradedCollective(
+            f"{self._what} is not held: {error.message}", "see 'collective show' on this server"
+        )
 
     def contenders(self) -> list[Contender]:
         """Return all who stand there, the first one first."""
@@ -167,32 +234,29 @@ class LockQueue:
     def _stand(self, hold: Hold, session: Session, value: str, patience: Patience) -> None:
         """Take a place; what was in doubt is looked up."""
         key = hold.key
-        text = json.dumps({"format": FORMAT, "name": session.name, "value": value})
-        while True:
-            session.check()
-            try:
-                outcome = self._store.txn(
-                    (absent(key),),
-                    (Put(key, text.encode(), session.lease.id),),
-                    (Read(key),),
-                    alone=True,
-                    seconds=max(patience.left, _TICK_SECONDS),
-                )
-            except InDoubtError:
-                if not patience.left:
-                    raise
-                continue
-            found = outcome.results[0]
-            hold.token = found.created if isinstance(found, Entry) else outcome.revision
-            return
+        text = json.dumps({"format": FORMAT, "name": session.name, "value": value}).encode()
 
-    def _wait(self, hold: Hold, session: Session, patience: Patience) -> None:
+        def stand(seconds: float) -> Outcome:
+            session.check()
+            put = Put(key, text, session.lease.id)
+            return self._store.txn(
+                (absent(key),), (put,), (Read(key),), alone=True, seconds=seconds
+            )
+
+        outcome = self._insistently(stand, patience)
+        found = outcome.results[0]
+        hold.token = found.created if isinstance(found, Entry) else outcome.revision
+
+    def _wait(self, hold: Hold, session: Session, patience: Patience, waits: bool) -> bool:
+        """Wait to be first; tell whether we are, where we do not wait for others."""
         with self._store.watch(self._prefix) as watch:
             while True:
                 session.check()
-                standing = self._in_order(hold.token, max(patience.left, _TICK_SECONDS))
+                standing = self._insistently(partial(self._in_order, hold.token), patience)
                 if standing and standing[0].key == hold.key:
-                    return
+                    return True
+                if not waits:
+                    return False
                 left = patience.left
                 if not left:
                     before = _contender(standing[0]).name if standing else "nobody"

@@ -6,14 +6,15 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from collective.coordination.lock_queue import Contender, Hold, LockQueue
-from collective.coordination.session import Session
-from collective.errors import DeadlineError, RefusedError
+from collective.coordination.lock_queue import Contender, Hold, LockQueue, OpenSession
+from collective.errors import RefusedError
 from collective.store.store import Store
 from collective.store.watching import Watch
 
 #: How long to wait for a lock, if not said otherwise.
 SECONDS = 60.0
+#: How long to wait for etcd where nobody is waited for.
+ANSWER_SECONDS = 5.0
 
 
 class Lock:
@@ -23,7 +24,7 @@ class Lock:
     not, then writes nothing. Those who wait have it in the order in which they came.
     """
 
-    def __init__(self, store: Store, name: str, session: Callable[[], Session]) -> None:
+    def __init__(self, store: Store, name: str, session: OpenSession) -> None:
         """Name it; nothing is done yet."""
         self._places = LockQueue(store, "locks", name)
         self._session = session
@@ -56,16 +57,21 @@ class Lock:
         Raises:
             DeadlineError: it was not to be had in time; the text names its holder.
             LeaseExpiredError: the session ended while we waited.
-            DegradedCollective, InDoubtError: there is no quorum to give it.
+            DegradedCollective, NotReachedError, InDoubtError: there was no quorum to give it, all
+                the time; a leader that is lost meanwhile is waited for.
         """
-        return self._places.take(self._session(), "", seconds, given_up)
+        return self._places.take(self._session, "", seconds, given_up)
 
-    def try_acquire(self) -> Hold | None:
-        """Hold the lock if it is free, else return None."""
-        try:
-            return self.acquire(0.0)
-        except DeadlineError:
-            return None
+    def try_acquire(self, seconds: float = ANSWER_SECONDS) -> Hold | None:
+        """Hold the lock if it is free, else return None.
+
+        Args:
+            seconds: how long to wait for etcd to say so; for no other holder.
+
+        Raises:
+            As for ``acquire``, but for DeadlineError.
+        """
+        return self._places.take_if_free(self._session, "", seconds)
 
     def holder(self) -> Contender | None:
         """Return who holds it, as this server sees it; None for nobody."""
@@ -75,7 +81,7 @@ class Lock:
 class Election:
     """An election among servers; ``Collective.election`` makes one."""
 
-    def __init__(self, store: Store, name: str, session: Callable[[], Session]) -> None:
+    def __init__(self, store: Store, name: str, session: OpenSession) -> None:
         """Name it; nothing is done yet."""
         self._places = LockQueue(store, "elections", name)
         self._session = session
@@ -95,7 +101,7 @@ class Election:
         Raises:
             As for ``Lock.acquire``.
         """
-        return self._places.take(self._session(), value, seconds, given_up)
+        return self._places.take(self._session, value, seconds, given_up)
 
     def leader(self) -> Contender | None:
         """Return who leads, as this server sees it; None for nobody."""

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 SECONDS = 10
 _DELETE_SECONDS = 2.0
 _AGAIN_SECONDS = 0.5
+_CLOSE_SECONDS = 2.0
 
 
 class Session(Closing):
@@ -73,24 +74,35 @@ class Session(Closing):
         """Have something called once if it is lost, not if it is closed."""
         self.lease.when_lost(call)
 
-    def close(self) -> None:
-        """End it, and with it all that is bound to it."""
+    def close(self, seconds: float = _CLOSE_SECONDS) -> None:
+        """End it, and with it all that is bound to it.
+
+        Args:
+            seconds: how long to wait for etcd; it ends by itself else, when its time is up.
+        """
         self._closed.set()
-        self.lease.close()
+        if seconds > 0:
+            self.lease.close(seconds)
+        else:
+            self.lease.abandon()
 
     def abandon(self) -> None:
         """Prolong it no more, so that it ends by itself, when its time is up."""
         self._closed.set()
         self.lease.abandon()
 
-    def give_up(self, key: str) -> None:
+    def give_up(self, key: str, seconds: float = _DELETE_SECONDS) -> None:
         """Delete a key of this session, now or as soon as that is possible.
 
         Where a write of it is in doubt, that is ended first (``store.write_batcher``): it does
         not come after the deletion.
+
+        Args:
+            key: to delete.
+            seconds: how long to wait for it; it goes on behind the caller's back then.
         """
         try:
-            self.store.delete(key, seconds=_DELETE_SECONDS)
+            self.store.delete(key, seconds=seconds)
             return
         except InputError:
             return  # it is none, so it was never written

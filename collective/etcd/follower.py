@@ -110,13 +110,13 @@ class Follower:
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = _STOP_SECONDS) -> None:
         """End, as soon as etcd lets go of it: a page that hangs is not waited for to its end."""
         self._stopped.set()
         self._woken.set()
         self.renew()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(_STOP_SECONDS)
+            self._thread.join(min(seconds, _STOP_SECONDS))
 
     def wake(self) -> None:
         """Try again now: etcd was restarted, and the stream broke off."""

@@ -1,4 +1,4 @@
-"""What is closed when its block ends."""
+"""What is closed when its block ends, and what is said of it then."""
 
 from __future__ import annotations
 
@@ -6,7 +6,23 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TypeVar
 
+from collective.errors import ClosedError
+
 T = TypeVar("T", bound="Closing")
+
+
+def closed_handle(forked: bool) -> ClosedError:
+    """Return the error of a handle that is used after its end.
+
+    Args:
+        forked: whether it is its parent's, in a child process.
+    """
+    if forked:
+        return ClosedError(
+            "this handle is another process's: this one was forked from it",
+            "connect in the child, for a handle of its own",
+        )
+    return ClosedError("this handle was closed")
 
 
 class Closing(ABC):

@@ -11,9 +11,10 @@ from __future__ import annotations
 import threading
 from time import monotonic
 
-from collective.errors import ClosedError, CollectiveError, DegradedCollective
+from collective.errors import CollectiveError, DegradedCollective
 from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
+from collective.model.closing import closed_handle
 from collective.store.deadline import deadline_in
 from collective.store.leadership import Leadership, NoLeaderError
 from collective.store.slot import Slot
@@ -57,7 +58,7 @@ class ReadBatcher:
         self._leadership = leadership or Leadership(calls)
         self._changed = threading.Condition(threading.Lock())
         self._waiting: list[Question] = []
-        self._closed = threading.Event()
+        self._closed, self._forked = threading.Event(), False
         self._thread: threading.Thread | None = None
 
     def newest(self, seconds: float) -> Moment:
@@ -85,7 +86,7 @@ class ReadBatcher:
         question = Question(deadline_in(seconds))
         with self._changed:
             if self._closed.is_set():
-                raise ClosedError("this handle was closed")
+                raise closed_handle(self._forked)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="read_batcher", daemon=True)
                 thread.start()
@@ -111,12 +112,13 @@ class ReadBatcher:
             left, self._waiting = self._waiting, []
             self._changed.notify()
         for question in left:
-            question.slot.settle(ClosedError("this handle was closed"))
+            question.slot.settle(closed_handle(forked=False))
 
     def after_fork(self) -> None:
         """Answer nothing in a child process, whose threads are the parent's."""
         self._changed, self._closed = threading.Condition(threading.Lock()), threading.Event()
         self._closed.set()
+        self._forked = True
 
     def _run(self) -> None:
         while True:
@@ -125,7 +127,7 @@ class ReadBatcher:
                 asked, self._waiting = self._waiting, []
             if self._closed.is_set():
                 for question in asked:
-                    question.slot.settle(ClosedError("this handle was closed"))
+                    question.slot.settle(closed_handle(forked=False))
                 return
             self._answer([question for question in asked if not question.slot.is_settled])
 
@@ -160,4 +162,4 @@ class ReadBatcher:
                 self._waiting[:0] = left
                 return
         for question in left:
-            question.slot.settle(ClosedError("this handle was closed"))
+            question.slot.settle(closed_handle(forked=False))

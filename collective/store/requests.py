@@ -21,6 +21,7 @@ from collective.store.values import (
     Transaction,
     absent,
     holds,
+    lease_id,
     unchanged,
 )
 
@@ -28,7 +29,7 @@ from collective.store.values import (
 def put(
     key: str,
     value: bytes,
-    lease: Lease | None = None,
+    lease: Lease | int = 0,
     if_revision: int | None = None,
     when: Sequence[Condition] = (),
     space: str = STORE,
@@ -36,12 +37,10 @@ def put(
     """Return the transaction of ``Store.put``.
 
     Raises:
-        InputError: it is no key, or no value.
+        InputError: it is no key, no value, or no lease.
         LeaseExpiredError: the lease has ended.
     """
-    if lease is not None:
-        lease.check()
-    operation = Put(key, value, 0 if lease is None else lease.id)
+    operation = Put(key, value, lease_id(key, lease))
     return Transaction(_conditions(key, if_revision, when), (operation,), space=space)
 
 

@@ -19,15 +19,16 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from collective.errors import (
-    ClosedError,
     CollectiveError,
     ConflictError,
     DeadlineError,
     InDoubtError,
+    LeaseExpiredError,
     NotReadyError,
 )
 from collective.etcd.api import EtcdApi
 from collective.etcd.follower import Follower
+from collective.model.closing import closed_handle
 from collective.model.keyspace import STORE, check_key, check_prefix
 from collective.store import requests
 from collective.store.cache import Cache
@@ -51,7 +52,7 @@ from collective.store.write_batcher import WriteBatcher
 #: Deadline of a call that names none.
 SECONDS = 5.0
 # For all leases together, when the handle is closed; what is left ends by itself.
-_LEASES_SECONDS, _LEAST_SECONDS = 3.0, 0.05
+_LEASES_SECONDS = 3.0
 
 
 class Range(NamedTuple):
@@ -87,7 +88,7 @@ class Store:
         self._hub = hub
         self.read_batcher = read_batcher
         self._space = space
-        self._closed = False
+        self._closed = self._forked = False
         self._leases: WeakSet[Lease] = WeakSet()
         self._leases_lock = threading.Lock()
         # What this thread or task has seen, and the least revision of the cache with which a read
@@ -181,7 +182,7 @@ class Store:
         key: str,
         value: bytes,
         *,
-        lease: Lease | None = None,
+        lease: Lease | int | None = None,
         if_revision: int | None = None,
         when: Sequence[Condition] = (),
         seconds: float = SECONDS,
@@ -190,14 +191,15 @@ class Store:
 
         Args:
             key, value: what to write.
-            lease: with which it is to end.
+            lease: with which it is to end, or the id of one. None for the one that it has, as far
+                as this server has heard; 0 for none, also where it has one.
             if_revision: write only if the key was last written at this revision; 0 requires that
                 there is none.
             when: further conditions.
             seconds: deadline.
 
         Raises:
-            InputError: it is no key, or no value.
+            InputError: it is no key, no value, or no lease.
             ConflictError: a condition does not hold; nothing was written.
             LeaseExpiredError: the lease has ended; nothing was written.
             DeadlineError, DegradedCollective, NotReachedError: nothing was written.
@@ -205,11 +207,11 @@ class Store:
                 it is settled.
             ClosedError: the handle was closed; nothing was written.
         """
-        transaction = requests.put(key, value, lease, if_revision, when, self._space)
-        return requests.require(self._commit(transaction, seconds), key).revision
+        outcome = self._put(key, value, lease, if_revision, when, seconds)
+        return requests.require(outcome, key).revision
 
     def put_json(self, key: str, value: Any, **how: Any) -> int:
-        """Write a value as JSON; arguments and errors are those of ``put``."""
+        """Write a value as JSON; arguments, its lease too, and errors are those of ``put``."""
         return self.put(key, requests.to_json(key, value), **how)
 
     def delete(
@@ -246,10 +248,14 @@ class Store:
         expected: bytes | None,
         value: bytes,
         *,
-        lease: Lease | None = None,
+        lease: Lease | int | None = None,
         seconds: float = SECONDS,
     ) -> bool:
         """Write a key if it has a value now; None is for no such key.
+
+        Args:
+            key, expected, value: as it says.
+            lease, seconds: as for ``put``.
 
         Returns:
             Whether it was written.
@@ -258,9 +264,7 @@ class Store:
             As for ``put``, but for ConflictError.
         """
         when = (requests.expecting(key, expected),)
-        return self._commit(
-            requests.put(key, value, lease, None, when, self._space), seconds
-        ).succeeded
+        return self._put(key, value, lease, None, when, seconds).succeeded
 
     def update(
         self,
@@ -269,7 +273,7 @@ class Store:
         *,
         seconds: float = SECONDS,
     ) -> bytes:
-        """Read a key, change it, and write it, until nobody came in between.
+        """Read a key, change it, and write it, until nobody came in between; its lease stays.
 
         Args:
             key: its name.
@@ -293,8 +297,13 @@ class Store:
             if left <= 0:
                 raise DeadlineError(f"others changed {key} all the time; nothing was written")
             try:
-                self.put(key, value, if_revision=revision, seconds=left)
+                lease = 0 if found is None else found.lease
+                self.put(key, value, lease=lease, if_revision=revision, seconds=left)
             except ConflictError:
+                continue
+            except LeaseExpiredError:
+                # It is gone with its lease, and that is heard of in a moment.
+                self._catch_up(0, True, max(0.0, deadline - monotonic()))
                 continue
             return value
 
@@ -428,19 +437,23 @@ class Store:
 
     # For the other faces ----------------------------------------------------------------------
 
-    def close(self) -> None:
+    def close(self, seconds: float = _LEASES_SECONDS) -> None:
         """Answer nothing any more; the handle calls this, while etcd can still be asked."""
         self._closed = True
-        deadline = deadline_in(_LEASES_SECONDS)
+        deadline = deadline_in(seconds)
         with self._leases_lock:
             leases = list(self._leases)
         for lease in leases:
-            lease.close(max(_LEAST_SECONDS, deadline - monotonic()))
+            left = deadline - monotonic()
+            if left > 0:
+                lease.close(left)
+            else:
+                lease.abandon()
         self._cache.close()
 
     def after_fork(self) -> None:
         """Be closed in a child process, and say nothing to etcd: leases are the parent's."""
-        self._closed = True
+        self._closed = self._forked = True
         self._cache.after_fork()
         self._leases_lock = threading.Lock()
         for lease in list(self._leases):
@@ -544,7 +557,7 @@ class Store:
     def not_heard(self, moment: Moment, seconds: float) -> CollectiveError:
         """Return the error of a read for which a moment did not come in time."""
         if self._closed:
-            return ClosedError("this handle was closed")
+            return closed_handle(self._forked)
         why = self._follower.failure
         # Should its stream be dead without a sign, it is begun again.
         self._follower.renew_if_silent()
@@ -555,7 +568,7 @@ class Store:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError("this handle was closed")
+            raise closed_handle(self._forked)
 
     def _catch_up(self, at_least: int, linearizable: bool, seconds: float) -> None:
         self._check_open()
@@ -568,6 +581,33 @@ class Store:
             raise self.not_heard(wanted, seconds)
         # What was seen in another cluster is over now, or is this one's.
         self.note(seen)
+
+    def held_lease(self, key: str) -> int:
+        """Return the lease that a key has, as it is held here; 0 for none."""
+        found = self._cache.entries.get(key)
+        return 0 if found is None else found.lease
+
+    def _put(
+        self,
+        key: str,
+        value: bytes,
+        lease: Lease | int | None,
+        if_revision: int | None,
+        when: Sequence[Condition],
+        seconds: float,
+    ) -> Outcome:
+        """Write a key, with the lease that it has where none is given."""
+        deadline = deadline_in(seconds)
+        kept = self.held_lease(key) if lease is None else lease
+        transaction = requests.put(key, value, kept, if_revision, when, self._space)
+        try:
+            return self._commit(transaction, seconds)
+        except LeaseExpiredError:
+            if lease is not None:
+                raise
+        # It has ended with its lease, which was not heard of here yet.
+        transaction = requests.put(key, value, 0, if_revision, when, self._space)
+        return self._commit(transaction, max(0.0, deadline - monotonic()))
 
     def _commit(self, transaction: Transaction, seconds: float) -> Outcome:
         outcome = self.write_batcher.commit(transaction, seconds)

@@ -16,10 +16,13 @@ from typing import NamedTuple
 
 from collective.errors import InputError
 from collective.model.keyspace import STORE, check_key, check_prefix, check_value
+from collective.store.leases import Lease
 
 #: Of one transaction. etcd takes 128 (``--max-txn-ops``), less one for each in which it is nested
 #: and for each that is beside it there; on a server that does not vote all is nested once more.
 MOST_OPERATIONS = 120
+# Ids of leases have 63 bits.
+_MOST_LEASE = 1 << 63
 #: Of one transaction, keys and values together; etcd takes requests of 1.5 MiB.
 MOST_BYTES = 1 << 20 | 1 << 16
 
@@ -132,7 +135,8 @@ class Put:
 
     Attributes:
         key, value: what to write.
-        lease: the lease that it ends with, 0 for none.
+        lease: the id of the lease that it ends with, 0 for none, also where it had one; a
+            ``Lease`` is taken for its id.
     """
 
     key: str
@@ -142,6 +146,8 @@ class Put:
     def __post_init__(self) -> None:
         check_key(self.key)
         check_value(self.key, self.value)
+        if type(self.lease) is not int or not 0 <= self.lease < _MOST_LEASE:
+            object.__setattr__(self, "lease", lease_id(self.key, self.lease))
 
 
 @dataclass(frozen=True)
@@ -307,6 +313,28 @@ class Outcome:
     def moment(self) -> Moment:
         """The revision, with its cluster."""
         return Moment(self.cluster, self.revision)
+
+
+def lease_id(key: str, lease: Lease | int) -> int:
+    """Return the id of a lease that is given as itself, or by its id.
+
+    Args:
+        key: for the message.
+        lease: either.
+
+    Raises:
+        InputError: it is neither.
+        LeaseExpiredError: it has ended.
+    """
+    if isinstance(lease, Lease):
+        lease.check()
+        return lease.id
+    if type(lease) is int and 0 <= lease < _MOST_LEASE:
+        return lease
+    raise InputError(
+        f"the lease for {key} is {lease!r:.60}, expected a Lease, or the id of one",
+        "open one with store.lease(seconds)",
+    )
 
 
 def _size(part: Condition | Operation) -> int:

@@ -36,6 +36,7 @@ from collective.errors import (
 from collective.etcd.api import EtcdApi
 from collective.etcd.deadline import within
 from collective.etcd.refusals import is_dropped
+from collective.model.closing import closed_handle
 from collective.model.lease_ids import COLLECTIVE
 from collective.store.batching import Footprint, choose
 from collective.store.deadline import deadline_in
@@ -52,7 +53,7 @@ _PAUSE_SECONDS = 0.05
 _LEAST_SECONDS = 0.001
 # However patient a caller is, it is found out by then what became of a request.
 _REQUEST_SECONDS = 3.0
-_CLOSE_SECONDS = 1.0
+_CLOSE_SECONDS = 3.0
 # Who gives the outcome just now needs no more than a moment.
 _SETTLED_SECONDS = 5.0
 _NO_LEASE = "requested lease not found"
@@ -114,7 +115,7 @@ class WriteBatcher:
         self._changed = threading.Condition(threading.Lock())
         self._waiting: deque[Write] = deque()
         self._under_way: list[Footprint] = []
-        self._closed = threading.Event()
+        self._closed, self._forked = threading.Event(), False
 
     def submit(self, transaction: Transaction, seconds: float) -> Write:
         """Queue a transaction and return at once.
@@ -129,7 +130,7 @@ class WriteBatcher:
         write = Write(transaction, deadline_in(seconds))
         with self._changed:
             if self._closed.is_set():
-                raise ClosedError("this handle was closed")
+                raise closed_handle(self._forked)
             if not self._free and len(self._threads) < self._lanes:
                 number = str(len(self._threads))
                 guard = WriteGuard(self._calls, self._lease, number)
@@ -171,8 +172,13 @@ class WriteBatcher:
             # One that is on its way back into the queue is not put there then.
             write.slot.settle(_not_made(write) if write.doubt is None else _in_doubt(write))
 
-    def close(self) -> None:
-        """Make nothing more; what waits is told so, what was sent is seen through."""
+    def close(self, seconds: float = _CLOSE_SECONDS) -> None:
+        """Make nothing more; what waits is told so, what was sent is seen through.
+
+        Args:
+            seconds: how long that may take.
+        """
+        deadline = deadline_in(seconds)
         with self._changed:
             self._closed.set()
             left = list(self._waiting)
@@ -181,13 +187,14 @@ class WriteBatcher:
         for write in left:
             write.slot.settle(ClosedError("this handle was closed; nothing was written"))
         for thread in self._threads:
-            thread.join()
-        self._lease.close(_CLOSE_SECONDS)
+            thread.join(max(0.0, deadline - monotonic()))
+        self._lease.close(max(_LEAST_SECONDS, deadline - monotonic()))
 
     def after_fork(self) -> None:
         """Make nothing in a child process, whose threads are the parent's."""
         self._changed, self._closed = threading.Condition(threading.Lock()), threading.Event()
         self._closed.set()
+        self._forked = True
         self._threads, self._waiting = [], deque()
         self._lease.after_fork()
 
@@ -302,7 +309,7 @@ class WriteBatcher:
                 for write in batch:
                     self._recollect(write, at)
                 return
-        self._end(guard, batch, ClosedError("this handle was closed"))
+        self._end(guard, batch, closed_handle(forked=False))
 
     def _end(
         self, guard: WriteGuard | Unguarded, batch: Sequence[Write], why: CollectiveError
@@ -400,4 +407,7 @@ def _translated(error: EtcdError) -> CollectiveError:
         return EtcdError(
             "etcd: its database is full; nothing was written", "see 'collective show' and NOSPACE"
         )
-    return EtcdError(f"{error.message}; nothing was written", error.hint)
+    hint = error.hint
+    if "the lease" in error.message and "is none of" in error.message:
+        hint = "the key ends with another server's lease: give lease=0 to take it off"
+    return EtcdError(f"{error.message}; nothing was written", hint)

@@ -302,7 +302,7 @@ def test_child_process_leaves_its_parents_handle_alone(member: Member) -> None:
                 lambda: watch.next_event(SECONDS),
             ):
                 # The watch may have an event of its parent.
-                with pytest.raises(ClosedError):
+                with pytest.raises(ClosedError, match="is another process's"):
                     [call() for _ in range(2)]
             lease.close()
             hold.release()

@@ -49,7 +49,7 @@ class Parts:
 def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Parts]]:
     """What connects next gets the socket in the list, which must be closed in the end."""
     sockets: list[Parts] = []
-    monkeypatch.setattr(client, "_connect", lambda _path: sockets[0])
+    monkeypatch.setattr(client, "_connect", lambda _path, _seconds: sockets[0])
     yield sockets
     assert all(sock.closed for sock in sockets)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from collective.errors import (
     ConflictError,
     DeadlineError,
     InDoubtError,
+    InputError,
     LeaseExpiredError,
     RefusedError,
 )
@@ -228,3 +230,28 @@ def test_place_that_comes_late_blocks_nobody(etcd: FakeEtcd, connect: Connect) -
     wait_until(lambda: _count(etcd, COORDINATION + "locks/") == 0, SECONDS, "it is taken back")
     with mgt2.lock("config") as hold:
         assert hold.is_held
+
+
+@pytest.mark.parametrize("kind", ["lock", "election", "assignments"])
+def test_name_that_fits_into_no_key_is_refused_at_once(connect: Connect, kind: str) -> None:
+    """It left a thread that tried for ever to take back a place that was never taken."""
+    mgt1 = connect("mgt1")
+    for name in ("n" * 600, "\u00e4" * 90):
+        with pytest.raises(InputError, match="of a key, at most"):
+            getattr(mgt1, kind)(name)
+    getattr(mgt1, kind)("n" * 250)
+    wrong: Any = 5
+    with pytest.raises(InputError, match="expected str"):
+        getattr(mgt1, kind)(wrong)
+
+
+def test_key_that_cannot_be_taken_back_hinders_no_other(etcd: FakeEtcd, connect: Connect) -> None:
+    """Each is tried by itself, as often as it takes."""
+    mgt1 = connect("mgt1")
+    with mgt1.session(60) as session:
+        session._left.add("no key")
+        hold = mgt1.lock("config", session).acquire()
+        etcd.plan(*[Trouble.DROPPED] * 50)
+        hold.release()
+        etcd.calm()
+        wait_until(lambda: mgt1.lock("config").holder() is None, SECONDS, "it is taken back")

@@ -6,7 +6,7 @@ import fcntl
 import resource
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -22,7 +22,9 @@ from collective.errors import (
 from collective.etcd.transport import is_readable
 from collective.handle import Collective
 from collective.model.keyspace import STORE
-from collective.store.values import Moment, unchanged
+from collective.store.leases import Lease
+from collective.store.store import Store
+from collective.store.values import Moment, Put, unchanged
 from tests.harness import wait_until
 from tests.harness.fake_etcd import FakeEtcd, nowhere
 
@@ -285,3 +287,77 @@ def test_socket_is_looked_at_beyond_a_thousand_open_files() -> None:
         here.close()
         there.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# Leases of keys that are written again -----------------------------------------------------------
+
+
+@pytest.fixture
+def leased() -> Iterator[tuple[Collective, FakeEtcd, int]]:
+    """A handle, its etcd, and the lease that the key a has."""
+    etcd = FakeEtcd()
+    with Collective("mgt1", etcd, nowhere()) as handle:
+        handle.wait_until_ready(SECONDS)
+        with handle.store.lease(60) as lease:
+            handle.store.put("a", b"1", lease=lease)
+            assert handle.store.get("a") == b"1"
+            yield handle, etcd, lease.id
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: store.put("a", b"2"),
+        lambda store: store.put("a", b"2", if_revision=store.entry("a").revision),
+        lambda store: store.put_json("a", 2),
+        lambda store: store.compare_and_set("a", b"1", b"2"),
+        lambda store: store.update("a", lambda value: b"2"),
+    ],
+    ids=["put", "put if_revision", "put_json", "compare_and_set", "update"],
+)
+def test_key_that_is_written_again_keeps_its_lease(
+    leased: tuple[Collective, FakeEtcd, int], write: Callable[[Store], object]
+) -> None:
+    """Unless the caller gives another one, or 0 for none."""
+    handle, etcd, lease = leased
+    write(handle.store)
+    assert [(kv.value, kv.lease) for kv in etcd.range(STORE)[1]] == [(b"2", lease)]
+    handle.store.put("a", b"3", lease=0)
+    assert [(kv.value, kv.lease) for kv in etcd.range(STORE)[1]] == [(b"3", 0)]
+
+
+def test_lease_that_ended_unheard_of_hinders_no_write(
+    leased: tuple[Collective, FakeEtcd, int],
+) -> None:
+    """The key went with it: it is written as one that is not there."""
+    handle, etcd, lease = leased
+    etcd.deaf = True
+    etcd.break_streams()
+    wait_until(lambda: not handle.store.is_following, SECONDS, "nothing is heard")
+    etcd.expire(lease)
+    handle.store.put("a", b"2")
+    assert [(kv.value, kv.lease) for kv in etcd.range(STORE)[1]] == [(b"2", 0)]
+    etcd.deaf = False
+
+
+def test_lease_is_given_as_itself_or_by_its_id() -> None:
+    """Both wherever a lease is taken; each failed in a way of its own at one of these places."""
+    etcd = FakeEtcd()
+    with (
+        Collective("mgt1", etcd, nowhere()) as handle,
+        handle.store.lease(60) as lease,
+    ):
+        handle.wait_until_ready(SECONDS)
+        both: list[Lease | int] = [lease, lease.id]
+        for number, given in enumerate(both):
+            handle.store.put(f"p{number}", b"", lease=given)
+            handle.store.compare_and_set(f"c{number}", None, b"", lease=given)
+            handle.store.txn(then=[Put(f"t{number}", b"", given)])  # type: ignore[arg-type]
+        assert {kv.lease for kv in etcd.range(STORE)[1]} == {lease.id}
+
+
+@pytest.mark.parametrize("given", ["5", 1.5, True, -1, 1 << 63, object()])
+def test_what_is_no_lease_is_refused(given: Any) -> None:
+    """By its own text, which names the key."""
+    with pytest.raises(InputError, match="the lease for a is"):
+        Put("a", b"", given)
