@@ -393,6 +393,7 @@ class ServerStatus(Message):
         durable_term, durable_index: raft numbers that are on its disk for sure.
         nonvoting: whether it lives without an etcd of its own.
         addresses: what it may send from: the IP addresses that its certificate names.
+        instance: tells this life of it from one of a copy of it, "" for an older release.
     """
 
     _refusal: ClassVar[str] = "a status is broken: it has no good {!r}"
@@ -413,6 +414,7 @@ class ServerStatus(Message):
     durable_index: int = 0
     nonvoting: bool = False
     addresses: tuple[str, ...] = ()
+    instance: str = ""
 
     @property
     def runs(self) -> bool:
@@ -490,11 +492,13 @@ class NewAddress(Message):
         address: an IP address.
         certificate: its next one (PEM), which names it.
         prepare: whether etcd is not to hear of it yet: the member asks again, in its turn.
+        instance: what it says in its status, "" for an older release.
     """
 
     address: Address
     certificate: Certificate
     prepare: bool = False
+    instance: str = ""
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,11 @@ class Network:
         """Have a host send what is for a network by way of another host."""
         _ip("-n", self.hosts[name].namespace, "route", "add", to, "via", via)
 
+    def route_nowhere(self, name: str, address: str) -> None:
+        """Have a host drop what is for an address."""
+        namespace = self.hosts[name].namespace
+        _ip("-n", namespace, "route", "add", "blackhole", address)
+
     def forward(self, name: str) -> None:
         """Make a host pass on what is not for itself."""
         script = "echo 1 > /proc/sys/net/ipv4/ip_forward"

@@ -123,6 +123,40 @@ def test_peers_8_server_on_an_old_image_of_its_disk_is_told_by_the_others(
         cluster.wait_until_all_active(server, servers)
 
 
+def test_old_image_that_starts_in_a_partition_votes_not_when_it_heals(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Of 50 writes on it and the leader alone, none was left with the leader killed."""
+    mgt1, mgt2, mgt3 = servers = cluster.grow(3)
+    settle(mgt3)
+    mgt3.stop()
+    data, copy = Path(mgt3.layout.data), tmp_path / "copy"
+    shutil.copytree(data, copy)
+    mgt3.start()
+    cluster.wait_until_all_active(mgt3, servers)
+    cluster.have_lead(mgt1)
+    mgt2.pause()
+    write(mgt1, 50)
+    behind = index_of(mgt1)
+    wait_until(lambda: remembered(mgt1, mgt3) >= behind, SECONDS, "mgt1 has heard of it")
+    mgt3.kill()
+    mgt1.pause()
+    swap(data, copy)
+    mgt3.start()
+    wait_until(lambda: "mgt1 or mgt2" in mgt3.run("show").err, SECONDS, "mgt3 waits")
+    assert mgt3.etcd_pid is None
+    mgt1.resume()
+    assert_lost(mgt3, "mgt1 remembers entry")
+    mgt1.kill()
+    mgt2.resume()
+    assert not mgt2.run("show").lines[0].endswith("True")
+    assert mgt3.etcd_pid is None
+    mgt1.start()
+    cluster.wait_for_leader([mgt1, mgt2])
+    kept = mgt2.etcdctl("get", "test/", "--prefix", "--keys-only").out
+    assert kept.count("test/") == 50
+
+
 def remembered(by: Server, of: Server) -> int:
     """Return how far a member's log is known to go, as another one heard at its last stop."""
     document = by.ask_show() or {"members": []}

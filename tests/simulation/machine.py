@@ -206,7 +206,11 @@ class Machine:
         as_runtime, server = cast(MemberRuntime, runtime), cast(CollectiveServer, self)
         self.duties = Reconciler(as_runtime, LEARNER_SECONDS)
         self.returning = ReturnCheck(
-            as_runtime, cast(Any, None), lambda member: member, lambda *_: None
+            as_runtime,
+            cast(Any, None),
+            lambda member: member,
+            lambda *_: None,
+            lambda *_: None,
         )
         self.trust_round = TrustRound(as_runtime, self.returning.catch_up)
         self.replacement = Replacement(as_runtime)

@@ -236,7 +236,8 @@ class AddressChange:
         others = candidates(runtime)
         if others:
             places = [self._server.locator.at(member) for member in others]
-            wanted = NewAddress(address, following.pem, prepare)
+            instance = runtime.reporter.instance
+            wanted = NewAddress(address, following.pem, prepare, instance)
             return _ask_one(runtime.peers, places, wanted), following
         with needs_quorum(runtime, "change the address"):
             in_use = runtime.credentials.identity.fingerprint

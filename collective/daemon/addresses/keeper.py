@@ -21,6 +21,7 @@ from collective.daemon.addresses.recovery import AddressRecovery
 from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.clock import elapsed
 from collective.daemon.lifecycle import lives
+from collective.daemon.lifecycle.copy_check import copy_error, elsewhere
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.nonvoting.voters import candidates
@@ -106,10 +107,16 @@ class AddressKeeper:
             self._take_up_settings(asked)
             address, former = self._wanted(asked), self._server.plan.address
             if address != former or self._server.plan.moving_to:
-                self._move.run(runtime, address, emit)
+                self._change(runtime, address, emit)
             return former, address
         finally:
             self._moving.release()
+
+    def _change(self, runtime: MemberRuntime, address: str, emit: Emit) -> None:
+        place = elsewhere(runtime, runtime.records_view.view)
+        if place is not None:
+            raise copy_error(runtime.name, place)
+        self._move.run(runtime, address, emit)
 
     def look_for(self, places: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Remember where members may be, and look for all of them.
@@ -212,7 +219,7 @@ class AddressKeeper:
             if self._server.gate.is_joining:
                 return ""  # it gets the address that it is to have from the join
             if address is not None and address != self._server.plan.address:
-                self._move.run(runtime, address, _log_step)
+                self._change(runtime, address, _log_step)
             elif address is not None:
                 self._move.clean_up(runtime)
             elif self._settled and elapsed() > self._next_renewal:
@@ -251,7 +258,7 @@ class AddressKeeper:
         refusal: CollectiveError | None = None
         if here != self._server.plan.address:
             try:
-                self._move.run(runtime, here, _log_step)
+                self._change(runtime, here, _log_step)
                 return ""
             except (QuorumError, UnreachableError, EtcdError) as error:
                 refusal = error

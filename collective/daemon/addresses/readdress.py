@@ -31,7 +31,7 @@ from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.changes import CHANGE_SECONDS
 from collective.daemon.membership.learner import members_of
 from collective.daemon.retries import until_written
-from collective.errors import EtcdError, ProtocolError, UnreachableError
+from collective.errors import EtcdError, ProtocolError, RefusedError, UnreachableError
 from collective.etcd.api import hex_id
 from collective.etcd.deadline import within
 from collective.etcd.record_store import RecordStore
@@ -86,6 +86,7 @@ def answer(runtime: MemberRuntime, member: MemberRecord, shown: str, wanted: New
         view = runtime.store.read()
         check_readdress(view, member.name, wish.address)
         check_advertised(view, member.name, runtime.plan.address, wish.address)
+        _refuse_copy(runtime, member, wanted)
         _reach(runtime, replace(member, address=wish.address))
         reached(Step.READDRESS_DIAL_BACK)
         grant(runtime, wish)
@@ -97,6 +98,25 @@ def _wish(name: str, shown: str, wanted: NewAddress) -> Wish:
         raise ProtocolError(f"the address {address} is not in its shortest form")
     following = judge_certificate(wanted.certificate, name)
     return Wish(name, address, following, shown, wanted.prepare)
+
+
+def _refuse_copy(runtime: MemberRuntime, member: MemberRecord, wanted: NewAddress) -> None:
+    """See that no other server answers where the member is by its record.
+
+    Raises:
+        RefusedError: one does: that one, or the one that asks, is a copy.
+    """
+    answer = runtime.detector.last_answers().get(member.name)
+    status = None if answer is None else answer.status
+    there = "" if status is None else status.instance
+    if member.address == wanted.address or not there or not wanted.instance:
+        return
+    if there != wanted.instance:
+        raise RefusedError(
+            f"{member.name} answers at {member.address}, and the server at {wanted.address} is "
+            "another one: one of the two is a copy",
+            f"stop the one that is not to be {member.name}",
+        )
 
 
 def _reach(runtime: MemberRuntime, member: MemberRecord) -> None:

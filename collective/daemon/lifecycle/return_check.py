@@ -7,15 +7,18 @@ Invariants:
   * Each voter is asked over and over until enough have answered, whichever of them are off.
   * An answer counts only from who has shown a certificate that is recorded here, or proven to have
     taken the place of one.
+  * No etcd starts while another server answers as this one where it was: a copy of a member would
+    take its place.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+from collective.daemon.clock import elapsed
+from collective.daemon.lifecycle.copy_check import copy_error, elsewhere
 from collective.daemon.lifecycle.rollback_check import objection_to
 from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import CollectiveError
@@ -31,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _ASK_SECONDS = 1.5
 _AGAIN_SECONDS = 0.2
+_MORE_SECONDS = 0.5
+_COPY_SECONDS = 1.0
 
 Locate = Callable[[MemberRecord], MemberRecord]
 
@@ -44,6 +49,7 @@ class ReturnCheck:
         layout: Layout,
         locate: Locate,
         lose: Callable[[MemberRuntime, str], None],
+        elsewhere: Callable[[MemberRuntime, View], str | None] = elsewhere,
     ) -> None:
         """Prepare.
 
@@ -52,31 +58,47 @@ class ReturnCheck:
             layout: where its data is.
             locate: returns a member's record with the address at which it was found.
             lose: is called when the data is old, with the reason.
+            elsewhere: returns where another server answers as this one, None for nowhere.
         """
         self._runtime = runtime
         self._layout = layout
         self._locate = locate
         self._lose = lose
+        self._elsewhere = elsewhere
         self._reports: dict[str, Report] = {}
         self._promises: dict[str, HighWaterMark] = {}
 
     def may_start(self) -> bool:
         """Wait until etcd may start; False when this life ends before, or must not go on."""
         runtime = self._runtime
-        others = runtime.records_view.view.voters_but(runtime.name)
-        if not runtime.plan.started or not others:
-            return True
+        while not runtime.stopping.is_set():
+            others = runtime.records_view.view.voters_but(runtime.name)
+            alone = not runtime.plan.started or not others
+            found = runtime.records_view.view if alone else self._hear(others)
+            if found is None:
+                return False
+            place = self._elsewhere(runtime, found)
+            if place is None:
+                runtime.etcd.note_waiting("")
+                return alone or self._take_up(found)
+            # What was heard is old when the other one ends.
+            self._reports, self._promises = {}, {}
+            error = copy_error(runtime.name, place)
+            self._wait(f"etcd does not start: {error.message}; {error.hint}", _COPY_SECONDS)
+        return False
+
+    def _hear(self, others: list[MemberRecord]) -> View | None:
+        """Wait until enough of the others have answered; None when this life ends before."""
         pool = ThreadPoolExecutor(len(others), "return")
         try:
-            while not runtime.stopping.is_set():
+            while not self._runtime.stopping.is_set():
                 found = self._ask_all(pool, others)
                 if found is not None:
-                    return self._take_up(found)
-                self._say_whom_we_wait_for()
-                runtime.stopping.wait(_AGAIN_SECONDS)
+                    return found
+                self._wait(self._whom_we_wait_for(), _AGAIN_SECONDS)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        return False
+        return None
 
     def catch_up(self) -> None:
         """Take up what a majority of the voters says now, where etcd here has lost touch.
@@ -97,25 +119,26 @@ class ReturnCheck:
             runtime.records_view.take(found)
 
     def _ask_all(self, pool: ThreadPoolExecutor, others: list[MemberRecord]) -> View | None:
-        """Ask those that have not answered yet, until enough have."""
-        runtime = self._runtime
+        """Ask all until enough have answered, and a moment longer: others may remember more."""
+        runtime, found = self._runtime, None
         asked: dict[Future[tuple[Report, HighWaterMark]], str] = {
             pool.submit(self._ask, member): member.name for member in others
         }
-        try:
-            for future in as_completed(asked, 2 * _ASK_SECONDS):
-                name = asked[future]
-                try:
-                    self._reports[name], self._promises[name] = future.result()
-                except CollectiveError as error:
-                    log.debug("%s does not say what has changed: %s", name, error)
-                    continue
+        pending, end = set(asked), elapsed() + 2 * _ASK_SECONDS
+        while pending and (left := end - elapsed()) > 0:
+            done, pending = wait(pending, left, FIRST_COMPLETED)
+            for future in [each for each in asked if each in done]:
+                self._note(asked[future], future)
+            if found is None:
                 found = newest_agreed(runtime.records_view.view, runtime.name, self._reports)
-                if found is not None:
-                    return found
-        except FutureTimeoutError:
-            log.debug("not all members have answered in time")
-        return None
+                end = end if found is None else min(end, elapsed() + _MORE_SECONDS)
+        return found
+
+    def _note(self, name: str, future: Future[tuple[Report, HighWaterMark]]) -> None:
+        try:
+            self._reports[name], self._promises[name] = future.result()
+        except CollectiveError as error:
+            log.debug("%s does not say what has changed: %s", name, error)
 
     def _ask(self, member: MemberRecord) -> tuple[Report, HighWaterMark]:
         place = self._locate(member)
@@ -143,10 +166,9 @@ class ReturnCheck:
             self._lose(runtime, why)
             return False
         runtime.records_view.take(view)
-        runtime.etcd.note_waiting("")
         return True
 
-    def _say_whom_we_wait_for(self) -> None:
+    def _whom_we_wait_for(self) -> str:
         runtime = self._runtime
         absent = missing(runtime.records_view.view, runtime.name, self._reports)
         told = (
@@ -160,6 +182,10 @@ class ReturnCheck:
                 "; a member says that this server was deleted: if that is so, 'collective join' "
                 "here lets it in again, with a new token"
             )
-        if told != runtime.etcd.waits_for:
+        return told
+
+    def _wait(self, told: str, seconds: float) -> None:
+        if told != self._runtime.etcd.waits_for:
             log.warning("%s", told)
-        runtime.etcd.note_waiting(told)
+        self._runtime.etcd.note_waiting(told)
+        self._runtime.stopping.wait(seconds)

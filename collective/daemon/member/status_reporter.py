@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
 
 from collective import __version__
@@ -37,6 +38,7 @@ class StatusReporter:
         durable: what our etcd has on its disk for sure; ``high_water_marks`` finds it out.
         served: fingerprint of the certificate that our door was last seen to show, "" while
             unknown.
+        instance: tells this life of it from one of a copy of it.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class StatusReporter:
     ) -> None:
         self._etcd, self._etcd_version = etcd, etcd_version
         self._credentials, self._plan = credentials, plan
-        self.trouble = ""
+        self.trouble, self.instance = "", secrets.token_hex(8)
         self.durable: HighWaterMark | None = None
         self.served = ""
         self._served_wrongly: tuple[str, ...] = ()
@@ -89,6 +91,7 @@ class StatusReporter:
             durable_term=self.durable.term if self.durable else 0,
             durable_index=self.durable.index if self.durable else 0,
             nonvoting=not self._etcd.votes,
+            instance=self.instance,
         )
 
     def look_at_door(self) -> bool:
