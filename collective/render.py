@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +33,14 @@ _NO_QUORUM_HINT = (
     "hint: start the servers listed as offline; if they are lost for good, see RECOVERY in "
     "collective(1)"
 )
+_RESTARTING_HINT = "hint: this is on purpose and takes a moment: look again"
+_LATE_HINT = (
+    "hint: this need not be a loss: the network or a server may be slow, or a leader is being "
+    "elected; look again"
+)
+_NOT_WELL_HINT = "hint: see 'journalctl -u collectived' on the servers listed as not following"
+_LOG_HINT = "hint: see 'journalctl -u collectived' on this server"
+_NOT_WELL = frozenset({"not_following", "degraded"})
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,8 @@ def abort(result: Document) -> Rendered:
 def readdress(result: Document) -> Rendered:
     """Render the result of ``readdress``."""
     if "found" in result:
-        notes = [f"found: {', '.join(result['found'])}"] if result["found"] else []
+        notes = [_place(place) for place in result["places"]]
+        notes += [f"found: {', '.join(result['found'])}"] if result["found"] else []
         if result["missing"]:
             notes.append(f"not found: {', '.join(result['missing'])}")
         notes.append("collectived goes on by itself; see 'collective show'")
@@ -194,6 +203,15 @@ def readdress(result: Document) -> Rendered:
         return Rendered((said,), (hint,))
     said = f"{result['name']} is reached at {result['address']} now"
     return Rendered((said,), (f"its former address was {result['former']}",))
+
+
+def _place(place: Document) -> str:
+    if place["error"] is None:
+        return f"{place['name']} answers at {place['address']}"
+    return (
+        f"warning: at {place['address']} nobody answers as {place['name']}: {place['error']}; "
+        "it is asked there again and again"
+    )
 
 
 def delete(result: Document) -> Rendered:
@@ -256,10 +274,34 @@ def show(document: Document) -> Rendered:
         notes += (
             "this server is a collective of one; 'collective invite SERVER' lets another one in",
         )
+    if document.get("joining"):
+        notes += (_joining(document["joining"]),)
     if not document["quorum"]:
-        notes += (_JOINING_HINT if document["mode"] == "joining" else _NO_QUORUM_HINT,)
+        notes += _what_to_do(document)
     status = 0 if document["quorum"] else QuorumError.exit_code
     return Rendered(_state_lines(document), notes, status)
+
+
+def _joining(join: Document) -> str:
+    return (
+        f"a join by way of {join['server']} runs here since {duration(join['seconds'])}, its last "
+        f"step is {join['step'] or 'preflight'}; the same 'collective join' attaches to it, "
+        "'collective join --abort' gives it up"
+    )
+
+
+def _what_to_do(document: Document) -> tuple[str, ...]:
+    """Return the hint for a server without a proven quorum."""
+    states = {member["state"] for member in document["members"]}
+    if document["mode"] == "joining":
+        return (_JOINING_HINT,)
+    if document.get("restarting"):
+        return (_RESTARTING_HINT,)
+    if document.get("proof") == "not in time":
+        return (_LATE_HINT,)
+    if "offline" in states:
+        return (_NO_QUORUM_HINT,)
+    return (_NOT_WELL_HINT if states & _NOT_WELL else _LOG_HINT,)
 
 
 def show_json(document: Document) -> Rendered:
@@ -270,14 +312,15 @@ def show_json(document: Document) -> Rendered:
 def _state_lines(document: Document) -> tuple[str, ...]:
     """Return the lines of the manual, then what the manual does not have."""
     members, leader = document["members"], document["leader"]
+    late = " (not proven in time)" if document.get("proof") == "not in time" else ""
     active = [m for m in members if m["state"] == "active" and m["name"] != leader]
     lines = [
-        f"Quorum: {document['quorum']}",
+        f"Quorum: {document['quorum']}{late}",
         f"Leader: {leader or 'unknown'}",
         "Active collective members:",
         *_indented(active),
         *_section("Joining", members, ("learner",)),
-        *_section("Not following", members, ("not_following", "degraded")),
+        *_section("Not following", members, _NOT_WELL),
         *_section("Offline", members, ("offline",)),
     ]
     if document["quorum"]:
@@ -290,7 +333,7 @@ def _state_lines(document: Document) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _section(title: str, members: Iterable[Document], states: tuple[str, ...]) -> list[str]:
+def _section(title: str, members: Iterable[Document], states: Collection[str]) -> list[str]:
     found = [m for m in members if m["state"] in states]
     return [f"{title} collective members:", *_indented(found)] if found else []
 

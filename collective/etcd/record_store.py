@@ -48,10 +48,15 @@ _MOST_ENDED = 64
 
 
 class RecordStore:
-    """The records of the collective, over one gateway."""
+    """The records of the collective, over one gateway.
+
+    Attributes:
+        proven_at: when a quorum was proven here last, seconds of the monotonic clock.
+    """
 
     def __init__(self, gateway: EtcdApi) -> None:
         self._gateway = gateway
+        self.proven_at = float("-inf")
 
     def read(self, seconds: float = READ_SECONDS) -> View:
         """Read everything, linearizable: an answer proves a quorum.
@@ -92,7 +97,9 @@ class RecordStore:
 
     def _commit(self, seconds: float) -> View:
         with within(seconds):
-            return _view(*self._gateway.commit_and_range(PREFIX))
+            view = _view(*self._gateway.commit_and_range(PREFIX))
+        self.proven_at = monotonic()
+        return view
 
     def prove(self, seconds: float) -> int:
         """Ask for a linearizable answer, and for as little as there is.
@@ -104,11 +111,16 @@ class RecordStore:
             EtcdError: there was none in time.
         """
         with within(seconds):
-            return self._gateway.range(CHANGE_KEY)[0]
+            revision = self._gateway.range(CHANGE_KEY)[0]
+        self.proven_at = monotonic()
+        return revision
 
     def _range(self, seconds: float, serializable: bool) -> View:
         with within(seconds):
-            return _view(*self._gateway.range(PREFIX, serializable))
+            view = _view(*self._gateway.range(PREFIX, serializable))
+        if not serializable:
+            self.proven_at = monotonic()
+        return view
 
     def invite(self, view: View, invitation: Invitation, seconds: int) -> bool:
         """Write an invitation, in place of an older one for the same name.

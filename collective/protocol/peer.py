@@ -19,6 +19,7 @@ import json
 import select
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1 << 20
 _LINE_BYTES = 1 << 18
+# tcpi_min_rtt in microseconds, of struct tcp_info (linux/tcp.h), since Linux 4.6.
+_MIN_RTT_OFFSET, _INFO_BYTES, _NO_RTT = 148, 152, (1 << 32) - 1
 
 
 def client_context(identity: Path | None = None) -> ssl.SSLContext:
@@ -190,6 +193,24 @@ class PeerClient:
     def local_address(self) -> str:
         """The address that this connection comes from."""
         return str(self._tls().getsockname()[0])
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds that a packet takes there and back at least, as the kernel has measured.
+
+        None where there is no connection, or the kernel does not say.
+        """
+        sock = None if self._connection is None else self._connection.sock
+        if sock is None:
+            return None
+        try:
+            told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+        except OSError:
+            return None
+        if len(told) < _INFO_BYTES:
+            return None
+        micros: int = struct.unpack_from("=I", told, _MIN_RTT_OFFSET)[0]
+        return None if micros == _NO_RTT else micros / 1e6
 
     def _tls(self) -> ssl.SSLSocket:
         sock = None if self._connection is None else self._connection.sock

@@ -139,12 +139,12 @@ class Network:
     def cut(self, name: str) -> None:
         """Let nothing reach a server, or come from it."""
         for wire in self.hosts[name].wires:
-            _ip("-n", self._switch, "link", "set", wire.port, "down")
+            run_ip("-n", self._switch, "link", "set", wire.port, "down")
 
     def mend(self, name: str) -> None:
         """Undo ``cut``."""
         for wire in self.hosts[name].wires:
-            _ip("-n", self._switch, "link", "set", wire.port, "up")
+            run_ip("-n", self._switch, "link", "set", wire.port, "up")
 
     def deafen(self, name: str) -> None:
         """Let nothing reach a server, without a word to anybody: its wires stay up."""
@@ -187,16 +187,16 @@ class Network:
         # Without the search for a duplicate (DAD) an IPv6 address is good at once.
         nodad = ("nodad",) if ":" in address else ()
         device = host.wires[wire].device
-        _ip("-n", host.namespace, "address", "add", address, "dev", device, *nodad)
+        run_ip("-n", host.namespace, "address", "add", address, "dev", device, *nodad)
 
     def drop(self, name: str, address: str, wire: int = 0) -> None:
         """Take an address from a host."""
         host = self.hosts[name]
-        _ip("-n", host.namespace, "address", "delete", address, "dev", host.wires[wire].device)
+        run_ip("-n", host.namespace, "address", "delete", address, "dev", host.wires[wire].device)
 
     def route(self, name: str, to: str, via: str) -> None:
         """Have a host send what is for a network by way of another host."""
-        _ip("-n", self.hosts[name].namespace, "route", "add", to, "via", via)
+        run_ip("-n", self.hosts[name].namespace, "route", "add", to, "via", via)
 
     def route_nowhere(self, name: str, address: str) -> None:
         """Have a host drop what is for an address."""
@@ -210,15 +210,15 @@ class Network:
 
     def _make(self) -> None:
         try:
-            _ip("netns", "add", self._switch)
+            run_ip("netns", "add", self._switch)
         except subprocess.CalledProcessError as error:
             raise NoNetworkError(f"no network namespace can be made: {error.stderr}") from error
         for bridge in self._bridges:
-            _ip("-n", self._switch, "link", "add", bridge, "type", "bridge")
-            _ip("-n", self._switch, "link", "set", bridge, "up")
+            run_ip("-n", self._switch, "link", "add", bridge, "type", "bridge")
+            run_ip("-n", self._switch, "link", "set", bridge, "up")
         for host in self.hosts.values():
-            _ip("netns", "add", host.namespace)
-            _ip("-n", host.namespace, "link", "set", "lo", "up")
+            run_ip("netns", "add", host.namespace)
+            run_ip("-n", host.namespace, "link", "set", "lo", "up")
             for number in range(len(host.wires)):
                 self._plug_in(host, number)
 
@@ -226,10 +226,10 @@ class Network:
         wire = host.wires[number]
         there, here = ("-n", host.namespace), ("-n", self._switch)
         peer = ("peer", "name", wire.port, "netns", self._switch)
-        _ip(*there, "link", "add", wire.device, "type", "veth", *peer)
-        _ip(*there, "link", "set", wire.device, "up")
+        run_ip(*there, "link", "add", wire.device, "type", "veth", *peer)
+        run_ip(*there, "link", "set", wire.device, "up")
         self.add(host.name, wire.address, number)
-        _ip(*here, "link", "set", wire.port, "master", wire.bridge, "up")
+        run_ip(*here, "link", "set", wire.port, "master", wire.bridge, "up")
 
     def _remove(self) -> None:
         for namespace in (*(host.namespace for host in self.hosts.values()), self._switch):
@@ -255,10 +255,11 @@ def sweep() -> None:
 
 def _remove(namespace: str) -> None:
     with suppress(subprocess.CalledProcessError):  # never made, or removed by another sweep
-        _ip("netns", "delete", namespace)
+        run_ip("netns", "delete", namespace)
 
 
-def _ip(*arguments: str) -> None:
+def run_ip(*arguments: str) -> None:
+    """Run ip(8)."""
     _run("ip", *arguments)
 
 

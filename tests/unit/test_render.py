@@ -22,6 +22,7 @@ from collective.errors import (
 )
 from collective.render import Rendered
 
+_LOG = "hint: see 'journalctl -u collectived' on this server"
 _PROJECT = Path(__file__).parents[2]
 _NO_QUORUM = (
     "hint: start the servers listed as offline; if they are lost for good, see RECOVERY in "
@@ -374,11 +375,64 @@ def test_show_without_a_quorum_counts_and_says_what_to_do() -> None:
     assert rendered.status == QuorumError.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("changes", "states", "first", "hint"),
+    [
+        ({"proof": "not in time"}, "active", "False (not proven in time)", "need not be a loss"),
+        ({"proof": "none"}, "offline", "False", "start the servers listed as offline"),
+        ({"proof": "none"}, "degraded", "False", "on the servers listed as not following"),
+        ({"proof": "none"}, "active", "False", "'journalctl -u collectived' on this server"),
+        (
+            {"proof": "none", "restarting": {"name": "mgt1", "doing": "taking up mgt3"}},
+            "offline",
+            "False",
+            "this is on purpose",
+        ),
+        ({"proof": "none", "mode": "joining"}, "offline", "False", "this server is joining"),
+    ],
+)
+def test_hint_of_a_server_without_a_quorum_is_about_what_is_so(
+    changes: dict[str, Any], states: str, first: str, hint: str
+) -> None:
+    """To start servers that are not off, or that are restarted on purpose, would be no way out."""
+    told = document(None, ("mgt1", "active"), ("mgt2", states), **changes)
+    rendered = render.show(told)
+    assert rendered.out[0] == f"Quorum: {first}"
+    assert len(rendered.notes) == 1
+    assert hint in rendered.notes[0]
+    assert rendered.status == 3
+
+
+def test_join_that_runs_is_shown_whatever_else_is() -> None:
+    """Its command was ended with Ctrl-C, and the daemon goes on."""
+    join = {"server": "mgt2:13002", "step": "confirm", "seconds": 65}
+    rendered = render.show({**THREE, "joining": join})
+    assert rendered.notes == (
+        "a join by way of mgt2:13002 runs here since 1m 5s, its last step is confirm; the same "
+        "'collective join' attaches to it, 'collective join --abort' gives it up",
+    )
+    assert rendered.status == 0
+
+
+def test_readdress_says_whether_the_member_answers_at_the_address_given() -> None:
+    """Who mistyped it hears so, and is not told that the member was found."""
+    places = [
+        {"name": "mgt2", "address": "10.0.0.2", "error": None},
+        {"name": "mgt3", "address": "10.0.0.9", "error": "another server answers there"},
+    ]
+    result = {"name": "mgt1", "found": ["mgt2"], "missing": ["mgt3"], "places": places}
+    assert render.readdress(result).notes[:2] == (
+        "mgt2 answers at 10.0.0.2",
+        "warning: at 10.0.0.9 nobody answers as mgt3: another server answers there; it is asked "
+        "there again and again",
+    )
+
+
 def test_show_without_a_quorum_or_a_member_says_no_numbers() -> None:
     """Nothing was read yet, so 0 of 0 would be no news."""
     rendered = render.show(document(None))
     assert rendered.out == ("Quorum: False", "Leader: unknown", "Active collective members:")
-    assert (rendered.notes, rendered.status) == ((_NO_QUORUM,), 3)
+    assert (rendered.notes, rendered.status) == ((_LOG,), 3)
 
 
 def test_server_that_joins_is_told_to_wait_or_join_again() -> None:

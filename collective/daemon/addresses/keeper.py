@@ -14,6 +14,7 @@ import ipaddress
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from collective.daemon.addresses.change import AddressChange, Emit
@@ -52,6 +53,21 @@ _ATTACH_SECONDS = 30.0
 
 def _log_step(step: str, said: str) -> None:
     log.info("readdress: %s step=%s", said, step)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What came of a look for the others.
+
+    Attributes:
+        found, missing: names of members.
+        objections: for each address that was given, by the member's name, why it does not answer
+            there as that member; None where it does.
+    """
+
+    found: tuple[str, ...]
+    missing: tuple[str, ...]
+    objections: Mapping[str, str | None]
 
 
 class AddressKeeper:
@@ -118,11 +134,8 @@ class AddressKeeper:
             raise copy_error(runtime.name, place)
         self._move.run(runtime, address, emit)
 
-    def look_for(self, places: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Remember where members may be, and look for all of them.
-
-        Returns:
-            The members that were found, and those that were not.
+    def look_for(self, places: Mapping[str, str]) -> Looked:
+        """Remember where members may be, ask there, and look for all of them.
 
         Raises:
             InputError: there is no such member.
@@ -135,7 +148,8 @@ class AddressKeeper:
         plan, settings = self._server.plan, self._server.settings
         here = plan.moving_to or lives.next_address(settings, plan) or plan.address
         found = self._server.locator.look(runtime, here, settings.hosts)
-        return tuple(sorted(found)), tuple(sorted(others - found.keys()))
+        objections = self._server.locator.objections(runtime, places)
+        return Looked(tuple(sorted(found)), tuple(sorted(others - found.keys())), objections)
 
     def _take_up_settings(self, asked: str | None) -> None:
         """Use the addresses that the settings file gives now.

@@ -15,6 +15,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.clock import elapsed, utc_now
@@ -71,7 +72,16 @@ class JoinCoordinator:
         self._joining = threading.Lock()
         self._given_up = threading.Event()
         self._asked: tuple[str, str] | None = None
+        self._step, self._since = "", 0.0
         self._peer_port_holder: socket.socket | None = None
+
+    @property
+    def under_way(self) -> dict[str, Any] | None:
+        """The join that runs here, for people, also when nobody waits for it any more."""
+        asked = self._asked
+        if asked is None:
+            return None
+        return {"server": asked[0], "step": self._step, "seconds": round(elapsed() - self._since)}
 
     def resume(self) -> None:
         """Go on with a join that a restart cut off, if there is one; returns at once."""
@@ -111,6 +121,7 @@ class JoinCoordinator:
         """
         told: Forecast | None = None
         with self._in_turn((server, text), emit):
+            emit = self._noting(emit)
             if self._has_joined_by(text):
                 emit("ready", "this server takes part already")
                 return None
@@ -124,6 +135,13 @@ class JoinCoordinator:
                 told = self._become_learner(server, text, emit)
                 self._finish(emit, FIRST_ANSWER_SECONDS)
         return told
+
+    def _noting(self, emit: Emit) -> Emit:
+        def noted(step: str, said: str) -> None:
+            self._step = step
+            emit(step, said)
+
+        return noted
 
     @contextmanager
     def _in_turn(self, asked: tuple[str, str], emit: Emit) -> Iterator[None]:
@@ -139,7 +157,7 @@ class JoinCoordinator:
             emit("wait", "this join is under way already")
             seconds = _ATTACH_SECONDS
         with self._alone(seconds):
-            self._asked = asked
+            self._asked, self._step, self._since = asked, "", elapsed()
             try:
                 yield
             finally:

@@ -5,8 +5,25 @@ Pure: it looks at nothing but the plan.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from collective.errors import CollectiveError, DaemonError, LostError, RefusedError, RemovedError
 from collective.model.plan import Mode, Plan
+
+
+def deleted_by(name: str, who: Sequence[str]) -> RemovedError:
+    """Return the error of a server that was deleted, by what others say, and does not rest yet.
+
+    Args:
+        name: of this server.
+        who: say so; none of the others says that it is a member.
+    """
+    told = f"{' and '.join(who)} {'says' if len(who) == 1 else 'say'}"
+    return RemovedError(
+        f"{name} was deleted from its collective, {told}",
+        "in a moment its data is moved aside; to come back: "
+        f"'collective invite {name}' on a member and then 'collective join' here",
+    )
 
 
 def idle_error(plan: Plan, trouble: CollectiveError | None = None) -> CollectiveError:

@@ -109,7 +109,7 @@ def _self(context: Context, request: control.Request) -> Any:
 
 
 def _show(context: Context, request: control.Request) -> Any:
-    return show.run(context.server)
+    return show.run(context.server, context.coordinator.under_way)
 
 
 _ROUTES: Mapping[tuple[str, str], _Route] = {

@@ -3,7 +3,7 @@
 It does not print; ``collective.cli.output`` does.
 
 Invariants:
-  * ``quorum`` is true only when a linearizable read was answered for this very call (P8).
+  * ``quorum`` is true only when an entry was committed for this very call (P8), see ``proving``.
   * With a quorum a voter is active only if it has what was committed after the call began.
   * Every member in the records is listed, with what it answered or why it did not.
 """
@@ -13,27 +13,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from collective.daemon.clock import elapsed
 from collective.daemon.listeners.alarms import alarm_sentence, alarms_in
+from collective.daemon.listeners.proving import Proven, prove
+from collective.daemon.listeners.shown import Shown
 from collective.daemon.member.failure_detector import ANSWER_SECONDS, Answer, FailureDetector
 from collective.daemon.member.recorded import is_broken, lacking
-from collective.daemon.member.records_view import RecordsView
-from collective.errors import CollectiveError, EtcdError
-from collective.etcd.record_store import RecordStore
+from collective.errors import CollectiveError
 from collective.model.names import natural_key
 from collective.model.plan import Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.policy.membership import Strength, tolerance_sentence
+from collective.policy.timing import slow_network_sentence
 from collective.protocol.messages import ServerStatus
 from collective.render import FORMAT
 
-# With every other server dead the command must answer in half a second, start-up included.
-_READ_SECONDS = 0.25
 _RENEW_SECONDS = 0.1
-_PATIENT_SECONDS = 2.0
 _PROBE_SECONDS = 0.3
 _LEAST_SECONDS = 0.02
 #: The state of a member that answers, and does not have what was committed.
@@ -41,40 +39,15 @@ NOT_FOLLOWING = "not_following"
 _State = tuple[str, ServerStatus | None, str]
 
 
-class _Etcd(Protocol):
-    @property
-    def failure(self) -> str | None: ...
-
-
-class _Reporter(Protocol):
-    trouble: str
-
-    def status(self) -> ServerStatus: ...
-
-
-class Shown(Protocol):
-    """What ``show`` asks of a member's runtime."""
-
-    plan: Plan
-    store: RecordStore
-    records_view: RecordsView
-    detector: FailureDetector
-
-    @property
-    def etcd(self) -> _Etcd:
-        """Why it does not run."""
-
-    @property
-    def reporter(self) -> _Reporter:
-        """What this server says of itself."""
-
-
 def document(runtime: Shown) -> dict[str, Any]:
     """Return what this server knows of its collective, as the JSON of ``show --json``."""
     begun = elapsed()
-    view, proven, error = _prove(runtime)
+    proof = prove(runtime)
+    view, proven = proof.view, proof.proven is Proven.YES
     # After the read: the leader that made it possible is the one that status names.
     own = runtime.reporter.status()
+    if proven and not own.healthy:
+        own = runtime.reporter.status()
     answers = dict(_asked(runtime.detector, own.index if proven else None, begun))
     if proven and any(answer.takes_no_part for answer in answers.values()):
         # It may have been asked in the middle of an election that the proof has seen the end of.
@@ -89,17 +62,21 @@ def document(runtime: Shown) -> dict[str, Any]:
     leader = view.by_member_id(own.leader) if proven and own.leader else None
     voters = view.voters.keys()
     strength = Strength(len(voters), len(voters & active))
+    restarting = _restarting(runtime, view, answers, proven)
+    trips = runtime.detector.round_trips()
     alarms = alarms_in(own.errors, view)
     top = max([own.index, *(s.index for _, s, _ in states.values() if s is not None)])
     return {
         "format": FORMAT,
         "name": runtime.plan.name,
         "mode": runtime.plan.mode.value,
-        "quorum": proven and leader is not None,
-        "leader": leader.name if proven and leader is not None else None,
+        # A server that was just born has written no record yet, and is not ready.
+        "quorum": proven and bool(view.members),
+        "proof": proof.proven.value,
+        "leader": leader.name if leader is not None else None,
         "revision": view.revision,
         "members": [
-            _member(view.members[name], *states[name], own.leader, top)
+            _member(view.members[name], *states[name], own.leader, top, trips.get(name, 0.0))
             for name in sorted(view.members, key=natural_key)
         ],
         "voters": strength.voters,
@@ -108,15 +85,19 @@ def document(runtime: Shown) -> dict[str, Any]:
         "spare": strength.spare,
         "tolerance": tolerance_sentence(strength),
         "set_aside": list(runtime.plan.aside),
-        "restarting": None if view.turn is None else asdict(view.turn),
+        "restarting": restarting,
+        "joining": None,
+        "election_ms": runtime.election_ms,
         "alarms": [{"member": name, "alarm": kind} for name, kind in alarms],
         "errors": [
-            *(text for text in (error, runtime.reporter.trouble) if text),
+            *(text for text in (proof.error, runtime.reporter.trouble) if text),
             *(alarm_sentence(name, kind) for name, kind in alarms),
             *_reinstalled(answers),
             *_behind(states, own),
             *_left_out(view),
-            *_not_taken_up(view, active),
+            *_restarts(restarting),
+            *([] if restarting else _not_taken_up(view, active)),
+            *_too_far(view, trips, runtime.election_ms),
         ],
     }
 
@@ -149,12 +130,40 @@ def _left_out(view: View) -> list[str]:
     ]
 
 
+def _restarting(
+    runtime: Shown, view: View, answers: Mapping[str, Answer], proven: bool
+) -> dict[str, str] | None:
+    """Return whose etcd is being restarted on purpose, and why.
+
+    Without a quorum a turn is remembered for ever, of a server that is lost in it, too.
+    """
+    turn, here = view.turn, runtime.plan.name
+    if turn is not None:
+        holder = answers.get(turn.name)
+        if proven or turn.name == here or (holder is not None and holder.status is not None):
+            return asdict(turn)
+    if not proven and runtime.etcd.failure is None and runtime.etcd.is_starting:
+        return {"name": here, "doing": "it was started a moment ago"}
+    return None
+
+
+def _restarts(restarting: Mapping[str, str] | None) -> list[str]:
+    if restarting is None:
+        return []
+    return [
+        f"{restarting['name']} restarts its etcd ({restarting['doing']}); writes may wait a moment"
+    ]
+
+
+def _too_far(view: View, trips: Mapping[str, float], election_ms: int) -> list[str]:
+    """Return a line for the farthest voter, where it is too far away for the settings."""
+    far = max(view.voters.keys() & trips.keys(), key=lambda name: trips[name], default=None)
+    told = far and slow_network_sentence(far, trips[far], election_ms)
+    return [told] if told else []
+
+
 def _not_taken_up(view: View, active: Collection[str]) -> list[str]:
     """Return a line for each voter that does not know another voter's certificate yet."""
-    if view.turn is not None:
-        return [
-            f"{view.turn.name} restarts its etcd ({view.turn.doing}); writes may wait a moment"
-        ]
     peers = [m for m in view.members.values() if m.is_peer and not is_broken(m)]
     wanted = [fingerprint for member in peers for fingerprint in member.fingerprints]
     return [
@@ -170,40 +179,16 @@ def idle(plan: Plan, why: CollectiveError) -> dict[str, Any]:
         "name": plan.name,
         "mode": plan.mode.value,
         "quorum": False,
+        "proof": Proven.NO.value,
         "leader": None,
         "members": [],
         "idle": why.to_wire(),
         "former_data": plan.former_data,
         "restarting": None,
+        "joining": None,
         "set_aside": list(plan.aside),
         "errors": [],
     }
-
-
-def _prove(runtime: Shown) -> tuple[View, bool, str]:
-    """Read linearizably; without an answer, take what is held here."""
-    error = ""
-    deadline = elapsed() + _PATIENT_SECONDS
-    while True:
-        try:
-            return runtime.store.read_at_commit(_READ_SECONDS), True, ""
-        except EtcdError as refused:
-            error = refused.message
-        if elapsed() > deadline or runtime.etcd.failure is not None:
-            break
-        # An etcd that is restarted on purpose is back in a moment, and others need it so long.
-        if _held(runtime).turn is None and not _enough_answer(runtime):
-            break
-    return _held(runtime), False, runtime.etcd.failure or error
-
-
-def _enough_answer(runtime: Shown) -> bool:
-    """Tell whether it is worth waiting: enough voters, asked anew, answer to elect a leader."""
-    voters = runtime.records_view.view.voters.keys()
-    found = runtime.detector.answers(_RENEW_SECONDS, since=elapsed())
-    running = {n for n, a in found.items() if a.status is not None and a.status.member_id}
-    answering = running | {runtime.plan.name}
-    return Strength(len(voters), len(voters & answering)).holds
 
 
 def _reinstalled(answers: Mapping[str, Answer]) -> list[str]:
@@ -214,16 +199,6 @@ def _reinstalled(answers: Mapping[str, Answer]) -> list[str]:
         for name, answer in answers.items()
         if answer.foreign
     ]
-
-
-def _held(runtime: Shown) -> View:
-    view = runtime.records_view.view
-    if view.revision:
-        return view
-    try:
-        return runtime.store.read_local(_READ_SECONDS)
-    except EtcdError:
-        return view
 
 
 def _state(
@@ -245,7 +220,9 @@ def _state(
         follows: tells whether who answered so has it; None without a quorum.
     """
     if record.name == own.name:
-        # What was committed came by its own etcd.
+        # What was committed came by its own etcd, be that too busy to tell its status.
+        if follows is not None and record.role is not Role.LEARNER:
+            return "active", own, ""
         status, error = own, ""
     elif answer is None:
         return "offline", None, "not asked yet"
@@ -268,6 +245,7 @@ def _member(
     error: str,
     leader: str,
     top: int,
+    round_trip: float,
 ) -> dict[str, Any]:
     known = status is not None
     # Of a server that does not vote these would be the numbers of a voter.
@@ -286,6 +264,7 @@ def _member(
         "raft_applied": etcd.applied if etcd else None,
         "raft_durable": etcd.durable_index if etcd else None,
         "lag": max(0, top - etcd.applied) if etcd else None,
+        "round_trip_ms": round(round_trip * 1000, 3) or None,
         "release": status.release if status else None,
         "etcd_version": etcd.etcd_version if etcd else None,
         "database_bytes": etcd.db_size if etcd else None,

@@ -32,6 +32,7 @@ STATUS_SECONDS = 1.0
 RESTART_SECONDS = 20.0
 _HANDOVER_SECONDS = 1.0
 _FOLLOW_SECONDS = 0.5
+_STARTING_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 
 
@@ -73,6 +74,7 @@ class EtcdSupervisor:
         self.waits_for = ""
         self.detoured = False
         self.wanted = False
+        self._started: float | None = None
         self.may_live = threading.Event()
         self.in_turn = threading.Event()
 
@@ -85,6 +87,11 @@ class EtcdSupervisor:
     def runs(self) -> bool:
         """Whether etcd is well, or is at least there, so that its port is its own."""
         return self._backend.runs
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it was started, be it again, a moment ago, and has not answered since."""
+        return self._started is not None and elapsed() - self._started < _STARTING_SECONDS
 
     def note_waiting(self, told: str) -> None:
         """Note whom etcd waits for before it is started, for people, "" for nobody."""
@@ -111,6 +118,7 @@ class EtcdSupervisor:
 
     def _start(self) -> None:
         # Without a vote it is not started here, alone or not.
+        self._started = elapsed()
         alone = self.votes and not self._trust.write_files().voters.keys() - {self._plan().name}
         self._backend.start(self._plan(), alone)
 
@@ -222,6 +230,7 @@ class EtcdSupervisor:
                 raise EtcdError(self.failure) from error
             raise
         self._backend.has_answered()
+        self._started = None
         self._detector.note_committed(status.index)
         return status
 

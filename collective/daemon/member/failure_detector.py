@@ -96,6 +96,7 @@ class _Probe(threading.Thread):
         self._status: ServerStatus | None = None
         self._next_context: ssl.SSLContext | None = None
         self._awaited: tuple[int, float] = (0, 0.0)
+        self.round_trip = 0.0
 
     @property
     def status(self) -> ServerStatus | None:
@@ -211,6 +212,7 @@ class _Probe(threading.Thread):
             self._peer.insist(self._check)
         try:
             raw = self._peer.call("GET", messages.STATUS, None, ANSWER_SECONDS)
+            self.round_trip = self._peer.round_trip or 0.0
             return Answer(ServerStatus.from_wire(raw), "", asked)
         except CollectiveError as error:
             self._peer.close()
@@ -404,11 +406,23 @@ class FailureDetector:
             answers = {name: line.answer for name, line in self._lines.items()}
         return {name: answer for name, answer in answers.items() if answer is not None}
 
+    def round_trips(self) -> Mapping[str, float]:
+        """Return the seconds that a packet takes to each member and back; 0.0 while unknown."""
+        with self._lock:
+            return {name: line.round_trip for name, line in self._lines.items()}
+
     def last_statuses(self) -> Mapping[str, ServerStatus]:
         """Return what every member said last, also of those that are silent since."""
         with self._lock:
             said = {name: line.status for name, line in self._lines.items()}
         return {name: status for name, status in said.items() if status is not None}
+
+    def who_say_removed(self) -> list[str]:
+        """Return who says that this server was deleted; nobody where any says otherwise."""
+        answers = self.last_answers()
+        if any(answer.status is not None for answer in answers.values()):
+            return []
+        return sorted(name for name, answer in answers.items() if answer.removed)
 
     def told_removed(self) -> bool:
         """Tell whether any member says that this server was deleted; one may err, or lie."""

@@ -120,6 +120,24 @@ class PeerLocator:
             list(pool.map(lambda m: self._tell(runtime, m, {**found, runtime.name: here}), others))
         return found
 
+    def objections(
+        self, runtime: MemberRuntime, places: Mapping[str, str]
+    ) -> Mapping[str, str | None]:
+        """Ask at addresses that were given whether the members are there.
+
+        Args:
+            runtime: this server.
+            places: names of members, and where each may be.
+
+        Returns:
+            For each, None where it answers as that member; else why not, for people.
+        """
+        members = runtime.records_view.view.members
+        there = [replace(members[name], address=address) for name, address in places.items()]
+        with ThreadPoolExecutor(max(1, len(there)), "look") as pool:
+            said = pool.map(lambda m: _objection(runtime.peers, m), there)
+            return dict(zip(places, said, strict=True))
+
     def _find(
         self, runtime: MemberRuntime, member: MemberRecord, hosts: Path | None
     ) -> str | None:
@@ -130,8 +148,12 @@ class PeerLocator:
             log.debug("a member is not looked for by its name: %s", error)
         for address in dict.fromkeys(candidates):
             there = replace(member, address=address)
-            if is_ip_address(address) and _is_there(runtime.peers, there):
+            if not is_ip_address(address):
+                continue
+            objection = _objection(runtime.peers, there)
+            if objection is None:
                 return address
+            log.debug("a member was looked for: %s name=%s", objection, member.name)
         return None
 
     def _tell(
@@ -188,10 +210,11 @@ class PeerLocator:
         self._shown[member.name] = certificate
 
 
-def _is_there(peers: Peers, member: MemberRecord) -> bool:
-    """Tell whether a member's door is at an address: it shows a certificate of the member's.
+def _objection(peers: Peers, member: MemberRecord) -> str | None:
+    """Return why a member's door is not at an address, None where it is.
 
-    One that has moved has another one than before, and who was off or late does not know it yet.
+    It is, where a certificate of the member's is shown. One that has moved has another one than
+    before, and who was off or late does not know it yet.
     """
     try:
         try:
@@ -200,10 +223,11 @@ def _is_there(peers: Peers, member: MemberRecord) -> bool:
             if not peers.ask_as_stranger(member).recognised:
                 raise
             _open(peers, member)
-        return True
+        return None
+    except IdentityError:
+        return "another server answers there"
     except CollectiveError as error:
-        log.debug("a member was looked for: %s name=%s", error, member.name)
-        return False
+        return error.message
 
 
 def _open(peers: Peers, member: MemberRecord) -> None:

@@ -50,6 +50,7 @@ class MemberRuntime:
     Attributes:
         plan: which member this is.
         votes: whether it has an etcd of its own: it votes, or is a learner that is to.
+        election_ms: the silence of a leader that makes etcd here start an election.
         listen: the addresses that etcd listens on, or will from its next start on.
         stopping: set when this life ends.
         replacing: held by whoever changes the certificate in use, see ``replacement``.
@@ -81,6 +82,7 @@ class MemberRuntime:
             elsewhere: makes the way to the etcd of others, for a server that does not vote.
         """
         self.plan, self.votes, self.listen = plan, plan.votes, frame.listen
+        self.election_ms = frame.timing.election_ms
         self.credentials, self.etcd_trust = credentials, EtcdTrust(credentials)
         self.stopping, self.replacing = threading.Event(), threading.RLock()
         self.trust = MemberTrust(credentials, self.etcd_trust, remembered, self._wants_etcd)

@@ -18,8 +18,17 @@ def run(context: Context, request: ReaddressRequest) -> Any:
     if keeper is None:
         raise InputError("the address of a server is changed on the server itself")
     if request.members:
-        found, missing = keeper.look_for(_places(request.members))
-        return {"name": name, "found": list(found), "missing": list(missing)}
+        places = _places(request.members)
+        looked = keeper.look_for(places)
+        return {
+            "name": name,
+            "found": list(looked.found),
+            "missing": list(looked.missing),
+            "places": [
+                {"name": member, "address": address, "error": looked.objections[member]}
+                for member, address in places.items()
+            ],
+        }
     address = None if request.address is None else _address(request.address)
     former, address = keeper.readdress(address, context.emit)
     return {"name": name, "address": address, "former": former}

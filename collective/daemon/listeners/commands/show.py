@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-from collective.daemon.lifecycle.inactive import idle_error
+from collective.daemon.clock import elapsed
+from collective.daemon.lifecycle.inactive import deleted_by, idle_error
 from collective.daemon.listeners import show
+from collective.daemon.listeners.shown import Shown
 from collective.errors import CollectiveError
 from collective.model.plan import Mode, Plan
 from collective.protocol.control import SelfResult
 
-# Between two lives a server is nothing for a moment; the command must answer all the same.
-_SETTLE_SECONDS = 0.3
+# Between two lives a server is nothing, and what it is then can be told when that is over: the
+# parts of the former one may wait for an answer of etcd.
+_SETTLE_SECONDS = 3.0
+_ASK_SECONDS = 1.0
 
 
 class Server(Protocol):
@@ -24,7 +29,7 @@ class Server(Protocol):
         """What it is."""
 
     @property
-    def runtime(self) -> show.Shown | None:
+    def runtime(self) -> Shown | None:
         """Its life as a member."""
 
     def settle(self, seconds: float) -> None:
@@ -34,14 +39,32 @@ class Server(Protocol):
         """Return why it is a member of nothing."""
 
 
-def run(server: Server) -> Any:
-    """Return what this server knows of its collective."""
+def run(server: Server, joining: Mapping[str, Any] | None = None) -> Any:
+    """Return what this server knows of its collective.
+
+    Args:
+        server: this server.
+        joining: the join that runs here, None for none.
+    """
+    return {**_document(server), "joining": joining}
+
+
+def _document(server: Server) -> dict[str, Any]:
     if server.runtime is None:
         server.settle(_SETTLE_SECONDS)
     runtime = server.runtime
     if runtime is None:
         return show.idle(server.plan, server.why_idle())
-    return show.document(runtime)
+    begun = elapsed()
+    document = show.document(runtime)
+    if document["quorum"]:
+        return document
+    if server.runtime is not runtime:
+        return _document(server)
+    # It rests when that is certain; who asks need not wait for it.
+    runtime.detector.answers_at(0, begun, _ASK_SECONDS)
+    who = runtime.detector.who_say_removed()
+    return show.idle(server.plan, deleted_by(server.plan.name, who)) if who else document
 
 
 def tell_self(server: Server) -> Any:
