@@ -18,6 +18,7 @@ from collective.daemon.lifecycle.lives import all_listen_addresses
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners import control_api, peer_api
 from collective.daemon.listeners.service_calls import ServiceCalls
+from collective.daemon.member.narrator import Narrator
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.member.worker import Worker
 from collective.daemon.membership.reconciler import Reconciler
@@ -38,11 +39,11 @@ def workers_of(
         settings: of this server.
         catch_up: takes up the records as a majority of the other voters' daemons tells them.
     """
-    replacement = Replacement(runtime)
+    everywhere = (Replacement(runtime), Narrator(runtime))
     if not runtime.votes:
-        return (replacement,)
+        return everywhere
     reconciler = Reconciler(runtime, settings.learner_timeout)
-    return (reconciler, TrustRound(runtime, catch_up), ConnectionCutter(runtime), replacement)
+    return (reconciler, TrustRound(runtime, catch_up), ConnectionCutter(runtime), *everywhere)
 
 
 class Daemon:

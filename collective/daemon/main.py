@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -10,6 +9,7 @@ import threading
 from pathlib import Path
 
 from collective.daemon.app import Daemon
+from collective.daemon.journald import set_up_log, tell_failure
 from collective.daemon.lifecycle.inactive import idle_error
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.notify import Notifier
@@ -18,12 +18,8 @@ from collective.daemon.settings import Settings, load_settings
 from collective.errors import CollectiveError
 from collective.etcd.binary import fit_etcd
 from collective.model.layout import Layout
-from collective.model.plan import Mode
 
-log = logging.getLogger("collective.daemon")
-
-_BEAT_SECONDS = 5.0
-_LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
+_BEAT_SECONDS = 1.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,19 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
             etcd = fit_etcd(settings.etcd, search, settings.allow_unsafe_etcd)
             print(f"{etcd.path}: etcd {etcd.version_text}, which would run")
             return 0
-        _set_up_log(settings.log_level)
+        set_up_log(settings.log_level, os.environ)
         return _run(settings, layout, path)
     except CollectiveError as error:
-        print(f"collectived: error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"collectived: hint: {error.hint}", file=sys.stderr)
+        hint = [f"collectived: hint: {error.hint}"] if error.hint else []
+        tell_failure([f"collectived: error: {error.message}", *hint], os.environ)
         return error.exit_code
-
-
-def _set_up_log(level: str) -> None:
-    logging.basicConfig(stream=sys.stderr, format=_LOG_FORMAT, level=level.upper())
-    for noisy in ("urllib3", "requests", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def _run(settings: Settings, layout: Layout, path: Path) -> int:
@@ -73,27 +62,24 @@ def _run(settings: Settings, layout: Layout, path: Path) -> int:
 def _wait(server: CollectiveServer, notifier: Notifier, told: threading.Event) -> None:
     """Tell systemd how things are, and that this process lives, until told to stop."""
     beat = min(_BEAT_SECONDS, notifier.watchdog_seconds or _BEAT_SECONDS)
+    shown = ""
     while True:
         # The loop of the doors must answer too, or nobody could reach us and systemd should act.
         server.doors.between_handshakes(lambda: None)
         notifier.watchdog()
-        notifier.status(_status_line(server))
+        line = _status_line(server)
+        if line != shown:
+            notifier.status(line)
+            shown = line
         if told.wait(beat):
             return
 
 
 def _status_line(server: CollectiveServer) -> str:
-    plan, runtime = server.plan, server.runtime
+    runtime = server.runtime
     if runtime is None:
-        return f"{idle_error(plan, server.trouble).message}; see 'collective show'"
-    if runtime.etcd.failure is not None:
-        return runtime.etcd.failure
-    members = len(runtime.records_view.view.members)
-    if plan.mode is Mode.NONVOTING:
-        return f"member of a collective of {members}, without a vote"
-    if plan.mode is not Mode.MEMBER:
-        return "joining"
-    return "a collective of one" if members <= 1 else f"member of a collective of {members}"
+        return f"{idle_error(server.plan, server.trouble).message}; see 'collective show'"
+    return runtime.etcd.failure or runtime.reporter.standing or "starting"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ Invariants:
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shutil
@@ -24,7 +23,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ from pathlib import Path
 from collective.errors import CollectiveError, EtcdError, RefusedError
 from collective.etcd.binary import Etcd
 from collective.etcd.connections import reset_stuck
+from collective.etcd.etcd_log import EtcdLog
 from collective.files import FolderLock, make_private_folder
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,6 @@ _LONGEST_PAUSE = 15.0
 _DEATH_SECONDS = 5.0
 _HEALTHY_SECONDS = 30.0
 _ORPHAN_SECONDS = 5.0
-_WORDS_KEPT = 12
 
 
 def pause_before_restart(failures: int) -> float:
@@ -241,15 +239,15 @@ class EtcdProcess:
             child = self._fork(wanted, lock)
         finally:
             lock.release()
-        words: deque[str] = deque(maxlen=_WORDS_KEPT)
+        said = EtcdLog()
         assert child.stderr is not None
         for line in child.stderr:
-            _note(line, words)
+            said.take(line)
         code = child.wait()
         with self._change:
             self._child = None
             self._change.notify_all()
-        return Ended(code, time.monotonic() - begun, words[-1] if words else "")
+        return Ended(code, time.monotonic() - begun, said.last_words)
 
     def _fork(self, wanted: _Wanted, lock: FolderLock) -> subprocess.Popen[bytes]:
         make_private_folder(self._folder)
@@ -326,20 +324,3 @@ def _end_orphan(path: Path) -> None:
 def _parent_of(pid: int) -> int:
     """Return the parent of a process, see proc(5): the second field after the name."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _note(line: bytes, words: deque[str]) -> None:
-    """Pass one line of etcd's log on, and keep it if it may be its last words."""
-    text = line.decode("utf-8", "replace").strip()
-    try:
-        entry = json.loads(text)
-        level = str(entry["level"])
-    except (ValueError, KeyError, TypeError):
-        # Not JSON: a usage error, or a panic with its stack; mostly a line of JSON before it
-        # says more.
-        level = "error" if not words else "stack"
-        entry = {"msg": text}
-    said = str(entry.get("msg", "")) + (f" ({entry['error']})" if entry.get("error") else "")
-    if level in ("error", "fatal", "panic", "dpanic"):
-        words.append(said[:300])
-    log.debug("etcd said: %s level=%s", said, level)

@@ -179,7 +179,7 @@ class Network:
                 if other != host.name:
                     to = (self.hosts[other].address, "lladdr", hardware, "nud", "permanent")
                     device = ("dev", host.wires[0].device)
-                    _ip("-n", host.namespace, "neighbour", "replace", *to, *device)
+                    run_ip("-n", host.namespace, "neighbour", "replace", *to, *device)
 
     def add(self, name: str, address: str, wire: int = 0) -> None:
         """Give a host one more address, with the length of its prefix."""
@@ -201,7 +201,7 @@ class Network:
     def route_nowhere(self, name: str, address: str) -> None:
         """Have a host drop what is for an address."""
         namespace = self.hosts[name].namespace
-        _ip("-n", namespace, "route", "add", "blackhole", address)
+        run_ip("-n", namespace, "route", "add", "blackhole", address)
 
     def forward(self, name: str) -> None:
         """Make a host pass on what is not for itself."""

@@ -116,6 +116,7 @@ class AddressChange:
         if not runtime.etcd.detoured and not runtime.etcd.wait_for_leader(_CATCH_UP_SECONDS):
             # Its connections may hang on an address that is gone; it takes no part, so this
             # restart costs the others nothing.
+            log.warning("etcd is restarted: with its new address it does not take part")
             runtime.etcd.restart()
         self.clean_up(runtime)
         emit("ready", f"{runtime.name} is reached at {address}")
@@ -159,6 +160,7 @@ class AddressChange:
         plan = _at(self._server.plan, address)
         runtime.relocate(plan, listen if restart else runtime.listen)
         if restart:
+            log.info("etcd is restarted to listen at its new address address=%s", address)
             runtime.etcd.restart()
             emit("restart", "etcd takes part again")
         reached(Step.READDRESS_RESTART)

@@ -167,7 +167,7 @@ def grant(runtime: MemberRuntime, wish: Wish) -> None:
             return
         _update(runtime, moved)
     reached(Step.READDRESS_UPDATE)
-    log.info("a member has a new address name=%s address=%s", wish.name, wish.address)
+    log.debug("a member has a new address name=%s address=%s", wish.name, wish.address)
 
 
 def _record(store: RecordStore, wish: Wish) -> MemberRecord:

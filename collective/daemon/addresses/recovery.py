@@ -95,7 +95,7 @@ class AddressRecovery:
             return True
         self._begin(runtime, here, _ways(runtime.records_view, found))
         log.warning(
-            "the others were found, and etcd reaches them by a detour: %s",
+            "the others were found, and etcd is restarted to reach them by a detour: %s",
             " ".join(f"{name}={address}" for name, address in sorted(found.items())),
         )
         return True
@@ -134,6 +134,7 @@ class AddressRecovery:
         try:
             runtime.trust.let_in_by_detour({})
             with turn(runtime, "the straight way to the others", _TURN_SECONDS):
+                log.info("etcd is restarted to go the straight way to the others again")
                 runtime.etcd.take_detour({}, None, wait=True)
         except CollectiveError as error:
             log.info("etcd keeps to its detour for now: %s", error)
@@ -141,7 +142,6 @@ class AddressRecovery:
         self.stop()
         self._leaf.unlink(missing_ok=True)
         self._locator.forget()
-        log.info("etcd reaches all others at their recorded addresses again")
 
     def _found(self, runtime: MemberRuntime) -> Mapping[str, str]:
         return self._locator.found(runtime.records_view.view.members)

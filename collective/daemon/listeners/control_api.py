@@ -9,6 +9,7 @@ then one ``{"result": ...}`` or ``{"error": ...}``. As text, where the request a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from collective import render
 from collective.daemon.addresses.keeper import AddressKeeper
 from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.listeners.callers import typed
 from collective.daemon.listeners.commands import (
     delete,
     demote,
@@ -35,6 +37,11 @@ from collective.protocol.messages import FORMAT
 from collective.protocol.web import Request, Response, lines_response
 from collective.render import Rendered, Renderer
 
+log = logging.getLogger(__name__)
+
+#: They change nothing, whatever is typed with them, and scripts may ask often.
+_LOOKS = frozenset(("/v1/invite/list", "/v1/join/check", "/v1/join/dry-run"))
+
 
 def handler(
     server: CollectiveServer, coordinator: JoinCoordinator, keeper: AddressKeeper
@@ -49,6 +56,8 @@ def handler(
 
         def run(emit: Emit) -> Any:
             asked = request_of(route.run).from_client(raw)
+            if request.method != "GET" and request.path not in _LOOKS:
+                log.info("a command was typed %s", typed(request, asked))
             return route.run(Context(server, coordinator, emit, keeper), asked)
 
         lines = lines_of(run)

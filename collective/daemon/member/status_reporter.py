@@ -35,6 +35,7 @@ class StatusReporter:
 
     Attributes:
         trouble: what ``show`` is to say of this server's address, or "".
+        standing: one sentence about how the collective is, "" before anybody has looked.
         durable: what our etcd has on its disk for sure; ``high_water_marks`` finds it out.
         served: fingerprint of the certificate that our door was last seen to show, "" while
             unknown.
@@ -50,7 +51,8 @@ class StatusReporter:
     ) -> None:
         self._etcd, self._etcd_version = etcd, etcd_version
         self._credentials, self._plan = credentials, plan
-        self.trouble, self.instance = "", secrets.token_hex(8)
+        self.trouble = self.standing = ""
+        self.instance = secrets.token_hex(8)
         self.durable: HighWaterMark | None = None
         self.served = ""
         self._served_wrongly: tuple[str, ...] = ()
@@ -58,6 +60,10 @@ class StatusReporter:
     def note_trouble(self, told: str) -> None:
         """Have ``show`` say something of this server's address, "" for nothing."""
         self.trouble = told
+
+    def note_standing(self, told: str) -> None:
+        """Note how the collective is, in one sentence."""
+        self.standing = told
 
     def note_durable(self, mark: HighWaterMark) -> None:
         """Note what our etcd has on its disk for sure."""

@@ -95,7 +95,7 @@ class Arrivals:
         if view.members.get(member.name) != member:
             return
         if self._runtime.store.promote_member(view, replace(member, role=Role.NONVOTING)):
-            log.info("taken in as a server that does not vote name=%s", member.name)
+            log.debug("taken in as a server that does not vote name=%s", member.name)
             reached(Step.LEADER_ACCEPT)
 
     def _put_out(self, member: MemberRecord) -> None:

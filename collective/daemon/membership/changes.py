@@ -58,7 +58,7 @@ def finish(runtime: MemberRuntime, change: Change) -> None:
         return runtime.store.finish_change(view, change, epoch()) or None
 
     if until_written(f"{change.kind.value} {change.name}", attempt):
-        log.info("%sd name=%s id=%s", change.kind.value, change.name, change.member_id)
+        log.debug("%sd name=%s id=%s", change.kind.value, change.name, change.member_id)
         if change.kind is ChangeKind.DEMOTE:
             reached(Step.DEMOTE_FINISH)
         else:

@@ -253,7 +253,7 @@ class Reconciler(Worker):
             return
         voter = replace(record, role=Role.VOTER, target=Role.VOTER, fallback=None)
         if self._runtime.store.promote_member(view, voter):
-            log.info("promoted to voter name=%s id=%s", record.name, record.member_id)
+            log.debug("promoted to voter name=%s id=%s", record.name, record.member_id)
             reached(Step.LEADER_PROMOTED)
 
     def _evict(self, member: int) -> None:

@@ -125,7 +125,7 @@ def put_out(runtime: MemberRuntime, name: str, force: bool) -> bool:
         return False
     done = until_written(f"delete {name}", attempt)
     if done:
-        log.info("removed name=%s", name)
+        log.debug("removed name=%s", name)
         reached(Step.DELETE_NONVOTING)
     return done
 

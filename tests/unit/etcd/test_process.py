@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections import deque
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,50 +41,6 @@ def test_any_count_of_failures_gives_a_pause(failures: int) -> None:
 def test_end_is_told_in_one_sentence(ended: Ended, sentence: str) -> None:
     """Code, signal and last words, for the log and for ``show``."""
     assert ended.sentence() == sentence
-
-
-def noted(*lines: object) -> list[str]:
-    words: deque[str] = deque(maxlen=12)
-    for line in lines:
-        text = line if isinstance(line, bytes) else json.dumps(line).encode()
-        process._note(text + b"\n", words)
-    return list(words)
-
-
-def test_last_words_are_the_errors_alone() -> None:
-    """Of etcd's chatter only what may be the reason of its end is kept."""
-    assert noted(
-        {"level": "info", "msg": "starting"},
-        {"level": "warn", "msg": "slow", "error": "disk"},
-        {"level": "error", "msg": "cannot bind", "error": "address in use"},
-        {"level": "fatal", "msg": "discovery failed"},
-    ) == ["cannot bind (address in use)", "discovery failed"]
-
-
-def test_panic_is_told_rather_than_its_stack() -> None:
-    """The stack after it, which is longer than what is kept, does not push it out."""
-    stack = [b"goroutine 1 [running]:", b"main.main()", b"\t/go/src/main.go:12 +0x1d"] * 20
-    words = noted(b"panic: tocommit(7) is out of range", b"", *stack)
-    assert words[-1] == "panic: tocommit(7) is out of range"
-
-
-def test_usage_error_is_told() -> None:
-    """etcd 3.4 prints one line, then all its options."""
-    words = noted(b"flag provided but not defined: -x", b"Usage:", b"  etcd [flags]")
-    assert words[-1] == "flag provided but not defined: -x"
-
-
-@pytest.mark.parametrize(
-    "line", [b"", b"[]", b"3", b"null", b'"level"', b"{}", b'{"level": 3}', b"\xff\xfe", b"{"]
-)
-def test_any_line_of_a_log_is_survived(line: bytes) -> None:
-    """What a crashing program writes does not end its supervision."""
-    noted(line)
-
-
-def test_endless_line_is_cut() -> None:
-    """The reason fits in a line of ``show``."""
-    assert [len(word) for word in noted({"level": "fatal", "msg": "x" * 5000})] == [300]
 
 
 def test_environment_of_etcd_holds_nothing_that_overrules(

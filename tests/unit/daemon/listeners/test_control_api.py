@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -77,3 +78,14 @@ def test_route_that_is_not_known_is_refused() -> None:
     """A command of a later release."""
     with pytest.raises(InputError, match="knows no POST /v1/show"):
         answer("/v1/show", {"format": 1})
+
+
+@pytest.mark.parametrize(("path", "told"), [("/v1/gencert", True), ("/v1/invite/list", False)])
+def test_command_that_changes_something_is_in_the_log(
+    path: str, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With who typed it, before it begins: what it does may end this daemon."""
+    with caplog.at_level(logging.INFO):
+        answer(path, {"format": 1})
+    assert ("a command was typed command=gencert uid=0 login=root" in caplog.text) is told
+    assert ("a command was typed" in caplog.text) is told

@@ -39,7 +39,7 @@ class Others(FailureDetector):
     """The other servers answer what a test says, without a network."""
 
     def __init__(self, said: Mapping[str, ServerStatus | None], removed: bool) -> None:
-        super().__init__("mgt1", cast(Any, None), cast(Any, None), cast(Any, None))
+        super().__init__("mgt1", *[cast(Any, None)] * 4)
         self._said, self._removed = said, removed
 
     def answers(self, seconds: float, since: float | None = None) -> Mapping[str, Answer]:
