@@ -85,12 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def make(output: Path, program: str) -> list[Path]:
+def make(output: Path, program: str, wheelhouse: Path | None = None) -> list[Path]:
     """Make both packages.
 
     Args:
         output: the folder that they go to.
         program: the Python that they are for.
+        wheelhouse: folder of the wheels, such as that of a bundle; made and got now if None.
 
     Raises:
         subprocess.CalledProcessError, subprocess.TimeoutExpired: pip could not get or make
@@ -102,15 +103,17 @@ def make(output: Path, program: str) -> list[Path]:
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="packages-", dir=output) as name:
         folder = Path(name)
-        package = wheels.build(ROOT, folder / "wheels")
-        wheels.download(package, folder / "wheels", python, platform.machine())
+        if wheelhouse is None:
+            wheelhouse = folder / "wheels"
+            wheels.download(wheels.build(ROOT, wheelhouse), wheelhouse, python, platform.machine())
+        (package,) = wheelhouse.glob(f"{_OWN}-*.whl")
         values = {
             "VERSION": package.name.split("-")[1],
             "PYTHON": python,
             "MACHINE": platform.machine(),
         }
         tree = folder / "tree"
-        lay_out(tree, folder / "wheels", program, values)
+        lay_out(tree, wheelhouse, program, values)
         return [
             _deb(tree, folder, output, values),
             _rpm(tree, folder, output, values, rpmbuild, environment),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tools.steps import run
 
 pytestmark = pytest.mark.root
 HOST = "mgt5"
+PYTHON = "/usr/bin/python3.11"
 _SECONDS = 120.0
 #: What an administrator looks for, besides the environment.
 EXPECTED = {
@@ -32,9 +34,16 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def made(work: Path, hosts: Hosts) -> list[Path]:
+def wheelhouse(work: Path, bundle: Path) -> Path:
+    """The wheels of the bundle, which are for the same Python."""
+    shutil.unpack_archive(bundle, work / "packages-from")
+    return work / "packages-from/wheels"
+
+
+@pytest.fixture(scope="module")
+def made(work: Path, wheelhouse: Path) -> list[Path]:
     """The .deb and the .rpm, for Debian's Python."""
-    return packages.make(work / "packages", "/usr/bin/python3.11")
+    return packages.make(work / "packages", PYTHON, wheelhouse)
 
 
 @pytest.fixture
@@ -99,9 +108,11 @@ def test_rpm_wants_the_python_that_it_was_made_for(made: list[Path]) -> None:
 
 
 @pytest.mark.slow
-def test_packages_made_again_hold_the_same_tree(made: list[Path], work: Path) -> None:
+def test_packages_made_again_hold_the_same_tree(
+    made: list[Path], work: Path, wheelhouse: Path
+) -> None:
     """Nothing of the folder or the moment of the build is in them."""
-    again = packages.make(work / "packages-again", "/usr/bin/python3.11")
+    again = packages.make(work / "packages-again", PYTHON, wheelhouse)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in made]
 
 
