@@ -36,7 +36,7 @@ _LEAST_PAUSE_SECONDS = 0.05
 ANSWER_SECONDS = 1.0
 _FRESH_SECONDS = INTERVAL_SECONDS + ANSWER_SECONDS
 # One that is behind is asked again so soon, while somebody waits for it.
-_AGAIN_SECONDS = 0.02
+_AGAIN_SECONDS = 0.005
 # Who was silent before is given so long, where others are given more.
 _SILENT_SECONDS = 0.1
 
