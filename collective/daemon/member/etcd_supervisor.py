@@ -84,6 +84,10 @@ class EtcdSupervisor:
         """Whether etcd is well, or is at least there, so that its port is its own."""
         return self._backend.runs
 
+    def has_lost_socket(self) -> bool:
+        """Tell whether etcd runs and nobody can reach it, since its socket was removed."""
+        return self._backend.has_lost_socket()
+
     def note_waiting(self, told: str) -> None:
         """Note whom etcd waits for before it is started, for people, "" for nobody."""
         self.waits_for = told
