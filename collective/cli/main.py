@@ -14,7 +14,7 @@ import os
 import sys
 
 from collective.cli import output, quick
-from collective.client import body_of, stream
+from collective.client import body_of, socket_of, stream
 from collective.errors import AccessError, CollectiveError, DaemonError, InputError
 from collective.model.layout import Layout
 
@@ -46,7 +46,7 @@ def _run(given: list[str]) -> int:
 
         options = make_parser().parse_args(given)
     try:
-        socket = Layout.from_environment(os.environ).control_socket
+        socket = socket_of(Layout.from_environment(os.environ))
         status = _COMMANDS[options.command](options, socket)
         sys.stdout.flush()
         return status

@@ -60,12 +60,17 @@ def _run(settings: Settings, layout: Layout, path: Path) -> int:
 
 
 def _wait(server: CollectiveServer, notifier: Notifier, told: threading.Event) -> None:
-    """Tell systemd how things are, and that this process lives, until told to stop."""
+    """Tell systemd how things are, and that this process lives, until told to stop.
+
+    Raises:
+        AccessError: the folder of the sockets is gone, and cannot be made again from here.
+    """
     beat = min(_BEAT_SECONDS, notifier.watchdog_seconds or _BEAT_SECONDS)
     shown = ""
     while True:
         # The loop of the doors must answer too, or nobody could reach us and systemd should act.
         server.doors.between_handshakes(lambda: None)
+        server.run_folder.check()
         notifier.watchdog()
         line = _status_line(server)
         if line != shown:

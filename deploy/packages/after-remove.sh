@@ -3,4 +3,4 @@
 set -e
 case ${1-} in remove | 0) ;; *) exit 0 ;; esac
 [ ! -d /run/systemd/system ] || systemctl daemon-reload
-echo "collectived is removed; its data is still in /var/lib/confluent/collective"
+echo "collectived is removed; its data is still in /var/lib/confluent-collective"

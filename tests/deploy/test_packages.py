@@ -78,7 +78,7 @@ def is_gone(hosts: Hosts, name: str) -> None:
     left = hosts.ssh(name, f"find / {pruned} -o -name '*collective*' {known} -print").stdout
     assert left.split() == []
     assert hosts.ssh(name, "pgrep -a collectived", check=False).stdout == ""
-    assert hosts.ssh(name, "test -s /var/lib/confluent/collective/pki/server.pem").returncode == 0
+    assert hosts.ssh(name, "test -s /var/lib/confluent-collective/pki/server.pem").returncode == 0
 
 
 def test_both_hold_the_same_files(made: list[Path]) -> None:
@@ -132,7 +132,7 @@ def test_deb_is_installed_used_upgraded_and_removed(
     hosts.wait_active(fresh, fresh)
     assert hosts.ssh(fresh, "dpkg --verify confluent-collective").stdout == ""
     said = hosts.ssh(fresh, "apt-get -qq purge --yes confluent-collective").stdout
-    assert "its data is still in /var/lib/confluent/collective" in said
+    assert "its data is still in /var/lib/confluent-collective" in said
     is_gone(hosts, fresh)
     controller.note("deb installed, upgraded, removed", said)
 
@@ -150,7 +150,7 @@ def test_rpm_is_installed_used_upgraded_and_removed(
     hosts.ssh(fresh, f"rpm --reinstall --nodeps {path}")
     hosts.wait_active(fresh, fresh)
     said = hosts.ssh(fresh, "rpm --erase confluent-collective").stdout
-    assert "its data is still in /var/lib/confluent/collective" in said
+    assert "its data is still in /var/lib/confluent-collective" in said
     is_gone(hosts, fresh)
     controller.note("rpm installed, upgraded, removed", said)
 
