@@ -327,7 +327,7 @@ class Behind(RecordsView):
 
     def replace(self, cluster: int, revision: int, found: Sequence[Raw]) -> None:
         """Take the first reading for an old one."""
-        self._cluster = cluster
+        self._cluster, self._held = cluster, self.view
 
 
 def test_follower_that_is_behind_catches_up_without_a_gap(member: Member) -> None:

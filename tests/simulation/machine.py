@@ -178,11 +178,18 @@ class Machine:
             return
         if world.in_touch(self) if self.runtime.votes else world.relay_of(self) is not None:
             self.members = tuple(world.etcd.members.values())
-            self.publish(world.etcd.view)
+            self.publish(world.etcd.view, least=self.view.revision)
 
-    def publish(self, view: View) -> None:
-        """Have a newer view of the records, and act on it."""
-        if view.revision > self.view.revision:
+    def publish(self, view: View, least: int | None = None) -> None:
+        """Have a newer view of the records, and act on it.
+
+        Args:
+            view: the records.
+            least: what is newer; None for all beyond what is known. What others have told is not
+                all there is at its revision, and etcd tells the rest.
+        """
+        known = self.view
+        if view is not known and view.revision >= (known.revision + 1 if least is None else least):
             if self.runtime is not None:
                 self.runtime.take_up(view)
             self.view = view

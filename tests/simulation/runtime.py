@@ -247,6 +247,9 @@ class SimulatedProber(FailureDetector):
         """Ask these."""
         self._followed = {m.name: m for m in members if m.name != self._machine.name}
 
+    def heard(self, name: str) -> None:
+        """Do nothing: connections between etcds are not simulated."""
+
     def use(self, _context: object) -> None:
         """Do nothing: each question is asked with the certificate of then."""
 

@@ -4,7 +4,9 @@ It answers no question that needs a quorum: for that, read the store.
 
 Invariants:
   * A listener has seen a view before ``wait_for`` reports its revision.
-  * No view goes back, once one was told in this life, and none lacks a change up to its revision.
+  * No view goes back, once one was told in this life.
+  * What etcd here tells is added to what it told before, never to what a majority has told: that
+    is not all there is.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class RecordsView:
         self._changed = threading.Condition()
         self._view = remembered
         self._told = False
-        self._cluster = 0
+        self._cluster, self._held = 0, View(0)
         self._follower = Follower(api, {PREFIX: self}, PREFIX, PREFIX)
 
     @property
@@ -90,24 +92,23 @@ class RecordsView:
 
     @property
     def revision(self) -> int:
-        """Up to which all changes are in the view."""
-        return self._view.revision
+        """Up to which etcd here has told all changes."""
+        return self._held.revision
 
     def replace(self, cluster: int, revision: int, found: Sequence[Raw]) -> None:
-        """Take all records, unless something newer was told meanwhile."""
+        """Take all records, as etcd here has them."""
         self._cluster = cluster
-        self._publish(View(revision, dict(_item(raw) for raw in found)))
+        self._held = View(revision, dict(_item(raw) for raw in found))
+        self._publish(self._held)
 
     def apply(self, revision: int, changes: Sequence[Change]) -> None:
-        """Take changes; those that the view has are passed over."""
-        view = self._view
+        """Take changes, in their order."""
         items: dict[str, Item | None] = {
-            key: None if raw is None else _item(raw)[1]
-            for key, at, raw in changes
-            if at > view.revision
+            key: None if raw is None else _item(raw)[1] for key, _, raw in changes
         }
         puts = {key: item for key, item in items.items() if item is not None}
-        self._publish(view.updated(revision, puts, items.keys() - puts.keys()))
+        self._held = self._held.updated(revision, puts, items.keys() - puts.keys())
+        self._publish(self._held)
 
     def _publish(self, view: View) -> None:
         if self._told and view.revision < self._view.revision:
