@@ -12,12 +12,14 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
+from collective.daemon.clock import elapsed
 from collective.daemon.lifecycle.rollback_check import objection_to
 from collective.daemon.member.runtime import MemberRuntime
+from collective.daemon.retries import Pace
 from collective.errors import CollectiveError
 from collective.model.high_water_mark import HighWaterMark
 from collective.model.layout import Layout
@@ -30,7 +32,7 @@ from collective.protocol.peer import PeerClient
 log = logging.getLogger(__name__)
 
 _ASK_SECONDS = 1.5
-_AGAIN_SECONDS = 0.2
+_AGAIN_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 2.0
 
 Locate = Callable[[MemberRecord], MemberRecord]
 
@@ -57,6 +59,7 @@ class ReturnCheck:
         self._layout = layout
         self._locate = locate
         self._lose = lose
+        self._pace = Pace(_AGAIN_SECONDS, _LONGEST_PAUSE_SECONDS)
         self._reports: dict[str, Report] = {}
         self._promises: dict[str, HighWaterMark] = {}
 
@@ -69,10 +72,11 @@ class ReturnCheck:
         pool = ThreadPoolExecutor(len(others), "return")
         try:
             while not runtime.stopping.is_set():
-                found = self._ask_all(pool, others)
-                if found is not None:
-                    return self._take_up(found)
-                self._say_whom_we_wait_for()
+                if self._pace.is_due(elapsed(), frozenset(self._who_answers())):
+                    found = self._ask_all(pool, others)
+                    if found is not None:
+                        return self._take_up(found)
+                    self._say_whom_we_wait_for()
                 runtime.stopping.wait(_AGAIN_SECONDS)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -95,6 +99,11 @@ class ReturnCheck:
             pool.shutdown(wait=False, cancel_futures=True)
         if found is not None:
             runtime.records_view.take(found)
+
+    def _who_answers(self) -> Iterable[str]:
+        """Return who is there: where that changes, it is worth to ask again soon."""
+        found = self._runtime.detector.last_answers()
+        return (name for name, answer in found.items() if answer.status is not None)
 
     def _ask_all(self, pool: ThreadPoolExecutor, others: list[MemberRecord]) -> View | None:
         """Ask those that have not answered yet, until enough have."""
