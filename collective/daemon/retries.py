@@ -27,6 +27,46 @@ from collective.etcd.refusals import is_leaderless
 T = TypeVar("T")
 
 
+class Pace:
+    """When to ask again what nobody could say: less and less often, until there is a reason.
+
+    Each question costs both sides a handshake; where all ask all, for as long as there is no
+    quorum, that is what a machine is busy with that has no time for its elections.
+    """
+
+    def __init__(self, first: float, most: float) -> None:
+        """Have the first question asked at once.
+
+        Args:
+            first, most: seconds between the first two questions, and between two at most.
+        """
+        self._first, self._most = first, most
+        self._pause = first
+        self._asked = float("-inf")
+        self._seen: object = None
+
+    def is_due(self, now: float, seen: object = None) -> bool:
+        """Tell whether to ask now, which is then taken to be done.
+
+        Args:
+            now: monotonic seconds.
+            seen: what makes it worth to ask soon, where it is not what it was before.
+        """
+        if seen != self._seen:
+            self._seen, self._pause = seen, self._first
+        if now - self._asked < self._pause:
+            return False
+        later = now - self._asked < 2 * self._most
+        self._pause = min(self._most, 2 * self._pause) if later else self._first
+        self._asked = now
+        return True
+
+
+def growing(since: float, now: float, least: float, most: float) -> float:
+    """Return how long to wait before another look: a tenth of the time that it took so far."""
+    return min(most, max(least, (now - since) / 10))
+
+
 #: For read, decide, write-if-unchanged: others were faster, and had the same short work to do.
 OPTIMISTIC = Retrying(
     stop=stop_after_attempt(12),

@@ -27,6 +27,7 @@ from collective.daemon.clock import elapsed
 from collective.daemon.member.recorded import lacking, loaded_by
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.member.worker import Worker
+from collective.daemon.retries import Pace
 from collective.errors import EtcdError
 from collective.etcd.api import hex_id
 from collective.failpoints import Step, reached
@@ -42,6 +43,7 @@ _ROUND_SECONDS = 60.0
 _SLICE_SECONDS = 0.5
 _LOST_SECONDS = 5.0
 _ASK_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 15.0
 # Longer than a restart takes: after it the turn decides alone.
 _QUEUE_SECONDS = 1.0
 
@@ -109,6 +111,7 @@ class TrustRound(Worker):
         super().__init__(runtime)
         self._catch_up = catch_up
         self._leaderless: float | None = None
+        self._pace = Pace(self.idle_seconds, _LONGEST_PAUSE_SECONDS)
         self._asked = float("-inf")
         #: Who was to restart before this server, and since when.
         self._queue: tuple[Sequence[str], float] = ((), 0.0)
@@ -156,7 +159,9 @@ class TrustRound(Worker):
 
     def _come_back(self) -> bool:
         """Restart etcd, which takes no part, with whom it is to let in and has not heard of."""
-        self._catch_up()
+        answering = self._runtime.detector.last_answers().items()
+        if self._pace.is_due(elapsed(), frozenset(n for n, a in answering if a.status)):
+            self._catch_up()
         wanted = self._not_loaded()
         if not wanted or self._runtime.etcd.status().leader:
             return bool(wanted)  # in touch again, it waits for its turn like the others

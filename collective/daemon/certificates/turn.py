@@ -19,7 +19,7 @@ from collective.daemon.clock import elapsed, pause
 from collective.daemon.member.failure_detector import FailureDetector
 from collective.daemon.member.records_view import RecordsView
 from collective.daemon.member.runtime import MemberRuntime
-from collective.daemon.retries import until_written
+from collective.daemon.retries import growing, until_written
 from collective.errors import EtcdError, QuorumError, RefusedError
 from collective.model.records import LoadedTrust, Turn
 from collective.policy.membership import Observed, check_restart
@@ -27,7 +27,8 @@ from collective.policy.membership import Observed, check_restart
 log = logging.getLogger(__name__)
 
 _LEASE_SECONDS = 30
-_POLL_SECONDS = 0.05
+# Each look asks every member anew.
+_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 0.5
 # Who is missing may only be restarting: then a moment later nobody has to wait.
 _SPARE_SECONDS = 1.0
 _SEEN_SECONDS = 1.0
@@ -57,7 +58,8 @@ def turn(
             raise refusal
         if short is None and isinstance(refusal, QuorumError):
             short = elapsed()
-        _wait_for_turn(runtime.records_view)
+        longest = growing(begun, elapsed(), _POLL_SECONDS, _LONGEST_POLL_SECONDS)
+        _wait_for_turn(runtime.records_view, longest)
     try:
         yield
     finally:
@@ -88,11 +90,11 @@ def _waited_since(moment: float | None) -> float:
     return 0.0 if moment is None else elapsed() - moment
 
 
-def _wait_for_turn(records_view: RecordsView) -> None:
+def _wait_for_turn(records_view: RecordsView, seconds: float) -> None:
     if records_view.view.turn is None:
-        pause(_POLL_SECONDS)
+        pause(seconds)
     else:
-        records_view.wait_until(lambda view: view.turn is None, _POLL_SECONDS)
+        records_view.wait_until(lambda view: view.turn is None, seconds)
 
 
 def _try_to_take(

@@ -308,17 +308,22 @@ class JoinCoordinator:
         limit = self._server.settings.learner_timeout + _READY_MARGIN_SECONDS
         if not self._answers(runtime, patience):
             self._raise_if_idle()
+            failure = runtime.etcd.failure
             raise EtcdError(
-                runtime.etcd.failure or f"etcd did not answer within {patience:.0f} s",
-                "run the same command again; the collective is not harmed by a learner",
+                f"the etcd of {runtime.name}, this server, "
+                + (f"does not run: {failure}" if failure else f"is silent for {patience:.0f} s"),
+                "see 'journalctl -u collectived' here, and run the same 'collective join' again: "
+                "it goes on; or give it up: 'collective join --abort'",
             )
         emit("start", "etcd runs and catches up")
         reached(Step.JOIN_START)
         if not self._wait_until(runtime, lambda s: bool(s.leader) and not s.learner, limit):
             self._raise_if_idle()
             raise UnreachableError(
-                f"this server was not made a voter within {limit:.0f} s",
-                "see 'collective show' on a member; run the same command again",
+                f"the etcd of whoever leads did not make {runtime.name}, this server, a voter "
+                f"within {limit:.0f} s",
+                "when 'collective show' on a member shows a quorum, run the same 'collective "
+                "join' again: it goes on; or give it up: 'collective join --abort'",
             )
         emit("promote", "this server is a voter")
         reached(Step.JOIN_PROMOTE)

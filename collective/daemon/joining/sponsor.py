@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from collective import __version__
@@ -29,7 +30,7 @@ from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.dial_back import dial_back, knock
 from collective.daemon.membership.learner import add, check_claim, take_up
 from collective.daemon.retries import until_written_whoever_leads
-from collective.errors import ProtocolError
+from collective.errors import EtcdUnavailableError, ProtocolError
 from collective.etcd.api import hex_id
 from collective.failpoints import Step, reached
 from collective.model.guest_list import collective_id
@@ -101,7 +102,8 @@ def claim(runtime: MemberRuntime, request: Request) -> messages.Prospect:
     candidate = replace(candidate, addresses=_with_seen(candidate, request.peer.address))
     if claim.dry_run:
         return rehearse(runtime, read, proof, candidate)
-    view, role = _claimed(runtime, read, proof, candidate)
+    with tells_whose_etcd(runtime.name, candidate.name):
+        view, role = _claimed(runtime, read, proof, candidate)
     reached(Step.SPONSOR_CLAIM)
     request.memory[_ADMITTED] = replace(candidate, role=role)
     log.info("an invitation was claimed name=%s from=%s", candidate.name, request.peer.address)
@@ -187,6 +189,35 @@ def admit(
     candidate = request.memory.pop(_ADMITTED, None)
     if not isinstance(candidate, Candidate):
         raise ProtocolError("a server wants to be admitted without a claim")
+    with tells_whose_etcd(runtime.name, candidate.name):
+        yield from _take_in(runtime, candidate)
+
+
+@contextmanager
+def tells_whose_etcd(here: str, name: str) -> Iterator[None]:
+    """Say that it was this server's etcd that did not answer: a joiner has one of its own.
+
+    Args:
+        here: this server.
+        name: the server that joins.
+
+    Raises:
+        EtcdUnavailableError: instead of one that does not say whose.
+    """
+    try:
+        yield
+    except EtcdUnavailableError as error:
+        raise EtcdUnavailableError(
+            f"the etcd of {here} did not do its part while {here} took {name} in "
+            f"({error.message})",
+            f"when 'collective show' on {here} shows a quorum, run the same 'collective join' "
+            "again, with the same token: it goes on where it was",
+        ) from error
+
+
+def _take_in(
+    runtime: MemberRuntime, candidate: Candidate
+) -> Iterator[messages.AdmissionStep | messages.Admission | None]:
     check_claim(runtime.store.read(), candidate)
     votes = candidate.role is Role.VOTER
     with runtime.dialled.alone(candidate.name):

@@ -94,7 +94,7 @@ def look_after(server: CollectiveServer, runtime: MemberRuntime) -> None:
     # Without anybody who has a quorum nobody can say.
     if not runtime.detector.answering(0.0) & runtime.records_view.view.voters.keys():
         return
-    if ask(runtime) is Verdict.NONVOTING:
+    if runtime.etcd.doubts.is_due(elapsed()) and ask(runtime) is Verdict.NONVOTING:
         become_nonvoting(server, runtime)
 
 

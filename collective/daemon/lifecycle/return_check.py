@@ -14,13 +14,14 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from collective.daemon.clock import elapsed
 from collective.daemon.lifecycle.copy_check import copy_error, elsewhere
 from collective.daemon.lifecycle.rollback_check import objection_to
 from collective.daemon.member.runtime import MemberRuntime
+from collective.daemon.retries import Pace
 from collective.errors import CollectiveError
 from collective.model.high_water_mark import HighWaterMark
 from collective.model.layout import Layout
@@ -33,7 +34,7 @@ from collective.protocol.peer import PeerClient
 log = logging.getLogger(__name__)
 
 _ASK_SECONDS = 1.5
-_AGAIN_SECONDS = 0.2
+_AGAIN_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 2.0
 _MORE_SECONDS = 0.5
 _COPY_SECONDS = 1.0
 
@@ -84,18 +85,22 @@ class ReturnCheck:
             # What was heard is old when the other one ends.
             self._reports, self._promises = {}, {}
             error = copy_error(runtime.name, place)
-            self._wait(f"etcd does not start: {error.message}; {error.hint}", _COPY_SECONDS)
+            self._tell(f"etcd does not start: {error.message}; {error.hint}")
+            runtime.stopping.wait(_COPY_SECONDS)
         return False
 
     def _hear(self, others: list[MemberRecord]) -> View | None:
         """Wait until enough of the others have answered; None when this life ends before."""
         pool = ThreadPoolExecutor(len(others), "return")
         try:
+            pace = Pace(_AGAIN_SECONDS, _LONGEST_PAUSE_SECONDS)
             while not self._runtime.stopping.is_set():
-                found = self._ask_all(pool, others)
-                if found is not None:
-                    return found
-                self._wait(self._whom_we_wait_for(), _AGAIN_SECONDS)
+                if pace.is_due(elapsed(), frozenset(self._who_answers())):
+                    found = self._ask_all(pool, others)
+                    if found is not None:
+                        return found
+                    self._tell(self._whom_we_wait_for())
+                self._runtime.stopping.wait(_AGAIN_SECONDS)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         return None
@@ -117,6 +122,11 @@ class ReturnCheck:
             pool.shutdown(wait=False, cancel_futures=True)
         if found is not None:
             runtime.records_view.take(found)
+
+    def _who_answers(self) -> Iterable[str]:
+        """Return who is there: where that changes, it is worth to ask again soon."""
+        found = self._runtime.detector.last_answers()
+        return (name for name, answer in found.items() if answer.status is not None)
 
     def _ask_all(self, pool: ThreadPoolExecutor, others: list[MemberRecord]) -> View | None:
         """Ask all until enough have answered, and a moment longer: others may remember more."""
@@ -184,8 +194,7 @@ class ReturnCheck:
             )
         return told
 
-    def _wait(self, told: str, seconds: float) -> None:
+    def _tell(self, told: str) -> None:
         if told != self._runtime.etcd.waits_for:
             log.warning("%s", told)
         self._runtime.etcd.note_waiting(told)
-        self._runtime.stopping.wait(seconds)

@@ -19,6 +19,7 @@ from collective.daemon.member.backend import Backend
 from collective.daemon.member.failure_detector import FailureDetector
 from collective.daemon.member.member_trust import MemberTrust
 from collective.daemon.member.records_view import RecordsView
+from collective.daemon.retries import Pace, growing
 from collective.errors import CollectiveError, EtcdError, EtcdUnavailableError
 from collective.etcd.api import Status
 from collective.etcd.deadline import within
@@ -33,7 +34,8 @@ RESTART_SECONDS = 20.0
 _HANDOVER_SECONDS = 1.0
 _FOLLOW_SECONDS = 0.5
 _STARTING_SECONDS = 5.0
-_POLL_SECONDS = 0.02
+_DOUBT_SECONDS, _LONGEST_DOUBT_SECONDS = 0.5, 4.0
+_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 0.25
 
 
 class EtcdSupervisor:
@@ -45,6 +47,7 @@ class EtcdSupervisor:
         detoured: whether it goes by a detour, maybe with another certificate than this server's.
         wanted: whether it was started in this life, or is being started.
         may_live: set when it may start.
+        doubts: when to ask the voters whether this server votes still, while no leader is known.
         in_turn: set while this server has its turn to restart it, or tries to get it.
     """
 
@@ -75,6 +78,7 @@ class EtcdSupervisor:
         self.detoured = False
         self.wanted = False
         self._started: float | None = None
+        self.doubts = Pace(_DOUBT_SECONDS, _LONGEST_DOUBT_SECONDS)
         self.may_live = threading.Event()
         self.in_turn = threading.Event()
 
@@ -240,8 +244,8 @@ class EtcdSupervisor:
 
     def wait_until(self, ready: Callable[[Status], bool], seconds: float) -> bool:
         """Ask etcd for its status until a condition holds; False when time is up."""
-        deadline = elapsed() + seconds
-        while elapsed() < deadline:
+        begun = elapsed()
+        while (now := elapsed()) < begun + seconds:
             try:
                 if ready(self.status()):
                     self._records_view.wake()
@@ -250,7 +254,7 @@ class EtcdSupervisor:
                 pass
             except EtcdError as error:
                 log.debug("not yet: %s", error)
-            if self._stopping.wait(_POLL_SECONDS):
+            if self._stopping.wait(growing(begun, now, _POLL_SECONDS, _LONGEST_POLL_SECONDS)):
                 return False
         return False
 

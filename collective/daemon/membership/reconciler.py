@@ -19,6 +19,7 @@ from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.member.worker import Worker
 from collective.daemon.membership.arrivals import Arrivals
 from collective.daemon.membership.changes import CHANGE_SECONDS, finish
+from collective.daemon.retries import growing
 from collective.errors import CollectiveError, EtcdError
 from collective.etcd.api import EtcdMember, Status, hex_id
 from collective.etcd.deadline import within
@@ -30,6 +31,7 @@ from collective.protocol import messages
 log = logging.getLogger(__name__)
 
 _CALL_SECONDS = 2.0
+_EAGER_SECONDS, _LONGEST_EAGER_SECONDS = 0.03, 0.5
 # Whoever began a change finishes it; only when that takes so long is it taken over.
 _PATIENCE_SECONDS = 2.0
 _ADD_SECONDS = 10.0
@@ -69,6 +71,15 @@ def advance(
         else LearnerProgress(index, now, before[member].begun)
         for member, index in seen.items()
     }
+
+
+def eagerness(progress: Mapping[int, LearnerProgress], now: float) -> float:
+    """Return how soon to look again: at once where a learner has just come, then less often.
+
+    Each look is a handshake with each learner. One catches up in a moment, or takes long.
+    """
+    begun = max((p.begun for p in progress.values()), default=now)
+    return growing(begun, now, _EAGER_SECONDS, _LONGEST_EAGER_SECONDS)
 
 
 def stuck(progress: Mapping[int, LearnerProgress], now: float, timeout: float) -> list[int]:
@@ -124,7 +135,7 @@ class Reconciler(Worker):
     """A thread that does the duties while this server's etcd leads."""
 
     name = "reconciler"
-    idle_seconds, eager_seconds = 1.0, 0.03
+    idle_seconds, eager_seconds = 1.0, _EAGER_SECONDS
     level = logging.DEBUG
 
     def __init__(self, runtime: MemberRuntime, learner_timeout: float) -> None:
@@ -151,6 +162,7 @@ class Reconciler(Worker):
         indexes = {m.id: self._try_promotion(view, m) for m in learners}
         seen = {member: index for member, index in indexes.items() if index is not None}
         self._progress = advance(self._progress, seen, elapsed())
+        self.eager_seconds = eagerness(self._progress, elapsed())
         for member in stuck(self._progress, elapsed(), self._timeout):
             self._evict(member)
             record = view.by_member_id(hex_id(member))

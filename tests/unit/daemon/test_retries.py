@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collective.daemon import retries
-from collective.daemon.retries import until_written, until_written_whoever_leads
+from collective.daemon.retries import Pace, growing, until_written, until_written_whoever_leads
 from collective.errors import EtcdError, EtcdUnavailableError, RefusedError
 
 
@@ -96,3 +99,36 @@ def test_write_that_an_election_broke_off_is_made_again(
 def refuse(words: str) -> None:
     """Fail as etcd's gateway does."""
     raise EtcdUnavailableError(words)
+
+
+def asked_at(
+    pace: Pace, seconds: int, seen: Callable[[float], object] = lambda _: None
+) -> list[float]:
+    """Return when questions are asked, looked at ten times a second."""
+    return [n / 10 for n in range(seconds * 10) if pace.is_due(n / 10, seen(n / 10))]
+
+
+def test_what_nobody_can_say_is_asked_less_and_less_often() -> None:
+    """The first time at once, and never more seldom than the longest pause."""
+    assert asked_at(Pace(0.5, 4.0), 20) == [0.0, 0.5, 1.5, 3.5, 7.5, 11.5, 15.5, 19.5]
+
+
+def test_what_has_changed_is_a_reason_to_ask_soon() -> None:
+    """Though no sooner than after the first pause: what changes all the time is none."""
+    changed = asked_at(Pace(0.5, 4.0), 10, lambda now: now >= 8.2)
+    assert changed == [0.0, 0.5, 1.5, 3.5, 7.5, 8.2, 9.2]
+    assert len(asked_at(Pace(0.5, 4.0), 20, lambda now: now)) == 40
+
+
+def test_question_that_was_long_not_asked_is_asked_at_once() -> None:
+    """Whatever was in doubt before is over."""
+    pace = Pace(0.5, 4.0)
+    asked_at(pace, 20)
+    assert [now for now in (100.0, 100.4, 100.5, 101.0) if pace.is_due(now)] == [100.0, 100.5]
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e4))
+def test_look_comes_a_tenth_late_at_most(since: float, took: float) -> None:
+    """Or the least pause; and there is a longest one."""
+    assert growing(since, since + took, 0.02, 0.25) <= max(0.02, took / 10 + 1e-6)
+    assert 0.02 <= growing(since, since + took, 0.02, 0.25) <= 0.25

@@ -5,7 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from collective.daemon.joining.sponsor import _for_joiner
+import pytest
+
+from collective.daemon.joining.sponsor import _ADMITTED, _for_joiner, admit
+from collective.daemon.membership.candidate import Candidate
+from collective.errors import EtcdUnavailableError, ProtocolError
 from collective.model.records import Revocation, Role
 from collective.model.view import View
 from tests.unit.identities import identity, record_of, view_of
@@ -34,3 +38,22 @@ def test_joiner_is_given_the_voters_and_itself_however_many_others_there_are() -
     assert not view.revoked
     assert view.revision == 7
     assert len(text) < ANSWER_BYTES
+
+
+def test_join_that_fails_after_its_claim_says_whose_etcd_and_what_to_do() -> None:
+    """The joiner has an etcd of its own, and "etcd did not answer" is read as that one."""
+    shown = identity("mgt9").certificate
+    candidate = Candidate("mgt9", Role.VOTER, "voter", shown, ("10.0.0.9",), 13002, 13003)
+
+    def read() -> View:
+        raise EtcdUnavailableError("etcd did not answer in time")
+
+    runtime: Any = SimpleNamespace(store=SimpleNamespace(read=read), name="mgt1")
+    request: Any = SimpleNamespace(memory={_ADMITTED: candidate})
+    with pytest.raises(EtcdUnavailableError) as caught:
+        list(admit(runtime, request))
+    assert "the etcd of mgt1 did not do its part while mgt1 took mgt9 in" in caught.value.message
+    assert "run the same 'collective join' again" in str(caught.value.hint)
+    # The claim was good for one admission.
+    with pytest.raises(ProtocolError):
+        list(admit(runtime, request))
