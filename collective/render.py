@@ -127,7 +127,8 @@ def invite(result: Document) -> Rendered:
     token = (str(result["token"]),) if result.get("token") else ()
     replaced = result.get("replaced")
     notes = _confirmations(replaced) if replaced else ()
-    return Rendered(token, (*notes, *_forecast(result)))
+    warnings = (f"warning: {text}" for text in result.get("warnings", ()))
+    return Rendered(token, (*notes, *_forecast(result), *warnings))
 
 
 def invitations(result: Document) -> Rendered:

@@ -38,6 +38,16 @@ class Etcd:
     version: tuple[int, int, int]
 
     @property
+    def ignores_strays(self) -> bool:
+        """Whether it ignores what was sent to another member: from 3.4.33, 3.5.14 on (17078).
+
+        An older one takes a vote, or what is committed, for its own, where it is reached by the
+        address of another member.
+        """
+        first = (3, 4, 33) if self.version < (3, 5, 0) else (3, 5, 14)
+        return self.version >= first
+
+    @property
     def version_text(self) -> str:
         """The version as etcd writes it."""
         return ".".join(str(part) for part in self.version)

@@ -182,8 +182,16 @@ class RecordStore:
         unchanged = (member_key(member.name), invitation_key(member.name), CHANGE_KEY)
         return self._write(view, unchanged, _put(view, member, when))
 
-    def readdress_member(self, view: View, member: MemberRecord, when: float) -> bool:
+    def readdress_member(
+        self, view: View, member: MemberRecord, when: float, vacated: MemberRecord | None = None
+    ) -> bool:
         """Write a member's record with another address.
+
+        Args:
+            view: what it is decided on.
+            member: the record.
+            when: it is revoked what the record does not list any more.
+            vacated: the record of the member that had the address before.
 
         Returns:
             False when a record of a member, or the change of the voters, is not what the view
@@ -191,6 +199,8 @@ class RecordStore:
         """
         unchanged = (CHANGE_KEY, *(member_key(name) for name in view.members))
         puts = _put(view, member, when)
+        if vacated is not None:
+            puts[member_key(vacated.name)] = vacated
         return self._write(view, unchanged, puts, deletes=_outdated(view, member.name, puts))
 
     def begin_change(self, view: View, change: Change) -> bool:

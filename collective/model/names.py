@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from collective.errors import InputError
 #: How many addresses a server may ask to be certified for.
 MOST_ADDRESSES = 16
 
+_VACANT = ipaddress.IPv6Network("100::/64")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SERVICE = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _RULE = (
@@ -103,8 +105,25 @@ def claimed_addresses(address: str, found: Iterable[str]) -> tuple[str, ...]:
     """
     if ipaddress.ip_address(address).is_loopback:
         return (address,)
-    others = (a for a in found if not ipaddress.ip_address(a).is_loopback)
+    # Other machines may have the same link-local one, so nobody is known by it who did not say so.
+    parsed = ((a, ipaddress.ip_address(a)) for a in found)
+    others = (a for a, ip in parsed if not (ip.is_loopback or ip.is_link_local))
     return tuple(dict.fromkeys([address, *others]))[:MOST_ADDRESSES]
+
+
+def vacant_address(name: str) -> str:
+    """Return what stands for the address of a member when another member has that now.
+
+    It leads nowhere: 100::/64 is for what is to be discarded (RFC 6666). Each member has one of
+    its own, since etcd wants a URL of its own for each.
+    """
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    return str(ipaddress.ip_address(int(_VACANT.network_address) + number))
+
+
+def is_vacant(address: str) -> bool:
+    """Tell whether an address stands for none."""
+    return ipaddress.ip_address(address.partition("%")[0]) in _VACANT
 
 
 def peer_url(address: str, port: int) -> str:

@@ -10,12 +10,13 @@ Whether the address leads to the server is found out by dialling it, see
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from collective.errors import RefusedError
-from collective.model.records import MemberRecord, Role
-from collective.model.view import View
+from collective.model.names import is_vacant, vacant_address
+from collective.model.records import MemberRecord, Role, to_json
+from collective.model.view import View, member_key
 from collective.policy.membership import check_no_change_under_way
 
 
@@ -83,6 +84,45 @@ def plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return mapped or parsed
+
+
+def is_zoned(address: str) -> bool:
+    """Tell whether an address leads nowhere without its zone: a link-local one of IPv6."""
+    parsed = plain(address)
+    return parsed.version == 6 and parsed.is_link_local
+
+
+#: How the interfaces begin that programs make for what runs on one machine.
+_INNER = (
+    "br-",
+    "cali",
+    "cbr",
+    "cni",
+    "docker",
+    "flannel",
+    "lxc",
+    "lxd",
+    "podman",
+    "veth",
+    "virbr",
+)
+
+
+def doubt_of(address: str, interface: str | None) -> str | None:
+    """Return why others may not reach a server at the address that it has found, None for none.
+
+    Args:
+        address: it; what a person has set is not doubted.
+        interface: which one has it, None where none has.
+    """
+    parsed = plain(address)
+    if parsed.is_loopback:
+        return f"{address} is reached from this server only"
+    if parsed.is_link_local:
+        return f"{address} is a link-local address, which another server may have, too"
+    if interface is not None and interface.startswith(_INNER):
+        return f"{address} is on {interface}, and other servers may have the same there"
+    return None
 
 
 def certifiable(view: View, name: str, claimed: Sequence[str]) -> list[str]:
@@ -158,7 +198,10 @@ def check_advertised(view: View, name: str, here: str, address: str) -> None:
             "server only",
             f"set 'address' in the settings file of {name}",
         )
-    if parsed.is_multicast or parsed.is_unspecified or parsed.is_link_local:
+    # From a link-local address one reaches others of that link; from elsewhere it may be anything,
+    # such as what a cloud tells its machines.
+    astray = parsed.is_link_local and (is_zoned(address) or not plain(here).is_link_local)
+    if parsed.is_multicast or parsed.is_unspecified or astray:
         raise RefusedError(f"cannot take in {name}: {address} is no address of one server")
 
 
@@ -176,8 +219,40 @@ def _is_usable(address: str, family: int) -> bool:
     return parsed.version == family and not parsed.is_loopback and not parsed.is_link_local
 
 
-def check_readdress(view: View, name: str, address: str) -> MemberRecord:
+def owner_of(view: View, address: str, but: str) -> MemberRecord | None:
+    """Return the member, another than one, that has an address by the records."""
+    name = _others_addresses(view, but).get(plain(address))
+    return None if name is None else view.members[name]
+
+
+def vacated(member: MemberRecord) -> MemberRecord:
+    """Return the record of a member whose address another member has now."""
+    return replace(member, address=vacant_address(member.name))
+
+
+def vacating(view: View, names: Collection[str]) -> View:
+    """Return the records with some members at no address."""
+    puts = {
+        member_key(name): replace(
+            view.items[member_key(name)], value=to_json(vacated(member)).encode()
+        )
+        for name, member in view.members.items()
+        if name in names
+    }
+    return view.updated(view.revision, puts, ())
+
+
+def check_readdress(
+    view: View, name: str, address: str, gone: Collection[str] = ()
+) -> MemberRecord:
     """Refuse a new address that must not be; return the record of its server.
+
+    Args:
+        view: the records.
+        name: of the server.
+        address: its new one.
+        gone: members that were found not to be at their recorded address. One that votes gives
+            its address up to another that votes only.
 
     Raises:
         RefusedError: the server is no member, or a learner (a member update would make a voter
@@ -195,9 +270,12 @@ def check_readdress(view: View, name: str, address: str) -> MemberRecord:
         )
     check_no_change_under_way(view)
     others = {n: m.address for n, m in view.members.items() if n != name}
-    owner = next((n for n, a in others.items() if plain(a) == plain(address)), None)
-    if owner is not None:
-        raise RefusedError(f"cannot {doing}: that is the address of {owner}")
+    owner = owner_of(view, address, name)
+    if owner is not None and (owner.name not in gone or (owner.is_peer and not member.is_peer)):
+        raise RefusedError(
+            f"cannot {doing}: that is the address of {owner.name}",
+            f"if {owner.name} has another address now, start it, or delete it",
+        )
     _check_loopback(doing, address, others)
     return member
 
@@ -205,7 +283,7 @@ def check_readdress(view: View, name: str, address: str) -> MemberRecord:
 def _check_loopback(doing: str, address: str, others: dict[str, str]) -> None:
     here = plain(address).is_loopback
     for name, other in others.items():
-        if plain(other).is_loopback is not here:
+        if not is_vacant(other) and plain(other).is_loopback is not here:
             raise RefusedError(
                 f"cannot {doing}: a loopback address is reached from its own server only, and "
                 f"{name} is at {other}"

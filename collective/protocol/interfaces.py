@@ -17,15 +17,24 @@ import ifaddr
 def local_addresses() -> list[str]:
     """Return the IP addresses of all interfaces, in their order, each once.
 
-    Link-local addresses are left out: without their zone, which neither a certificate nor
+    Link-local addresses of IPv6 are left out: without their zone, which neither a certificate nor
     another server can hold, they lead nowhere.
     """
-    found = (
-        ip.ip if isinstance(ip.ip, str) else ip.ip[0]
-        for adapter in ifaddr.get_adapters()
-        for ip in adapter.ips
-    )
-    return [a for a in dict.fromkeys(found) if not ipaddress.ip_address(a).is_link_local]
+    return list(dict.fromkeys(address for _, address in _found()))
+
+
+def interface_of(address: str) -> str | None:
+    """Return the name of the first interface that has an address, None where none has."""
+    return next((name for name, found in _found() if found == address), None)
+
+
+def _found() -> Iterator[tuple[str, str]]:
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            address = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
+            parsed = ipaddress.ip_address(address)
+            if parsed.version == 4 or not parsed.is_link_local:
+                yield str(adapter.name), address
 
 
 def is_local(address: str) -> bool:

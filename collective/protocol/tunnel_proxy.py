@@ -94,6 +94,8 @@ class TunnelProxy:
                 await self._lead_one(reader, writer)
         except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
             log.debug("a connection by a detour ended: %s", error)
+        except asyncio.CancelledError:
+            log.debug("a connection by a detour is closed with it")
         except asyncio.LimitOverrunError:
             log.debug("a request for a detour was too long")
         finally:

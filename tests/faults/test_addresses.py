@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.harness import Cluster, Server
+from collective.errors import UnreachableError
+from tests.harness import Cluster, Server, wait_until
 from tests.harness.network import Network
 from tests.harness.spread import name_hosts, spread
 from tests.harness.trouble import facts, settle
@@ -122,3 +123,64 @@ def test_nat_is_found_before_any_change(cluster: Cluster, make_network: MakeNetw
     # The router's address is none that mgt1's certificate names.
     assert "is for mgt1, which is not 10.77.2.254" in by_address.err
     assert (facts(mgt1), facts(mgt2)) == before
+
+
+def bridge(network: Network, name: str, device: str, address: str) -> None:
+    """Give a host a bridge of its own, as software for containers does."""
+    inside = (*network[name].prefix, "ip")
+    for words in (
+        ("link", "add", device, "type", "bridge"),
+        ("link", "set", device, "up"),
+        ("address", "add", address, "dev", device),
+    ):
+        subprocess.run([*inside, *words], check=True)
+
+
+def test_moby_24237_member_at_an_address_that_the_joiner_has_too_is_found(
+    cluster: Cluster, make_network: MakeNetwork
+) -> None:
+    """The joiner knocked at its own etcd, and all was well until its claim was made."""
+    network = make_network(mgt1=("10.77.0.1/24",), mgt2=("10.77.0.2/24",))
+    for name in ("mgt1", "mgt2"):
+        bridge(network, name, "docker0", "172.17.0.1/16")
+    spread(cluster, network, hosts=["mgt1"], address="172.17.0.1", listen="0.0.0.0")
+    mgt1 = cluster.servers["mgt1"]
+    (mgt2,) = spread(cluster, network, hosts=["mgt2"])
+    name_hosts(cluster, {"mgt1": "10.77.0.1", "mgt2": "10.77.0.2"})
+    settle(mgt1)
+    token = mgt1.run("invite", "mgt2", check=True).out
+    before = facts(mgt1), facts(mgt2)
+    checked = mgt2.run("join", "--check", mgt1.door_name, "-i", "-", input=token)
+    assert checked.code == UnreachableError.exit_code
+    assert "172.17.0.1, which this server has, too" in checked.err
+    assert (facts(mgt1), facts(mgt2)) == before
+
+
+def test_moby_24237_founder_says_that_its_address_may_be_of_no_use(
+    cluster: Cluster, make_network: MakeNetwork
+) -> None:
+    """It has no other one: it takes it, and says so in show and when it invites."""
+    network = make_network(mgt1=("10.77.0.1/24",))
+    network.drop("mgt1", "10.77.0.1/24")
+    bridge(network, "mgt1", "docker0", "172.17.0.1/16")
+    (mgt1,) = spread(cluster, network)
+    wait_until(lambda: "on docker0" in str(mgt1.show_json()["errors"]), 20.0, "show says it")
+    assert "172.17.0.1 is on docker0" in mgt1.run("invite", "mgt2", check=True).err
+    network.add("mgt1", "10.77.0.1/24")
+    mgt1.run("readdress", "--address", "10.77.0.1", check=True)
+    wait_until(lambda: not mgt1.show_json()["errors"], 20.0, "it says no more of it")
+
+
+def test_kubeadm_1272_link_local_address_that_is_set_works(
+    cluster: Cluster, make_network: MakeNetwork
+) -> None:
+    """It was said not to be here, and not to be an address of one server."""
+    network = make_network(mgt1=("169.254.7.1/16",), mgt2=("169.254.7.2/16",))
+    servers = []
+    for host in network.hosts.values():
+        servers += spread(cluster, network, hosts=[host.name], address=host.address)
+    name_hosts(cluster, {host.name: host.address for host in network.hosts.values()})
+    mgt1, mgt2 = servers
+    cluster.join(mgt2, mgt1)
+    cluster.wait_until_all_active(mgt1, servers)
+    assert addresses(mgt1) == {"mgt1": "169.254.7.1", "mgt2": "169.254.7.2"}

@@ -10,6 +10,7 @@ import pytest
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.network import Network
 from tests.harness.spread import name_hosts, spread
+from tools.etcd_versions import Etcd
 
 pytestmark = [pytest.mark.faults, pytest.mark.root]
 
@@ -136,3 +137,80 @@ def moved(server: Server, *names: str) -> bool:
     """Tell whether a server shows some members at their new addresses."""
     found = addresses(server)
     return all(found.get(name, "").startswith("10.88.") for name in names)
+
+
+PERMUTED = {
+    "two swapped": {"mgt2": "10.77.0.3", "mgt3": "10.77.0.2"},
+    "three rotated": {"mgt1": "10.77.0.2", "mgt2": "10.77.0.3", "mgt3": "10.77.0.1"},
+}
+
+
+@pytest.mark.parametrize("moved_to", PERMUTED.values(), ids=PERMUTED)
+def test_etcd_18309_members_that_swapped_addresses_while_off_come_back(
+    cluster: Cluster, etcd: Etcd, make_network: MakeNetwork, moved_to: dict[str, str]
+) -> None:
+    """Each finds another one where it was; with an etcd that would confuse them, it is told."""
+    network = three(make_network)
+    spread(cluster, network)
+    servers = cluster.join_all()
+    assert servers[0].etcdctl("put", "kept", "safe").code == 0
+    for name in moved_to:
+        cluster.servers[name].stop()
+    for name in moved_to:
+        network.drop(name, f"10.77.0.{name[-1]}/24")
+    for name, address in moved_to.items():
+        network.add(name, f"{address}/24")
+    now = {f"mgt{n}": f"10.77.0.{n}" for n in (1, 2, 3)} | moved_to
+    name_hosts(cluster, now)
+    cluster.start_all([cluster.servers[name] for name in moved_to])
+    if etcd.version_text.startswith("3.4."):
+        for server in servers:
+            wait_until(partial(says, server, "changed places"), SETTLE_SECONDS, "it is said")
+        return
+    settled(cluster, now)
+    assert servers[1].etcdctl("get", "kept").lines == ["kept", "safe"]
+
+
+def says(server: Server, text: str) -> bool:
+    """Tell whether a server shows a problem."""
+    return text in str((server.ask_show() or {}).get("errors"))
+
+
+def test_address_of_a_member_that_is_off_is_taken_over_and_that_member_comes_back(
+    cluster: Cluster, etcd: Etcd, make_network: MakeNetwork
+) -> None:
+    """Its record has none then, until it comes with another one."""
+    network = three(make_network)
+    spread(cluster, network)
+    mgt1, mgt2, mgt3 = cluster.join_all()
+    for server in (mgt2, mgt3):
+        server.stop()
+    network.drop("mgt3", "10.77.0.3/24")
+    move(network, "mgt2", "10.77.0.2/24", "10.77.0.3/24")
+    mgt2.start()
+    if etcd.version_text.startswith("3.4."):
+        wait_until(partial(says, mgt1, "changed places"), SETTLE_SECONDS, "it is said")
+        return
+    for server in (mgt1, mgt2):
+        wait_until(
+            lambda s=server: addresses(s).get("mgt2") == "10.77.0.3",  # type: ignore[misc]
+            SETTLE_SECONDS,
+            "mgt2 has the address of mgt3",
+        )
+    network.add("mgt3", "10.77.0.33/24")
+    mgt3.start()
+    settled(cluster, {"mgt1": "10.77.0.1", "mgt2": "10.77.0.3", "mgt3": "10.77.0.33"})
+
+
+def settled(cluster: Cluster, now: dict[str, str]) -> None:
+    """Wait until all members are active at these addresses, and nothing is under way."""
+    servers = [cluster.servers[name] for name in now]
+    for server in servers:
+        cluster.wait_until_all_active(server, servers, SETTLE_SECONDS)
+    wait_until(lambda: all(addresses(s) == now for s in servers), SETTLE_SECONDS, "all know all")
+    wait_until(
+        lambda: all(not s.show_json()["errors"] for s in servers), SETTLE_SECONDS, "no detour"
+    )
+    listed = servers[0].etcdctl("member", "list").lines
+    for name, address in now.items():
+        assert any(f"{name}, https://{address}:" in line for line in listed), listed

@@ -5,7 +5,7 @@ Each takes one check, one compare or one duty away, and says which promise then 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -177,10 +177,10 @@ def _without_strength(observed: membership.Observed, name: str) -> None:
     """Demote a server whoever is left."""
 
 
-def _any_address(view: View, name: str, address: str) -> MemberRecord:
+def _any_address(view: View, name: str, address: str, gone: Collection[str] = ()) -> MemberRecord:
     """Let a learner have another address, too."""
     member = view.members[name]
-    return member if member.role is Role.LEARNER else _check_readdress(view, name, address)
+    return member if member.role is Role.LEARNER else _check_readdress(view, name, address, gone)
 
 
 def _grant_to_learners(runtime: MemberRuntime, wish: readdress.Wish) -> None:

@@ -46,12 +46,12 @@ from collective.errors import (
 from collective.etcd.record_store import RecordStore
 from collective.failpoints import Step, reached
 from collective.model.listen import covers
-from collective.model.names import peer_url
+from collective.model.names import is_vacant, peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.pki import Certificate
-from collective.policy.addressing import check_readdress
+from collective.policy.addressing import certifiable, check_readdress, owner_of, vacating
 from collective.protocol.listening import bind_tcp
 from collective.protocol.messages import READDRESS, Message, NewAddress
 
@@ -92,7 +92,7 @@ class AddressChange:
             QuorumError, EtcdError: the store did not answer.
         """
         plan, listen = self._server.plan, runtime.listen
-        if plan.address != address:
+        if plan.address != address or is_vacated(runtime):
             wanted = lives.listen_addresses(self._server.settings, address)
             if not covers(wanted, address):
                 raise RefusedError(
@@ -107,7 +107,9 @@ class AddressChange:
             if plan.mode is not Mode.MEMBER or _is_taken_in(
                 runtime.name, runtime.records_view.view
             ):
-                check_readdress(runtime.records_view.view, runtime.name, address)
+                view = runtime.records_view.view
+                # It is here, so whoever had it is not there; the member that is asked looks.
+                check_readdress(view, runtime.name, address, view.members.keys())
             restart = plan.votes and not covers(listen, address)
             with self._server.gate.sponsoring(runtime.name):
                 with self._turn(runtime, restart):
@@ -211,7 +213,9 @@ class AddressChange:
         except EtcdError:
             return
         plan = self._server.plan
-        if recorded is not None and recorded.address == plan.address:
+        if recorded is not None and (
+            recorded.address == plan.address or is_vacant(recorded.address)
+        ):
             log.debug("the address was not changed: %s", error)
             self._save(runtime, replace(plan, moving_to=""))
             self._server.listener.only(lives.listen_addresses(self._server.settings, plan.address))
@@ -232,7 +236,11 @@ class AddressChange:
         Raises:
             CollectiveError: nobody has done it; it says why not.
         """
-        names, following = names_for(runtime, address), runtime.credentials.identity
+        view, following = runtime.records_view.view, runtime.credentials.identity
+        owner = owner_of(view, address, runtime.name)
+        free = vacating(view, () if owner is None else (owner.name,))
+        # What is another member's by now, such as the former address, it may not name.
+        names = certifiable(free, runtime.name, names_for(runtime, address))
         if not set(names) <= set(following.addresses):
             following = runtime.credentials.prepare_next(names)
         others = candidates(runtime)
@@ -245,6 +253,12 @@ class AddressChange:
             in_use = runtime.credentials.identity.fingerprint
             grant(runtime, Wish(runtime.name, address, following, in_use, prepare))
         return runtime.name, following
+
+
+def is_vacated(runtime: MemberRuntime) -> bool:
+    """Tell whether this server has no address by the records: another member has that now."""
+    own = runtime.records_view.view.members.get(runtime.name)
+    return own is not None and is_vacant(own.address)
 
 
 def _takes_part(store: RecordStore) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from collective.daemon.addresses.change import AddressChange, Emit
+from collective.daemon.addresses.change import AddressChange, Emit, is_vacated
 from collective.daemon.addresses.recovery import AddressRecovery
 from collective.daemon.certificates.replacement import replace_certificate
 from collective.daemon.clock import elapsed
@@ -35,8 +35,9 @@ from collective.errors import (
     RefusedError,
     UnreachableError,
 )
+from collective.model.names import is_vacant
 from collective.model.plan import Mode, Plan
-from collective.policy.addressing import OwnAddresses, new_address
+from collective.policy.addressing import OwnAddresses, is_zoned, new_address
 from collective.protocol.interfaces import is_local, local_addresses, source_towards
 
 log = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class AddressKeeper:
         plan, settings = self._server.plan, self._server.settings
         address = asked or lives.own_address(settings) or plan.moving_to or self._found(plan)
         parsed = ipaddress.ip_address(address)
-        if not is_local(address) or parsed.is_link_local or parsed.is_unspecified:
+        if not is_local(address) or is_zoned(address) or parsed.is_unspecified:
             raise RefusedError(
                 f"cannot change the address to {address}: this server does not have it",
                 f"it has {', '.join(local_addresses())}",
@@ -232,7 +233,9 @@ class AddressKeeper:
                 return ""  # its own etcd is not ready yet, and there is nobody to look for
             if self._server.gate.is_joining:
                 return ""  # it gets the address that it is to have from the join
-            if address is not None and address != self._server.plan.address:
+            if address is not None and (
+                address != self._server.plan.address or is_vacated(runtime)
+            ):
                 self._change(runtime, address, _log_step)
             elif address is not None:
                 self._move.clean_up(runtime)
@@ -242,6 +245,8 @@ class AddressKeeper:
             self._roundabout.end_if_done(runtime)
         finally:
             self._moving.release()
+        if not runtime.records_view.view.members.keys() - {runtime.name}:
+            return lives.doubted_address(self._server.settings, self._server.plan) or ""
         return _BY_DETOUR if self._roundabout.is_on else ""
 
     def _is_lost(self, runtime: MemberRuntime, patience: float) -> bool:
@@ -270,7 +275,7 @@ class AddressKeeper:
             CollectiveError: that did not work.
         """
         refusal: CollectiveError | None = None
-        if here != self._server.plan.address:
+        if here != self._server.plan.address or is_vacated(runtime):
             try:
                 self._change(runtime, here, _log_step)
                 return ""
@@ -291,6 +296,8 @@ class AddressKeeper:
         if recorded != plan.address:
             return recorded  # changed for us by a run of which we have not heard the end
         wanted = new_address(self._own_addresses(plan))
+        if wanted is None and is_vacated(runtime):
+            return plan.address  # it is back where it was recorded, and where another one was
         if wanted is None:
             self._settled = True
             return None
@@ -317,10 +324,10 @@ class AddressKeeper:
 def _recorded(runtime: MemberRuntime, ours: str) -> str:
     """Return the address that our record has; ours while nothing certain says otherwise."""
     held = runtime.records_view.view.members.get(runtime.name)
-    if held is None or held.address == ours:
+    if held is None or held.address == ours or is_vacant(held.address):
         return ours
     try:
         member = runtime.store.read().members.get(runtime.name)
     except EtcdError:
         return ours
-    return ours if member is None else member.address
+    return ours if member is None or is_vacant(member.address) else member.address

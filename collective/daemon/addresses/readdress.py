@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from collective.daemon.certificates.trust_round import wait_for_round
@@ -37,8 +38,17 @@ from collective.etcd.deadline import within
 from collective.etcd.record_store import RecordStore
 from collective.failpoints import Step, reached
 from collective.model.records import MemberRecord, Role
+from collective.model.view import View
 from collective.pki import Certificate, judge_certificate
-from collective.policy.addressing import check_advertised, check_readdress, plain
+from collective.policy.addressing import (
+    check_advertised,
+    check_readdress,
+    owner_of,
+    plain,
+    vacated,
+    vacating,
+)
+from collective.protocol.interfaces import is_local
 from collective.protocol.messages import NewAddress
 from collective.protocol.peer import unreachable
 
@@ -84,12 +94,38 @@ def answer(runtime: MemberRuntime, member: MemberRecord, shown: str, wanted: New
     with needs_quorum(runtime, "change the address of a member"):
         wish = _wish(member.name, shown, wanted)
         view = runtime.store.read()
-        check_readdress(view, member.name, wish.address)
-        check_advertised(view, member.name, runtime.plan.address, wish.address)
+        gone = _gone_from(runtime, view, wish)
+        check_readdress(view, member.name, wish.address, gone)
+        free = vacating(view, gone)
+        check_advertised(free, member.name, runtime.plan.address, wish.address)
         _refuse_copy(runtime, member, wanted)
         _reach(runtime, replace(member, address=wish.address))
         reached(Step.READDRESS_DIAL_BACK)
-        grant(runtime, wish)
+        grant(runtime, wish, gone)
+
+
+def _gone_from(runtime: MemberRuntime, view: View, wish: Wish) -> frozenset[str]:
+    """Return who has the wanted address by the records, and was found not to be there.
+
+    That the server that wants it is there, is seen by ``_reach``.
+    """
+    owner = owner_of(view, wish.address, wish.name)
+    if owner is None:
+        return frozenset()
+    own = owner.name == runtime.name
+    there = is_local(wish.address) if own else _is_there(runtime, owner)
+    return frozenset() if there else frozenset((owner.name,))
+
+
+def _is_there(runtime: MemberRuntime, member: MemberRecord) -> bool:
+    peer = runtime.peers.client(member)
+    try:
+        peer.open(_DIAL_SECONDS)
+        return True
+    except UnreachableError:
+        return False
+    finally:
+        peer.close()
 
 
 def _wish(name: str, shown: str, wanted: NewAddress) -> Wish:
@@ -151,14 +187,20 @@ def _knock(member: MemberRecord) -> None:
         raise unreachable(address, port, error, _DIAL_SECONDS) from error
 
 
-def grant(runtime: MemberRuntime, wish: Wish) -> None:
+def grant(runtime: MemberRuntime, wish: Wish, gone: Collection[str] = ()) -> None:
     """Record a new address that was proven, have the voters take it up, and tell etcd.
+
+    Args:
+        runtime: this server.
+        wish: what is asked for.
+        gone: members that were found not to be at their recorded address: who has the new one
+            has none from then on.
 
     Raises:
         RefusedError: see ``policy.addressing``; nothing was changed.
         EtcdError: etcd did not do it, or did not say so: ask again.
     """
-    moved = _record(runtime.store, wish)
+    moved = _record(runtime.store, wish, gone)
     reached(Step.READDRESS_RECORD)
     if moved.role is Role.VOTER:
         wait_for_round(runtime, wish.certificate.fingerprint)
@@ -170,18 +212,26 @@ def grant(runtime: MemberRuntime, wish: Wish) -> None:
     log.debug("a member has a new address name=%s address=%s", wish.name, wish.address)
 
 
-def _record(store: RecordStore, wish: Wish) -> MemberRecord:
+def _record(store: RecordStore, wish: Wish, gone: Collection[str] = ()) -> MemberRecord:
     def attempt() -> MemberRecord | None:
         view = store.read()
-        member = check_readdress(view, wish.name, wish.address)
+        member = check_readdress(view, wish.name, wish.address, gone)
+        owner = owner_of(view, wish.address, wish.name)
         moved = replace(member, address=wish.address)
         certificate = wish.certificate
         if certificate.fingerprint not in member.fingerprints:
-            check_recordable(view, wish.name, wish.address, certificate)
+            check_recordable(vacating(view, gone), wish.name, wish.address, certificate)
             moved = moved.with_next(certificate.pem, wish.in_use)
         if moved == member:
             return moved
-        return moved if store.readdress_member(view, moved, epoch()) else None
+        former = None if owner is None else vacated(owner)
+        if former is not None:
+            log.warning(
+                "a member is not at its address, which is another's now name=%s address=%s",
+                former.name,
+                wish.address,
+            )
+        return moved if store.readdress_member(view, moved, epoch(), former) else None
 
     return until_written(f"change the address of {wish.name}", attempt)
 
@@ -197,11 +247,46 @@ def _update(runtime: MemberRuntime, member: MemberRecord) -> None:
             return
         try:
             with within(CHANGE_SECONDS):
+                _make_room(runtime, member)
+            with within(CHANGE_SECONDS):
                 runtime.gateway.update_member(int(member.member_id, 16), member.url)
         except EtcdError as error:
             log.info("etcd did not say that it took a URL: %s name=%s", error, member.name)
     if not _knows(runtime, member):
         raise EtcdError(f"etcd does not take {member.url} for {member.name}", "try again")
+
+
+def _make_room(runtime: MemberRuntime, member: MemberRecord) -> None:
+    """Take the member's URL from another one that has it still: etcd has no two with one URL.
+
+    That one gets the URL of its record, unless a third one has that.
+    """
+    voters = {m.member_id: m for m in runtime.records_view.view.voters.values()}
+    listed = members_of(runtime.gateway)
+    taken = {url for found in listed for url in found.peer_urls}
+    for found in listed:
+        holder = voters.get(hex_id(found.id))
+        if holder is None or holder.name == member.name or found.learner:
+            continue
+        if found.peer_urls == (member.url,):
+            url = vacated(holder).url if holder.url in taken else holder.url
+            runtime.gateway.update_member(found.id, url)
+
+
+def is_dialled_right(runtime: MemberRuntime) -> bool:
+    """See that etcd has the URL of our record for us, and give it that one where it has another.
+
+    Who made room for a member that got our former address may have come late.
+
+    Raises:
+        EtcdError: etcd did not answer.
+    """
+    own = runtime.records_view.view.members[runtime.name]
+    if _knows(runtime, own):
+        return True
+    with within(CHANGE_SECONDS):
+        runtime.gateway.update_member(int(own.member_id, 16), own.url)
+    return False
 
 
 def _knows(runtime: MemberRuntime, member: MemberRecord) -> bool:

@@ -200,7 +200,8 @@ class Replacement(Worker):
         own = runtime.records_view.view.members.get(runtime.name)
         if own is not None and runtime.replacing.acquire(blocking=False):
             try:
-                self._go_on(own)
+                if not runtime.etcd.detoured:  # etcd shows another one then: ``recovery``
+                    self._go_on(own)
             finally:
                 runtime.replacing.release()
         if elapsed() - self._looked > _LOOK_SECONDS and runtime.reporter.look_at_door():

@@ -50,6 +50,7 @@ from collective.model.names import claimed_addresses, peer_url
 from collective.model.records import Role
 from collective.model.token import Token
 from collective.pki import EnrollmentStatement, public_key_of, sign_enrollment
+from collective.policy.addressing import is_zoned
 from collective.policy.admission import AS_INVITED
 from collective.policy.forecast import Forecast
 from collective.policy.membership import pause_sentence
@@ -309,7 +310,8 @@ class Join:
     def _all_addresses(self, peer: PeerClient) -> tuple[str, ...]:
         """Return the address to advertise, and all others that we may send from."""
         address = self._here.address or peer.local_address
-        if "%" in address or ipaddress.ip_address(address).is_link_local:
+        on_purpose = self._here.address is not None and not is_zoned(address)
+        if ipaddress.ip_address(address).is_link_local and not on_purpose:
             raise RefusedError(
                 f"cannot join from {address}: a link-local address leads nowhere from elsewhere",
                 "set 'address' in the settings file, or name the other server by another address",

@@ -10,9 +10,9 @@ Invariants:
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,7 +30,7 @@ from collective.pki import Certificate, read_certificate
 from collective.policy import preflight as policy
 from collective.policy.preflight import Finding
 from collective.protocol import messages
-from collective.protocol.interfaces import local_addresses
+from collective.protocol.interfaces import is_local, local_addresses
 from collective.protocol.listening import bind_tcp
 from collective.protocol.messages import Challenge, Voter
 from collective.protocol.peer import (
@@ -38,7 +38,6 @@ from collective.protocol.peer import (
     client_context,
     only,
     served_certificate,
-    unreachable,
     where,
 )
 from collective.protocol.resolve import resolve
@@ -362,12 +361,19 @@ def _reach_all(members: Sequence[Voter]) -> list[Finding]:
 
 
 def _reach_one(member: Voter) -> Finding | str | None:
-    """Return the name of a member whose peer port is open, a finding for one that is closed."""
+    """Return the name of a member whose peer port is open, a finding for one that is not.
+
+    That some server answers there says nothing: this one may have the same address.
+    """
     host, door, port = member.address, member.door_port, member.peer_port
-    if _open(host, port) is None:
+    found = _fingerprint_at(host, port)
+    if found == member.fingerprint:
         return member.name
-    if member.broken or _open(host, door) is not None:
+    at_door = _fingerprint_at(host, door)
+    if member.broken or (found is None and at_door is None):
         return None
+    if at_door != member.fingerprint:
+        return policy.problem("peers", _another(member))
     closed = UnreachableError(
         f"{member.name} answers at {where(host, door)}, but its peer port {port} cannot be "
         "reached from here",
@@ -376,11 +382,21 @@ def _reach_one(member: Voter) -> Finding | str | None:
     return policy.problem("peers", closed)
 
 
-def _open(host: str, port: int) -> OSError | None:
-    """Return why a TCP port cannot be reached, None when it can."""
+def _another(member: Voter) -> UnreachableError:
+    """Return the error of a member at whose address somebody else answers."""
+    host, name = member.address, member.name
+    whose = ", which this server has, too" if is_local(host) else ""
+    return UnreachableError(
+        f"another server than {name} answers at the address of {name}, {host}{whose}",
+        f"set another 'address' in the settings file of {name}, and run 'collective readdress' "
+        "there",
+    )
+
+
+def _fingerprint_at(host: str, port: int) -> str | None:
+    """Return the fingerprint of the certificate that a server shows, None where none does."""
     try:
-        socket.create_connection((host, port), timeout=DIAL_SECONDS).close()
-    except OSError as error:
-        log.debug("%s", unreachable(host, port, error, DIAL_SECONDS))
-        return error
-    return None
+        return hashlib.sha256(served_certificate(host, port, DIAL_SECONDS)).hexdigest()
+    except UnreachableError as error:
+        log.debug("%s", error)
+        return None

@@ -44,8 +44,14 @@ from collective.model.names import (
     peer_url,
 )
 from collective.model.plan import Mode, Plan
+from collective.policy.addressing import doubt_of
 from collective.policy.transitions import RESUMED_BY, Event, FileStep, apply, transition
-from collective.protocol.interfaces import is_local, local_addresses, source_towards
+from collective.protocol.interfaces import (
+    interface_of,
+    is_local,
+    local_addresses,
+    source_towards,
+)
 from collective.protocol.resolve import resolve
 
 log = logging.getLogger(__name__)
@@ -93,7 +99,21 @@ def guessed_address() -> str:
     ways = (source_towards(address) for address in ("192.0.2.1", "2001:db8::1"))
     found = [address for address in ways if address is not None]
     found += sorted(local_addresses(), key=lambda a: ":" in a)
-    return next((a for a in found if not ipaddress.ip_address(a).is_loopback), "127.0.0.1")
+    usable = [a for a in found if not ipaddress.ip_address(a).is_loopback]
+    return min(usable, key=lambda a: bool(doubt_of(a, interface_of(a))), default="127.0.0.1")
+
+
+def doubted_address(settings: Settings, plan: Plan) -> str | None:
+    """Return what there is to say of an address that this server has found by itself, or None."""
+    if settings.address is not None:
+        return None
+    doubt = doubt_of(plan.address, interface_of(plan.address))
+    if doubt is None:
+        return None
+    return (
+        f"other servers may not find this one: its address {doubt}; set 'address' in the settings "
+        "file, and run 'collective readdress'"
+    )
 
 
 def certified_here(address: str) -> list[str]:

@@ -209,7 +209,7 @@ class CollectiveServer:
         timing = Timing(
             self.settings.heartbeat_ms, self.settings.election_ms, self.settings.corruption_check
         )
-        frame = Frame(self.layout, self._etcd, timing, listen)
+        frame = Frame(self.layout, self._etcd, timing, listen, self.locator.at)
         remembered = self.state.load_view(plan.cluster_token)
         runtime = MemberRuntime(
             frame, plan, self._credentials, self._on_view, remembered, VotersEtcd
@@ -306,7 +306,7 @@ class CollectiveServer:
 
     def _on_view(self, runtime: MemberRuntime, view: View) -> None:
         """Act on changed records: ask the right members, cut off those that are none."""
-        runtime.detector.follow(view.members.values())
+        runtime.follow(view)
         if view.certificates.keys() != runtime.records_view.view.certificates.keys():
             self.doors.close_where(
                 lambda peer: (

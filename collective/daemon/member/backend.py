@@ -6,7 +6,7 @@ It does not decide when one starts or ends; ``etcd_supervisor`` does.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,18 +20,25 @@ from collective.etcd.gateway import Gateway
 from collective.etcd.process import EtcdProcess
 from collective.model.layout import Layout
 from collective.model.plan import Plan
+from collective.model.records import MemberRecord
 
 STOP_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What stays the same over all lives of this server."""
+    """What stays the same over all lives of this server.
+
+    Attributes:
+        layout, etcd, timing, listen: where things are, and how etcd is run.
+        locate: returns a member's record with the address at which it was found.
+    """
 
     layout: Layout
     etcd: EtcdProcess
     timing: Timing
     listen: Sequence[str]
+    locate: Callable[[MemberRecord], MemberRecord] = lambda member: member
 
 
 class Backend(Protocol):

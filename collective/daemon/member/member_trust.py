@@ -52,6 +52,7 @@ class MemberTrust:
         """
         with self._lock:
             self._view = view
+            self._drop_detours()
             members = certificates_of(view.members.values(), view.revoked)
             self._credentials.trust({f: c.pem for f, c in members.items()})
             if self._etcd_wanted():
@@ -71,11 +72,23 @@ class MemberTrust:
         return {
             own.fingerprint: own,
             **certificates_of(peers, view.revoked),
-            **{
-                f: c
-                for f, (c, recorded) in self._detours.items()
-                if c.name in view.voters and view.voters[c.name].fingerprints == recorded
-            },
+            **{f: c for f, (c, _) in self._detours.items()},
+        }
+
+    def _drop_detours(self) -> None:
+        """Drop the certificates of detours that have ended.
+
+        While one lasts its voter has the certificate that it had then, or is given its next one.
+        """
+        voters = self._view.voters
+        self._detours = {
+            f: (c, recorded)
+            for f, (c, recorded) in self._detours.items()
+            if c.name in voters
+            and (
+                len(voters[c.name].fingerprints) > 1
+                or set(recorded) & set(voters[c.name].fingerprints)
+            )
         }
 
     def let_in_by_detour(self, certificates: Mapping[str, Certificate]) -> None:

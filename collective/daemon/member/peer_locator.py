@@ -26,7 +26,7 @@ from collective.daemon.member.recorded import certificates_of
 from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import CollectiveError, IdentityError, ProtocolError
 from collective.files import read_private, write_atomically
-from collective.model.names import is_ip_address
+from collective.model.names import is_ip_address, is_vacant
 from collective.model.records import MemberRecord, Role
 from collective.pki import Certificate, judge_certificate
 from collective.protocol.messages import MOST_PLACES, WHEREABOUTS, Whereabouts
@@ -67,7 +67,7 @@ class PeerLocator:
         """Return where members were found in the last round.
 
         One whose record has got another address since is left out: it told that itself, and may
-        not be any more where it was found.
+        not be any more where it was found. One whose address is another's now told nothing.
 
         Args:
             members: the records of now.
@@ -75,7 +75,8 @@ class PeerLocator:
         return {
             name: place
             for name, (recorded, place) in self._found.items()
-            if name in members and members[name].address == recorded
+            if name in members
+            and (members[name].address == recorded or is_vacant(members[name].address))
         }
 
     def go_by(self, certificate: Certificate | None) -> None:

@@ -59,6 +59,7 @@ class MemberRuntime:
         peers, detector: the other members, as this server dials them, and who answers.
         etcd, reporter: what starts and ends etcd, and what this server says of itself.
         proof_limiter, dialled: what is done for strangers that would join, and for whom now.
+        ignores_strays: whether our etcd ignores what was sent to another member.
         places: what each member without a vote takes of this server, see ``etcd_proxy``.
     """
 
@@ -88,6 +89,7 @@ class MemberRuntime:
         self.trust = MemberTrust(credentials, self.etcd_trust, remembered, self._wants_etcd)
         self.peers = Peers(credentials, lambda: self.records_view.view)
         self._backend, self._process = self._backend_of(frame, elsewhere), frame.etcd
+        self._locate, self.ignores_strays = frame.locate, frame.etcd.binary.ignores_strays
         self.gateway = self._backend.gateway
         self.store = RecordStore(self.gateway)
         # Trust first: who acts on a view finds that it holds at both doors.
@@ -151,10 +153,14 @@ class MemberRuntime:
                 by then, and nothing is served yet.
         """
         self.trust.take_up(self.records_view.view)
-        self.detector.follow(self.records_view.view.members.values())
+        self.follow(self.records_view.view)
         self.records_view.start()
         begin = self.etcd.begin
         threading.Thread(target=begin, args=(may_start,), name="begin", daemon=True).start()
+
+    def follow(self, view: View) -> None:
+        """Ask the members of a view from now on whether they answer, where they were found."""
+        self.detector.follow(map(self._locate, view.members.values()))
 
     def has_heard(self, seconds: float) -> bool:
         """Wait until the view here is one of this life; False when that takes too long.
@@ -198,7 +204,7 @@ class MemberRuntime:
                 if not member.learner
                 for record in [view.by_member_id(hex_id(member.id))]
             )
-        self.detector.follow(view.members.values())
+        self.follow(view)
         found = self.detector.answers_at(index, since, seconds, patient=True)
         answering = {n for n, answer in found.items() if self.detector.follows(answer, index)}
         behind = {n for n, answer in found.items() if answer.status is not None} - answering

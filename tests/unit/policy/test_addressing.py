@@ -15,8 +15,12 @@ from collective.policy.addressing import (
     check_advertised,
     check_certified,
     check_readdress,
+    doubt_of,
+    is_zoned,
     new_address,
+    owner_of,
     plain,
+    vacating,
 )
 
 LOCAL = ("127.0.0.1", "10.0.0.5", "10.1.0.5", "fd00::5")
@@ -254,3 +258,50 @@ def test_address_at_which_no_other_server_can_be_is_not_dialled(
     """Who holds a token must not have a member connect to itself, or to others, or anywhere."""
     with pytest.raises(RefusedError, match=f"^cannot take in mgt3: .*{says}"):
         check_advertised(view(*TWO), "mgt3", here, address)
+
+
+@pytest.mark.parametrize(
+    ("address", "interface", "doubted"),
+    [
+        ("10.0.0.5", "eth0", False),
+        ("10.0.0.5", None, False),
+        ("fd00::5", "br0", False),
+        ("172.17.0.1", "docker0", True),
+        ("172.18.0.1", "br-3f9a5d0c1e2b", True),
+        ("192.168.122.1", "virbr0", True),
+        ("10.244.0.1", "cni0", True),
+        ("169.254.7.1", "eth0", True),
+        ("127.0.0.1", "lo", True),
+    ],
+)
+def test_moby_24237_address_that_other_machines_have_is_doubted(
+    address: str, interface: str | None, doubted: bool
+) -> None:
+    """Everything that was dialled there was this machine, and the checks said well."""
+    assert (doubt_of(address, interface) is not None) is doubted
+
+
+def test_kubeadm_1272_link_local_address_may_be_advertised() -> None:
+    """By members of that link; one of IPv6 leads nowhere without its zone, and so may not."""
+    assert not is_zoned("169.254.7.1")
+    check_advertised(view(*TWO), "mgt3", "169.254.7.9", "169.254.7.1")
+    assert is_zoned("fe80::1")
+    with pytest.raises(RefusedError):
+        check_advertised(view(*TWO), "mgt3", "10.0.0.1", "fe80::1")
+
+
+def test_etcd_18309_address_is_given_up_by_who_was_found_not_to_be_there() -> None:
+    """Its record has then an address that leads nowhere, and is no other member's."""
+    assert check_readdress(view(*TWO), "mgt2", "10.0.0.1", {"mgt1"}) == TWO[1]
+    after = vacating(view(*TWO), {"mgt1"})
+    assert owner_of(after, "10.0.0.1", "mgt2") is None
+    assert after.members["mgt1"].address != vacating(view(*TWO), {"mgt2"}).members["mgt2"].address
+    assert check_readdress(after, "mgt1", "10.0.0.2", {"mgt2"}).name == "mgt1"
+
+
+def test_server_without_a_vote_takes_no_address_from_a_voter() -> None:
+    """It would change whom etcd dials."""
+    records = view(TWO[0], member("mgt2", "10.0.0.2", Role.NONVOTING))
+    with pytest.raises(RefusedError):
+        check_readdress(records, "mgt2", "10.0.0.1", {"mgt1"})
+    assert check_readdress(records, "mgt1", "10.0.0.2", {"mgt2"}).name == "mgt1"

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from collective.protocol.interfaces import is_local, local_addresses, source_towards
+from collective.protocol.interfaces import interface_of, is_local, local_addresses, source_towards
 
 
 def test_addresses_of_this_machine_are_whole_and_each_once() -> None:
@@ -14,7 +14,14 @@ def test_addresses_of_this_machine_are_whole_and_each_once() -> None:
     found = local_addresses()
     assert "127.0.0.1" in found
     assert len(set(found)) == len(found)
-    assert not any(ipaddress.ip_address(a).is_link_local for a in found)
+    parsed = [ipaddress.ip_address(a) for a in found]
+    assert not any(a.is_link_local for a in parsed if a.version == 6)
+
+
+def test_interface_is_named_that_has_an_address() -> None:
+    """A bridge of containers has a name that tells it."""
+    assert interface_of("127.0.0.1") == "lo"
+    assert interface_of("192.0.2.77") is None
 
 
 @pytest.mark.parametrize(

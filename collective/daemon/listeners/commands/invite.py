@@ -7,6 +7,7 @@ from typing import Any
 
 from collective.daemon.joining import invitations
 from collective.daemon.joining.invitations import Invited
+from collective.daemon.lifecycle import lives
 from collective.daemon.listeners.commands.context import Context
 from collective.daemon.nonvoting import voters
 from collective.errors import InputError
@@ -28,7 +29,9 @@ def run(context: Context, request: InviteRequest) -> Any:
         asked = changed(request, ttl=seconds).to_wire()
         return voters.run(runtime, "invite", asked, context.emit, ())
     issuer = context.by(runtime.name)
-    return _document(invitations.invite(runtime, name, seconds, _role(request), issuer))
+    invited = invitations.invite(runtime, name, seconds, _role(request), issuer)
+    doubted = lives.doubted_address(context.server.settings, context.server.plan)
+    return {**_document(invited), "warnings": [doubted] if doubted else []}
 
 
 def replace(context: Context, request: InviteRequest) -> Any:

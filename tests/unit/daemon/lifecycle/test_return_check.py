@@ -33,7 +33,7 @@ class Returning:
             records_view=view,
             stopping=Ending(),
             etcd=etcd,
-            detector=SimpleNamespace(told_removed=lambda: False),
+            detector=SimpleNamespace(told_removed=lambda: False, last_answers=dict),
         )
         self.check = ReturnCheck(
             cast(Any, runtime),
