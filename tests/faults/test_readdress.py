@@ -141,7 +141,6 @@ def moved(server: Server, *names: str) -> bool:
 
 PERMUTED = {
     "two swapped": {"mgt2": "10.77.0.3", "mgt3": "10.77.0.2"},
-    "three rotated": {"mgt1": "10.77.0.2", "mgt2": "10.77.0.3", "mgt3": "10.77.0.1"},
 }
 
 
