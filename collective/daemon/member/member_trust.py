@@ -76,15 +76,16 @@ class MemberTrust:
         }
 
     def _drop_detours(self) -> None:
-        """Drop the certificates of detours that have ended.
+        """Drop the certificates of detours that have ended, and those that were revoked.
 
         While one lasts its voter has the certificate that it had then, or is given its next one.
         """
-        voters = self._view.voters
+        voters, revoked = self._view.voters, self._view.revoked
         self._detours = {
             f: (c, recorded)
             for f, (c, recorded) in self._detours.items()
             if c.name in voters
+            and f not in revoked
             and (
                 len(voters[c.name].fingerprints) > 1
                 or set(recorded) & set(voters[c.name].fingerprints)

@@ -126,3 +126,12 @@ def test_detour_lets_in_voters_alone(runtime: Any) -> None:
     runtime.trust.take_up(AFTER)
     assert {c.name for c in runtime.trust.wanted_peers().values()} == {"mgt1", "mgt2"}
     assert new["mgt2"].fingerprint in runtime.trust.wanted_peers()
+
+
+def test_certificate_of_a_detour_that_was_revoked_is_let_in_no_longer(runtime: Any) -> None:
+    """While its voter changes its certificate, too: whoever stole the former one has it (P4)."""
+    new = identity("mgt2", number=7)
+    runtime.trust.let_in_by_detour({new.fingerprint: new.certificate})
+    view = view_of(*VOTERS, Revocation(new.fingerprint, "mgt2", 1.0), revision=8)
+    runtime.trust.take_up(view)
+    assert new.fingerprint not in runtime.trust.wanted_peers()
