@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from collective import stdio
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -13,21 +15,20 @@ if TYPE_CHECKING:
 PROG = "collective"
 
 
-def say(text: str) -> None:
-    """Print a line of the result."""
-    sys.stdout.write(f"{text}\n")
-
-
 def say_json(document: dict[str, Any]) -> None:
-    """Print a result as one JSON object."""
+    """Print a result as one JSON object.
+
+    Raises:
+        OutputError: it cannot be printed.
+    """
     import json
 
-    say(json.dumps({"format": 1, **document}, indent=2))
+    stdio.write(json.dumps({"format": 1, **document}, indent=2) + "\n")
 
 
 def note(text: str) -> None:
     """Print a line for people."""
-    sys.stderr.write(f"{PROG}: {text}\n")
+    stdio.tell(f"{PROG}: {text}\n")
 
 
 def complain(error: CollectiveError) -> None:
@@ -47,15 +48,13 @@ class Progress:
     def step(self, text: str) -> None:
         """Show a step that is done."""
         if self._live:
-            sys.stderr.write(f"\r\x1b[K{PROG}: {text[:200]}")
+            stdio.tell(f"\r\x1b[K{PROG}: {text[:200]}")
             self._open = True
         else:
             note(text)
-        sys.stderr.flush()
 
     def end(self) -> None:
         """Clear the live line."""
         if self._open:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            stdio.tell("\r\x1b[K")
             self._open = False

@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from collective import stdio
 from collective.daemon.app import Daemon
 from collective.daemon.lifecycle.inactive import idle_error
 from collective.daemon.lifecycle.server import CollectiveServer
@@ -28,24 +29,33 @@ _LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the daemon until it is told to stop; return the exit code."""
-    options = make_parser().parse_args(arguments)
+    stdio.repair()
     try:
-        layout = Layout.from_environment(os.environ)
-        path = Path(options.config or layout.settings_file)
-        settings = load_settings(path)
-        if options.check:
-            print(f"{path}: the settings are valid")
-            search = os.environ.get("PATH", "")
-            etcd = fit_etcd(settings.etcd, search, settings.allow_unsafe_etcd)
-            print(f"{etcd.path}: etcd {etcd.version_text}, which would run")
-            return 0
-        _set_up_log(settings.log_level)
-        return _run(settings, layout, path)
+        return _run_as_told(arguments)
     except CollectiveError as error:
-        print(f"collectived: error: {error.message}", file=sys.stderr)
+        stdio.tell(f"collectived: error: {error.message}\n")
         if error.hint:
-            print(f"collectived: hint: {error.hint}", file=sys.stderr)
+            stdio.tell(f"collectived: hint: {error.hint}\n")
         return error.exit_code
+    finally:
+        stdio.settle()
+
+
+def _run_as_told(arguments: list[str] | None) -> int:
+    try:
+        options = make_parser().parse_args(arguments)
+    except SystemExit as end:
+        return stdio.after_parser(end)
+    layout = Layout.from_environment(os.environ)
+    path = Path(options.config or layout.settings_file)
+    settings = load_settings(path)
+    if options.check:
+        stdio.write(f"{path}: the settings are valid\n")
+        etcd = fit_etcd(settings.etcd, os.environ.get("PATH", ""), settings.allow_unsafe_etcd)
+        stdio.write(f"{etcd.path}: etcd {etcd.version_text}, which would run\n")
+        return 0
+    _set_up_log(settings.log_level)
+    return _run(settings, layout, path)
 
 
 def _set_up_log(level: str) -> None:
