@@ -39,16 +39,19 @@ class Server:
             settings: the settings file; None for the usual one.
 
         Raises:
-            InputError: a setting is not valid.
+            InputError: a setting is not valid, or the file that was named is not there.
             RefusedError: a daemon runs on these folders.
             EtcdError: etcd is missing or not fit.
             AccessError: a folder cannot be used.
         """
         environment = os.environ if root is None else {ROOT_VARIABLE: str(root)}
         layout = Layout.from_environment(environment)
-        path = Path(settings or layout.settings_file)
+        named = settings is not None
+        path = Path(layout.settings_file if settings is None else settings)
         self._root = root
-        self._daemon = Daemon(load_settings(path), layout, lambda: load_settings(path))
+        self._daemon = Daemon(
+            load_settings(path, named), layout, lambda: load_settings(path, named)
+        )
         # A signal may come while it is stopped, and its handler stop it, too.
         self._lock = threading.RLock()
         self._started = self._stopped = False

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from collective import stdio
@@ -47,15 +48,20 @@ def _run_as_told(arguments: list[str] | None) -> int:
     except SystemExit as end:
         return stdio.after_parser(end)
     layout = Layout.from_environment(os.environ)
-    path = Path(options.config or layout.settings_file)
-    settings = load_settings(path)
+    named = options.config is not None
+    path = Path(options.config if named else layout.settings_file)
+
+    def load() -> Settings:
+        return load_settings(path, named)
+
+    settings = load()
     if options.check:
         stdio.write(f"{path}: the settings are valid\n")
         etcd = fit_etcd(settings.etcd, os.environ.get("PATH", ""), settings.allow_unsafe_etcd)
         stdio.write(f"{etcd.path}: etcd {etcd.version_text}, which would run\n")
         return 0
     _set_up_log(settings.log_level)
-    return _run(settings, layout, path)
+    return _run(settings, layout, load)
 
 
 def _set_up_log(level: str) -> None:
@@ -64,12 +70,12 @@ def _set_up_log(level: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _run(settings: Settings, layout: Layout, path: Path) -> int:
+def _run(settings: Settings, layout: Layout, load: Callable[[], Settings]) -> int:
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
     notifier = Notifier(os.environ)
-    daemon = Daemon(settings, layout, lambda: load_settings(path))
+    daemon = Daemon(settings, layout, load)
     try:
         daemon.start()
         notifier.ready()

@@ -11,7 +11,6 @@ Invariants:
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 import socket
 from collections.abc import Callable, Sequence
@@ -22,7 +21,14 @@ from typing import Any
 from collective.errors import InputError
 from collective.files import read_private
 from collective.model.duration import DURATION_FORM, parse_duration
-from collective.model.names import parse_server_name
+from collective.model.listen import together
+from collective.model.names import (
+    is_ip_address,
+    name_of_host,
+    parse_address,
+    parse_new_name,
+    parse_reachable_address,
+)
 from collective.policy.roles import ALLOWABLE
 
 _COMMENT = re.compile(r"(?:^|\s)#.*")
@@ -74,17 +80,22 @@ class Settings:
     log_level: str
 
 
-def load_settings(path: Path) -> Settings:
-    """Read the settings file; a missing one gives the defaults.
+def load_settings(path: Path, named: bool = False) -> Settings:
+    """Read the settings file; a missing one gives the defaults, unless somebody named it.
+
+    Args:
+        path: of the file.
+        named: whether it is another than the usual one, so that it must be there.
 
     Raises:
         AccessError: the right to read it is missing.
-        InputError: it is not UTF-8, or a line of it is not valid.
+        InputError: it is named and not there, not UTF-8, or a line of it is not valid.
         CollectiveError: it could not be read for another reason.
     """
     try:
         data = read_private(path)
     except FileNotFoundError:
+        _check_missing(path, named)
         data = b""
     try:
         text = data.decode("utf-8-sig")
@@ -93,6 +104,22 @@ def load_settings(path: Path) -> Settings:
         found = error.object[error.start]
         raise InputError(f"{path}:{line}: not UTF-8 text, found byte 0x{found:02x}") from error
     return parse_settings(text, str(path))
+
+
+def _check_missing(path: Path, named: bool) -> None:
+    """Refuse a file that is not there though somebody has said that it is.
+
+    Raises:
+        InputError: it is named, or it, or a folder above it, is a link that leads nowhere.
+    """
+    for link in (path, *path.parents):
+        if link.is_symlink() and not link.exists():
+            raise InputError(
+                f"cannot read {path}: {link} is a link to {link.readlink()}, which is not there",
+                "put the file there, or remove the link for the defaults",
+            )
+    if named:
+        raise InputError(f"cannot read {path}: there is no such file")
 
 
 def parse_settings(text: str, source: str = "settings", host_name: str | None = None) -> Settings:
@@ -182,7 +209,7 @@ def _value(row: _Row, text: str, where: str) -> Any:
 
 def _default_name(host_name: str, source: str) -> str:
     try:
-        return parse_server_name(host_name.split(".")[0])
+        return name_of_host(host_name)
     except InputError as error:
         message = f"the host name {host_name[:_MOST_SHOWN]!r} makes no server name"
         raise InputError(
@@ -271,26 +298,24 @@ def _absolute_path(text: str) -> Path:
     return Path(text)
 
 
-def _ip_address(text: str) -> str:
-    return str(ipaddress.ip_address(text))
-
-
 def _ip_addresses(text: str) -> tuple[str, ...]:
-    addresses = tuple(_ip_address(part.strip()) for part in text.split(","))
+    parts = [part.strip() for part in text.split(",")]
+    if not all(map(is_ip_address, parts)):
+        raise ValueError
+    addresses = tuple(map(parse_address, parts))
     if len(set(addresses)) < len(addresses):
         raise ValueError
+    enough = together(addresses)
+    if len(enough) < len(addresses):
+        raise InputError(
+            f"{enough[0]} takes the others as well, and the kernel gives no address twice",
+            f"write 'listen = {', '.join(enough)}'",
+        )
     return addresses
 
 
 def _reachable(text: str) -> str:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return _host_name(text)
-    # Neither a certificate nor another server can hold the zone of fe80::1%eth0.
-    if address.is_unspecified or address.is_multicast or "%" in text:
-        raise ValueError
-    return str(address)
+    return parse_reachable_address(text) if is_ip_address(text) else _host_name(text)
 
 
 def _host_name(text: str) -> str:
@@ -324,9 +349,10 @@ class _Row:
 _TABLE = (
     _Row(
         "name",
-        _Kind("a server name", parse_server_name),
+        _Kind("a server name", parse_new_name),
         None,
-        "The name of this server in the collective.",
+        "The name of this server in the collective; not localhost, and not a number, which would "
+        "lead other servers elsewhere.",
         "the short host name",
     ),
     _Row(
@@ -341,7 +367,8 @@ _TABLE = (
         "listen",
         _Kind("IP addresses, each once, with commas between them", _ip_addresses),
         None,
-        "The IP addresses to listen on, with commas between them.",
+        "The IP addresses to listen on, with commas between them, none of which takes another one "
+        "in as 0.0.0.0 and :: do.",
         "the address where it is set, else all",
     ),
     _Row("port", _PORT, "13002", "The TCP port of the daemon."),

@@ -10,7 +10,7 @@ from collective.daemon.joining.invitations import Invited
 from collective.daemon.listeners.commands.context import Context
 from collective.daemon.nonvoting import voters
 from collective.errors import InputError
-from collective.model.names import natural_key, parse_server_name
+from collective.model.names import natural_key, parse_new_name, parse_server_name
 from collective.model.records import Invitation, Role
 
 _SHORTEST_TTL, _LONGEST_TTL = 10, 30 * 86400
@@ -70,7 +70,7 @@ def _asked(context: Context, raw: Mapping[str, Any]) -> tuple[str, int]:
     Raises:
         InputError: no name, or no time that is allowed.
     """
-    name = parse_server_name(str(raw.get("server", "")))
+    name = parse_new_name(str(raw.get("server", "")))
     ttl = raw.get("ttl", context.server.settings.invitation_ttl)
     if not isinstance(ttl, int | float) or isinstance(ttl, bool) or ttl != ttl:
         raise InputError("the ttl must be a number of seconds")
