@@ -29,6 +29,10 @@ _OUTCOMES = {True: "ok     ", False: "problem", None: "skipped"}
 _JOINING_HINT = (
     "hint: this server is joining; if that does not end, run the same 'collective join' again"
 )
+_OWN_ETCD_HINT = (
+    "hint: it is etcd on this server that does not work: mend what is said of it, or see "
+    "'journalctl -u collectived'; it is tried again by itself"
+)
 _NO_QUORUM_HINT = (
     "hint: start the servers listed as offline; if they are lost for good, see RECOVERY in "
     "collective(1)"
@@ -256,10 +260,37 @@ def show(document: Document) -> Rendered:
         notes += (
             "this server is a collective of one; 'collective invite SERVER' lets another one in",
         )
+    notes += tuple(_broken_elsewhere(document))
     if not document["quorum"]:
-        notes += (_JOINING_HINT if document["mode"] == "joining" else _NO_QUORUM_HINT,)
+        notes += (_no_quorum_hint(document),)
     status = 0 if document["quorum"] else QuorumError.exit_code
     return Rendered(_state_lines(document), notes, status)
+
+
+def _broken(document: Document) -> list[Document]:
+    """Return the other members whose server answers, and whose etcd takes no part."""
+    own = document["name"]
+    return [m for m in document["members"] if m["state"] == "degraded" and m["name"] != own]
+
+
+def _broken_elsewhere(document: Document) -> Iterable[str]:
+    for member in _broken(document):
+        yield from (f"warning: {member['name']}: {text}" for text in member.get("errors", ()))
+
+
+def _no_quorum_hint(document: Document) -> str:
+    """Return what to do: whoever has broken etcds alone has no server to start."""
+    if document.get("etcd_failure"):
+        return _OWN_ETCD_HINT
+    if document["mode"] == "joining":
+        return _JOINING_HINT
+    broken = [m["name"] for m in _broken(document)]
+    if broken and not any(m["state"] == "offline" for m in document["members"]):
+        return (
+            f"hint: etcd takes no part on {', '.join(broken)}: see why with 'journalctl -u "
+            "collectived' there"
+        )
+    return _NO_QUORUM_HINT
 
 
 def show_json(document: Document) -> Rendered:

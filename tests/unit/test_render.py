@@ -371,6 +371,41 @@ def test_show_without_a_quorum_counts_and_says_what_to_do() -> None:
     assert rendered.status == QuorumError.exit_code == 3
 
 
+def test_broken_etcd_here_is_not_said_to_be_a_server_to_start() -> None:
+    """The server that is listed as offline is the one that one sits at."""
+    told = document(
+        None,
+        ("mgt1", "degraded"),
+        ("mgt2", "offline"),
+        errors=["etcd ended with code 1"],
+        etcd_failure="etcd ended with code 1",
+    )
+    rendered = render.show(told)
+    assert rendered.notes == (
+        "warning: etcd ended with code 1",
+        "hint: it is etcd on this server that does not work: mend what is said of it, or see "
+        "'journalctl -u collectived'; it is tried again by itself",
+    )
+    assert render.show({**told, "mode": "joining"}).notes == rendered.notes
+    assert rendered.status == QuorumError.exit_code
+
+
+def test_broken_etcd_elsewhere_is_told_with_its_reason() -> None:
+    """With a quorum or without; where no server is off, there is none to start."""
+    broken = {"name": "mgt2", "state": "degraded", "errors": ["etcd ended with code 1"]}
+    well = document("mgt1", ("mgt1", "active"), ("mgt3", "active"))
+    well["members"].append(broken)
+    assert render.show(well).notes == ("warning: mgt2: etcd ended with code 1",)
+    ill = document(None, ("mgt1", "active"), etcd_failure=None)
+    ill["members"].append(broken)
+    assert render.show(ill).notes == (
+        "warning: mgt2: etcd ended with code 1",
+        "hint: etcd takes no part on mgt2: see why with 'journalctl -u collectived' there",
+    )
+    ill["members"].append({"name": "mgt3", "state": "offline"})
+    assert render.show(ill).notes == ("warning: mgt2: etcd ended with code 1", _NO_QUORUM)
+
+
 def test_show_without_a_quorum_or_a_member_says_no_numbers() -> None:
     """Nothing was read yet, so 0 of 0 would be no news."""
     rendered = render.show(document(None))

@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from collective.daemon.certificates.trust_round import lacking
@@ -21,7 +21,7 @@ from collective.daemon.member.recorded import is_broken
 from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import CollectiveError, EtcdError
 from collective.model.names import natural_key
-from collective.model.plan import Plan
+from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.policy.membership import Strength, tolerance_sentence
@@ -76,6 +76,7 @@ def document(runtime: MemberRuntime) -> dict[str, Any]:
         "needed": strength.quorum,
         "spare": strength.spare,
         "tolerance": tolerance_sentence(strength),
+        "etcd_failure": _own_etcd(runtime, own, strength),
         "set_aside": list(runtime.plan.aside),
         "restarting": None if view.turn is None else asdict(view.turn),
         "alarms": [{"member": name, "alarm": kind} for name, kind in alarms],
@@ -87,6 +88,20 @@ def document(runtime: MemberRuntime) -> dict[str, Any]:
             *_not_taken_up(view, active),
         ],
     }
+
+
+def _own_etcd(runtime: MemberRuntime, own: ServerStatus, strength: Strength) -> str | None:
+    """Return why etcd on this server does not run or answer; None where others are to blame.
+
+    One that starts without a quorum answers nobody, and whom it waits for is told otherwise.
+    """
+    if own.runs or runtime.waits_for:
+        return None
+    if runtime.failure is not None:
+        return runtime.failure
+    with_us = replace(strength, answering=strength.answering + 1)
+    silent = runtime.plan.mode is Mode.MEMBER and with_us.holds
+    return "etcd on this server does not answer" if silent else None
 
 
 def _left_out(view: View) -> list[str]:
@@ -124,6 +139,7 @@ def idle(plan: Plan, why: CollectiveError) -> dict[str, Any]:
         "members": [],
         "idle": why.to_wire(),
         "former_data": plan.former_data,
+        "etcd_failure": None,
         "restarting": None,
         "set_aside": list(plan.aside),
         "errors": [],

@@ -50,6 +50,7 @@ RESTART_SECONDS = 20.0
 _HANDOVER_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 _DOOR_SECONDS = 1.0
+_START_AGAIN_SECONDS = 1.0
 
 
 def hex_id(member_id: int) -> str:
@@ -124,6 +125,8 @@ class MemberRuntime:
         #: Held by whoever starts etcd, or has it stopped for good.
         self._starting = threading.RLock()
         self._etcd_wanted = False
+        #: What hinders a start of etcd before there is a process, "" for nothing.
+        self._hindered = ""
         self._may_live = threading.Event()
         self._trusting = threading.RLock()
         self._trusted_view = remembered
@@ -179,7 +182,7 @@ class MemberRuntime:
     @property
     def failure(self) -> str | None:
         """Why etcd does not run, or None."""
-        return self.waits_for or self._backend.failure
+        return self.waits_for or self._hindered or self._backend.failure
 
     @property
     def votes(self) -> bool:
@@ -208,14 +211,12 @@ class MemberRuntime:
             if not may_start():
                 return
             self._may_live.set()
-        except Exception:
+        except Exception as error:
             log.exception("etcd is not started")
-            self.waits_for = "etcd was not started: see the log of collectived on this server"
+            self.waits_for = f"etcd was not started: {str(error) or type(error).__name__}"
             return
-        with self._starting:
-            if not self._stopping.is_set():
-                self._etcd_wanted = True
-                self._start_backend()
+        self._etcd_wanted = True
+        self._start_in_the_end()
 
     def has_heard(self, seconds: float) -> bool:
         """Wait until the view here is one of this life; False when that takes too long.
@@ -247,7 +248,7 @@ class MemberRuntime:
             with self._starting:
                 if self._stopping.is_set():
                     return
-                self._start_backend()
+                self._start_backend_again()
             back = self.wait_for_leader(seconds)
         if not back:
             raise EtcdError(
@@ -255,12 +256,49 @@ class MemberRuntime:
                 "see the log of collectived on this server",
             )
 
+    def _start_in_the_end(self) -> None:
+        """Start etcd, over and over while something hinders it, such as a full disk."""
+        while True:
+            with self._starting:
+                if self._stopping.is_set():
+                    return
+                try:
+                    return self._start_backend()
+                except CollectiveError as error:
+                    log.debug("etcd is not started: %s", error)
+            self._stopping.wait(_START_AGAIN_SECONDS)
+
     def _start_backend(self) -> None:
-        with self._trusting:
-            if self.votes:
-                self.etcd_trust.write(self.wanted_peers())
-            alone = not self._trusted_view.voters.keys() - {self.name}
+        """Start etcd with those that it is to let in now.
+
+        Raises:
+            CollectiveError: its files cannot be written; ``failure`` says so until they can be.
+        """
+        try:
+            with self._trusting:
+                if self.votes:
+                    self.etcd_trust.write(self.wanted_peers())
+                alone = not self._trusted_view.voters.keys() - {self.name}
+        except CollectiveError as error:
+            hindered = f"etcd is not started: {error.message}"
+            if hindered != self._hindered:
+                log.error("%s", hindered)
+            self._hindered = hindered
+            raise
+        self._hindered = ""
         self._backend.start(self.plan, self.credentials, alone)
+
+    def _start_backend_again(self) -> None:
+        """Start etcd that was ended for it; what hinders that now is waited for elsewhere.
+
+        Raises:
+            CollectiveError: as ``_start_backend``.
+        """
+        try:
+            self._start_backend()
+        except CollectiveError:
+            threading.Thread(target=self._start_in_the_end, name="begin", daemon=True).start()
+            raise
 
     def take_detour(
         self, variables: Mapping[str, str], leaf_file: Path | None, wait: bool = False
@@ -281,7 +319,7 @@ class MemberRuntime:
             # Before etcd was started for the first time, it is not ours to decide that it may.
             if self._etcd_wanted and not self._stopping.is_set():
                 self._backend.stop()
-                self._start_backend()
+                self._start_backend_again()
 
     def stop(self, hand_over: bool = True) -> None:
         """End etcd: leadership handed over, or at once where nobody counts on it."""

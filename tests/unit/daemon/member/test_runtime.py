@@ -15,6 +15,7 @@ from collective.daemon.member import credentials, etcd_trust
 from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.etcd_trust import EtcdTrust
 from collective.daemon.member.runtime import MemberRuntime
+from collective.errors import CollectiveError
 from collective.model.records import Revocation, Role
 from collective.model.view import View
 from tests.unit.identities import identity, record_of, view_of
@@ -137,3 +138,32 @@ def test_detour_lets_in_voters_alone(runtime: Any) -> None:
     runtime._trust(AFTER)
     assert {c.name for c in runtime.wanted_peers().values()} == {"mgt1", "mgt2"}
     assert new["mgt2"].fingerprint in runtime.wanted_peers()
+
+
+def test_etcd_whose_files_cannot_be_written_says_so_and_starts_when_they_can(
+    runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk once left a server without an etcd, and without a word, for good."""
+    started, tries = threading.Event(), iter([True, True, False])
+
+    def write(*_: object) -> None:
+        if next(tries):
+            raise CollectiveError("cannot write trusted.pem: no space left on device")
+
+    monkeypatch.setattr(runtime.etcd_trust, "write", write)
+    monkeypatch.setattr("collective.daemon.member.runtime._START_AGAIN_SECONDS", 0.01)
+    vars(runtime).update(
+        name="mgt1",
+        plan=None,
+        _hindered="",
+        _starting=threading.RLock(),
+        _stopping=threading.Event(),
+        _backend=SimpleNamespace(start=lambda *_: started.set(), failure=None),
+    )
+    for name in ("_start_in_the_end", "_start_backend", "_start_backend_again"):
+        setattr(runtime, name, getattr(MemberRuntime, name).__get__(runtime))
+    with pytest.raises(CollectiveError, match="no space"):
+        runtime._start_backend_again()
+    assert runtime._hindered.endswith("cannot write trusted.pem: no space left on device")
+    assert started.wait(10.0)
+    assert runtime._hindered == ""
