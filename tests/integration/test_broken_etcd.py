@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from collective.daemon.member.etcd_trust import TRUSTED
-from collective.errors import QuorumError
+from collective.errors import CollectiveError, QuorumError
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.trouble import settle
 
@@ -44,13 +43,29 @@ def test_etcd_whose_files_cannot_be_written_is_told_and_starts_when_they_can(
 ) -> None:
     """The daemon once waited for an etcd that nobody was to start any more."""
     running.stop()
-    blocked = Path(running.layout.pki, TRUSTED)
+    blocked = Path(running.layout.pki, "crl.der")
     blocked.unlink()
     blocked.mkdir()
     running.start()
     assert_told(running, f"etcd is not started: cannot write {blocked}")
     blocked.rmdir()
     assert running.wait_for_quorum()["etcd_failure"] is None
+
+
+def test_server_that_is_not_started_is_not_said_to_be_deleted(running: Server) -> None:
+    """What cannot be read is named, and what to do then."""
+    running.stop()
+    blocked = Path(running.layout.pki, "trusted.pem")
+    blocked.unlink()
+    blocked.mkdir()
+    running.start()
+    shown = running.run("show")
+    assert shown.code == CollectiveError.exit_code
+    assert f"error: mgt1 is not started: cannot read {blocked}: is a directory" in shown.err
+    assert "restart collectived" in shown.err
+    blocked.rmdir()
+    running.restart()
+    running.wait_for_quorum()
 
 
 def test_etcd_that_hangs_is_told_apart_from_servers_that_are_off(running: Server) -> None:

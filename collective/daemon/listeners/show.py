@@ -58,6 +58,7 @@ def document(runtime: MemberRuntime) -> dict[str, Any]:
     leader = view.by_member_id(own.leader) if proven and own.leader else None
     voters = view.voters.keys()
     strength = Strength(len(voters), len(voters & active))
+    broken = _own_etcd(runtime, own, strength)
     alarms = alarms_in(own.errors, view)
     top = max([own.index, *(s.index for _, s, _ in states.values() if s is not None)])
     return {
@@ -76,12 +77,12 @@ def document(runtime: MemberRuntime) -> dict[str, Any]:
         "needed": strength.quorum,
         "spare": strength.spare,
         "tolerance": tolerance_sentence(strength),
-        "etcd_failure": _own_etcd(runtime, own, strength),
+        "etcd_failure": broken,
         "set_aside": list(runtime.plan.aside),
         "restarting": None if view.turn is None else asdict(view.turn),
         "alarms": [{"member": name, "alarm": kind} for name, kind in alarms],
         "errors": [
-            *(text for text in (error, runtime.trouble) if text),
+            *(text for text in (broken or error, runtime.trouble) if text),
             *(alarm_sentence(name, kind) for name, kind in alarms),
             *_reinstalled(answers),
             *_left_out(view),
