@@ -173,10 +173,19 @@ def join_dry_run(result: Document) -> Rendered:
 
 
 def join_check(result: Document) -> Rendered:
-    """Render the result of ``join --check``: every check on a line, and what a dry run tells."""
+    """Render the result of ``join --check``: every check on a line, and what a dry run tells.
+
+    A problem is told once, on its line; what to do about it is for people.
+    """
     checks = result["checks"]
     lines = tuple(f"{_OUTCOMES[c['ok']]}  {c['check']}: {c['message']}" for c in checks)
-    return replace(join_dry_run(result), out=lines)
+    told = join_dry_run(result)
+    if result["error"] is None:
+        return replace(told, out=lines)
+    found = [c for c in checks if c["ok"] is False]
+    count = "a problem was found" if len(found) == 1 else f"{len(found)} problems were found"
+    hints = (f"hint: {c['check']}: {c['hint']}" for c in found if c.get("hint"))
+    return replace(told, out=lines, notes=(f"error: {count}, and nothing was changed", *hints))
 
 
 def abort(result: Document) -> Rendered:
@@ -291,6 +300,11 @@ def _no_quorum_hint(document: Document) -> str:
             "collectived' there"
         )
     return _NO_QUORUM_HINT
+
+
+def names(result: Document) -> Rendered:
+    """Render the result of ``show --names``."""
+    return Rendered(tuple(str(name) for name in result["names"]))
 
 
 def show_json(document: Document) -> Rendered:

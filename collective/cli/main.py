@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SHOW_SECONDS = 10.0
+_NAMES_SECONDS = 2.0
 _CHANGE_SECONDS = 60.0
 _JOIN_SECONDS = 600.0
 _INTERRUPTED = 130
@@ -47,20 +48,29 @@ def _run(given: list[str]) -> int:
         try:
             options = quick.parse(given) or _parse(given)
         except SystemExit as end:
-            return stdio.after_parser(end)
+            return _not_a_command(end, given)
         socket = Layout.from_environment(os.environ).control_socket
         return _COMMANDS[options.command](options, socket)
     except CollectiveError as error:
-        return _failed(error, getattr(options, "json", False) and options.command != "show")
+        return _failed(error, getattr(options, "json", False))
     except KeyboardInterrupt:
         output.note("interrupted before anything was asked of collectived")
         return _INTERRUPTED
 
 
 def _parse(given: list[str]) -> Any:
-    from collective.cli.parser import make_parser
+    from collective.cli.parser import parse_line
 
-    return make_parser().parse_args(given)
+    return parse_line(given)
+
+
+def _not_a_command(end: SystemExit, given: list[str]) -> int:
+    """Return the status of a line that the parser has answered: with help, or as a bad one."""
+    message: str | None = getattr(end, "message", None)
+    if message is not None and "--json" in given:
+        error = InputError(message, getattr(end, "hint", None))
+        output.say_json({"error": error.to_wire()})
+    return stdio.after_parser(end)
 
 
 def _failed(error: CollectiveError, as_json: bool) -> int:
@@ -199,7 +209,9 @@ def _join(options: Any, socket: str) -> int:
 
 
 def _show(options: Any, socket: str) -> int:
-    return _ask(socket, "GET", "/v1/show?json=1" if options.json else "/v1/show", _SHOW_SECONDS)
+    route = "/v1/show/names" if options.names else "/v1/show"
+    seconds = _NAMES_SECONDS if options.names else _SHOW_SECONDS
+    return _ask(socket, "GET", f"{route}?json=1" if options.json else route, seconds)
 
 
 def _delete(options: Any, socket: str) -> int:
@@ -219,7 +231,7 @@ def _demote(options: Any, socket: str) -> int:
 
 
 def _readdress(options: Any, socket: str) -> int:
-    values: dict[str, Any] = {}
+    values = _flags(options)
     if options.address is not None:
         values["address"] = options.address
     for given in options.members:

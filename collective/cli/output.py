@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from collective import stdio
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collective.errors import CollectiveError
 
 PROG = "collective"
+_COLUMNS = 80
 
 
 def say_json(document: dict[str, Any]) -> None:
@@ -38,6 +40,13 @@ def complain(error: CollectiveError) -> None:
         note(f"hint: {error.hint}")
 
 
+def _width() -> int:
+    try:
+        return os.get_terminal_size(2).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
+
+
 class Progress:
     """The steps of a long command: one live line on a terminal, plain lines otherwise."""
 
@@ -48,7 +57,8 @@ class Progress:
     def step(self, text: str) -> None:
         """Show a step that is done."""
         if self._live:
-            stdio.tell(f"\r\x1b[K{PROG}: {text[:200]}")
+            # A line that wraps could not be cleared again.
+            stdio.tell(f"\r\x1b[K{f'{PROG}: {text}'[: _width() - 1]}")
             self._open = True
         else:
             note(text)

@@ -260,7 +260,7 @@ def test_result_as_json_has_no_lines_for_people() -> None:
 
 
 def test_check_lists_what_is_good_bad_and_left_out() -> None:
-    """The list is the result; what is wrong is told as any other error, with its status."""
+    """The list is the result, and each problem is told once; what to do is for people."""
     checks = [
         OK_CHECK,
         {"check": "disk", "ok": False, "message": "full", "code": "refused", "hint": "h"},
@@ -274,8 +274,18 @@ def test_check_lists_what_is_good_bad_and_left_out() -> None:
         "problem  disk: full",
         "skipped  guests: no token",
     )
-    assert rendered.notes == ("error: full", "hint: h")
+    assert rendered.notes == (
+        "error: a problem was found, and nothing was changed",
+        "hint: disk: h",
+    )
     assert rendered.status == RefusedError.exit_code
+    taken = {"check": "name", "ok": False, "message": "taken", "hint": "h"}
+    again = {**told, "checks": [*checks, taken]}
+    assert render.join_check(again).notes == (
+        "error: 2 problems were found, and nothing was changed",
+        "hint: disk: h",
+        "hint: name: h",
+    )
     assert render.join_dry_run(told) == render.error(RefusedError("full", "h"))
     as_json = render.as_json(rendered, told)
     assert json.loads("\n".join(as_json.out))["checks"] == checks
@@ -421,6 +431,12 @@ def test_server_that_joins_is_told_to_wait_or_join_again() -> None:
         "hint: this server is joining; if that does not end, run the same 'collective join' again",
     )
     assert rendered.status == 3
+
+
+def test_names_are_printed_one_a_line() -> None:
+    """For scripts, and for the completion of the shells."""
+    rendered = render.names({"names": ["mgt2", "mgt10"]})
+    assert rendered == Rendered(("mgt2", "mgt10"), (), 0)
 
 
 def test_removed_server_says_why_and_what_to_do() -> None:

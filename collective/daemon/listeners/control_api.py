@@ -96,6 +96,7 @@ class _Route:
 _ROUTES: Mapping[tuple[str, str], _Route] = {
     ("GET", "/v1/self"): _Route(show.tell_self, _no_text),
     ("GET", "/v1/show"): _Route(show.run, render.show, render.show_json),
+    ("GET", "/v1/show/names"): _Route(show.names, render.names),
     ("POST", "/v1/invite"): _Route(invite.run, render.invite),
     ("POST", "/v1/invite/replace"): _Route(invite.replace, render.invite),
     ("POST", "/v1/invite/revoke"): _Route(invite.revoke, render.revoke),

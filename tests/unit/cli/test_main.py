@@ -54,6 +54,9 @@ def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Daemon:
         ("gencert", "POST", "/v1/gencert", {}),
         ("show", "GET", "/v1/show", None),
         ("show --json", "GET", "/v1/show?json=1", None),
+        ("show --names", "GET", "/v1/show/names", None),
+        ("show --json --names", "GET", "/v1/show/names?json=1", None),
+        ("readdress --json", "POST", "/v1/readdress", {"json": True}),
         ("invite mgt2", "POST", "/v1/invite?server=mgt2", None),
         (
             "invite mgt2 --ttl 1h30m",
@@ -196,6 +199,31 @@ def test_error_before_the_request_is_json_too_where_that_is_asked_for(
     assert daemon.asked == []
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("show --json", "daemon"),
+        ("show --json --names", "daemon"),
+        ("show --zzz --json", "input"),
+        ("zzz --json", "input"),
+    ],
+)
+def test_every_error_is_json_where_that_is_asked_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    code: str,
+) -> None:
+    """One object, whatever is wrong: no daemon, or the line itself."""
+    monkeypatch.setenv("COLLECTIVE_ROOT", str(tmp_path))
+    status = main(line.split())
+    out, err = capsys.readouterr()
+    told = json.loads(out)["error"]
+    assert (told["code"], status) == (code, {"daemon": 5, "input": 2}[code])
+    assert f"collective: error: {told['message']}" in err
+
+
 def test_bad_root_is_an_input_error(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is found before anything is asked."""
     monkeypatch.setenv("COLLECTIVE_ROOT", "relative")
@@ -292,6 +320,7 @@ def test_token_file_that_cannot_be_read_is_told(
 LINES = [
     ["show"],
     ["show", "--json"],
+    ["show", "--names"],
     ["invite", "mgt2"],
     ["invite", "MGT-2.example.org"],
     ["gencert"],
@@ -453,7 +482,8 @@ HEAVY_FOR_ALL = HEAVY - {"argparse", "json", "re", "enum"}
     ("line", "absent"),
     [
         ("show", HEAVY),
-        ("show --json", HEAVY),
+        ("show --names", HEAVY),
+        ("show --json", HEAVY_FOR_ALL),  # of an error it makes JSON itself
         ("invite mgt2", HEAVY),
         ("gencert", HEAVY_FOR_ALL),
         ("delete mgt2", HEAVY_FOR_ALL),
@@ -465,7 +495,7 @@ def test_command_imports_nothing_heavy(tmp_path: Path, line: str, absent: set[st
     """Run to its end, which here is a daemon that does not run: start-up time is a feature."""
     code = (
         "import sys; from collective.cli.main import main\n"
-        "status = main(sys.argv[1:]); print(status, *sys.modules)"
+        "status = main(sys.argv[1:]); print('#', status, *sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-S", "-c", code, *line.split()],
@@ -474,7 +504,7 @@ def test_command_imports_nothing_heavy(tmp_path: Path, line: str, absent: set[st
         check=True,
         env={"COLLECTIVE_ROOT": str(tmp_path), "PYTHONPATH": str(_PROJECT)},
     )
-    status, *modules = done.stdout.split()
+    status, *modules = done.stdout.rpartition("#")[2].split()
     assert (status, "does not run here" in done.stderr) == ("5", True)
     loaded = {name.partition(".")[0] for name in modules}
     assert "collective" in loaded

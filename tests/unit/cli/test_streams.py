@@ -51,6 +51,7 @@ LINES = (
     "join --abort",
     "show",
     "show --json",
+    "show --names",
     "delete",
     "delete mgt2 --force",
     "promote mgt2",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from collective.daemon.clock import rfc3339
 from collective.daemon.joining import invitations
 from collective.daemon.joining.invitations import Invited
 from collective.daemon.listeners.commands.context import Context
@@ -98,6 +99,7 @@ def _listed(invitation: Invitation, left: float) -> dict[str, Any]:
         "role": invitation.role.value,
         "issuer": invitation.issuer,
         "expires": invitation.expires,
+        "expires_at": rfc3339(invitation.expires),
         "expires_in": round(max(0.0, left)),
         "claimed": invitation.claimed_by is not None,
     }

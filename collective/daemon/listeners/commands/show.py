@@ -8,6 +8,7 @@ from typing import Any
 from collective.daemon.lifecycle.inactive import idle_error
 from collective.daemon.listeners import show
 from collective.daemon.listeners.commands.context import Context
+from collective.model.names import natural_key
 from collective.model.plan import Mode
 
 # Between two lives a server is nothing for a moment; the command must answer all the same.
@@ -23,6 +24,12 @@ def run(context: Context, _raw: Mapping[str, Any]) -> Any:
     if runtime is None:
         return show.idle(server.plan, server.why_idle())
     return show.document(runtime)
+
+
+def names(context: Context, _raw: Mapping[str, Any]) -> Any:
+    """Return the names of the members as they are known here, without asking anybody."""
+    members = context.server.require_runtime().records_view.view.members
+    return {"names": sorted(members, key=natural_key)}
 
 
 def tell_self(context: Context, _raw: Mapping[str, Any]) -> Any:
