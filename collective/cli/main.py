@@ -67,20 +67,27 @@ def _parse(given: list[str]) -> Any:
 def _not_a_command(end: SystemExit, given: list[str]) -> int:
     """Return the status of a line that the parser has answered: with help, or as a bad one."""
     message: str | None = getattr(end, "message", None)
-    if message is not None and "--json" in given:
-        error = InputError(message, getattr(end, "hint", None))
-        output.say_json({"error": error.to_wire()})
-    return stdio.after_parser(end)
+    if message is None:
+        return stdio.after_parser(end)
+    error = InputError(message, getattr(end, "hint", None))
+    if "--json" in given:
+        _say_error(error)
+    return error.exit_code
 
 
 def _failed(error: CollectiveError, as_json: bool) -> int:
     if as_json and not isinstance(error, OutputError):
-        try:
-            output.say_json({"error": error.to_wire()})
-        except OutputError as unwritten:
-            output.complain(unwritten)
+        _say_error(error)
     output.complain(error)
     return error.exit_code
+
+
+def _say_error(error: CollectiveError) -> None:
+    """Print an error as JSON; where that cannot be done the status is that of the error still."""
+    try:
+        output.say_json({"error": error.to_wire()})
+    except OutputError as unwritten:
+        output.complain(unwritten)
 
 
 def _ask(socket: str, method: str, route: str, seconds: float, body: bytes = b"") -> int:

@@ -6,10 +6,12 @@ A child is forked for each, with the streams as Python would have found them at 
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -197,6 +199,45 @@ def test_standard_input_without_a_token_is_an_error_of_commands_that_read_one(
             continue
         assert (done.status, done.asked) == (error.exit_code, ()), state
         assert f"collective: error: {said}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("key", "status", "said"),
+    [
+        ("\x04", InputError.exit_code, b"error: no token was given"),
+        ("\r", InputError.exit_code, b"error: no token was given"),
+        ("\x03", 130, b"interrupted before anything was asked"),
+        ("t\r", 0, b"the result"),
+    ],
+)
+def test_key_at_the_question_for_the_token_ends_it_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, status: int, said: bytes
+) -> None:
+    """Ctrl-D, Ctrl-C and an empty line, at a terminal, where the token itself is not shown."""
+    monkeypatch.setenv("COLLECTIVE_ROOT", str(tmp_path))
+    child, terminal = pty.fork()
+    if child == 0:
+        code = _CRASHED
+        try:
+            answer = [("o", "the result"), ("x", "0")]
+            module.__dict__.update(stream=lambda *_: answer)
+            for number, name in enumerate(_STREAMS):
+                setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+            code = main(["join", "mgt1"])
+        finally:
+            os._exit(code)
+    seen = b""
+    while not seen.endswith(b"token: "):
+        seen += os.read(terminal, 1024)
+    os.write(terminal, key.encode())
+    with suppress(OSError):  # that is how a terminal ends
+        while part := os.read(terminal, 1024):
+            seen += part
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status
+    assert said in seen
+    assert b"Traceback" not in seen
+    assert b"t\r\n" not in seen.partition(b"token: ")[2].partition(b"the result")[0]
 
 
 @pytest.mark.parametrize(
