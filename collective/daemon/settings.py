@@ -24,6 +24,7 @@ from collective.model.duration import DURATION_FORM, parse_duration
 from collective.model.listen import together
 from collective.model.names import (
     is_ip_address,
+    leads_elsewhere,
     name_of_host,
     parse_address,
     parse_new_name,
@@ -321,7 +322,9 @@ def _reachable(text: str) -> str:
 def _host_name(text: str) -> str:
     labels = text.split(".")
     # A last label of digits would be a mistyped IPv4 address (RFC 1123, section 2.1).
-    if len(text) > 253 or labels[-1].isdigit() or not all(map(_HOST_LABEL.fullmatch, labels)):
+    if leads_elsewhere(labels[-1].lower()) or len(text) > 253:
+        raise ValueError
+    if not all(map(_HOST_LABEL.fullmatch, labels)):
         raise ValueError
     return text.lower()
 

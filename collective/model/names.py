@@ -49,6 +49,15 @@ def parse_server_name(text: str) -> str:
     raise InputError(f"{text[:80]!r} is not a server name", hint)
 
 
+def leads_elsewhere(label: str) -> bool:
+    """Tell whether the last part of a host name leads each machine to itself, or is a number.
+
+    A number is read as an IPv4 address by inet_aton(3), hexadecimal ones too; ``localhost`` is
+    kept for the machine itself (RFC 6761, section 6.3).
+    """
+    return label == "localhost" or _NUMBER.fullmatch(label) is not None
+
+
 def parse_new_name(text: str) -> str:
     """Return the name of a server that has none yet.
 
@@ -56,11 +65,9 @@ def parse_new_name(text: str) -> str:
         InputError: it is no host name label, or other servers would be led elsewhere by it.
     """
     name = parse_server_name(text)
-    if name == "localhost":
-        raise InputError("'localhost' is not a server name: it is every machine itself", _OTHER)
-    if _NUMBER.fullmatch(name):
-        message = f"{text[:80]!r} is not a server name: it is read as an IPv4 address"
-        raise InputError(message, _OTHER)
+    if leads_elsewhere(name):
+        what = "every machine itself" if name == "localhost" else "read as an IPv4 address"
+        raise InputError(f"{text[:80]!r} is not a server name: it is {what}", _OTHER)
     return name
 
 
