@@ -14,6 +14,7 @@ from collective import stdio
 from collective.daemon.app import Daemon
 from collective.daemon.lifecycle.inactive import idle_error
 from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.lifecycle.state_file import known_name
 from collective.daemon.notify import Notifier
 from collective.daemon.parser import make_parser
 from collective.daemon.settings import Settings, load_settings
@@ -52,7 +53,7 @@ def _run_as_told(arguments: list[str] | None) -> int:
     path = Path(options.config if named else layout.settings_file)
 
     def load() -> Settings:
-        return load_settings(path, named)
+        return load_settings(path, named, known_name(Path(layout.state)))
 
     settings = load()
     if options.check:

@@ -81,12 +81,13 @@ class Settings:
     log_level: str
 
 
-def load_settings(path: Path, named: bool = False) -> Settings:
+def load_settings(path: Path, named: bool = False, former: str | None = None) -> Settings:
     """Read the settings file; a missing one gives the defaults, unless somebody named it.
 
     Args:
         path: of the file.
         named: whether it is another than the usual one, so that it must be there.
+        former: the name that this server has already, None for none.
 
     Raises:
         AccessError: the right to read it is missing.
@@ -104,7 +105,7 @@ def load_settings(path: Path, named: bool = False) -> Settings:
         line = error.object.count(b"\n", 0, error.start) + 1
         found = error.object[error.start]
         raise InputError(f"{path}:{line}: not UTF-8 text, found byte 0x{found:02x}") from error
-    return parse_settings(text, str(path))
+    return parse_settings(text, str(path), former=former)
 
 
 def _check_missing(path: Path, named: bool) -> None:
@@ -123,7 +124,12 @@ def _check_missing(path: Path, named: bool) -> None:
         raise InputError(f"cannot read {path}: there is no such file")
 
 
-def parse_settings(text: str, source: str = "settings", host_name: str | None = None) -> Settings:
+def parse_settings(
+    text: str,
+    source: str = "settings",
+    host_name: str | None = None,
+    former: str | None = None,
+) -> Settings:
     """Return the settings that a text makes.
 
     Args:
@@ -131,6 +137,7 @@ def parse_settings(text: str, source: str = "settings", host_name: str | None = 
             comment.
         source: the name of the file, for errors.
         host_name: the host name to take the default name from; None for that of this machine.
+        former: the name that this server has already: it may be one that no new server gets.
 
     Raises:
         InputError: a line has no =, no known key, no valid value, or a key that came before; or
@@ -144,10 +151,11 @@ def parse_settings(text: str, source: str = "settings", host_name: str | None = 
         line = _COMMENT.sub("", raw).strip()
         if line:
             key, value = _split(line, lines, number)
-            values[key] = _value(_ROWS[key], value, lines.at(number))
+            kept = key == "name" and value.lower() == former
+            values[key] = former if kept else _value(_ROWS[key], value, lines.at(number))
             lines.of[key] = number
     if values["name"] is None:
-        values["name"] = _default_name(host_name or socket.gethostname(), source)
+        values["name"] = _default_name(host_name or socket.gethostname(), source, former)
     settings = Settings(**values)
     _check_across(settings, lines)
     return settings
@@ -208,7 +216,9 @@ def _value(row: _Row, text: str, where: str) -> Any:
         raise InputError(f"{where}: {row.name}: {error.message}", error.hint) from error
 
 
-def _default_name(host_name: str, source: str) -> str:
+def _default_name(host_name: str, source: str, former: str | None) -> str:
+    if former is not None and host_name.split(".")[0].lower() == former:
+        return former
     try:
         return name_of_host(host_name)
     except InputError as error:

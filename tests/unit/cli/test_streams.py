@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 import traceback
@@ -26,6 +27,7 @@ from collective.errors import DaemonError, InputError, InvitationError, OutputEr
 _PROJECT = Path(module.__file__).parents[2]
 _STREAMS = ("stdin", "stdout", "stderr")
 _CRASHED = 99
+_CHILD_SECONDS = 120
 
 
 class State(Enum):
@@ -103,6 +105,7 @@ def _be_the_command(
     line: list[str], stream: str, state: State, files: dict[str, Path]
 ) -> NoReturn:
     status = _CRASHED
+    signal.alarm(_CHILD_SECONDS)
     try:
         asked = files["asked"].open("a", buffering=1)
 
@@ -218,6 +221,9 @@ def test_key_at_the_question_for_the_token_ends_it_in_one_line(
     child, terminal = pty.fork()
     if child == 0:
         code = _CRASHED
+        signal.alarm(_CHILD_SECONDS)
+        # A shell has it ignored by what it starts in the background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             answer = [("o", "the result"), ("x", "0")]
             module.__dict__.update(stream=lambda *_: answer)

@@ -200,6 +200,14 @@ def test_host_name_that_leads_nobody_here_makes_no_server_name(host_name: str) -
     assert parse_settings("name = mgt4", "c.conf", host_name).name == "mgt4"
 
 
+@pytest.mark.parametrize(("text", "host_name"), [("", "192.168.1.7"), ("name = 192", "x")])
+def test_server_that_has_such_a_name_already_keeps_it(text: str, host_name: str) -> None:
+    """It can have no other one: an upgrade must not keep a member from starting."""
+    assert parse_settings(text, "c.conf", host_name, former="192").name == "192"
+    with pytest.raises(InputError):
+        parse_settings(text, "c.conf", host_name, former="193")
+
+
 def test_bad_server_name_is_refused_with_the_rule() -> None:
     """The rule for names comes from where names are made."""
     error = refusal("name = mgt_1")
