@@ -21,7 +21,10 @@ FORMAT = 1
 _CONNECT_SECONDS = 5.0
 _MOST_BYTES = 1 << 24
 _LOG_HINT = "see its log: journalctl -u collectived"
-_START_HINT = "start it: systemctl start collectived"
+_START_HINT = (
+    "see whether it is stopped or fails at each start: systemctl status collectived; its log says "
+    "why: journalctl -u collectived"
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

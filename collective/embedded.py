@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 
 from collective.daemon.app import Daemon
-from collective.daemon.settings import load_settings
+from collective.daemon.lifecycle.state_file import known_name
+from collective.daemon.settings import Settings, load_settings
 from collective.errors import ClosedError, RefusedError
 from collective.handle import CONNECT_SECONDS, Collective, connect
 from collective.model.layout import ROOT_VARIABLE, Layout
@@ -39,16 +40,21 @@ class Server:
             settings: the settings file; None for the usual one.
 
         Raises:
-            InputError: a setting is not valid.
+            InputError: a setting is not valid, or the file that was named is not there.
             RefusedError: a daemon runs on these folders.
             EtcdError: etcd is missing or not fit.
             AccessError: a folder cannot be used.
         """
         environment = os.environ if root is None else {ROOT_VARIABLE: str(root)}
         layout = Layout.from_environment(environment)
-        path = Path(settings or layout.settings_file)
+        named = settings is not None
+        path = Path(layout.settings_file if settings is None else settings)
         self._root = root
-        self._daemon = Daemon(load_settings(path), layout, lambda: load_settings(path))
+
+        def load() -> Settings:
+            return load_settings(path, named, known_name(Path(layout.state)))
+
+        self._daemon = Daemon(load(), layout, load)
         # A signal may come while it is stopped, and its handler stop it, too.
         self._lock = threading.RLock()
         self._started = self._stopped = False

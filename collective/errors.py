@@ -22,6 +22,7 @@ daemon) turns an error into lines, once.
     |-- PreflightError         12   several things are wrong at once; nothing was changed
     |-- LostError              13   the data of this server is gone, old, or another's
     |-- PendingError           14   it has begun, or may have: the same command goes on with it
+    |-- OutputError            16   the result cannot be written to standard output
     `-- StoreError             15   a call of the embedding API failed, see collective.store
         |-- DeadlineError           its time was up before anything was sent
         |-- InDoubtError            it was sent and not answered: it may have happened. The doubt
@@ -210,6 +211,13 @@ class PendingError(CollectiveError):
     code = "pending"
 
 
+class OutputError(CollectiveError):
+    """The result of a command cannot be written to standard output."""
+
+    exit_code = 16
+    code = "output"
+
+
 class StoreError(CollectiveError):
     """A call of the embedding API failed."""
 
@@ -333,6 +341,7 @@ _BY_CODE: dict[str, type[CollectiveError]] = {
         PendingError,
         DegradedCollective,
         NotReachedError,
+        OutputError,
         StoreError,
         DeadlineError,
         InDoubtError,

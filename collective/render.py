@@ -29,6 +29,10 @@ _OUTCOMES = {True: "ok     ", False: "problem", None: "skipped"}
 _JOINING_HINT = (
     "hint: this server is joining; if that does not end, run the same 'collective join' again"
 )
+_OWN_ETCD_HINT = (
+    "hint: it is etcd on this server that does not work: mend what is said of it, or see "
+    "'journalctl -u collectived'; it is tried again by itself"
+)
 _NO_QUORUM_HINT = (
     "hint: start the servers listed as offline; if they are lost for good, see RECOVERY in "
     "collective(1)"
@@ -38,7 +42,6 @@ _LATE_HINT = (
     "hint: this need not be a loss: the network or a server may be slow, or a leader is being "
     "elected; look again"
 )
-_NOT_WELL_HINT = "hint: see 'journalctl -u collectived' on the servers listed as not following"
 _LOG_HINT = "hint: see 'journalctl -u collectived' on this server"
 _NOT_WELL = frozenset({"not_following", "degraded"})
 
@@ -178,10 +181,19 @@ def join_dry_run(result: Document) -> Rendered:
 
 
 def join_check(result: Document) -> Rendered:
-    """Render the result of ``join --check``: every check on a line, and what a dry run tells."""
+    """Render the result of ``join --check``: every check on a line, and what a dry run tells.
+
+    A problem is told once, on its line; what to do about it is for people.
+    """
     checks = result["checks"]
     lines = tuple(f"{_OUTCOMES[c['ok']]}  {c['check']}: {c['message']}" for c in checks)
-    return replace(join_dry_run(result), out=lines)
+    told = join_dry_run(result)
+    if result["error"] is None:
+        return replace(told, out=lines)
+    found = [c for c in checks if c["ok"] is False]
+    count = "a problem was found" if len(found) == 1 else f"{len(found)} problems were found"
+    hints = (f"hint: {c['check']}: {c['hint']}" for c in found if c.get("hint"))
+    return replace(told, out=lines, notes=(f"error: {count}, and nothing was changed", *hints))
 
 
 def abort(result: Document) -> Rendered:
@@ -277,8 +289,9 @@ def show(document: Document) -> Rendered:
         )
     if document.get("joining"):
         notes += (_joining(document["joining"]),)
+    notes += tuple(_broken_elsewhere(document))
     if not document["quorum"]:
-        notes += _what_to_do(document)
+        notes += (_what_to_do(document),)
     status = 0 if document["quorum"] else QuorumError.exit_code
     return Rendered(_state_lines(document), notes, status)
 
@@ -291,18 +304,44 @@ def _joining(join: Document) -> str:
     )
 
 
-def _what_to_do(document: Document) -> tuple[str, ...]:
+def _broken(document: Document) -> list[Document]:
+    """Return the other members whose server answers, and whose etcd takes no part.
+
+    One that is restarted on purpose is told of as such.
+    """
+    told = {document["name"], (document.get("restarting") or {}).get("name")}
+    members = document["members"]
+    return [m for m in members if m["state"] == "degraded" and m["name"] not in told]
+
+
+def _broken_elsewhere(document: Document) -> Iterable[str]:
+    for member in _broken(document):
+        yield from (f"warning: {member['name']}: {text}" for text in member.get("errors", ()))
+
+
+def _what_to_do(document: Document) -> str:
     """Return the hint for a server without a proven quorum."""
-    states = {member["state"] for member in document["members"]}
+    if document.get("etcd_failure"):
+        return _OWN_ETCD_HINT
     if document["mode"] == "joining":
-        return (_JOINING_HINT,)
+        return _JOINING_HINT
     if document.get("restarting"):
-        return (_RESTARTING_HINT,)
+        return _RESTARTING_HINT
     if document.get("proof") == "not in time":
-        return (_LATE_HINT,)
-    if "offline" in states:
-        return (_NO_QUORUM_HINT,)
-    return (_NOT_WELL_HINT if states & _NOT_WELL else _LOG_HINT,)
+        return _LATE_HINT
+    if any(member["state"] == "offline" for member in document["members"]):
+        return _NO_QUORUM_HINT
+    broken = ", ".join(member["name"] for member in _broken(document))
+    if broken:
+        return (
+            f"hint: etcd takes no part on {broken}: see why with 'journalctl -u collectived' there"
+        )
+    return _LOG_HINT
+
+
+def names(result: Document) -> Rendered:
+    """Render the result of ``show --names``."""
+    return Rendered(tuple(str(name) for name in result["names"]))
 
 
 def show_json(document: Document) -> Rendered:

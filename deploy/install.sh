@@ -19,7 +19,9 @@ LINKS="bin/collective=/usr/local/bin/collective
 bin/collectived=/usr/local/sbin/collectived
 share/man/man1/collective.1=/usr/local/share/man/man1/collective.1
 share/man/man8/collectived.8=/usr/local/share/man/man8/collectived.8
-share/bash-completion/completions/collective=/usr/local/share/bash-completion/completions/collective"
+share/bash-completion/completions/collective=/usr/local/share/bash-completion/completions/collective
+share/zsh/site-functions/_collective=/usr/local/share/zsh/site-functions/_collective
+share/fish/vendor_completions.d/collective.fish=/etc/fish/completions/collective.fish"
 
 here=$(cd "$(dirname "$0")" && pwd)
 python=/usr/bin/python3

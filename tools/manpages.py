@@ -1,6 +1,6 @@
 """Makes the manual pages from the parsers, the texts beside them and the table of settings.
 
-The completion of the shell (``tools.completion``) is made and checked along with them.
+The completions of the shells (``tools.completion``) are made and checked along with them.
 
 ``python -m tools.manpages`` writes the pages; ``--check`` writes nothing, prints a diff for each
 page that is stale, and fails. The build of the package uses the same code (see setup.py).
@@ -45,7 +45,8 @@ def render() -> dict[Path, str]:
     specs = parse_manpages_spec(config["build_manpages"]["manpages"])
     with _steady_argparse():
         pages = {ROOT / path: _page(spec) for path, spec in specs.items()}
-        return {**pages, ROOT / completion.PATH: completion.render()}
+        completions = {ROOT / path: text for path, text in completion.render().items()}
+        return {**pages, **completions}
 
 
 def write() -> list[Path]:

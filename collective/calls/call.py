@@ -286,7 +286,7 @@ def _not_reached(error: OSError, what: str, seconds: float) -> CollectiveError:
         )
     if isinstance(error, FileNotFoundError | ConnectionError):
         return DaemonError(
-            f"{what}: collectived does not answer here", "start it: systemctl start collectived"
+            f"{what}: collectived does not answer here", "see why: journalctl -u collectived"
         )
     return DaemonError(f"{what}: collectived cannot be asked: {error.strerror or error}")
 

@@ -5,7 +5,8 @@ It decides nothing and knows no format: rules, refusals and sentences come from 
 Invariants:
   * Standard output has the result alone, so that ``$(collective invite mgt2)`` is the token.
   * The exit status is that of the error's class, see ``collective.errors``.
-  * A token is read without an echo, and is sent in a body, never in a route.
+  * A token is sent in a body, never in a route; an invitation whose token cannot be printed is
+    taken back.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from __future__ import annotations
 import os
 import sys
 
+from collective import stdio
 from collective.cli import output, quick
-from collective.client import body_of, socket_of, stream
-from collective.errors import AccessError, CollectiveError, DaemonError, InputError
+from collective.client import ask, body_of, socket_of, stream
+from collective.errors import CollectiveError, DaemonError, InputError, OutputError
 from collective.model.layout import Layout
 
 TYPE_CHECKING = False
@@ -23,48 +25,79 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SHOW_SECONDS = 10.0
+_NAMES_SECONDS = 2.0
 _CHANGE_SECONDS = 60.0
 _JOIN_SECONDS = 600.0
 _INTERRUPTED = 130
-_LONGEST_TOKEN = 4096
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    stdio.repair()
     status = _run(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
         # Nothing is left to be done: taking the interpreter apart would cost 2 to 3 ms of 30.
-        sys.stderr.flush()
         os._exit(status)
     return status
 
 
 def _run(given: list[str]) -> int:
-    options: Any = quick.parse(given)
-    if options is None:
-        from collective.cli.parser import make_parser
-
-        options = make_parser().parse_args(given)
+    options: Any = None
     try:
+        stdio.check_output()
+        try:
+            options = quick.parse(given) or _parse(given)
+        except SystemExit as end:
+            return _not_a_command(end, given)
         socket = socket_of(Layout.from_environment(os.environ))
-        status = _COMMANDS[options.command](options, socket)
-        sys.stdout.flush()
-        return status
+        return _COMMANDS[options.command](options, socket)
     except CollectiveError as error:
-        if getattr(options, "json", False) and options.command != "show":
-            output.say_json({"error": error.to_wire()})
-        output.complain(error)
-        return error.exit_code
+        return _failed(error, getattr(options, "json", False))
     except KeyboardInterrupt:
-        output.note("interrupted; what was begun goes on in collectived")
+        output.note("interrupted before anything was asked of collectived")
         return _INTERRUPTED
-    except BrokenPipeError:
-        return 1
+
+
+def _parse(given: list[str]) -> Any:
+    from collective.cli.parser import parse_line
+
+    return parse_line(given)
+
+
+def _not_a_command(end: SystemExit, given: list[str]) -> int:
+    """Return the status of a line that the parser has answered: with help, or as a bad one."""
+    message: str | None = getattr(end, "message", None)
+    if message is None:
+        return stdio.after_parser(end)
+    error = InputError(message, getattr(end, "hint", None))
+    if "--json" in given:
+        _say_error(error)
+    return error.exit_code
+
+
+def _failed(error: CollectiveError, as_json: bool) -> int:
+    if as_json and not isinstance(error, OutputError):
+        _say_error(error)
+    output.complain(error)
+    return error.exit_code
+
+
+def _say_error(error: CollectiveError) -> None:
+    """Print an error as JSON; where that cannot be done the status is that of the error still."""
+    try:
+        output.say_json({"error": error.to_wire()})
+    except OutputError as unwritten:
+        output.complain(unwritten)
 
 
 def _ask(socket: str, method: str, route: str, seconds: float, body: bytes = b"") -> int:
-    """Make a request, print what comes back, and return the exit status that the daemon gives."""
+    """Make a request, print what comes back, and return the exit status that the daemon gives.
+
+    Raises:
+        OutputError: it was done, and its result cannot be printed.
+    """
     progress = output.Progress()
+    result: list[str] = []
     try:
         for kind, text in stream(socket, method, route, body, seconds):
             if kind == "s":
@@ -72,16 +105,35 @@ def _ask(socket: str, method: str, route: str, seconds: float, body: bytes = b""
                 continue
             progress.end()
             if kind == "o":
-                output.say(text)
+                result.append(f"{text}\n")
             elif kind == "n":
                 output.note(text)
             elif kind == "x" and text.isdigit():
-                return int(text)
+                return _printed("".join(result), int(text))
+    except KeyboardInterrupt:
+        progress.end()
+        output.note("interrupted; what was begun goes on in collectived")
+        return _INTERRUPTED
     finally:
         progress.end()
     raise DaemonError(
         "collectived broke off without an answer", "see its log: journalctl -u collectived"
     )
+
+
+def _printed(result: str, status: int) -> int:
+    """Print a result; one that failed keeps its status even if that cannot be done.
+
+    Raises:
+        OutputError: it did not fail, and cannot be printed.
+    """
+    try:
+        stdio.write(result)
+    except OutputError as error:
+        if not status:
+            raise OutputError(error.message, "what was asked for was done") from error
+        output.complain(error)
+    return status
 
 
 def _post(options: Any, socket: str, route: str, seconds: float, **fields: Any) -> int:
@@ -97,6 +149,18 @@ def _gencert(options: Any, socket: str) -> int:
 
 
 def _invite(options: Any, socket: str) -> int:
+    try:
+        status = _ask_to_invite(options, socket)
+        if status == _INTERRUPTED and options.action in ("make", "replace"):
+            output.note("if an invitation was made, nobody has its token: see 'invite --list'")
+        return status
+    except OutputError as error:
+        if options.dry_run or options.action not in ("make", "replace"):
+            raise
+        raise _taken_back(options.server, socket, error) from error
+
+
+def _ask_to_invite(options: Any, socket: str) -> int:
     if isinstance(options, quick.Options):  # a plain name, which needs no quoting in a route
         return _ask(socket, "POST", f"/v1/invite?server={options.server}", _CHANGE_SECONDS)
     route = "/v1/invite" if options.action == "make" else f"/v1/invite/{options.action}"
@@ -114,6 +178,22 @@ def _invite(options: Any, socket: str) -> int:
     return _post(options, socket, route, _CHANGE_SECONDS, **fields)
 
 
+def _taken_back(server: str, socket: str, error: OutputError) -> OutputError:
+    """End an invitation whose token nobody has got, and say so."""
+    try:
+        ask(socket, "POST", "/v1/invite/revoke", {"server": server}, _CHANGE_SECONDS)
+    except CollectiveError as failure:
+        return OutputError(
+            f"{error.message}, and the invitation for {server} could not be taken back: "
+            f"{failure.message}",
+            f"end it with 'collective invite --revoke {server}'",
+        )
+    return OutputError(
+        f"{error.message}; the invitation for {server} was taken back",
+        "mend that, and run the same command again",
+    )
+
+
 def _join(options: Any, socket: str) -> int:
     if options.action == "abort":
         if options.server is not None or options.token is not None:
@@ -121,48 +201,19 @@ def _join(options: Any, socket: str) -> int:
         return _post(options, socket, "/v1/join/abort", _JOIN_SECONDS)
     if options.server is None:
         raise InputError("no server was named", "say which member to ask: collective join SERVER")
+    from collective.cli.token import read_token
+
     # A check does without a token, so it does not ask for one.
     without = options.action == "check" and options.token is None
-    token = None if without else _token(options.token)
+    token = None if without else read_token(options.token)
     route = "/v1/join" if options.action == "join" else f"/v1/join/{options.action}"
     return _post(options, socket, route, _JOIN_SECONDS, server=options.server, token=token)
 
 
-def _token(given: str | None) -> str:
-    """Return the token from where the user put it.
-
-    Raises:
-        InputError: there is none there.
-        AccessError: the file cannot be read.
-    """
-    if given is None and sys.stdin.isatty():
-        import getpass
-
-        token = getpass.getpass("Invitation token: ", sys.stderr)
-    elif given is None or given == "-":
-        token = sys.stdin.readline(_LONGEST_TOKEN)
-    elif given.startswith("@"):
-        token = _token_file(given[1:])
-    else:
-        output.note("warning: other users can see a token on the command line; -i - reads it")
-        token = given
-    if not token.strip():
-        raise InputError("no token was given", "'collective invite' on a member prints one")
-    return token.strip()
-
-
-def _token_file(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.readline(_LONGEST_TOKEN)
-    except PermissionError:
-        raise AccessError(f"cannot read the token from {path}: permission denied") from None
-    except OSError as error:
-        raise InputError(f"cannot read the token from {path}: {error.strerror}") from None
-
-
 def _show(options: Any, socket: str) -> int:
-    return _ask(socket, "GET", "/v1/show?json=1" if options.json else "/v1/show", _SHOW_SECONDS)
+    route = "/v1/show/names" if options.names else "/v1/show"
+    seconds = _NAMES_SECONDS if options.names else _SHOW_SECONDS
+    return _ask(socket, "GET", f"{route}?json=1" if options.json else route, seconds)
 
 
 def _delete(options: Any, socket: str) -> int:

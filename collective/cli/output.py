@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+from collective import stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,23 +14,23 @@ if TYPE_CHECKING:
     from collective.errors import CollectiveError
 
 PROG = "collective"
-
-
-def say(text: str) -> None:
-    """Print a line of the result."""
-    sys.stdout.write(f"{text}\n")
+_COLUMNS = 80
 
 
 def say_json(document: dict[str, Any]) -> None:
-    """Print a result as one JSON object."""
+    """Print a result as one JSON object.
+
+    Raises:
+        OutputError: it cannot be printed.
+    """
     import json
 
-    say(json.dumps({"format": 1, **document}, indent=2))
+    stdio.write(json.dumps({"format": 1, **document}, indent=2) + "\n")
 
 
 def note(text: str) -> None:
     """Print a line for people."""
-    sys.stderr.write(f"{PROG}: {text}\n")
+    stdio.tell(f"{PROG}: {text}\n")
 
 
 def complain(error: CollectiveError) -> None:
@@ -35,6 +38,13 @@ def complain(error: CollectiveError) -> None:
     note(f"error: {error.message}")
     if error.hint:
         note(f"hint: {error.hint}")
+
+
+def _width() -> int:
+    try:
+        return os.get_terminal_size(2).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
 
 
 class Progress:
@@ -47,15 +57,14 @@ class Progress:
     def step(self, text: str) -> None:
         """Show a step that is done."""
         if self._live:
-            sys.stderr.write(f"\r\x1b[K{PROG}: {text[:200]}")
+            # A line that wraps could not be cleared again.
+            stdio.tell(f"\r\x1b[K{f'{PROG}: {text}'[: _width() - 1]}")
             self._open = True
         else:
             note(text)
-        sys.stderr.flush()
 
     def end(self) -> None:
         """Clear the live line."""
         if self._open:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            stdio.tell("\r\x1b[K")
             self._open = False

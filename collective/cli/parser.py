@@ -4,32 +4,74 @@ It does not check values and does not act: ``collective.cli.main`` does, so that
 the same ``error:`` and ``hint:`` lines as any other trouble.
 
 Invariants:
-  * Imports argparse and the version alone: it is loaded at every start of the command, and when
+  * Imports argparse and the version alone: it is loaded at most starts of the command, and when
     the package is built, where none of its needs are installed.
   * No option ever changes its meaning; a name is never completed, so a new option cannot break a
     script that wrote half of an old one.
-  * The manual page collective(1) is made from it.
+  * The manual page collective(1) and the completions of the shells are made from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 
 from collective import __version__
 
 # Type checkers take it as true. Importing it from typing costs more than all the rest here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    from collections.abc import Collection
+    from typing import NoReturn
+
+    Commands = argparse._SubParsersAction["Parser"]
 
 PROG = "collective"
+_COLUMNS = 80
 DESCRIPTION = (
     "Link several Confluent servers into one collective, and look after it. Every command talks "
     "to collectived on this server, which does the work."
 )
 
 
-def make_parser() -> argparse.ArgumentParser:
+class BadLine(SystemExit):
+    """A line that means nothing: it was told on standard error, and ends the command with 2.
+
+    Attributes:
+        message: what is wrong with it.
+        hint: what was meant, maybe, or None.
+    """
+
+    def __init__(self, message: str, hint: str | None) -> None:
+        super().__init__(2)
+        self.message = message
+        self.hint = hint
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors look like all others, below the usage of what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse a line."""
+        self.refuse(message)
+
+    def refuse(self, message: str, hint: str | None = None, whole: bool = False) -> NoReturn:
+        """Print the usage, or the whole help, then an error and a hint, and end the command.
+
+        Raises:
+            BadLine: always.
+        """
+        hint = hint or f"'{self.prog} --help' tells more"
+        if whole:
+            self.print_help(sys.stderr)
+        else:
+            self.print_usage(sys.stderr)
+        self._print_message(f"{PROG}: error: {message}\n{PROG}: hint: {hint}\n", sys.stderr)
+        raise BadLine(message, hint)
+
+
+def make_parser() -> Parser:
     """Return the parser of ``collective``.
 
     What it parses has ``command``, and with it:
@@ -39,12 +81,60 @@ def make_parser() -> argparse.ArgumentParser:
                   revoke or replace), dry_run (bool), json (bool)
         join      server (or None), token (text, ``-``, ``@FILE`` or None), action (join, check,
                   dry-run or abort), force (bool), json (bool)
-        show      json (bool)
+        show      names (bool), json (bool)
         delete    server (or None: this one), force (bool), dry_run (bool), json (bool)
         promote   server, dry_run (bool), json (bool)
         demote    server, dry_run (bool), json (bool)
+        readdress address (or None), members (list of NAME=ADDR), json (bool)
     """
-    parser = argparse.ArgumentParser(
+    return _make()[0]
+
+
+def parse_line(words: list[str]) -> argparse.Namespace:
+    """Parse a command line.
+
+    Raises:
+        SystemExit: it asks for help or the version, which were printed.
+        BadLine: it means nothing, which was told.
+    """
+    parser, commands = _make()
+    _check_command(parser, list(commands.choices), words)
+    found, rest = parser.parse_known_args(words)
+    if rest:
+        meant = commands.choices[found.command]
+        if rest[0].startswith("-"):
+            hint = _near(rest[0], meant._option_string_actions)
+            meant.refuse(f"{found.command} has no option {rest[0][:80]!r}", hint)
+        meant.refuse(f"{found.command} does not take {rest[0][:80]!r}")
+    return found
+
+
+def _check_command(parser: Parser, commands: list[str], words: list[str]) -> None:
+    """Refuse a line without a command, or with none of ours: argparse would not say what is meant.
+
+    Raises:
+        BadLine: it is refused.
+    """
+    if not words:
+        parser.refuse("no command was given", whole=True)
+    options = parser._option_string_actions
+    if words[0].startswith("-") and words[0] not in (*options, "--"):
+        parser.refuse(f"there is no option {words[0][:80]!r}", _near(words[0], options))
+    word = next((word for word in words if not word.startswith("-")), None)
+    if word is not None and word not in commands:
+        hint = _near(word, [*commands, *options]) or f"the commands are {', '.join(commands)}"
+        parser.refuse(f"there is no command {word[:80]!r}", hint)
+
+
+def _near(word: str, known: Collection[str]) -> str | None:
+    import difflib
+
+    found = difflib.get_close_matches(word[:80].lower(), known)
+    return f"did you mean {' or '.join(found)}?" if found else None
+
+
+def _make() -> tuple[Parser, Commands]:
+    parser = Parser(
         prog=PROG, description=DESCRIPTION, formatter_class=_formatter, allow_abbrev=False
     )
     parser.add_argument(
@@ -67,17 +157,28 @@ def make_parser() -> argparse.ArgumentParser:
         _readdress,
     ):
         add(commands)
-    return parser
+    return parser, commands
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
     # With a width of its own it does not load shutil, which would take half of the parser's time.
-    return argparse.HelpFormatter(prog, width=78)
+    return argparse.HelpFormatter(prog, width=max(columns() - 2, 20))
+
+
+def columns() -> int:
+    """Return how wide the terminal is, as ``shutil.get_terminal_size`` does."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(1).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
 
 
 def _command(
     commands: Commands, name: str, summary: str, description: str, usage: str | None = None
-) -> argparse.ArgumentParser:
+) -> Parser:
     return commands.add_parser(
         name,
         usage=usage,
@@ -236,6 +337,12 @@ def _show(commands: Commands) -> None:
         "quorum is proven anew each time; without one the exit status is not 0.",
     )
     parser.add_argument(
+        "--names",
+        action="store_true",
+        help="print the names of the members alone, one a line, as they are known here: nobody is "
+        "asked, and no quorum is proven",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print all that is known, as one JSON object"
     )
 
@@ -299,6 +406,7 @@ def _readdress(commands: Commands) -> None:
         "Another member must reach the server there. If it was cut off, the same command again "
         "finishes it. A server that starts with another address does this by itself where that "
         "is safe.",
+        "%(prog)s [OPTION]...",
     )
     parser.add_argument(
         "--address",
@@ -315,3 +423,4 @@ def _readdress(commands: Commands) -> None:
         help="instead, say where another member may be found: after all servers got new addresses "
         "while they were off, where their names do not lead there; may be given several times",
     )
+    _add_json(parser)

@@ -21,9 +21,11 @@ class Options:
 
 
 def parse(arguments: list[str]) -> Options | None:
-    """Return the options of ``show [--json]`` and ``invite SERVER``, None for all else."""
-    if arguments == ["show"] or arguments == ["show", "--json"]:
-        return Options(command="show", json=len(arguments) == 2)
+    """Return the options of ``show`` and ``invite SERVER``, None for all else."""
+    if arguments and arguments[0] == "show" and len(arguments) < 3:
+        asked = arguments[1:]
+        if not asked or asked[0] in ("--json", "--names"):
+            return Options(command="show", json="--json" in asked, names="--names" in asked)
     if len(arguments) == 2 and arguments[0] == "invite" and _is_plain(arguments[1]):
         return Options(
             command="invite",

@@ -62,3 +62,8 @@ def pause(seconds: float) -> None:
 def later(seconds: float, action: Callable[[], None]) -> None:
     """Do something in a thread of its own, not before so many seconds."""
     _time.later(seconds, action)
+
+
+def rfc3339(seconds: float) -> str:
+    """Return a time, in seconds since the epoch, in the one form for people and ``--json``."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,6 +14,8 @@ import os
 import sys
 from collections.abc import Mapping
 
+from collective import stdio
+
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
 #: The priorities of syslog(3) for the levels of Python.
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
@@ -63,4 +65,4 @@ def set_up_log(level: str, environ: Mapping[str, str]) -> None:
 def tell_failure(lines: list[str], environ: Mapping[str, str]) -> None:
     """Print why the daemon does not start, as an error where that goes to the journal."""
     text = "\n".join(lines)
-    print(with_priority(logging.ERROR, text) if is_journal(environ, 2) else text, file=sys.stderr)
+    stdio.tell(f"{with_priority(logging.ERROR, text) if is_journal(environ, 2) else text}\n")

@@ -6,12 +6,15 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+from collective import stdio
 from collective.daemon.app import Daemon
 from collective.daemon.journald import set_up_log, tell_failure
 from collective.daemon.lifecycle.inactive import idle_error
 from collective.daemon.lifecycle.server import CollectiveServer
+from collective.daemon.lifecycle.state_file import known_name
 from collective.daemon.notify import Notifier
 from collective.daemon.parser import make_parser
 from collective.daemon.settings import Settings, load_settings
@@ -24,31 +27,45 @@ _BEAT_SECONDS = 1.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the daemon until it is told to stop; return the exit code."""
-    options = make_parser().parse_args(arguments)
+    stdio.repair()
     try:
-        layout = Layout.from_environment(os.environ)
-        path = Path(options.config or layout.settings_file)
-        settings = load_settings(path)
-        if options.check:
-            print(f"{path}: the settings are valid")
-            search = os.environ.get("PATH", "")
-            etcd = fit_etcd(settings.etcd, search, settings.allow_unsafe_etcd)
-            print(f"{etcd.path}: etcd {etcd.version_text}, which would run")
-            return 0
-        set_up_log(settings.log_level, os.environ)
-        return _run(settings, layout, path)
+        return _run_as_told(arguments)
     except CollectiveError as error:
         hint = [f"collectived: hint: {error.hint}"] if error.hint else []
         tell_failure([f"collectived: error: {error.message}", *hint], os.environ)
         return error.exit_code
+    finally:
+        stdio.settle()
 
 
-def _run(settings: Settings, layout: Layout, path: Path) -> int:
+def _run_as_told(arguments: list[str] | None) -> int:
+    try:
+        options = make_parser().parse_args(arguments)
+    except SystemExit as end:
+        return stdio.after_parser(end)
+    layout = Layout.from_environment(os.environ)
+    named = options.config is not None
+    path = Path(options.config if named else layout.settings_file)
+
+    def load() -> Settings:
+        return load_settings(path, named, known_name(Path(layout.state)))
+
+    settings = load()
+    if options.check:
+        stdio.write(f"{path}: the settings are valid\n")
+        etcd = fit_etcd(settings.etcd, os.environ.get("PATH", ""), settings.allow_unsafe_etcd)
+        stdio.write(f"{etcd.path}: etcd {etcd.version_text}, which would run\n")
+        return 0
+    set_up_log(settings.log_level, os.environ)
+    return _run(settings, layout, load)
+
+
+def _run(settings: Settings, layout: Layout, load: Callable[[], Settings]) -> int:
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
     notifier = Notifier(os.environ)
-    daemon = Daemon(settings, layout, lambda: load_settings(path))
+    daemon = Daemon(settings, layout, load)
     try:
         daemon.start()
         notifier.ready()

@@ -37,8 +37,9 @@ def make_parser() -> argparse.ArgumentParser:
         "-c",
         "--config",
         metavar="FILE",
-        help="read settings from FILE (default: /etc/confluent/collective.conf, or "
-        "etc/collective.conf under COLLECTIVE_ROOT)",
+        help="read settings from FILE, which must be there (default: "
+        "/etc/confluent/collective.conf, or etc/collective.conf under COLLECTIVE_ROOT, which need "
+        "not be there)",
     )
     parser.add_argument(
         "--check",

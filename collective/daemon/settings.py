@@ -11,7 +11,6 @@ Invariants:
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 import socket
 from collections.abc import Callable, Sequence
@@ -22,7 +21,15 @@ from typing import Any
 from collective.errors import InputError
 from collective.files import read_private
 from collective.model.duration import DURATION_FORM, parse_duration
-from collective.model.names import parse_server_name
+from collective.model.listen import together
+from collective.model.names import (
+    is_ip_address,
+    leads_elsewhere,
+    name_of_host,
+    parse_address,
+    parse_new_name,
+    parse_reachable_address,
+)
 from collective.policy.roles import ALLOWABLE
 
 _COMMENT = re.compile(r"(?:^|\s)#.*")
@@ -74,17 +81,23 @@ class Settings:
     log_level: str
 
 
-def load_settings(path: Path) -> Settings:
-    """Read the settings file; a missing one gives the defaults.
+def load_settings(path: Path, named: bool = False, former: str | None = None) -> Settings:
+    """Read the settings file; a missing one gives the defaults, unless somebody named it.
+
+    Args:
+        path: of the file.
+        named: whether it is another than the usual one, so that it must be there.
+        former: the name that this server has already, None for none.
 
     Raises:
         AccessError: the right to read it is missing.
-        InputError: it is not UTF-8, or a line of it is not valid.
+        InputError: it is named and not there, not UTF-8, or a line of it is not valid.
         CollectiveError: it could not be read for another reason.
     """
     try:
         data = read_private(path)
     except FileNotFoundError:
+        _check_missing(path, named)
         data = b""
     try:
         text = data.decode("utf-8-sig")
@@ -92,10 +105,31 @@ def load_settings(path: Path) -> Settings:
         line = error.object.count(b"\n", 0, error.start) + 1
         found = error.object[error.start]
         raise InputError(f"{path}:{line}: not UTF-8 text, found byte 0x{found:02x}") from error
-    return parse_settings(text, str(path))
+    return parse_settings(text, str(path), former=former)
 
 
-def parse_settings(text: str, source: str = "settings", host_name: str | None = None) -> Settings:
+def _check_missing(path: Path, named: bool) -> None:
+    """Refuse a file that is not there though somebody has said that it is.
+
+    Raises:
+        InputError: it is named, or it, or a folder above it, is a link that leads nowhere.
+    """
+    for link in (path, *path.parents):
+        if link.is_symlink() and not link.exists():
+            raise InputError(
+                f"cannot read {path}: {link} is a link to {link.readlink()}, which is not there",
+                "put the file there, or remove the link for the defaults",
+            )
+    if named:
+        raise InputError(f"cannot read {path}: there is no such file")
+
+
+def parse_settings(
+    text: str,
+    source: str = "settings",
+    host_name: str | None = None,
+    former: str | None = None,
+) -> Settings:
     """Return the settings that a text makes.
 
     Args:
@@ -103,6 +137,7 @@ def parse_settings(text: str, source: str = "settings", host_name: str | None = 
             comment.
         source: the name of the file, for errors.
         host_name: the host name to take the default name from; None for that of this machine.
+        former: the name that this server has already: it may be one that no new server gets.
 
     Raises:
         InputError: a line has no =, no known key, no valid value, or a key that came before; or
@@ -116,10 +151,11 @@ def parse_settings(text: str, source: str = "settings", host_name: str | None = 
         line = _COMMENT.sub("", raw).strip()
         if line:
             key, value = _split(line, lines, number)
-            values[key] = _value(_ROWS[key], value, lines.at(number))
+            kept = key == "name" and value.lower() == former
+            values[key] = former if kept else _value(_ROWS[key], value, lines.at(number))
             lines.of[key] = number
     if values["name"] is None:
-        values["name"] = _default_name(host_name or socket.gethostname(), source)
+        values["name"] = _default_name(host_name or socket.gethostname(), source, former)
     settings = Settings(**values)
     _check_across(settings, lines)
     return settings
@@ -180,9 +216,11 @@ def _value(row: _Row, text: str, where: str) -> Any:
         raise InputError(f"{where}: {row.name}: {error.message}", error.hint) from error
 
 
-def _default_name(host_name: str, source: str) -> str:
+def _default_name(host_name: str, source: str, former: str | None) -> str:
+    if former is not None and host_name.split(".")[0].lower() == former:
+        return former
     try:
-        return parse_server_name(host_name.split(".")[0])
+        return name_of_host(host_name)
     except InputError as error:
         message = f"the host name {host_name[:_MOST_SHOWN]!r} makes no server name"
         raise InputError(
@@ -271,32 +309,32 @@ def _absolute_path(text: str) -> Path:
     return Path(text)
 
 
-def _ip_address(text: str) -> str:
-    return str(ipaddress.ip_address(text))
-
-
 def _ip_addresses(text: str) -> tuple[str, ...]:
-    addresses = tuple(_ip_address(part.strip()) for part in text.split(","))
+    parts = [part.strip() for part in text.split(",")]
+    if not all(map(is_ip_address, parts)):
+        raise ValueError
+    addresses = tuple(map(parse_address, parts))
     if len(set(addresses)) < len(addresses):
         raise ValueError
+    enough = together(addresses)
+    if len(enough) < len(addresses):
+        raise InputError(
+            f"{enough[0]} takes the others as well, and the kernel gives no address twice",
+            f"write 'listen = {', '.join(enough)}'",
+        )
     return addresses
 
 
 def _reachable(text: str) -> str:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return _host_name(text)
-    # Neither a certificate nor another server can hold the zone of fe80::1%eth0.
-    if address.is_unspecified or address.is_multicast or "%" in text:
-        raise ValueError
-    return str(address)
+    return parse_reachable_address(text) if is_ip_address(text) else _host_name(text)
 
 
 def _host_name(text: str) -> str:
     labels = text.split(".")
     # A last label of digits would be a mistyped IPv4 address (RFC 1123, section 2.1).
-    if len(text) > 253 or labels[-1].isdigit() or not all(map(_HOST_LABEL.fullmatch, labels)):
+    if leads_elsewhere(labels[-1].lower()) or len(text) > 253:
+        raise ValueError
+    if not all(map(_HOST_LABEL.fullmatch, labels)):
         raise ValueError
     return text.lower()
 
@@ -324,9 +362,10 @@ class _Row:
 _TABLE = (
     _Row(
         "name",
-        _Kind("a server name", parse_server_name),
+        _Kind("a server name", parse_new_name),
         None,
-        "The name of this server in the collective.",
+        "The name of this server in the collective; not localhost, and not a number, which would "
+        "lead other servers elsewhere.",
         "the short host name",
     ),
     _Row(
@@ -341,7 +380,8 @@ _TABLE = (
         "listen",
         _Kind("IP addresses, each once, with commas between them", _ip_addresses),
         None,
-        "The IP addresses to listen on, with commas between them.",
+        "The IP addresses to listen on, with commas between them, none of which takes another one "
+        "in as 0.0.0.0 and :: do.",
         "the address where it is set, else all",
     ),
     _Row("port", _PORT, "13002", "The TCP port of the daemon."),

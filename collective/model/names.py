@@ -5,6 +5,8 @@ It does not resolve names; see ``collective.protocol.resolve``.
 Invariants:
   * A server name is one host name label (RFC 1123, section 2.1): 1 to 63 letters, digits and
     hyphens, no hyphen at either end. It is kept in lower case.
+  * A new one leads to a server: it is not ``localhost``, and nothing that inet_aton(3) takes for
+    an IPv4 address. Older ones are let be.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ MOST_ADDRESSES = 16
 
 _VACANT = ipaddress.IPv6Network("100::/64")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_OTHER = "give it another name, of letters, digits and hyphens, that leads to it from everywhere"
 _SERVICE = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _RULE = (
     "a server name is one host name label: 1 to 63 letters, digits and hyphens, "
@@ -45,6 +49,80 @@ def parse_server_name(text: str) -> str:
     if text.isascii() and "." in name and _LABEL.fullmatch(first):
         hint = f"{_RULE}; without the domain it would be {first}"
     raise InputError(f"{text[:80]!r} is not a server name", hint)
+
+
+def leads_elsewhere(label: str) -> bool:
+    """Tell whether the last part of a host name leads each machine to itself, or is a number.
+
+    A number is read as an IPv4 address by inet_aton(3), hexadecimal ones too; ``localhost`` is
+    kept for the machine itself (RFC 6761, section 6.3).
+    """
+    return label == "localhost" or _NUMBER.fullmatch(label) is not None
+
+
+def parse_new_name(text: str) -> str:
+    """Return the name of a server that has none yet.
+
+    Raises:
+        InputError: it is no host name label, or other servers would be led elsewhere by it.
+    """
+    name = parse_server_name(text)
+    if leads_elsewhere(name):
+        what = "every machine itself" if name == "localhost" else "read as an IPv4 address"
+        raise InputError(f"{text[:80]!r} is not a server name: it is {what}", _OTHER)
+    return name
+
+
+def name_of_host(host_name: str) -> str:
+    """Return the server name that the host name of a machine makes: its first label.
+
+    Raises:
+        InputError: it makes none.
+    """
+    if is_ip_address(host_name):
+        raise InputError(f"{host_name[:80]!r} is not a server name: it is an IP address", _OTHER)
+    return parse_new_name(host_name.split(".")[0])
+
+
+def parse_address(text: str) -> str:
+    """Return an IP address in the one form that all servers and certificates have it in.
+
+    Raises:
+        InputError: it is none, or one that depends on the machine it is used on.
+    """
+    found = repr(text[:80])
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise InputError(f"{found} is not an IP address") from None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            mapped = str(address.ipv4_mapped)
+            raise InputError(f"{found} is an IPv4 address in the form of IPv6", f"write {mapped}")
+        if address.scope_id is not None or address.is_link_local:
+            raise InputError(
+                f"{found} is good on one link alone, and needs a zone that other servers have not",
+                "give an address that leads here from everywhere",
+            )
+    return str(address)
+
+
+def parse_reachable_address(text: str) -> str:
+    """Return an IP address that one server may have.
+
+    Raises:
+        InputError: as ``parse_address``, or it is that of no or of many servers.
+    """
+    address = ipaddress.ip_address(parse_address(text))
+    first = address.packed[0]
+    # RFC 1122, section 3.2.1.3, and RFC 1112, section 4: 0 is this network, 240 to 255 are kept.
+    nobody = address.is_unspecified if address.version == 6 else first == 0 or first >= 240
+    if nobody or address.is_multicast:
+        raise InputError(
+            f"{text[:80]!r} is not the address of a server",
+            "give one under which other servers reach this one",
+        )
+    return str(address)
 
 
 def check_service_name(text: str) -> None:

@@ -120,7 +120,7 @@ def test_socket_of_killed_daemon_is_told_and_replaced(running: Server) -> None:
     path = running.layout.control_socket
     assert Path(path).is_socket()
     for command in (["show"], ["invite", "mgt2"], ["delete"], ["gencert"]):
-        assert_refused(running.run(*command), DaemonError, path, "systemctl start collectived")
+        assert_refused(running.run(*command), DaemonError, path, "journalctl -u collectived")
     assert_starts(running)
     assert facts(running) == before
 
@@ -264,6 +264,7 @@ def test_etcd_that_crashes_at_start_is_told(stopped: Server, etcd: Etcd, tmp_pat
     assert shown.code == QuorumError.exit_code
     assert shown.lines[:2] == ["Quorum: False", "Leader: unknown"]
     assert "it is on fire" in shown.err
+    assert "hint: it is etcd on this server" in shown.err
     for command in (["invite", "mgt2"], ["delete", "mgt2"], ["gencert"]):
         result = stopped.run(*command, timeout=SECONDS)
         assert_refused(result, EtcdError, "etcd ended with code 1", "it is on fire")

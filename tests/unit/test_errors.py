@@ -52,6 +52,7 @@ PUBLISHED = {
     "slow-reader": 15,
     "handler": 15,
     "no-service": 7,
+    "output": 16,
 }
 #: Below these are kinds of the same thing, which a script need not tell apart.
 KINDS = (EtcdError, QuorumError, StoreError, UnreachableError)

@@ -261,7 +261,7 @@ def test_result_as_json_has_no_lines_for_people() -> None:
 
 
 def test_check_lists_what_is_good_bad_and_left_out() -> None:
-    """The list is the result; what is wrong is told as any other error, with its status."""
+    """The list is the result, and each problem is told once; what to do is for people."""
     checks = [
         OK_CHECK,
         {"check": "disk", "ok": False, "message": "full", "code": "refused", "hint": "h"},
@@ -275,8 +275,18 @@ def test_check_lists_what_is_good_bad_and_left_out() -> None:
         "problem  disk: full",
         "skipped  guests: no token",
     )
-    assert rendered.notes == ("error: full", "hint: h")
+    assert rendered.notes == (
+        "error: a problem was found, and nothing was changed",
+        "hint: disk: h",
+    )
     assert rendered.status == RefusedError.exit_code
+    taken = {"check": "name", "ok": False, "message": "taken", "hint": "h"}
+    again = {**told, "checks": [*checks, taken]}
+    assert render.join_check(again).notes == (
+        "error: 2 problems were found, and nothing was changed",
+        "hint: disk: h",
+        "hint: name: h",
+    )
     assert render.join_dry_run(told) == render.error(RefusedError("full", "h"))
     as_json = render.as_json(rendered, told)
     assert json.loads("\n".join(as_json.out))["checks"] == checks
@@ -380,7 +390,7 @@ def test_show_without_a_quorum_counts_and_says_what_to_do() -> None:
     [
         ({"proof": "not in time"}, "active", "False (not proven in time)", "need not be a loss"),
         ({"proof": "none"}, "offline", "False", "start the servers listed as offline"),
-        ({"proof": "none"}, "degraded", "False", "on the servers listed as not following"),
+        ({"proof": "none"}, "degraded", "False", "etcd takes no part on mgt2"),
         ({"proof": "none"}, "active", "False", "'journalctl -u collectived' on this server"),
         (
             {"proof": "none", "restarting": {"name": "mgt1", "doing": "taking up mgt3"}},
@@ -428,6 +438,41 @@ def test_readdress_says_whether_the_member_answers_at_the_address_given() -> Non
     )
 
 
+def test_broken_etcd_here_is_not_said_to_be_a_server_to_start() -> None:
+    """The server that is listed as offline is the one that one sits at."""
+    told = document(
+        None,
+        ("mgt1", "degraded"),
+        ("mgt2", "offline"),
+        errors=["etcd ended with code 1"],
+        etcd_failure="etcd ended with code 1",
+    )
+    rendered = render.show(told)
+    assert rendered.notes == (
+        "warning: etcd ended with code 1",
+        "hint: it is etcd on this server that does not work: mend what is said of it, or see "
+        "'journalctl -u collectived'; it is tried again by itself",
+    )
+    assert render.show({**told, "mode": "joining"}).notes == rendered.notes
+    assert rendered.status == QuorumError.exit_code
+
+
+def test_broken_etcd_elsewhere_is_told_with_its_reason() -> None:
+    """With a quorum or without; where no server is off, there is none to start."""
+    broken = {"name": "mgt2", "state": "degraded", "errors": ["etcd ended with code 1"]}
+    well = document("mgt1", ("mgt1", "active"), ("mgt3", "active"))
+    well["members"].append(broken)
+    assert render.show(well).notes == ("warning: mgt2: etcd ended with code 1",)
+    ill = document(None, ("mgt1", "active"), etcd_failure=None)
+    ill["members"].append(broken)
+    assert render.show(ill).notes == (
+        "warning: mgt2: etcd ended with code 1",
+        "hint: etcd takes no part on mgt2: see why with 'journalctl -u collectived' there",
+    )
+    ill["members"].append({"name": "mgt3", "state": "offline"})
+    assert render.show(ill).notes == ("warning: mgt2: etcd ended with code 1", _NO_QUORUM)
+
+
 def test_show_without_a_quorum_or_a_member_says_no_numbers() -> None:
     """Nothing was read yet, so 0 of 0 would be no news."""
     rendered = render.show(document(None))
@@ -443,6 +488,12 @@ def test_server_that_joins_is_told_to_wait_or_join_again() -> None:
         "hint: this server is joining; if that does not end, run the same 'collective join' again",
     )
     assert rendered.status == 3
+
+
+def test_names_are_printed_one_a_line() -> None:
+    """For scripts, and for the completion of the shells."""
+    rendered = render.names({"names": ["mgt2", "mgt10"]})
+    assert rendered == Rendered(("mgt2", "mgt10"), (), 0)
 
 
 def test_removed_server_says_why_and_what_to_do() -> None:

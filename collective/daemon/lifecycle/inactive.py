@@ -39,7 +39,12 @@ def idle_error(plan: Plan, trouble: CollectiveError | None = None) -> Collective
         )
     told = f": {trouble.message}" if trouble is not None else ""
     mend = f"{trouble.hint}; then" if trouble is not None and trouble.hint else "mend that and"
-    if plan.mode in (Mode.MEMBER, Mode.LEAVING):
+    if plan.mode in (Mode.MEMBER, Mode.JOINING) and trouble is not None:
+        return CollectiveError(
+            f"{plan.name} is not started{told}",
+            f"{mend} restart collectived: 'systemctl restart collectived'",
+        )
+    if plan.mode is Mode.LEAVING:
         return CollectiveError(
             f"{plan.name} was deleted, and its data could not be moved aside{told}",
             f"{mend} restart collectived: 'systemctl restart collectived'",

@@ -25,7 +25,13 @@ from collective.daemon.lifecycle.rollback_check import objection_to
 from collective.daemon.lifecycle.state_file import StateFile
 from collective.daemon.member import credentials
 from collective.daemon.settings import Settings
-from collective.errors import AccessError, CollectiveError, RefusedError, UnreachableError
+from collective.errors import (
+    AccessError,
+    CollectiveError,
+    InputError,
+    RefusedError,
+    UnreachableError,
+)
 from collective.failpoints import Step, reached
 from collective.files import (
     ASIDE,
@@ -40,7 +46,7 @@ from collective.model.listen import together
 from collective.model.names import (
     certified_addresses,
     claimed_addresses,
-    is_ip_address,
+    parse_reachable_address,
     peer_url,
 )
 from collective.model.plan import Mode, Plan
@@ -80,7 +86,7 @@ def own_address(settings: Settings) -> str | None:
     if settings.address is None:
         return None
     answers = resolve(settings.address, settings.hosts, _RESOLVE_SECONDS)
-    found = [str(ipaddress.ip_address(answer)) for answer in answers if is_ip_address(answer)]
+    found = [address for answer in answers if (address := _usable(answer))]
     if not found:
         raise UnreachableError(f"the name {settings.address} has no address")
     if found == [_OWN_NAME] and settings.address != _OWN_NAME:
@@ -88,6 +94,14 @@ def own_address(settings: Settings) -> str | None:
     if len(found) == 1:
         return found[0]
     return min(found, key=lambda a: (not is_local(a), ipaddress.ip_address(a).is_loopback))
+
+
+def _usable(answer: str) -> str:
+    """Return an address that a name leads to, "" for one that is no use to other servers."""
+    try:
+        return parse_reachable_address(answer)
+    except InputError:
+        return ""
 
 
 def guessed_address() -> str:

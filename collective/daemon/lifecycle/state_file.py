@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from collective.errors import CollectiveError
 from collective.files import make_private_folder, read_private, write_atomically
 from collective.model import high_water_mark
 from collective.model.high_water_mark import HighWaterMark
@@ -18,6 +19,17 @@ SERVER = "server.json"
 #: The records as last seen.
 VIEW = "view.json"
 PROMISES = "promises.json"
+
+
+def known_name(folder: Path) -> str | None:
+    """Return the name that this server has, None where it has none or that cannot be read.
+
+    It makes no folder, and what is wrong with the file is told by whoever loads it.
+    """
+    try:
+        return Plan.from_json(read_private(folder / SERVER).decode("utf-8", "replace")).name
+    except (FileNotFoundError, CollectiveError):
+        return None
 
 
 class StateFile:

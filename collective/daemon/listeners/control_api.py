@@ -121,9 +121,14 @@ def _show(context: Context, request: control.Request) -> Any:
     return show.run(context.server, context.coordinator.under_way)
 
 
+def _names(context: Context, request: control.Request) -> Any:
+    return show.names(context.server)
+
+
 _ROUTES: Mapping[tuple[str, str], _Route] = {
     ("GET", "/v1/self"): _Route(_self, _no_text),
     ("GET", "/v1/show"): _Route(_show, render.show, render.show_json),
+    ("GET", "/v1/show/names"): _Route(_names, render.names),
     ("POST", "/v1/invite"): _Route(invite.run, render.invite),
     ("POST", "/v1/invite/replace"): _Route(invite.replace, render.invite),
     ("POST", "/v1/invite/revoke"): _Route(invite.revoke, render.revoke),

@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from collective.daemon.member.failure_detector import ANSWER_SECONDS, Answer, Fa
 from collective.daemon.member.recorded import is_broken, lacking
 from collective.errors import CollectiveError
 from collective.model.names import natural_key
-from collective.model.plan import Plan
+from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
 from collective.policy.membership import Strength, tolerance_sentence
@@ -63,6 +63,7 @@ def document(runtime: Shown) -> dict[str, Any]:
     voters = view.voters.keys()
     strength = Strength(len(voters), len(voters & active))
     restarting = _restarting(runtime, view, answers, proven)
+    broken = None if proven else _own_etcd(runtime, own, strength, restarting)
     trips = runtime.detector.round_trips()
     alarms = alarms_in(own.errors, view)
     top = max([own.index, *(s.index for _, s, _ in states.values() if s is not None)])
@@ -84,13 +85,14 @@ def document(runtime: Shown) -> dict[str, Any]:
         "needed": strength.quorum,
         "spare": strength.spare,
         "tolerance": tolerance_sentence(strength),
+        "etcd_failure": broken,
         "set_aside": list(runtime.plan.aside),
         "restarting": restarting,
         "joining": None,
         "election_ms": runtime.election_ms,
         "alarms": [{"member": name, "alarm": kind} for name, kind in alarms],
         "errors": [
-            *(text for text in (proof.error, runtime.reporter.trouble) if text),
+            *(text for text in (broken or proof.error, runtime.reporter.trouble) if text),
             *(alarm_sentence(name, kind) for name, kind in alarms),
             *_reinstalled(answers),
             *_behind(states, own),
@@ -108,6 +110,23 @@ def _asked(detector: FailureDetector, index: int | None, begun: float) -> Mappin
         return detector.answers_at(index, begun, ANSWER_SECONDS)
     # Whoever was silent while the quorum was being proven has had its time.
     return detector.answers(max(_LEAST_SECONDS, begun + _PROBE_SECONDS - elapsed()))
+
+
+def _own_etcd(
+    runtime: Shown, own: ServerStatus, strength: Strength, restarting: Mapping[str, str] | None
+) -> str | None:
+    """Return why etcd on this server does not run or answer; None where others are to blame.
+
+    One that starts without a quorum answers nobody, and whom it waits for is told otherwise.
+    """
+    if own.runs or runtime.etcd.waits_for:
+        return None
+    if runtime.etcd.failure is not None:
+        return runtime.etcd.failure
+    on_purpose = restarting is not None and restarting["name"] == own.name
+    with_us = replace(strength, answering=strength.answering + 1)
+    silent = runtime.plan.mode is Mode.MEMBER and with_us.holds and not on_purpose
+    return "etcd on this server does not answer" if silent else None
 
 
 def _behind(states: Mapping[str, _State], own: ServerStatus) -> list[str]:
@@ -184,6 +203,7 @@ def idle(plan: Plan, why: CollectiveError) -> dict[str, Any]:
         "members": [],
         "idle": why.to_wire(),
         "former_data": plan.former_data,
+        "etcd_failure": None,
         "restarting": None,
         "joining": None,
         "set_aside": list(plan.aside),

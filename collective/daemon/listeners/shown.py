@@ -12,6 +12,8 @@ from collective.protocol.messages import ServerStatus
 
 
 class _Etcd(Protocol):
+    waits_for: str
+
     @property
     def failure(self) -> str | None: ...
 

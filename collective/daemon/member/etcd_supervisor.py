@@ -36,6 +36,7 @@ _FOLLOW_SECONDS = 0.5
 _STARTING_SECONDS = 5.0
 _DOUBT_SECONDS, _LONGEST_DOUBT_SECONDS = 0.5, 4.0
 _POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 0.25
+_START_AGAIN_SECONDS = 1.0
 
 
 class EtcdSupervisor:
@@ -75,6 +76,8 @@ class EtcdSupervisor:
         self._starting = threading.RLock()
         self.votes = plan().votes
         self.waits_for = ""
+        #: What hinders a start of etcd before there is a process, "" for nothing.
+        self._hindered = ""
         self.detoured = False
         self.wanted = False
         self._started: float | None = None
@@ -85,7 +88,7 @@ class EtcdSupervisor:
     @property
     def failure(self) -> str | None:
         """Why etcd does not run, or None."""
-        return self.waits_for or self._backend.failure
+        return self.waits_for or self._hindered or self._backend.failure
 
     @property
     def runs(self) -> bool:
@@ -112,23 +115,69 @@ class EtcdSupervisor:
             may_start: waits until it may, and returns whether it may.
         """
         try:
-            if not may_start():
+            if not self._in_the_end(may_start):
                 return
             self.may_live.set()
-        except Exception:
+        except Exception as error:
             log.exception("etcd is not started")
-            self.waits_for = "etcd was not started: see the log of collectived on this server"
+            self.waits_for = f"etcd was not started: {str(error) or type(error).__name__}"
             return
-        with self._starting:
-            if not self._stopping.is_set():
-                self.wanted = True
-                self._start()
+        self._in_the_end(self._start)
 
-    def _start(self) -> None:
-        # Without a vote it is not started here, alone or not.
-        self._started = elapsed()
-        alone = self.votes and not self._trust.write_files().voters.keys() - {self._plan().name}
-        self._backend.start(self._plan(), alone)
+    def _in_the_end(self, step: Callable[[], bool]) -> bool:
+        """Take a step of the start over and over while something hinders it, as a full disk does.
+
+        Returns:
+            What the step returns, or False when this life ends before.
+        """
+        while not self._stopping.is_set():
+            try:
+                return step()
+            except CollectiveError as error:
+                self._note_hindered(error)
+            self._stopping.wait(_START_AGAIN_SECONDS)
+        return False
+
+    def _note_hindered(self, error: CollectiveError) -> None:
+        hindered = f"etcd is not started: {error.message}"
+        if hindered != self._hindered:
+            log.error("%s", hindered)
+        self._hindered = hindered
+
+    def _start(self) -> bool:
+        """Start etcd with those that it is to let in now; False when this life has ended.
+
+        Raises:
+            CollectiveError: its files cannot be written.
+        """
+        with self._starting:
+            if self._stopping.is_set():
+                return False
+            self.wanted = True
+            # Without a vote it is not started here, alone or not.
+            plan = self._plan()
+            alone = self.votes and not self._trust.write_files().voters.keys() - {plan.name}
+            self._hindered, self._started = "", elapsed()
+            self._backend.start(plan, alone)
+        return True
+
+    def _start_again(self) -> bool:
+        """Start etcd that was ended for it; what hinders that now is waited for elsewhere.
+
+        Raises:
+            CollectiveError: as ``_start``; ``failure`` says so until it can be started.
+        """
+        try:
+            return self._start()
+        except CollectiveError as error:
+            self._note_hindered(error)
+            threading.Thread(
+                target=self._in_the_end,
+                args=(lambda: not self._hindered or self._start(),),
+                name="begin",
+                daemon=True,
+            ).start()
+            raise
 
     def restart(self, seconds: float = RESTART_SECONDS) -> None:
         """End etcd and start it again with what the files and the plan say now.
@@ -145,10 +194,8 @@ class EtcdSupervisor:
             # Raft needs no farewell from a follower, and etcd takes up to a second for its own,
             # in which writers here would wait.
             self._backend.kill()
-            with self._starting:
-                if self._stopping.is_set():
-                    return
-                self._start()
+            if not self._start_again():
+                return
             back = self.wait_for_leader(seconds)
         if not back:
             raise EtcdError(
@@ -175,7 +222,7 @@ class EtcdSupervisor:
             # Before etcd was started for the first time, it is not ours to decide that it may.
             if self.wanted and not self._stopping.is_set():
                 self._backend.stop()
-                self._start()
+                self._start_again()
 
     def stop(self, at_once: bool) -> None:
         """End etcd for good, with a farewell or at once."""

@@ -15,7 +15,8 @@ from collective.errors import (
 )
 from collective.policy.membership import Strength
 
-_LOG_HINT = "see the log of collectived on this server"
+_LOG_HINT = "mend that, or see the log here: journalctl -u collectived"
+_WAITS_HINT = "start the servers that it waits for"
 
 
 def strength_known(runtime: MemberRuntime) -> Strength:
@@ -36,7 +37,8 @@ def needs_quorum(runtime: MemberRuntime, doing: str) -> Iterator[None]:
         yield
     except EtcdUnavailableError as error:
         if runtime.etcd.failure is not None:
-            raise EtcdError(f"cannot {doing}: {runtime.etcd.failure}", _LOG_HINT) from error
+            hint = _WAITS_HINT if runtime.etcd.waits_for else _LOG_HINT
+            raise EtcdError(f"cannot {doing}: {runtime.etcd.failure}", hint) from error
         strength = strength_known(runtime)
         if strength.holds:
             raise QuorumError(

@@ -11,6 +11,8 @@ import re
 from typing import Any
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
+# What would lead other servers elsewhere: a number is read as an IPv4 address.
+_ELSEWHERE = re.compile(r"localhost|[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 OLDEST_PYTHON = (3, 10)
 #: Sources of etcd with which a service comes, which is stopped.
 PACKAGED = ("distribution", "package", "bundle")
@@ -324,7 +326,7 @@ def _names(hosts: list[dict[str, Any]]) -> list[str]:
         "{}: {} is no name of a server; give it a collective_name of letters, digits and "
         "hyphens, without a domain".format(host["host"], host["name"])
         for host in hosts
-        if not _NAME.fullmatch(host["name"])
+        if not _NAME.fullmatch(host["name"]) or _ELSEWHERE.fullmatch(host["name"])
     ]
 
 

@@ -195,7 +195,7 @@ def main():
     command = Command(module)
     document = command.show()
     if document is None:
-        module.fail_json(msg="collectived does not run on this host: systemctl start collectived")
+        module.fail_json(msg="collectived does not run here; see journalctl -u collectived")
     try:
         name, need = _need(module, document)
     except wishes.WishError as error:

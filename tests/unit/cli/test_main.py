@@ -57,6 +57,8 @@ COMMANDS: list[tuple[str, str, str, dict[str, Any] | None]] = [
     ("gencert", "POST", "/v1/gencert", {}),
     ("show", "GET", "/v1/show", None),
     ("show --json", "GET", "/v1/show?json=1", None),
+    ("show --names", "GET", "/v1/show/names", None),
+    ("show --json --names", "GET", "/v1/show/names?json=1", None),
     ("invite mgt2", "POST", "/v1/invite?server=mgt2", None),
     (
         "invite mgt2 --ttl 1h30m",
@@ -127,6 +129,7 @@ COMMANDS: list[tuple[str, str, str, dict[str, Any] | None]] = [
     ),
     ("demote mgt3", "POST", "/v1/demote", {"server": "mgt3"}),
     ("readdress", "POST", "/v1/readdress", {}),
+    ("readdress --json", "POST", "/v1/readdress", {"json": True}),
     ("readdress --address fd00::1", "POST", "/v1/readdress", {"address": "fd00::1"}),
     (
         "readdress --member mgt2=10.0.0.2 --member mgt3=10.0.0.3",
@@ -244,6 +247,31 @@ def test_error_before_the_request_is_json_too_where_that_is_asked_for(
     assert daemon.asked == []
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("show --json", "daemon"),
+        ("show --json --names", "daemon"),
+        ("show --zzz --json", "input"),
+        ("zzz --json", "input"),
+    ],
+)
+def test_every_error_is_json_where_that_is_asked_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    code: str,
+) -> None:
+    """One object, whatever is wrong: no daemon, or the line itself."""
+    monkeypatch.setenv("COLLECTIVE_ROOT", str(tmp_path))
+    status = main(line.split())
+    out, err = capsys.readouterr()
+    told = json.loads(out)["error"]
+    assert (told["code"], status) == (code, {"daemon": 5, "input": 2}[code])
+    assert f"collective: error: {told['message']}" in err
+
+
 def test_bad_root_is_an_input_error(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is found before anything is asked."""
     monkeypatch.setenv("COLLECTIVE_ROOT", "relative")
@@ -303,11 +331,11 @@ def test_token_on_the_command_line_is_warned_about(
 def test_token_is_asked_for_unseen_on_a_terminal(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The question goes to standard error."""
+    """The question goes to the terminal, wherever standard error goes."""
     terminal = io.StringIO("never read")
     terminal.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stdin", terminal)
-    monkeypatch.setattr("getpass.getpass", lambda _prompt, stream: stream is sys.stderr and TOKEN)
+    monkeypatch.setattr("getpass.getpass", lambda _prompt: TOKEN)
     assert main(["join", "mgt1"]) == 0
     assert joined_with(daemon) == TOKEN
 
@@ -340,6 +368,7 @@ def test_token_file_that_cannot_be_read_is_told(
 LINES = [
     ["show"],
     ["show", "--json"],
+    ["show", "--names"],
     ["invite", "mgt2"],
     ["invite", "MGT-2.example.org"],
     ["gencert"],
@@ -501,7 +530,8 @@ HEAVY_FOR_ALL = HEAVY - {"argparse", "json", "re", "enum"}
     ("line", "absent"),
     [
         ("show", HEAVY),
-        ("show --json", HEAVY),
+        ("show --names", HEAVY),
+        ("show --json", HEAVY_FOR_ALL),  # of an error it makes JSON itself
         ("invite mgt2", HEAVY),
         ("gencert", HEAVY_FOR_ALL),
         ("delete mgt2", HEAVY_FOR_ALL),
@@ -513,7 +543,7 @@ def test_command_imports_nothing_heavy(tmp_path: Path, line: str, absent: set[st
     """Run to its end, which here is a daemon that does not run: start-up time is a feature."""
     code = (
         "import sys; from collective.cli.main import main\n"
-        "status = main(sys.argv[1:]); print(status, *sys.modules)"
+        "status = main(sys.argv[1:]); print('#', status, *sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-S", "-c", code, *line.split()],
@@ -522,7 +552,7 @@ def test_command_imports_nothing_heavy(tmp_path: Path, line: str, absent: set[st
         check=True,
         env={"COLLECTIVE_ROOT": str(tmp_path), "PYTHONPATH": str(_PROJECT)},
     )
-    status, *modules = done.stdout.split()
+    status, *modules = done.stdout.rpartition("#")[2].split()
     assert (status, "does not run here" in done.stderr) == ("5", True)
     loaded = {name.partition(".")[0] for name in modules}
     assert "collective" in loaded

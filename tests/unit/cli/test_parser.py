@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from collective import __version__
-from collective.cli.parser import make_parser
+from collective.cli.main import _COMMANDS
+from collective.cli.parser import BadLine, make_parser, parse_line
 
 
 def parse(*words: str) -> dict[str, object]:
@@ -39,6 +40,12 @@ DELETE = {
     "dry_run": False,
     "json": False,
 }
+READDRESS: dict[str, object] = {
+    "command": "readdress",
+    "address": None,
+    "members": [],
+    "json": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -60,19 +67,20 @@ DELETE = {
         ("join --check mgt1", {**JOIN, "action": "check"}),
         ("join mgt1 --dry-run --json", {**JOIN, "action": "dry-run", "json": True}),
         ("join --abort", {**JOIN, "server": None, "action": "abort"}),
-        ("show", {"command": "show", "json": False}),
-        ("show --json", {"command": "show", "json": True}),
+        ("show", {"command": "show", "names": False, "json": False}),
+        ("show --json", {"command": "show", "names": False, "json": True}),
+        ("show --names --json", {"command": "show", "names": True, "json": True}),
         ("delete", DELETE),
         ("delete mgt3 --force", {**DELETE, "server": "mgt3", "force": True}),
         ("delete --dry-run --json", {**DELETE, "dry_run": True, "json": True}),
-        ("readdress", {"command": "readdress", "address": None, "members": []}),
+        ("readdress", READDRESS),
         (
             "readdress --address ::1",
-            {"command": "readdress", "address": "::1", "members": []},
+            {**READDRESS, "address": "::1"},
         ),
         (
             "readdress --member a=10.0.0.1 --member b=fd00::1",
-            {"command": "readdress", "address": None, "members": ["a=10.0.0.1", "b=fd00::1"]},
+            {**READDRESS, "members": ["a=10.0.0.1", "b=fd00::1"]},
         ),
     ],
 )
@@ -103,11 +111,65 @@ def test_bad_line_exits_with_2_and_prints_on_stderr(
     line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A bad line prints nothing on standard output, and half an option is a bad one."""
-    with pytest.raises(SystemExit) as exit_:
-        parse(*line.split())
-    out, err = capsys.readouterr()
-    assert (exit_.value.code, out) == (2, "")
-    assert "error:" in err
+    for reader in (parse_line, make_parser().parse_args):
+        with pytest.raises(SystemExit) as exit_:
+            reader(line.split())
+        out, err = capsys.readouterr()
+        assert (exit_.value.code, out) == (2, "")
+        assert "collective: error: " in err
+
+
+@pytest.mark.parametrize(
+    ("line", "usage", "error", "hint"),
+    [
+        ("", "", "no command was given", "'collective --help' tells more"),
+        ("inv mgt2", "", "there is no command 'inv'", "did you mean invite?"),
+        ("Show", "", "there is no command 'Show'", "did you mean show?"),
+        ("help", "", "there is no command 'help'", "did you mean --help?"),
+        ("zzz", "", "there is no command 'zzz'", "the commands are gencert, invite, join, "),
+        ("--jsn show", "", "there is no option '--jsn'", "'collective --help' tells more"),
+        ("--vers", "", "there is no option '--vers'", "did you mean --version?"),
+        ("invite m --nonvot", " invite", "invite has no option '--nonvot'", "--nonvoting?"),
+        ("join m --chekc", " join", "join has no option '--chekc'", "did you mean --check or "),
+        ("show --zzz", " show", "show has no option '--zzz'", "'collective show --help' tells"),
+        ("delete mgt2 mgt3", " delete", "delete does not take 'mgt3'", "delete --help' tells"),
+        ("join mgt1 -i", " join", "argument -i: expected one argument", "join --help' tells"),
+        ("promote", " promote", "the following arguments are required", "promote --help' tells"),
+    ],
+)
+def test_bad_line_is_told_with_the_usage_of_the_command_that_was_meant(
+    line: str, usage: str, error: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And with what was meant, where that is near."""
+    with pytest.raises(BadLine) as caught:
+        parse_line(line.split())
+    err = capsys.readouterr().err
+    assert err.startswith(f"usage: collective{usage} ")
+    *_, first, second = err.splitlines()
+    assert first.startswith(f"collective: error: {error}")
+    assert second.startswith("collective: hint: ")
+    assert hint in second
+    assert caught.value.message.startswith(error)
+    assert ("list the invitations" in err) is False
+    assert ("show quorum, leader and members" in err) == (not line)
+
+
+@pytest.mark.parametrize(("given", "longest"), [("40", 40), ("200", 200), ("0", 80), ("x", 80)])
+def test_help_is_as_wide_as_the_terminal(
+    given: str, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """COLUMNS goes before it, as everywhere."""
+    monkeypatch.setenv("COLUMNS", given)
+    widest = max(map(len, make_parser().format_help().splitlines()))
+    assert longest * 2 // 3 < widest < longest
+
+
+def test_every_command_takes_json() -> None:
+    """Whatever is looked at by a script."""
+    lines = {"promote": "promote m", "demote": "demote m"}
+    parser = make_parser()
+    for command in _COMMANDS:
+        assert parser.parse_args([*lines.get(command, command).split(), "--json"]).json
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

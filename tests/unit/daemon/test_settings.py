@@ -107,11 +107,10 @@ def test_valid_line_changes_its_setting_and_no_other(line: str, key: str, value:
         ("election_ms = 99", "a whole number from 100 to 50000"),
         ("election_ms = 50001", "a whole number from 100 to 50000"),
         ("election_ms = 500ms", "a whole number from 100 to 50000"),
-        ("address = 0.0.0.0", "an IP address or a host name that other servers can reach"),
-        ("address = ::", "an IP address or a host name that other servers can reach"),
-        ("address = 224.0.0.1", "an IP address or a host name that other servers can reach"),
-        ("address = fe80::1%eth0", "an IP address or a host name that other servers can reach"),
         ("address = 10.0.0.256", "an IP address or a host name that other servers can reach"),
+        ("address = localhost", "an IP address or a host name that other servers can reach"),
+        ("address = a.Localhost", "an IP address or a host name that other servers can reach"),
+        ("address = 0x7f000001", "an IP address or a host name that other servers can reach"),
         ("address = a_b", "an IP address or a host name that other servers can reach"),
         ("address = a..b", "an IP address or a host name that other servers can reach"),
         ("address = [::1]", "an IP address or a host name that other servers can reach"),
@@ -149,6 +148,64 @@ def test_bad_value_is_refused_with_line_expected_and_found(line: str, must: str)
     """The refusal names file, line, setting, what is expected and what was found."""
     key, _, value = line.partition(" = ")
     assert refusal(f"\n{line}\n").message == f"c.conf:2: {key} must be {must}, found {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("address = 0.0.0.0", "'0.0.0.0' is not the address of a server", "under which other"),
+        ("address = 0.1.2.3", "'0.1.2.3' is not the address of a server", "under which other"),
+        ("address = ::", "'::' is not the address of a server", "under which other"),
+        ("address = 224.0.0.1", "'224.0.0.1' is not the address of a server", "under which"),
+        ("address = 255.255.255.255", "'255.255.255.255' is not the address", "under which"),
+        ("address = fe80::1%eth0", "'fe80::1%eth0' is good on one link alone", "everywhere"),
+        ("address = fe80::1", "'fe80::1' is good on one link alone", "everywhere"),
+        ("address = fd00::1%1", "'fd00::1%1' is good on one link alone", "everywhere"),
+        ("address = ::ffff:10.0.0.1", "'::ffff:10.0.0.1' is an IPv4 address", "write 10.0.0.1"),
+        ("listen = ::1,fe80::1%eth0", "'fe80::1%eth0' is good on one link alone", "everywhere"),
+        ("listen = ::ffff:a00:1", "'::ffff:a00:1' is an IPv4 address in the", "write 10.0.0.1"),
+        ("listen = ::, 0.0.0.0", ":: takes the others as well", "write 'listen = ::'"),
+        ("listen = 0.0.0.0, ::", ":: takes the others as well", "write 'listen = ::'"),
+        ("listen = ::, ::1", ":: takes the others as well", "write 'listen = ::'"),
+        ("listen = ::, 10.0.0.1", ":: takes the others as well", "write 'listen = ::'"),
+        (
+            "listen = 10.0.0.1, 0.0.0.0, ::1",
+            "0.0.0.0 takes the others as well",
+            "write 'listen = 0.0.0.0, ::1'",
+        ),
+        ("name = localhost", "'localhost' is not a server name", "another name"),
+        ("name = LocalHost", "'LocalHost' is not a server name", "another name"),
+        ("name = 192", "'192' is not a server name: it is read as an IPv4", "another name"),
+        ("name = 0xC0A80001", "'0xC0A80001' is not a server name", "another name"),
+    ],
+)
+def test_address_or_name_that_leads_nobody_here_is_refused_with_its_line(
+    line: str, message: str, hint: str
+) -> None:
+    """A zone, an IPv4 address in the form of IPv6, one taken by another, localhost (k0s 705)."""
+    key = line.split()[0]
+    error = refusal(f"# x\n{line}")
+    assert error.message.startswith(f"c.conf:2: {key}: {message}")
+    assert error.hint is not None
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize("host_name", ["192.168.1.7", "10.0.0.1", "::1", "localhost", "7"])
+def test_host_name_that_leads_nobody_here_makes_no_server_name(host_name: str) -> None:
+    """The first part of an address is nobody's name, and localhost is everybody's (k0s 705)."""
+    with pytest.raises(InputError, match="makes no server name") as caught:
+        parse_settings("", "c.conf", host_name)
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("set name in c.conf; ")
+    assert parse_settings("name = mgt4", "c.conf", host_name).name == "mgt4"
+
+
+@pytest.mark.parametrize(("text", "host_name"), [("", "192.168.1.7"), ("name = 192", "x")])
+def test_server_that_has_such_a_name_already_keeps_it(text: str, host_name: str) -> None:
+    """It can have no other one: an upgrade must not keep a member from starting."""
+    assert parse_settings(text, "c.conf", host_name, former="192").name == "192"
+    with pytest.raises(InputError):
+        parse_settings(text, "c.conf", host_name, former="193")
 
 
 def test_bad_server_name_is_refused_with_the_rule() -> None:
@@ -260,6 +317,28 @@ def test_missing_file_gives_the_defaults(tmp_path: Path) -> None:
     settings = load_settings(tmp_path / "gone" / "c.conf")
     assert settings.name == socket.gethostname().split(".")[0].lower()
     assert dataclasses.replace(settings, name="mgt1") == DEFAULTS
+
+
+def test_missing_file_that_was_named_is_refused(tmp_path: Path) -> None:
+    """Whoever names a file wants what is in it (k0s 705)."""
+    path = tmp_path / "c.conf"
+    with pytest.raises(InputError, match=f"^cannot read {path}: there is no such file$"):
+        load_settings(path, named=True)
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("link", ["c.conf", "."])
+def test_link_that_leads_nowhere_is_no_missing_file(
+    tmp_path: Path, named: bool, link: str
+) -> None:
+    """Of the file, or of a folder above it: somebody meant to have settings (k0s 705)."""
+    folder = tmp_path / "etc"
+    if link != ".":
+        folder.mkdir()
+    (folder / link).symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match="which is not there") as caught:
+        load_settings(folder / "c.conf", named)
+    assert f"{folder / link} is a link to {tmp_path / 'gone'}" in caught.value.message
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])

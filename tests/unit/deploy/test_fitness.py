@@ -258,7 +258,7 @@ def test_member_keeps_its_name_and_ports(changes: Host, said: str) -> None:
     assert bool(said) == bool(fitness.problems([one]))
 
 
-@pytest.mark.parametrize("name", ["mgt_1", "mgt1.example.org", "-a", ""])
+@pytest.mark.parametrize("name", ["mgt_1", "mgt1.example.org", "-a", "", "192", "localhost"])
 def test_bad_name_is_found_before_anything_is_installed(name: str) -> None:
     """As the daemon would find it afterwards."""
     (found,) = fitness.problems([host(1, name=name)])

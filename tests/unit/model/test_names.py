@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import random
 import re
+import socket
+from contextlib import suppress
 
 import pytest
 from hypothesis import example, given
@@ -17,8 +19,12 @@ from collective.model.names import (
     certified_addresses,
     claimed_addresses,
     is_ip_address,
+    name_of_host,
     natural_key,
+    parse_address,
     parse_host_port,
+    parse_new_name,
+    parse_reachable_address,
     parse_server_name,
     peer_url,
 )
@@ -230,3 +236,28 @@ def test_server_with_too_many_addresses_claims_the_first_of_them() -> None:
     """A certificate has its limits, and so has what a stranger may send."""
     many = [f"10.0.0.{n}" for n in range(100)]
     assert claimed_addresses("10.9.9.9", many) == ("10.9.9.9", *many[: MOST_ADDRESSES - 1])
+
+
+@given(st.text(max_size=20) | st.from_regex(LABEL) | st.ip_addresses().map(str))
+def test_new_name_is_never_what_leads_elsewhere(text: str) -> None:
+    """Whatever the system would take for an address is refused, and a host of that name."""
+    for parse in (parse_new_name, name_of_host):
+        try:
+            name = parse(text)
+        except InputError:
+            continue
+        assert name != "localhost"
+        with pytest.raises(OSError, match="illegal IP address"):
+            socket.inet_aton(name)
+
+
+@given(st.ip_addresses())
+def test_address_comes_out_in_one_form_and_without_another_meaning(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    """What is taken is taken as it is, and reachable ones are some of all."""
+    for parse in (parse_address, parse_reachable_address):
+        with suppress(InputError):
+            assert parse(address.exploded) == str(address)
+        with pytest.raises(InputError):
+            parse(f"{address}%eth0")

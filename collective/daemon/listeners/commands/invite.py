@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace as changed
 from typing import Any
 
+from collective.daemon.clock import rfc3339
 from collective.daemon.joining import invitations
 from collective.daemon.joining.invitations import Invited
 from collective.daemon.lifecycle import lives
 from collective.daemon.listeners.commands.context import Context
 from collective.daemon.nonvoting import voters
 from collective.errors import InputError
-from collective.model.names import natural_key, parse_server_name
+from collective.model.names import natural_key, parse_new_name, parse_server_name
 from collective.model.records import Invitation, Role
 from collective.protocol.control import InviteRequest, ListRequest
 
@@ -74,7 +75,7 @@ def _asked(context: Context, request: InviteRequest) -> tuple[str, int]:
     Raises:
         InputError: no name, or no time that is allowed.
     """
-    name = parse_server_name(request.server)
+    name = parse_new_name(request.server)
     ttl = context.server.settings.invitation_ttl if request.ttl is None else request.ttl
     seconds = int(min(ttl, _LONGEST_TTL + 1))
     if not _SHORTEST_TTL <= seconds <= _LONGEST_TTL:
@@ -100,6 +101,7 @@ def _listed(invitation: Invitation, left: float) -> dict[str, Any]:
         "role": invitation.role.value,
         "issuer": invitation.issuer,
         "expires": invitation.expires,
+        "expires_at": rfc3339(invitation.expires),
         "expires_in": round(max(0.0, left)),
         "claimed": invitation.claimed_by is not None,
     }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
 from collective.daemon.listeners.commands.context import Context
 from collective.errors import InputError
-from collective.model.names import parse_server_name
+from collective.model.names import parse_reachable_address, parse_server_name
 from collective.protocol.control import ReaddressRequest
 
 
@@ -29,17 +28,14 @@ def run(context: Context, request: ReaddressRequest) -> Any:
                 for member, address in places.items()
             ],
         }
-    address = None if request.address is None else _address(request.address)
+    asked = request.address
+    address = None if asked is None else parse_reachable_address(asked)
     former, address = keeper.readdress(address, context.emit)
     return {"name": name, "address": address, "former": former}
 
 
 def _places(given: Mapping[str, str]) -> dict[str, str]:
-    return {parse_server_name(name): _address(address) for name, address in given.items()}
-
-
-def _address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise InputError(f"{text[:80]!r} is not an IP address") from None
+    return {
+        parse_server_name(name): parse_reachable_address(address)
+        for name, address in given.items()
+    }

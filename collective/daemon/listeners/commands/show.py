@@ -10,6 +10,7 @@ from collective.daemon.lifecycle.inactive import deleted_by, idle_error
 from collective.daemon.listeners import show
 from collective.daemon.listeners.shown import Shown
 from collective.errors import CollectiveError
+from collective.model.names import natural_key
 from collective.model.plan import Mode, Plan
 from collective.protocol.control import SelfResult
 
@@ -65,6 +66,13 @@ def _document(server: Server) -> dict[str, Any]:
     runtime.detector.answers_at(0, begun, _ASK_SECONDS)
     who = runtime.detector.who_say_removed()
     return show.idle(server.plan, deleted_by(server.plan.name, who)) if who else document
+
+
+def names(server: Server) -> Any:
+    """Return the names of the members as they are known here, without asking anybody."""
+    if server.runtime is None:
+        raise server.why_idle()
+    return {"names": sorted(server.runtime.records_view.view.members, key=natural_key)}
 
 
 def tell_self(server: Server) -> Any:

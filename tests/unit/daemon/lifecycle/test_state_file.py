@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from collective.daemon.lifecycle.state_file import StateFile
+from collective.daemon.lifecycle.state_file import StateFile, known_name
 from collective.errors import CollectiveError, ProtocolError
 from collective.model.plan import Mode, Plan
 
@@ -39,6 +39,16 @@ def test_plan_that_was_saved_is_loaded_by_the_next_daemon(folder: Path) -> None:
     StateFile(folder).save(later)
     assert StateFile(folder).load() == later
     assert [(p.name, mode_of(p)) for p in folder.iterdir()] == [("server.json", 0o600)]
+
+
+def test_name_is_known_before_anything_is_made(folder: Path) -> None:
+    """What cannot be read is told by whoever loads it."""
+    assert known_name(folder) is None
+    assert not folder.exists()
+    StateFile(folder).save(PLAN)
+    assert known_name(folder) == "mgt1"
+    (folder / "server.json").write_text("{")
+    assert known_name(folder) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"format": 99}'])

@@ -14,7 +14,7 @@ from collective.daemon.clock import elapsed
 from collective.daemon.listeners.commands import show as command
 from collective.daemon.listeners.show import document
 from collective.daemon.member.failure_detector import Answer, FailureDetector
-from collective.errors import EtcdUnavailableError
+from collective.errors import EtcdUnavailableError, RemovedError
 from collective.model.plan import Mode
 from collective.model.records import Role, Turn, to_json
 from collective.model.view import TURN_KEY, Item, View
@@ -111,7 +111,7 @@ def runtime_of(
         records_view=SimpleNamespace(view=view),
         detector=Others({**answers, **said}, removed),
         election_ms=election_ms,
-        etcd=SimpleNamespace(failure=None, is_starting=starting),
+        etcd=SimpleNamespace(failure=None, waits_for="", is_starting=starting),
         reporter=SimpleNamespace(trouble="", status=lambda: own),
     )
 
@@ -154,6 +154,7 @@ def test_own_status_that_comes_too_late_takes_no_quorum_away() -> None:
     runtime.reporter.status = lambda: status_of("mgt1", member_id="", leader="", index=0)
     shown = document(runtime)
     assert (shown["quorum"], shown["leader"], states(shown)["mgt1"]) == (True, None, "active")
+    assert shown["etcd_failure"] is None
 
 
 @pytest.mark.parametrize(
@@ -204,3 +205,60 @@ def test_server_that_all_others_call_deleted_says_so_before_it_rests() -> None:
     assert "idle" not in shown_by(runtime_of(False, removed=False, **GONE))
     assert "idle" not in shown_by(runtime_of(True, removed=True, **GONE))
     assert "idle" not in shown_by(runtime_of(False, removed=True, mgt2=None, mgt3=None))
+
+
+SILENT = "etcd on this server does not answer"
+ENDED = "etcd ended with code 1"
+
+
+def broken(
+    failure: str | None = None,
+    waits_for: str = "",
+    mode: Mode = Mode.MEMBER,
+    runs: bool = False,
+    turn: Turn | None = None,
+    **said: ServerStatus | None,
+) -> Any:
+    """Return a voter without a quorum whose own etcd does not answer."""
+    made = cast(Any, runtime_of)(False, turn, **said)
+    made.etcd.failure, made.etcd.waits_for, made.plan.mode = failure, waits_for, mode
+    own = status_of("mgt1", member_id="1" if runs else "", leader="", index=0)
+    made.reporter.status = lambda: own
+    return made
+
+
+@pytest.mark.parametrize(
+    ("runtime", "said"),
+    [
+        (broken(ENDED), ENDED),
+        (broken(ENDED, **GONE), ENDED),
+        (broken(mgt3=None), SILENT),
+        # One that starts answers nobody before there is a quorum: the others are to be started.
+        (broken(**GONE), None),
+        (broken("it waits for mgt2", waits_for="it waits for mgt2"), None),
+        (broken(mode=Mode.JOINING), None),
+        (broken(runs=True), None),
+        # It is restarted on purpose; another server's turn is no reason for it.
+        (broken(turn=Turn("mgt1", "taking up mgt5")), None),
+        (broken(turn=Turn("mgt2", "taking up mgt5")), SILENT),
+    ],
+)
+def test_etcd_that_does_not_work_here_is_told_apart_from_others_that_are_off(
+    runtime: Any, said: str | None
+) -> None:
+    """Whatever keeps it from starting, and also where nothing does and it hangs."""
+    shown = document(runtime)
+    assert (shown["quorum"], shown["etcd_failure"]) == (False, said)
+    told = [line for line in shown["errors"] if line in (SILENT, ENDED)]
+    assert told == ([said] if said else [])
+
+
+def test_names_are_told_without_asking_anybody() -> None:
+    """In the order of people; a server that is nothing says why."""
+    runtime = runtime_of(False, **GONE)
+    runtime.store = runtime.detector = runtime.reporter = None
+    server = SimpleNamespace(runtime=runtime)
+    assert command.names(cast(Any, server)) == {"names": ["mgt1", "mgt2", "mgt3", "mgt4"]}
+    server = SimpleNamespace(runtime=None, why_idle=lambda: RemovedError("mgt1 was deleted"))
+    with pytest.raises(RemovedError):
+        command.names(cast(Any, server))
