@@ -9,7 +9,7 @@ READY := .venv/.ready
 DEPLOY_READY := .venv/.deploy-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo example sandbox sandbox-stop check test faults test-deploy bundle bench growth tooz format lint types man clean
+.PHONY: help venv demo example sandbox sandbox-stop check test faults test-deploy bundle packages bench growth tooz format lint types man clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -44,6 +44,9 @@ test-deploy: $(DEPLOY_READY) ## play the playbooks at real systemd hosts, booted
 
 bundle: $(READY) ## make the bundle that installs a server without a way out, in dist/
 	@$(BIN)/python -m tools.bundle
+
+packages: $(READY) ## make a .deb and an .rpm for this machine's /usr/bin/python3, in dist/
+	@$(BIN)/python -m tools.packages
 
 bench: $(READY) ## measure, and print a table
 	@$(BIN)/python -m tools.etcd_versions fetch

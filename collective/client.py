@@ -31,6 +31,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from collective.model.layout import Layout
+
+
+def socket_of(layout: Layout) -> str:
+    """Return the control socket: that of a daemon of release 0.2 while it is not restarted yet."""
+    former = layout.former
+    if former is None or os.path.exists(layout.control_socket):
+        return layout.control_socket
+    old = former.control_socket
+    return old if os.path.exists(old) else layout.control_socket
+
 
 def body_of(fields: dict[str, Any]) -> bytes:
     """Return the body of a request, whose fields ``collective.protocol.control`` names."""

@@ -19,6 +19,7 @@ import pwd
 import re
 import secrets
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,9 +30,13 @@ from types import TracebackType
 from collective.errors import AccessError, CollectiveError, InputError, RefusedError
 
 _NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_CANNOT_MOVE = frozenset({errno.EBUSY, errno.EXDEV})
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 _LOCK_POLL_SECONDS = 0.01
+#: In a folder that cannot be moved: what was in it before.
+ASIDE = "set-aside"
+_STAYS = frozenset({ASIDE, "lost+found"})
 _REASON = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -82,6 +87,16 @@ def is_missing(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def is_mount(path: Path) -> bool:
+    """Tell whether a file system is mounted at a path, be it a part of another one (bind)."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return os.path.ismount(path)
+    places = (line.split()[4].decode("unicode_escape") for line in mounts)
+    return os.path.realpath(path) in places
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -177,6 +192,77 @@ def set_aside(path: Path, aside_root: Path, reason: str, now: datetime) -> Path:
             fsync_folder(changed)
     except OSError as error:
         raise file_error(error, f"move into {aside_root}", path) from error
+    return target
+
+
+def content_of(folder: Path) -> list[Path]:
+    """Return what is in a folder, but for what a disk brings along and what was set aside there.
+
+    Raises:
+        CollectiveError: it cannot be looked at.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.name not in _STAYS)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise file_error(error, "read", folder) from error
+
+
+def set_data_aside(path: Path, aside_root: Path, reason: str, now: datetime) -> Path | None:
+    """Move a folder out of the way; of one that is a link or a mount point, what is in it.
+
+    Such a folder stays: it says on which disk its data is to be.
+
+    Args:
+        path, aside_root, reason, now: as for ``set_aside``, but for the file system: where it is
+            another one, what is in the folder goes into ``set-aside`` in the folder itself.
+
+    Returns:
+        Where it is now; None where there was nothing to move.
+
+    Raises:
+        CollectiveError: as for ``set_aside``.
+    """
+    if not path.is_symlink():
+        try:
+            return set_aside(path, aside_root, reason, now)
+        except CollectiveError as error:
+            cause = error.__cause__
+            fixed = isinstance(cause, OSError) and cause.errno in _CANNOT_MOVE
+            if not fixed or not path.is_dir():
+                raise
+    content = content_of(path)
+    if not content:
+        return None
+    try:
+        return _move_all(content, path.name, aside_root, _aside_name(reason, now))
+    except CollectiveError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno != errno.EXDEV:
+            raise
+    return _move_all(content, path.name, path / ASIDE, _aside_name(reason, now))
+
+
+def _move_all(content: Sequence[Path], name: str, aside_root: Path, stem: str) -> Path:
+    """Move files and folders into a folder that has a name, in one of its own."""
+    make_private_folder(aside_root)
+    try:
+        folder = _make_unique_folder(aside_root, stem)
+        target = folder / name
+        target.mkdir(0o700)
+        try:
+            for path in content:
+                os.rename(path, target / path.name)
+        except OSError:
+            with suppress(OSError):  # where something was moved, it stays
+                target.rmdir()
+                folder.rmdir()
+            raise
+        for changed in (target, folder, aside_root, content[0].parent):
+            fsync_folder(changed)
+    except OSError as error:
+        raise file_error(error, f"move into {aside_root}", content[0].parent) from error
     return target
 
 

@@ -147,7 +147,7 @@ remove() {
     [ ! -d "$UNIT.d" ] || rmdir --ignore-fail-on-non-empty "$UNIT.d"
     rm -rf "$PREFIX"
     systemctl daemon-reload
-    echo "removed; its data is still in /var/lib/confluent/collective, its settings in" \
+    echo "removed; its data is still in /var/lib/confluent-collective, its settings in" \
         "/etc/confluent/collective.conf"
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from time import monotonic
 from weakref import WeakSet
 
 from collective.calls.call import Call, Handler, dial
@@ -22,6 +23,8 @@ from collective.model.names import check_service_name, parse_server_name
 from collective.protocol.frames import MOST_SECONDS
 
 log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
 
 
 class CallManager(Closing):
@@ -107,11 +110,15 @@ class CallManager(Closing):
                 self._keeper = keeper
 
     def _beat(self) -> None:
-        while not self._ended.wait(BEAT_SECONDS):
+        beaten = monotonic()
+        while not self._ended.wait(_LOOK_SECONDS):
             with self._lock:
                 self._services = {each for each in self._services if not each.is_closed}
-                work = [call.line.beat for call in self._calls]
-                work += [service.look_after for service in self._services]
+                work = [service.listen_again for service in self._services]
+                if monotonic() - beaten >= BEAT_SECONDS:
+                    beaten = monotonic()
+                    work += [call.line.beat for call in self._calls]
+                    work += [service.beat for service in self._services]
             for look_after in work:
                 try:
                     look_after()

@@ -99,10 +99,16 @@ class Service(Closing):
         """Whether it serves no more."""
         return self._ended.is_set()
 
-    def look_after(self) -> None:
-        """Show the callers that we live; and listen anew, where the socket was taken away."""
+    def beat(self) -> None:
+        """Show the callers that we live."""
         with self._lock:
             calls = list(self._calls)
+        for call in calls:
+            call.line.beat()
+
+    def listen_again(self) -> None:
+        """Listen anew, where the socket was taken away."""
+        with self._lock:
             if not self._ended.is_set() and not self._is_there():
                 self._unlisten()
                 try:
@@ -113,8 +119,6 @@ class Service(Closing):
                     level = logging.DEBUG if self._told else logging.WARNING
                     log.log(level, "cannot serve calls for now: %s service=%s", error, self.name)
                     self._told = True
-        for call in calls:
-            call.line.beat()
 
     # -- listening -------------------------------------------------------------------------
 

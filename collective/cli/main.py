@@ -16,7 +16,7 @@ import sys
 
 from collective import stdio
 from collective.cli import output, quick
-from collective.client import ask, body_of, stream
+from collective.client import ask, body_of, socket_of, stream
 from collective.errors import CollectiveError, DaemonError, InputError, OutputError
 from collective.model.layout import Layout
 
@@ -49,7 +49,7 @@ def _run(given: list[str]) -> int:
             options = quick.parse(given) or _parse(given)
         except SystemExit as end:
             return _not_a_command(end, given)
-        socket = Layout.from_environment(os.environ).control_socket
+        socket = socket_of(Layout.from_environment(os.environ))
         return _COMMANDS[options.command](options, socket)
     except CollectiveError as error:
         return _failed(error, getattr(options, "json", False))

@@ -15,6 +15,7 @@ from collective.daemon.certificates.trust_round import TrustRound
 from collective.daemon.joining.coordinator import JoinCoordinator
 from collective.daemon.joining.promotee import Promotee
 from collective.daemon.lifecycle.lives import all_listen_addresses
+from collective.daemon.lifecycle.run_folder import EtcdSocketKeeper
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners import control_api, peer_api
 from collective.daemon.listeners.service_calls import ServiceCalls
@@ -39,7 +40,7 @@ def workers_of(
         settings: of this server.
         catch_up: takes up the records as a majority of the other voters' daemons tells them.
     """
-    everywhere = (Replacement(runtime), Narrator(runtime))
+    everywhere = (Replacement(runtime), Narrator(runtime), EtcdSocketKeeper(runtime))
     if not runtime.votes:
         return everywhere
     reconciler = Reconciler(runtime, settings.learner_timeout)

@@ -48,7 +48,9 @@ def _run_as_told(arguments: list[str] | None) -> int:
     path = Path(options.config if named else layout.settings_file)
 
     def load() -> Settings:
-        return load_settings(path, named, known_name(Path(layout.state)))
+        places = [place for place in (layout, layout.former) if place is not None]
+        known = next(filter(None, (known_name(Path(place.state)) for place in places)), None)
+        return load_settings(path, named, known)
 
     settings = load()
     if options.check:
@@ -77,12 +79,17 @@ def _run(settings: Settings, layout: Layout, load: Callable[[], Settings]) -> in
 
 
 def _wait(server: CollectiveServer, notifier: Notifier, told: threading.Event) -> None:
-    """Tell systemd how things are, and that this process lives, until told to stop."""
+    """Tell systemd how things are, and that this process lives, until told to stop.
+
+    Raises:
+        AccessError: the folder of the sockets is gone, and cannot be made again from here.
+    """
     beat = min(_BEAT_SECONDS, notifier.watchdog_seconds or _BEAT_SECONDS)
     shown = ""
     while True:
         # The loop of the doors must answer too, or nobody could reach us and systemd should act.
         server.doors.between_handshakes(lambda: None)
+        server.run_folder.check()
         notifier.watchdog()
         line = _status_line(server)
         if line != shown:

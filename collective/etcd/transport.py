@@ -29,7 +29,12 @@ from collective.model.forks import tell_after_fork
 
 #: Of one answer. It is held several times over, here and in etcd.
 MOST_ANSWER_BYTES = 64 << 20
-_HEADERS = {"Content-Type": "application/json"}
+_HEAD = (
+    "POST {} HTTP/1.1\r\nHost: etcd\r\nContent-Type: application/json\r\n"
+    "Content-Length: {}\r\n\r\n"
+)
+_MOST_LINE, _MOST_LINES = 1 << 16, 100
+_END_OF_HEAD = (b"\r\n", b"\n")
 _MOST_IDLE = 8
 _PART_BYTES = 1 << 16
 
@@ -52,11 +57,43 @@ class Answer:
     body: bytes | None
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer whose head is not read by the parser of mails, which takes its time."""
+
+    def begin(self) -> None:
+        """Read the head."""
+        version, self.status, _ = self._read_status()  # type: ignore[attr-defined]
+        self.code, self.version = self.status, 11
+        head: dict[bytes, bytes] = {}
+        while (line := self.fp.readline(_MOST_LINE)) not in _END_OF_HEAD:
+            if len(head) >= _MOST_LINES or not line.endswith(b"\n"):
+                raise http.client.HTTPException("the head of an answer is no head")
+            name, _, value = line.partition(b":")
+            head[name.strip().lower()] = value.strip()
+        length = head.get(b"content-length")
+        if length is not None and not length.isdigit():
+            raise http.client.HTTPException("the length of an answer is none")
+        self.chunked = head.get(b"transfer-encoding") == b"chunked"
+        self.chunk_left: int | None = None
+        self.length = None if self.chunked or length is None else int(length)
+        # Without a length the answer ends with the connection.
+        self.will_close = (
+            version != "HTTP/1.1"
+            or head.get(b"connection") == b"close"
+            or not (self.chunked or self.length is not None)
+        )
+
+
 class _Connection(http.client.HTTPConnection):
-    """An HTTP connection to the socket file."""
+    """An HTTP connection to the socket file.
+
+    Attributes:
+        is_last: whether the last answer said that no other comes.
+    """
 
     def __init__(self, path: str, deadline: float) -> None:
         super().__init__("etcd")
+        self.is_last = False
         self._path = path
         self._deadline = deadline
 
@@ -123,7 +160,6 @@ class Transport:
         if self._closed:
             raise NotReachedError("the way to etcd was closed")
         connection = self._take(deadline)
-        # http.client lets go of the socket when the answer says that it is the last one.
         sock = connection.sock
         try:
             response = _send(connection, path, body, deadline)
@@ -195,8 +231,7 @@ class Transport:
 
     def _give_back(self, connection: _Connection) -> None:
         with self._lock:
-            # Without a socket it was closed, since the answer said that it would be.
-            if not self._closed and connection.sock and len(self._idle) < _MOST_IDLE:
+            if not (self._closed or connection.is_last) and len(self._idle) < _MOST_IDLE:
                 self._idle.append(connection)
                 return
         connection.close()
@@ -238,10 +273,18 @@ def _send(
 ) -> http.client.HTTPResponse:
     sock = connection.sock
     sock.settimeout(_left(deadline))
-    text = json.dumps(body, separators=(",", ":"))
-    connection.request("POST", path, text, _HEADERS)
+    text = json.dumps(body, separators=(",", ":")).encode("ascii")
+    # At once, so that etcd reads once.
+    sock.sendall(_HEAD.format(path, len(text)).encode("ascii") + text)
     sock.settimeout(_left(deadline))
-    return connection.getresponse()
+    response = _Response(sock, method="POST")
+    try:
+        response.begin()
+    except BaseException:
+        response.close()
+        raise
+    connection.is_last = response.will_close
+    return response
 
 
 def _left(deadline: float) -> float:

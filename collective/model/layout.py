@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 ROOT_VARIABLE = "COLLECTIVE_ROOT"
 
+# Not below /var/lib/confluent, which may be one folder for all members, nor below /run/confluent,
+# which systemd removes whenever confluent.service stops.
+_DATA = "/var/lib/confluent-collective"
+_RUN = "/run/confluent-collective"
+
 #: Bytes of a socket path on Linux: sun_path has 108, one of them for the end (unix(7)).
 SOCKET_PATH_LIMIT = 107
 
@@ -57,8 +62,8 @@ class Layout:
         if root is None:
             return cls(
                 settings_file="/etc/confluent/collective.conf",
-                data="/var/lib/confluent/collective",
-                run="/run/confluent/collective",
+                data=_DATA,
+                run=_RUN,
             )
         _check_root(root)
         layout = cls(
@@ -68,6 +73,15 @@ class Layout:
         )
         _check_sockets(layout)
         return layout
+
+    @property
+    def former(self) -> Layout | None:
+        """Where releases up to 0.2 had the folders of an installed system, None under a root."""
+        if self.data != _DATA:
+            return None
+        return Layout(
+            self.settings_file, "/var/lib/confluent/collective", "/run/confluent/collective"
+        )
 
     def __repr__(self) -> str:
         return f"Layout({self.settings_file!r}, {self.data!r}, {self.run!r})"

@@ -41,12 +41,12 @@ _TOLD = {
 
 _ARRIVED = {
     Role.VOTER: "a server has joined, and votes",
-    Role.LEARNER: "a server joins, and catches up",
+    Role.LEARNER: "a server joins",
     Role.NONVOTING: "a server has joined, without a vote",
 }
 _BECAME = {
     Role.VOTER: "a member votes now",
-    Role.LEARNER: "a member catches up, to vote",
+    Role.LEARNER: "a member is promoted, and catches up",
     Role.NONVOTING: "a member does not vote any more",
 }
 
@@ -255,10 +255,10 @@ def _of_role(scene: Scene, name: str, before: object) -> Iterator[Line]:
     role, target = scene.members[name].role, scene.members[name].target
     if before is None:
         yield Line(f"{_ARRIVED[role]} name={name}")
-    elif before != (role, target):
-        former = before[0] if isinstance(before, tuple) else None
-        if former is not role:
-            yield Line(f"{_BECAME[role]} name={name}")
+    elif before != (role, target) and isinstance(before, tuple):
+        if before[0] is not role:
+            taken_in = before == (Role.LEARNER, Role.NONVOTING)
+            yield Line(f"{(_ARRIVED if taken_in else _BECAME)[role]} name={name}")
         elif role is Role.NONVOTING and target is Role.VOTER:
             yield Line(f"a member is to be promoted name={name}")
 

@@ -23,6 +23,7 @@ from asyncio import sslproto
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import is_
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,8 +93,17 @@ class _Listener:
     door: Door
     sock: socket.socket
     task: asyncio.Task[None]
-    path: Path | None
-    inode: tuple[int, int] | None
+    path: Path | None = None
+    mode: int = 0
+    inode: tuple[int, int] | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its socket file was removed, or is another's."""
+        try:
+            return self.path is not None and identity(self.path) != self.inode
+        except OSError:
+            return True
 
     def is_at(self, host: str, port: int) -> bool:
         """Tell whether it listens there, on TCP."""
@@ -146,7 +156,7 @@ class DoorServer:
             InputError: the address is not here, or the port is taken.
         """
         sock = bind_tcp(host, port)
-        self._call(self._listen(door, sock, context, None))
+        self._call(self._listen(door, sock, context))
         address = sock.getsockname()
         return str(address[0]), int(address[1])
 
@@ -162,7 +172,24 @@ class DoorServer:
             AccessError: no right to the folder or to the file that is there.
             InputError: another process answers there, or what is there is no socket.
         """
-        self._call(self._listen(door, bind_unix(path, mode), None, path))
+        self._call(self._listen(door, bind_unix(path, mode), None, path, mode))
+
+    def vanished(self) -> list[Path]:
+        """Return the paths of unix sockets that were removed, and that nobody can reach so."""
+        return [each.path for each in self._listeners if each.path is not None and each.is_gone]
+
+    def listen_again(self, path: Path) -> None:
+        """Make a unix socket again that was removed; who is connected stays so.
+
+        Args:
+            path: one of ``vanished``; its folder must exist.
+
+        Raises:
+            AccessError, InputError: as for ``listen_unix``.
+        """
+        for gone in [each for each in self._listeners if each.path == path]:
+            self.listen_unix(gone.door, path, gone.mode)
+            self._call(self._stop_listening(partial(is_, gone)))
 
     def between_handshakes(self, action: Callable[[], _Result]) -> _Result:
         """Run something quick while no handshake makes a step, and return what it returns.
@@ -253,11 +280,16 @@ class DoorServer:
         return asyncio.run_coroutine_threadsafe(work, loop).result()
 
     async def _listen(
-        self, door: Door, sock: socket.socket, context: _MakeContext | None, path: Path | None
+        self,
+        door: Door,
+        sock: socket.socket,
+        context: _MakeContext | None,
+        path: Path | None = None,
+        mode: int = 0,
     ) -> None:
         task = asyncio.ensure_future(self._accept(door, sock, context))
         inode = None if path is None else identity(path)
-        self._listeners.append(_Listener(door, sock, task, path, inode))
+        self._listeners.append(_Listener(door, sock, task, path, mode, inode))
 
     async def _accept(
         self, door: Door, listener: socket.socket, context: _MakeContext | None

@@ -147,7 +147,7 @@ def test_what_an_administrator_looks_for_is_there(hosts: Hosts) -> None:
     fish = "/etc/fish/completions/collective.fish"
     for place in ("/usr/local/share/zsh/site-functions/_collective", fish):
         hosts.ssh("mgt1", f"grep -q 'show --names' {place}")
-    hosts.ssh("mgt1", "test $(stat -c %U%a /var/lib/confluent/collective) = confluent700")
+    hosts.ssh("mgt1", "test $(stat -c %U%a /var/lib/confluent-collective) = confluent700")
     assert hosts.ssh("mgt1", "systemctl is-enabled etcd", check=False).stdout.strip() == "masked"
     found = hosts.ssh("mgt1", "systemd-analyze security collectived --no-pager").stdout
     score = re.search(r"exposure level for \S+: ([0-9.]+)", found)

@@ -73,7 +73,7 @@ def test_reset_wants_the_names_typed(
     controller.refused("reset, nothing typed", "reset", "nothing was changed")
     controller.play("reset", "reset", variables={"collective_confirm": "mgt4, mgt5"})
     hosts.wait_active("mgt4", "mgt4")
-    assert "server.pem" in hosts.ssh("mgt4", "find /var/lib/confluent/collective.2*").stdout
+    assert "server.pem" in hosts.ssh("mgt4", "find /var/lib/confluent-collective.2*").stdout
 
 
 def test_grow_to_five(hosts: Hosts, controller: Controller) -> None:
@@ -119,7 +119,7 @@ def test_replace_a_host_that_was_installed_anew(hosts: Hosts, controller: Contro
 def test_removed_host_is_locked_out(hosts: Hosts, controller: Controller) -> None:
     """One that answers, and one that is off and comes back; each with a copy of all its keys."""
     for name in ("mgt4", "mgt5"):
-        hosts.ssh(name, f"cp -r /var/lib/confluent/collective/pki {STOLEN}")
+        hosts.ssh(name, f"cp -r /var/lib/confluent-collective/pki {STOLEN}")
         assert open_doors(hosts, name) == list(DOORS)
     controller.play("remove", "remove", variables={"collective_host": "mgt4"})
     hosts.wait_active("mgt1", "mgt1", "mgt2", "mgt3", "mgt5")
@@ -158,7 +158,7 @@ def test_new_certificates_one_host_after_the_other(hosts: Hosts, controller: Con
     """Of those that are named and no other; the keys that were used before open no door."""
     controller.refused("certificates, nobody named", "new_certificate", "say which hosts")
     before = certificates(hosts)
-    hosts.ssh("mgt3", f"cp -r /var/lib/confluent/collective/pki {STOLEN}")
+    hosts.ssh("mgt3", f"cp -r /var/lib/confluent-collective/pki {STOLEN}")
     assert open_doors(hosts, "mgt3") == list(DOORS)
     two = {"collective_hosts": "mgt2,mgt3"}
     assert controller.play("check mode", "new_certificate", "--check", variables=two).changed == 2

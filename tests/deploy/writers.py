@@ -12,7 +12,7 @@ from types import TracebackType
 
 from tests.deploy.hosts import CONTROLLER, Hosts
 
-_SOCKET = "/run/confluent/collective/etcd/etcd:1"
+_SOCKET = "/run/confluent-collective/etcd/etcd:1"
 _SCRIPT = Path(__file__).with_name("writer.py")
 _LONGEST_SECONDS = 900
 _STOP_SECONDS = 10.0

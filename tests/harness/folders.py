@@ -29,9 +29,13 @@ _LONGEST_BASE = 50
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Make a folder for the servers of one cluster, and remove it with all that runs in it."""
-    base = _base()
+def temporary_folder(base: Path | None = None) -> Iterator[Path]:
+    """Make a folder for the servers of one cluster, and remove it with all that runs in it.
+
+    Args:
+        base: where to make it, None for where temporary files are.
+    """
+    base = base or _base()
     remove_stale_folders(base)
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

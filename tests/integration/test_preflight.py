@@ -24,7 +24,7 @@ from tools.etcd_versions import Etcd
 pytestmark = pytest.mark.integration
 
 MakeCluster = Callable[..., Cluster]
-LOCAL = ("server", "token", "name", "collective", "address", "ports", "disk")
+LOCAL = ("server", "token", "name", "collective", "address", "ports", "data", "disk")
 REMOTE = ("reach", "member", "guest", "release", "clock", "nat")
 JUDGED = ("invitation", "loopback", "dial-back", "peers")
 

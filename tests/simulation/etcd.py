@@ -84,6 +84,10 @@ class SimulatedEtcd:
         """End."""
         self.running = False
 
+    def has_lost_socket(self) -> bool:
+        """It has none."""
+        return False
+
     def close(self) -> None:
         """Do nothing."""
 

@@ -265,7 +265,7 @@ class SimulatedProber(FailureDetector):
         """Do nothing: whoever answers here follows, once it is asked for an entry."""
 
     def answers_at(
-        self, index: int, since: float, seconds: float, silent_seconds: float = 0.0
+        self, index: int, since: float, seconds: float, patient: bool = False
     ) -> Mapping[str, Answer]:
         """Ask all of them, of whom those in touch have heard of the newest commit."""
         return self.answers(seconds, since)

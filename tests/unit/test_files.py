@@ -19,10 +19,13 @@ import pytest
 from collective.errors import AccessError, CollectiveError, InputError, RefusedError
 from collective.files import (
     FolderLock,
+    content_of,
     file_error,
+    is_mount,
     make_private_folder,
     read_private,
     set_aside,
+    set_data_aside,
     write_atomically,
 )
 
@@ -456,3 +459,57 @@ def test_lock_file_is_private(tmp_path: Path) -> None:
     """A stranger who could open the file could hold the lock."""
     with wide_umask(), FolderLock.acquire(tmp_path / "lock"):
         assert mode_of(tmp_path / "lock") == 0o600
+
+
+# set_data_aside -------------------------------------------------------------------------------
+
+
+def data_on_its_disk(tmp_path: Path) -> Path:
+    """Return a link to a folder with data, as on a disk of its own."""
+    disk = tmp_path / "disk"
+    (disk / "member").mkdir(parents=True)
+    (disk / "lost+found").mkdir()
+    (disk / "member/wal").write_text("old")
+    (tmp_path / "etcd").symlink_to(disk)
+    return tmp_path / "etcd"
+
+
+def test_what_is_in_a_link_is_set_aside(tmp_path: Path) -> None:
+    """The link stays, with what belongs to the disk; once more there is nothing to do."""
+    path = data_on_its_disk(tmp_path)
+    place = set_data_aside(path, tmp_path / "aside", "join", NOON)
+    assert place == tmp_path / "aside/20240506T120000Z-join/etcd"
+    assert (place / "member/wal").read_text() == "old"
+    assert [p.name for p in path.iterdir()] == ["lost+found"]
+    assert path.is_symlink()
+    assert set_data_aside(path, tmp_path / "aside", "join", NOON) is None
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_data_on_another_disk_is_set_aside_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Nothing is left of the try to move it off its disk."""
+    path = data_on_its_disk(tmp_path)
+    if kind == "folder":
+        path.unlink()
+        (tmp_path / "disk").rename(path)
+    rename = os.rename
+
+    def across(source: Path, target: Path) -> None:
+        if Path(target).is_relative_to(tmp_path / "aside"):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", across)
+    place = set_data_aside(path, tmp_path / "aside", "join", NOON)
+    assert place == path / "set-aside/20240506T120000Z-join/etcd"
+    assert (place / "member/wal").read_text() == "old"
+    assert not list((tmp_path / "aside").iterdir())
+    assert content_of(path) == []
+
+
+def test_folder_that_is_no_mount_is_none(tmp_path: Path) -> None:
+    """As the kernel lists them."""
+    assert not is_mount(tmp_path)
+    assert is_mount(Path("/proc"))

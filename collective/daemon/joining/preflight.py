@@ -21,7 +21,7 @@ from collective import __version__
 from collective.daemon.clock import epoch
 from collective.daemon.joining.company import why_not_free
 from collective.daemon.joining.guests import check_guest, check_named, listed_guests
-from collective.daemon.lifecycle.lives import own_address
+from collective.daemon.lifecycle.lives import check_replaceable, own_address
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.errors import CollectiveError, IdentityError, ProtocolError, UnreachableError
 from collective.model.names import is_ip_address, parse_host_port
@@ -124,6 +124,11 @@ def look_here(checks: Checks, server: CollectiveServer, place: str, text: str | 
     address, well = _address(checks, server)
     fit &= well & _ports(checks, server, address)
     folder = server.layout.data
+    checks.attempt(
+        "data",
+        lambda: check_replaceable(server.layout),
+        lambda _: f"what is in {folder} can be moved aside",
+    )
     stat = os.statvfs(folder)
     checks.add(policy.check_disk(folder, stat.f_bavail * stat.f_frsize))
     return Ready(asked, token, address, fit)

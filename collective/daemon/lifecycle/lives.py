@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -32,7 +33,14 @@ from collective.errors import (
     UnreachableError,
 )
 from collective.failpoints import Step, reached
-from collective.files import is_missing, set_aside
+from collective.files import (
+    ASIDE,
+    content_of,
+    is_missing,
+    is_mount,
+    set_aside,
+    set_data_aside,
+)
 from collective.model.layout import Layout
 from collective.model.listen import together
 from collective.model.names import (
@@ -327,7 +335,9 @@ def places_aside(layout: Layout) -> tuple[str, ...]:
 
     It is read off the disk, since a power cut may come after a move and before the state file.
     """
-    places = Path(layout.aside).glob("*/*")
+    # Where etcd's data is on a disk of its own, it is set aside there.
+    roots = (Path(layout.aside), Path(layout.etcd_data, ASIDE))
+    places = (place for root in roots for place in root.glob("*/*"))
     return tuple(str(p) for p in sorted(places, key=lambda p: (p.parent.stat().st_mtime_ns, p)))
 
 
@@ -344,7 +354,9 @@ def _take(step: FileStep, layout: Layout, plan: Plan, event: Event, now: datetim
     if step is FileStep.PREPARE:
         credentials.prepare_fresh(pki, plan.name, certified_here(plan.address))
     elif step is FileStep.ASIDE:
-        _clear(Path(layout.etcd_data), layout, _REASONS[event][0], now)
+        path = Path(layout.etcd_data)
+        if path.exists():
+            _say(path, set_data_aside(path, Path(layout.aside), _REASONS[event][0], now))
     elif credentials.incoming(pki).exists():
         _clear(pki, layout, _REASONS[event][1], now)
         credentials.install(pki)
@@ -423,7 +435,8 @@ def first_start_was_cut(layout: Layout, plan: Plan) -> bool:
     can have written to it: invitations wait for our own record, which comes later.
     """
     fresh = plan.mode is Mode.MEMBER and not plan.existing and not plan.started
-    return fresh and Path(layout.etcd_data).exists()
+    path = Path(layout.etcd_data)
+    return fresh and path.exists() and (not path.is_dir() or bool(content_of(path)))
 
 
 def data_is_lost(layout: Layout, plan: Plan) -> str | None:
@@ -439,6 +452,38 @@ def data_is_lost(layout: Layout, plan: Plan) -> str | None:
 
 
 def _clear(path: Path, layout: Layout, reason: str, now: datetime) -> None:
+    if path.is_symlink():
+        raise _fixed(path)
     if path.exists():
-        place = set_aside(path, Path(layout.aside), reason, now)
+        _say(path, set_aside(path, Path(layout.aside), reason, now))
+
+
+def _say(path: Path, place: Path | None) -> None:
+    if place is not None:
         log.warning("data was moved aside from=%s to=%s", path, place)
+
+
+def _fixed(path: Path) -> RefusedError:
+    return RefusedError(
+        f"{path} is a link or a mount point: it could not be replaced as a whole",
+        f"make it a plain folder, with what is in it; {path.parent} itself may be either",
+    )
+
+
+def check_replaceable(layout: Layout) -> None:
+    """See that what a join, and a deletion later, move aside can be moved.
+
+    Raises:
+        RefusedError: something is there that cannot.
+        AccessError: the right to is missing.
+    """
+    pki, data = Path(layout.pki), Path(layout.etcd_data)
+    if pki.is_symlink() or is_mount(pki):
+        raise _fixed(pki)
+    if (data.is_symlink() or data.exists()) and not data.is_dir():
+        raise RefusedError(f"{data} is no folder", "move it away, or mend where it leads to")
+    for folder in (path for path in (data, pki) if path.is_dir()):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise AccessError(
+                f"cannot write in {folder}: permission denied", "see to whom it belongs"
+            )

@@ -21,12 +21,14 @@ from pathlib import Path
 
 from collective.daemon.clock import elapsed, epoch, utc_now
 from collective.daemon.lifecycle import changeover, lives, small_files
+from collective.daemon.lifecycle.former_folder import check_moved
 from collective.daemon.lifecycle.gate import Gate
 from collective.daemon.lifecycle.high_water_marks import HighWaterMarks
 from collective.daemon.lifecycle.inactive import idle_error
 from collective.daemon.lifecycle.network_listener import NetworkListener
 from collective.daemon.lifecycle.removal_evidence import RemovalEvidence
 from collective.daemon.lifecycle.return_check import ReturnCheck
+from collective.daemon.lifecycle.run_folder import RUN_MODE, RunFolder
 from collective.daemon.lifecycle.state_file import StateFile
 from collective.daemon.member import credentials
 from collective.daemon.member.backend import Frame
@@ -85,15 +87,17 @@ class CollectiveServer:
             workers_of: makes the threads that act by themselves in one life.
 
         Raises:
-            RefusedError: another daemon runs on the same folders.
+            RefusedError: another daemon runs on the same folders; or this server's data is where
+                former releases had it.
             EtcdError: etcd is missing or not fit.
             AccessError: a folder cannot be used.
         """
         self.settings = settings
         self.layout = layout
         self._workers_of = workers_of
+        check_moved(layout, layout.former)
         make_private_folder(Path(layout.data))
-        make_private_folder(Path(layout.run), 0o755)
+        make_private_folder(Path(layout.run), RUN_MODE)
         self._lock = FolderLock.acquire(Path(layout.daemon_lock))
         try:
             self._prepare()
@@ -126,6 +130,7 @@ class CollectiveServer:
             binary, Path(layout.etcd_run), Path(layout.etcd_lock), self._etcd_ended
         )
         self.doors = DoorServer()
+        self.run_folder = RunFolder(self.doors, layout)
         self.listener = NetworkListener(
             self.doors, settings.port, lambda: self.credentials.server_context
         )
@@ -328,13 +333,12 @@ class CollectiveServer:
                     log.error("the records cannot be remembered: %s", error)
 
     def _watch(self) -> None:
-        """Find out that this server was removed or is lost."""
+        """Find out that this server was removed or is lost, or its sockets were removed."""
         while not self.stopped.wait(_WATCH_SECONDS):
-            runtime = self.runtime
-            if runtime is None:
-                continue
             try:
-                self._look_after(runtime)
+                self.run_folder.look(elapsed())
+                if (runtime := self.runtime) is not None:
+                    self._look_after(runtime)
             except Exception:
                 log.exception("this server could not be looked after")
 

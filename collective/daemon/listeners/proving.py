@@ -60,24 +60,21 @@ def prove(runtime: Shown) -> Proof:
     """Read the records at a commit; without one, take what is held here."""
     begun, error = elapsed(), ""
     deadline = begun + _PATIENT_SECONDS
-    runtime.detector.answers(0.0, begun)  # they are asked while the store is
     seconds = min(max(_FIRST_SECONDS, _ROUND_TRIPS * _farthest(runtime)), _PATIENT_SECONDS)
     while True:
         try:
             return Proof(runtime.store.read_at_commit(seconds), Proven.YES)
         except EtcdError as refused:
             error = refused.message
+        if runtime.etcd.failure is not None:
+            return Proof(held(runtime), Proven.NO, runtime.etcd.failure)
+        enough = _enough_run(runtime, begun)
         seconds = min(3 * seconds, deadline - elapsed())
-        if seconds <= 0 or runtime.etcd.failure is not None:
-            break
         # An etcd that is restarted on purpose is back in a moment, and others need it so long.
-        if held(runtime).turn is None and not _is_worth_waiting(runtime, begun):
-            break
+        waits = enough or held(runtime).turn is not None or _was_proven(runtime, begun)
+        if seconds <= 0 or not waits:
+            return Proof(held(runtime), Proven.LATE if enough else Proven.NO, error)
         pause(_PAUSE_SECONDS)
-    if runtime.etcd.failure is not None:
-        return Proof(held(runtime), Proven.NO, runtime.etcd.failure)
-    enough = _strength(runtime, _running(runtime)).holds
-    return Proof(held(runtime), Proven.LATE if enough else Proven.NO, error)
 
 
 def held(runtime: Shown) -> View:
@@ -97,16 +94,19 @@ def _farthest(runtime: Shown) -> float:
     return max((trips.get(name, 0.0) for name in runtime.records_view.view.voters), default=0.0)
 
 
-def _is_worth_waiting(runtime: Shown, begun: float) -> bool:
-    """Tell whether enough voters answer to elect a leader, or seem to."""
+def _enough_run(runtime: Shown, begun: float) -> bool:
+    """Tell whether the etcds of enough voters run, as they say, to elect a leader."""
     runtime.detector.answers(_RENEW_SECONDS, since=begun)
-    if _strength(runtime, _running(runtime)).holds:
-        return True
+    return _strength(runtime, _running(runtime)).holds
+
+
+def _was_proven(runtime: Shown, begun: float) -> bool:
+    """Tell whether there was a quorum a moment ago, and too few voters have failed since."""
+    if runtime.store.proven_at < begun - _RECENT_SECONDS:
+        return False
     last = runtime.detector.last_answers()
     failed = {n for n, a in last.items() if a.when >= begun and a.status is None}
-    voters = runtime.records_view.view.voters.keys()
-    recent = runtime.store.proven_at >= begun - _RECENT_SECONDS
-    return recent and _strength(runtime, voters - failed).holds
+    return _strength(runtime, runtime.records_view.view.voters.keys() - failed).holds
 
 
 def _running(runtime: Shown) -> set[str]:

@@ -5,6 +5,7 @@ It does not decide when one starts or ends; ``etcd_supervisor`` does.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -71,6 +72,9 @@ class Backend(Protocol):
     def held(self) -> AbstractContextManager[None]:
         """Have calls wait while it is restarted on purpose."""
 
+    def has_lost_socket(self) -> bool:
+        """Tell whether it runs and nobody can reach it any more: its socket was removed."""
+
     def close(self) -> None:
         """Close the way to it."""
 
@@ -84,6 +88,8 @@ class OwnEtcd:
         self._trust = trust
         self._variables: Mapping[str, str] = {}
         self._leaf_file: Path | None = None
+        #: Whose socket was seen.
+        self._reached: int | None = None
         self._own = Gateway(Path(frame.layout.etcd_socket))
         self.gateway: EtcdApi = self._own
 
@@ -138,6 +144,18 @@ class OwnEtcd:
     def held(self) -> AbstractContextManager[None]:
         """Have calls wait for the next start."""
         return self._own.held()
+
+    def has_lost_socket(self) -> bool:
+        """Tell whether the process runs that had made its socket, and that is gone.
+
+        Not so while its folder is gone: the next process could make no socket either.
+        """
+        pid = self._frame.etcd.pid
+        if os.path.lexists(self._frame.layout.etcd_socket):
+            self._reached = pid
+            return False
+        there = os.path.isdir(self._frame.layout.etcd_run)
+        return there and pid is not None and pid == self._reached
 
     def close(self) -> None:
         """Close the connections to it."""

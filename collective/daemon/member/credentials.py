@@ -25,7 +25,13 @@ from pathlib import Path
 
 from collective.daemon.member.succession import Succession
 from collective.errors import CollectiveError, ProtocolError
-from collective.files import fsync_folder, make_private_folder, read_private, write_atomically
+from collective.files import (
+    file_error,
+    fsync_folder,
+    make_private_folder,
+    read_private,
+    write_atomically,
+)
 from collective.pki import Certificate, make_certificate, new_key, read_certificate
 from collective.protocol.door import server_context
 from collective.protocol.peer import client_context
@@ -61,8 +67,11 @@ def copy(source: Path, folder: Path) -> None:
 
 def install(folder: Path) -> None:
     """Put the prepared folder in place; the old one must have been moved away."""
-    os.rename(incoming(folder), folder)
-    fsync_folder(folder.parent)
+    try:
+        os.rename(incoming(folder), folder)
+        fsync_folder(folder.parent)
+    except OSError as error:
+        raise file_error(error, "put a new folder in the place of", folder) from error
 
 
 def repair(folder: Path) -> None:

@@ -96,6 +96,10 @@ class EtcdSupervisor:
         """Whether it was started, be it again, a moment ago, and has not answered since."""
         return self._started is not None and elapsed() - self._started < _STARTING_SECONDS
 
+    def has_lost_socket(self) -> bool:
+        """Tell whether etcd runs and nobody can reach it, since its socket was removed."""
+        return self._backend.has_lost_socket()
+
     def note_waiting(self, told: str) -> None:
         """Note whom etcd waits for before it is started, for people, "" for nobody."""
         self.waits_for = told

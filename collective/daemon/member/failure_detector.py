@@ -36,7 +36,7 @@ _LEAST_PAUSE_SECONDS = 0.05
 ANSWER_SECONDS = 1.0
 _FRESH_SECONDS = INTERVAL_SECONDS + ANSWER_SECONDS
 # One that is behind is asked again so soon, while somebody waits for it.
-_AGAIN_SECONDS = 0.02
+_AGAIN_SECONDS = 0.005
 # Who was silent before is given so long, where others are given more.
 _SILENT_SECONDS = 0.1
 
@@ -341,7 +341,7 @@ class FailureDetector:
             line.heard(None)
 
     def answers_at(
-        self, index: int, since: float, seconds: float, silent_seconds: float = _SILENT_SECONDS
+        self, index: int, since: float, seconds: float, patient: bool = False
     ) -> Mapping[str, Answer]:
         """Return an outcome for every member that is asked; voters are asked for an entry, anew.
 
@@ -351,7 +351,8 @@ class FailureDetector:
             index: of a commit that each voter is to have.
             since: as for ``answers``, of voters.
             seconds: how long to wait for those that do not have it.
-            silent_seconds: how long to wait for those that were silent before.
+            patient: whether to wait so long for those that were silent before, too, and to ask
+                members without a vote anew.
         """
         with self._lock:
             lines = dict(self._lines)
@@ -367,12 +368,13 @@ class FailureDetector:
             return status is None or not is_behind(status, index) or self._is_late(answer)
 
         def found(name: str) -> Answer:
-            allowed = seconds if spoke[name] else silent_seconds
+            allowed = seconds if patient or spoke[name] else _SILENT_SECONDS
             left = max(0.0, now + allowed - elapsed())
             answer = voters[name].asked_since(since, left, enough)
             return answer or self._said_to_be_unwell(voters[name], now) or silent
 
-        return {**self.answers(_SILENT_SECONDS), **{name: found(name) for name in voters}}
+        known = self.answers(seconds, since) if patient else self.answers(_SILENT_SECONDS)
+        return {**known, **{name: found(name) for name in voters}}
 
     def _said_to_be_unwell(self, line: _Probe, now: float) -> Answer | None:
         """Return what a member said a moment ago, if it does not count by that anyway."""

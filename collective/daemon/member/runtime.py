@@ -199,7 +199,7 @@ class MemberRuntime:
                 for record in [view.by_member_id(hex_id(member.id))]
             )
         self.detector.follow(view.members.values())
-        found = self.detector.answers_at(index, since, seconds, seconds)
+        found = self.detector.answers_at(index, since, seconds, patient=True)
         answering = {n for n, answer in found.items() if self.detector.follows(answer, index)}
         behind = {n for n, answer in found.items() if answer.status is not None} - answering
         return Observed(

@@ -56,6 +56,10 @@ class VotersEtcd:
         """Hold nothing."""
         return nullcontext()
 
+    def has_lost_socket(self) -> bool:
+        """False: the socket here is the daemon's own."""
+        return False
+
     def close(self) -> None:
         """Close the connections."""
         self.gateway.close()

@@ -40,18 +40,18 @@ def test_no_root_gives_the_folders_of_the_system() -> None:
     layout = Layout.from_environment({})
     assert {name: getattr(layout, name) for name in PATHS} == {
         "settings_file": "/etc/confluent/collective.conf",
-        "data": "/var/lib/confluent/collective",
-        "etcd_data": "/var/lib/confluent/collective/etcd",
-        "pki": "/var/lib/confluent/collective/pki",
-        "state": "/var/lib/confluent/collective/state",
-        "backups": "/var/lib/confluent/collective/backups",
-        "aside": "/var/lib/confluent/collective/set-aside",
-        "run": "/run/confluent/collective",
-        "control_socket": "/run/confluent/collective/control.sock",
-        "etcd_run": "/run/confluent/collective/etcd",
-        "etcd_socket": "/run/confluent/collective/etcd/etcd:1",
-        "daemon_lock": "/var/lib/confluent/collective/daemon.lock",
-        "etcd_lock": "/var/lib/confluent/collective/etcd.lock",
+        "data": "/var/lib/confluent-collective",
+        "etcd_data": "/var/lib/confluent-collective/etcd",
+        "pki": "/var/lib/confluent-collective/pki",
+        "state": "/var/lib/confluent-collective/state",
+        "backups": "/var/lib/confluent-collective/backups",
+        "aside": "/var/lib/confluent-collective/set-aside",
+        "run": "/run/confluent-collective",
+        "control_socket": "/run/confluent-collective/control.sock",
+        "etcd_run": "/run/confluent-collective/etcd",
+        "etcd_socket": "/run/confluent-collective/etcd/etcd:1",
+        "daemon_lock": "/var/lib/confluent-collective/daemon.lock",
+        "etcd_lock": "/var/lib/confluent-collective/etcd.lock",
     }
 
 

@@ -136,7 +136,7 @@ def test_join_of_a_voter_is_told_from_its_arrival_to_its_vote() -> None:
     )
     voter = replace(before, members={**before.members, "mgt4": member("mgt4")})
     assert told(before, learner, replace(learner, lacking=()), voter) == [
-        "a server joins, and catches up name=mgt4",
+        "a server joins name=mgt4",
         "a trust round begins: each restarts its etcd names=mgt2",
         "the trust round is over: every voter that answers lets every other in",
         "a member votes now name=mgt4",
@@ -148,18 +148,27 @@ def test_changes_of_members_have_a_line_each() -> None:
     before = scene()
     few = {n: m for n, m in before.members.items() if n != "mgt2"}
     quiet = member("mgt9", Role.NONVOTING)
+    joins = replace(quiet, role=Role.LEARNER)
     promoted = replace(quiet, target=Role.VOTER)
     moved = {**few, "mgt3": member("mgt3", address="10.0.0.8")}
     demoted = {**moved, "mgt3": member("mgt3", Role.NONVOTING, "10.0.0.8")}
     scenes = [
         replace(before, members=m)
-        for m in (before.members, few, moved, demoted, {**demoted, "mgt9": quiet})
+        for m in (
+            before.members,
+            few,
+            moved,
+            demoted,
+            {**demoted, "mgt9": joins},
+            {**demoted, "mgt9": quiet},
+        )
     ]
     last = replace(before, members={**demoted, "mgt9": promoted})
     assert told(*scenes, last) == [
         "a member was deleted name=mgt2",
         "a member has another address name=mgt3 address=10.0.0.8 former=10.0.0.9",
         "a member does not vote any more name=mgt3",
+        "a server joins name=mgt9",
         "a server has joined, without a vote name=mgt9",
         "a member is to be promoted name=mgt9",
     ]

@@ -156,11 +156,11 @@ def test_unanswered_write_is_made_once(
 def test_time_that_is_up_before_sending_writes_nothing(
     etcd: FakeEtcd, write_batcher: WriteBatcher
 ) -> None:
-    """Told apart from one that was sent."""
+    """Told apart from one that was sent; on a busy machine it may be known by then why."""
     etcd.hold()
     sent = write_batcher.submit(put("a"), 2.0)
     wait_until(lambda: sent.sent, SECONDS, "the write is sent")
-    with pytest.raises(DeadlineError, match="nothing was written"):
+    with pytest.raises((DeadlineError, DegradedCollective), match="nothing was written"):
         write_batcher.commit(put("a", b"behind the other one"), 0.05)
     with pytest.raises(InDoubtError):
         write_batcher.result(sent)

@@ -183,7 +183,7 @@ def test_adoption_that_was_cut_is_finished_by_the_next_one(
     plan = prepared(layout, state)
     pem = Path(layout.pki, "server.pem").read_bytes()
     with monkeypatch.context() as patch:
-        killed_after(patch, "set_aside", 1)
+        killed_after(patch, "set_data_aside", 1)
         with pytest.raises(Killed):
             lives.adopt(layout, state, plan, LATER)
     assert state.load() == plan
@@ -233,7 +233,7 @@ def test_adoption_that_was_cut_still_says_where_the_data_is(
     """P7: the user is told where replaced data is, also after a kill -9."""
     plan = prepared(layout, state)
     with monkeypatch.context() as patch:
-        killed_after(patch, "set_aside", 1)
+        killed_after(patch, "set_data_aside", 1)
         with pytest.raises(Killed):
             lives.adopt(layout, state, plan, LATER)
     learner = lives.adopt(layout, state, plan, LATER)
@@ -265,7 +265,9 @@ def test_removed_server_rests_with_new_certificates(layout: Layout, state: State
     assert not Path(layout.etcd_data).exists()
 
 
-@pytest.mark.parametrize(("step", "times"), [("set_aside", 1), ("set_aside", 2), ("install", 1)])
+@pytest.mark.parametrize(
+    ("step", "times"), [("set_data_aside", 1), ("set_aside", 1), ("install", 1)]
+)
 def test_rest_that_was_cut_is_finished_by_the_next_one(
     layout: Layout, state: StateFile, monkeypatch: pytest.MonkeyPatch, step: str, times: int
 ) -> None:
@@ -376,8 +378,8 @@ def test_first_start_was_cut_where_a_new_etcd_never_answered(
     ("cut", "times"),
     [
         ("prepare_fresh", 1),
+        ("set_data_aside", 1),
         ("set_aside", 1),
-        ("set_aside", 2),
         ("install", 1),
     ],
 )

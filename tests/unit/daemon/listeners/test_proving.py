@@ -31,6 +31,10 @@ class World(clock.Time):
         self.proven_at, self.refused_until = float("-inf"), 0.0
         self.answered, self.own = True, "1"
 
+    def __str__(self) -> str:
+        well = sum(status is not None for status in self.others.values())
+        return f"a read takes {self.takes:g} s, {self.trip:g} s away, {well} answer"
+
     def elapsed(self) -> float:
         return self.now
 

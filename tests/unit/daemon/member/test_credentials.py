@@ -108,7 +108,7 @@ def test_folder_in_use_is_not_replaced(folder: Path) -> None:
     """The old one must have been moved away first."""
     before = files(folder)
     credentials.prepare_fresh(folder, "mgt1", ADDRESSES)
-    with pytest.raises(OSError, match="not empty"):
+    with pytest.raises(CollectiveError, match="not empty"):
         credentials.install(folder)
     credentials.repair(folder)
     assert files(folder) == before
