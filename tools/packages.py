@@ -150,11 +150,14 @@ def lay_out(tree: Path, wheelhouse: Path, program: str, values: Mapping[str, str
 def links() -> dict[str, str]:
     """Return where in a tree each link into the environment is, by what it leads to.
 
-    They are the role's, with /usr in place of /usr/local.
+    They are the role's, with /usr in place of /usr/local; fish looks below /usr, too.
     """
     text = (DEPLOY / "roles/collective/vars/main.yml").read_text(encoding="utf-8")
     own = yaml.safe_load(text)["collective_links"]
-    return {link["src"]: link["dest"].replace("/usr/local/", "usr/", 1) for link in own}
+    return {
+        src: f"usr/{src}" if src.startswith("share/") else dest.replace("/usr/local/", "usr/", 1)
+        for src, dest in ((link["src"], link["dest"]) for link in own)
+    }
 
 
 def _environment(release: Path, tree: Path, wheelhouse: Path, program: str) -> None:

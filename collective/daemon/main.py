@@ -48,7 +48,9 @@ def _run_as_told(arguments: list[str] | None) -> int:
     path = Path(options.config if named else layout.settings_file)
 
     def load() -> Settings:
-        return load_settings(path, named, known_name(Path(layout.state)))
+        places = [place for place in (layout, layout.former) if place is not None]
+        known = next(filter(None, (known_name(Path(place.state)) for place in places)), None)
+        return load_settings(path, named, known)
 
     settings = load()
     if options.check:

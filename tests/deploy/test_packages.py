@@ -28,6 +28,8 @@ EXPECTED = {
     "/usr/share/man/man1/collective.1",
     "/usr/share/man/man8/collectived.8",
     "/usr/share/bash-completion/completions/collective",
+    "/usr/share/zsh/site-functions/_collective",
+    "/usr/share/fish/vendor_completions.d/collective.fish",
     "/usr/share/doc/confluent-collective/copyright",
     "/opt/confluent-collective/current",
 }

@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_links_are_those_of_the_role_in_usr() -> None:
     """The program and the pages; a distribution's package puts nothing in /usr/local."""
     assert packages.links()["bin/collectived"] == "usr/sbin/collectived"
-    assert not [path for path in packages.links().values() if "local" in path]
+    fish = "share/fish/vendor_completions.d/collective.fish"
+    assert packages.links()[fish] == f"usr/{fish}"
+    places = packages.links().values()
+    assert not [path for path in places if "local" in path or not path.startswith("usr/")]
 
 
 def test_every_file_that_is_packed_is_there() -> None:
