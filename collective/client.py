@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import _socket
 import os
+from time import monotonic
 
 from collective.errors import AccessError, DaemonError, ProtocolError, from_wire
 
 #: Of what is written here; the daemon reads up to that of its own release.
 FORMAT = 1
 
-_CONNECT_SECONDS = 5.0
 _MOST_BYTES = 1 << 24
 _LOG_HINT = "see its log: journalctl -u collectived"
 _START_HINT = (
@@ -57,14 +57,15 @@ def ask(path: str, method: str, route: str, body: dict[str, Any] | None, seconds
         path: of the control socket.
         method, route: of the request.
         body: its fields, or None.
-        seconds: how long the daemon may be silent.
+        seconds: how long it may take until the next step, or the end.
 
     Raises:
         CollectiveError: what the daemon answered, or why it did not.
     """
     import json
 
-    for line in _exchange(path, method, route, body_of(body or {}), seconds, "application/json"):
+    request = _request(method, route, body_of(body or {}), "application/json")
+    for line in _exchange(path, request, seconds, seconds):
         try:
             value = json.loads(line)
         except ValueError:
@@ -79,7 +80,7 @@ def ask(path: str, method: str, route: str, body: dict[str, Any] | None, seconds
 
 
 def stream(
-    path: str, method: str, route: str, body: bytes, seconds: float
+    path: str, method: str, route: str, body: bytes, seconds: float, silence: float
 ) -> Iterator[tuple[str, str]]:
     """Make a request and yield each line of the answer as kind and text.
 
@@ -87,38 +88,85 @@ def stream(
         path: of the control socket.
         method, route: of the request; the answer is asked for as text.
         body: JSON, or nothing.
-        seconds: how long the daemon may be silent.
+        seconds: how long it may take until the next line.
+        silence: how long the daemon may give no sign of life.
 
     Raises:
-        DaemonError: it does not run, or broke off.
+        DaemonError: it does not run, broke off, or is late.
         AccessError: no right to the socket.
         ProtocolError: what comes back is not what a daemon answers.
     """
-    for line in _exchange(path, method, route, body, seconds, "text/plain"):
+    for line in _exchange(path, _request(method, route, body, "text/plain"), seconds, silence):
         kind, _, text = line.partition(" ")
         yield kind, text
 
 
-def _exchange(
-    path: str, method: str, route: str, body: bytes, seconds: float, accept: str
-) -> Iterator[str]:
+def _request(method: str, route: str, body: bytes, accept: str) -> bytes:
     head = (
         f"{method} {route} HTTP/1.0\r\nHost: collective\r\nAccept: {accept}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
-    sock = _connect(path, min(seconds, _CONNECT_SECONDS))
+    return head.encode() + body
+
+
+def _exchange(path: str, request: bytes, seconds: float, silence: float) -> Iterator[str]:
+    waiting = _Waiting(seconds, silence)
+    sock = _connect(path, waiting.left())
     try:
-        sock.settimeout(seconds)
-        sock.sendall(head.encode() + body)
-        yield from _lines(sock)
+        sock.settimeout(waiting.left())
+        sock.sendall(request)
+        for line in _lines(sock, waiting):
+            if line:
+                yield line
+                waiting.begin()
+            else:
+                waiting.beats = True
     except TimeoutError:
-        raise DaemonError(
-            f"collectived did not answer within {seconds:.0f} s", _LOG_HINT
-        ) from None
+        raise waiting.late() from None
     except OSError as error:
         raise DaemonError(f"collectived broke off: {error.strerror}", _LOG_HINT) from None
     finally:
         sock.close()
+
+
+class _Waiting:
+    """How long is waited for the next line, and for a sign of life.
+
+    Attributes:
+        heard: whether anything has come.
+        beats: whether the daemon says with empty lines that it is at work. One from before an
+            update, that is still to be restarted, may not: its silence says nothing.
+    """
+
+    def __init__(self, seconds: float, silence: float) -> None:
+        self._seconds, self._silence = seconds, silence
+        self.heard = self.beats = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Wait for a line from now on."""
+        self._until = monotonic() + self._seconds
+
+    def left(self) -> float:
+        """Return the seconds for which something is waited for now.
+
+        Raises:
+            TimeoutError: there are none.
+        """
+        left = self._until - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return min(left, self._silence) if self.beats or not self.heard else left
+
+    def late(self) -> DaemonError:
+        """Return the error of what did not come in time."""
+        if self.beats and monotonic() >= self._until:
+            return DaemonError(
+                f"collectived is at work, and got no further within {self._seconds:.0f} s",
+                "what was begun goes on there: see 'collective show'",
+            )
+        seconds = self._silence if monotonic() < self._until else self._seconds
+        return DaemonError(f"collectived did not answer within {seconds:.0f} s", _LOG_HINT)
 
 
 def _connect(path: str, seconds: float) -> Any:
@@ -133,6 +181,8 @@ def _connect(path: str, seconds: float) -> Any:
                 f"no right to talk to collectived: {path}",
                 f"run as root or as a member of the socket's group (you are user {os.geteuid()})",
             ) from None
+        if isinstance(error, BlockingIOError | TimeoutError):
+            raise DaemonError("collectived takes no command: too many wait", _LOG_HINT) from None
         reason = {
             FileNotFoundError: f"there is no socket {path}",
             ConnectionRefusedError: f"nobody answers on {path}",
@@ -141,9 +191,9 @@ def _connect(path: str, seconds: float) -> Any:
     return sock
 
 
-def _lines(sock: Any) -> Iterator[str]:
+def _lines(sock: Any, waiting: _Waiting) -> Iterator[str]:
     rest, in_body, size = b"", False, 0
-    while part := sock.recv(65536):
+    while part := _part(sock, waiting):
         size += len(part)
         if size > _MOST_BYTES:
             raise ProtocolError("collectived answers without an end")
@@ -156,6 +206,13 @@ def _lines(sock: Any) -> Iterator[str]:
             in_body, rest = True, body
         *whole, rest = rest.split(b"\n")
         yield from (line.decode("utf-8", "replace") for line in whole)
+
+
+def _part(sock: Any, waiting: _Waiting) -> bytes:
+    sock.settimeout(waiting.left())
+    part: bytes = sock.recv(65536)
+    waiting.heard = True
+    return part
 
 
 def _check_head(head: bytes, body: bytes) -> None:

@@ -9,7 +9,7 @@ Invariants:
   * The text depends on the files of this repository alone: not on the day, the width or colours
     of the terminal, or the version of Python.
   * Needs nothing but argparse-manpage, shtab and the standard library, since it runs when the
-    package is built. Of the package it loads the parsers and the settings alone.
+    package is built. Of the package it loads the parsers, the deadlines and the settings alone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from argparse_manpage.manpage import Manpage
 from build_manpages.build_manpages import parse_manpages_spec
 
 import collective
+from collective.cli.deadlines import SECONDS
 from collective.daemon.settings import settings_help
 from tools import completion
 
@@ -118,6 +119,8 @@ def _page(spec: dict[str, str]) -> str:
     page.add_section("description", "<", f"{_roff(opening)}\n.PP\n")
     if page.get_extra_section("settings"):
         page.add_section("settings", ">", "\n" + _settings())
+    if page.get_extra_section("deadlines"):
+        page.add_section("deadlines", ">", "\n" + _deadlines())
     return str(page)
 
 
@@ -126,6 +129,17 @@ def _settings() -> str:
     lines: list[str] = []
     for name, default, explanation in settings_help():
         lines += [".TP", rf"\fB{_roff(name)}\fR (default: {_roff(default)})", _roff(explanation)]
+    return "\n".join(lines)
+
+
+def _deadlines() -> str:
+    """Return the table of deadlines, made from the one by which the command gives up."""
+    longest: dict[float, list[str]] = {}
+    for line, seconds in SECONDS.items():
+        longest.setdefault(seconds, []).append(rf"\fB{_roff(line)}\fR")
+    lines: list[str] = []
+    for seconds in sorted(longest):
+        lines += [".TP", f"{seconds:.0f} seconds", ", ".join(longest[seconds])]
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ import sys
 
 from collective import stdio
 from collective.cli import output, quick
+from collective.cli.deadlines import SECONDS, SILENCE_SECONDS, seconds_of
 from collective.client import ask, body_of, socket_of, stream
 from collective.errors import CollectiveError, DaemonError, InputError, OutputError
 from collective.model.layout import Layout
@@ -24,10 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_SHOW_SECONDS = 10.0
-_NAMES_SECONDS = 2.0
-_CHANGE_SECONDS = 60.0
-_JOIN_SECONDS = 600.0
 _INTERRUPTED = 130
 
 
@@ -90,16 +87,16 @@ def _say_error(error: CollectiveError) -> None:
         output.complain(unwritten)
 
 
-def _ask(socket: str, method: str, route: str, seconds: float, body: bytes = b"") -> int:
+def _ask(options: Any, socket: str, method: str, route: str, body: bytes = b"") -> int:
     """Make a request, print what comes back, and return the exit status that the daemon gives.
 
     Raises:
         OutputError: it was done, and its result cannot be printed.
     """
-    progress = output.Progress()
+    progress, seconds = output.Progress(), seconds_of(options)
     result: list[str] = []
     try:
-        for kind, text in stream(socket, method, route, body, seconds):
+        for kind, text in stream(socket, method, route, body, seconds, SILENCE_SECONDS):
             if kind == "s":
                 progress.step(text)
                 continue
@@ -136,16 +133,16 @@ def _printed(result: str, status: int) -> int:
     return status
 
 
-def _post(options: Any, socket: str, route: str, seconds: float, **fields: Any) -> int:
+def _post(options: Any, socket: str, route: str, **fields: Any) -> int:
     """Make a request with these fields, and those of the common options that were given."""
     for name in ("dry_run", "json", "force"):
         if getattr(options, name, False):
             fields[name] = True
-    return _ask(socket, "POST", route, seconds, body_of(fields))
+    return _ask(options, socket, "POST", route, body_of(fields))
 
 
 def _gencert(options: Any, socket: str) -> int:
-    return _post(options, socket, "/v1/gencert", _CHANGE_SECONDS)
+    return _post(options, socket, "/v1/gencert")
 
 
 def _invite(options: Any, socket: str) -> int:
@@ -162,12 +159,12 @@ def _invite(options: Any, socket: str) -> int:
 
 def _ask_to_invite(options: Any, socket: str) -> int:
     if isinstance(options, quick.Options):  # a plain name, which needs no quoting in a route
-        return _ask(socket, "POST", f"/v1/invite?server={options.server}", _CHANGE_SECONDS)
+        return _ask(options, socket, "POST", f"/v1/invite?server={options.server}")
     route = "/v1/invite" if options.action == "make" else f"/v1/invite/{options.action}"
     if options.action == "list":
         if options.server is not None:
             raise InputError("--list takes no server: it lists all pending invitations")
-        return _post(options, socket, route, _CHANGE_SECONDS)
+        return _post(options, socket, route)
     if options.server is None:
         raise InputError("no server was named", "say whom: collective invite SERVER")
     from collective.model.duration import parse_duration
@@ -175,13 +172,13 @@ def _ask_to_invite(options: Any, socket: str) -> int:
     fields: dict[str, Any] = {"server": options.server, "nonvoting": options.nonvoting}
     if options.ttl is not None:
         fields["ttl"] = parse_duration(options.ttl)
-    return _post(options, socket, route, _CHANGE_SECONDS, **fields)
+    return _post(options, socket, route, **fields)
 
 
 def _taken_back(server: str, socket: str, error: OutputError) -> OutputError:
     """End an invitation whose token nobody has got, and say so."""
     try:
-        ask(socket, "POST", "/v1/invite/revoke", {"server": server}, _CHANGE_SECONDS)
+        ask(socket, "POST", "/v1/invite/revoke", {"server": server}, SECONDS["invite --revoke"])
     except CollectiveError as failure:
         return OutputError(
             f"{error.message}, and the invitation for {server} could not be taken back: "
@@ -198,7 +195,7 @@ def _join(options: Any, socket: str) -> int:
     if options.action == "abort":
         if options.server is not None or options.token is not None:
             raise InputError("--abort takes neither a server nor a token")
-        return _post(options, socket, "/v1/join/abort", _JOIN_SECONDS)
+        return _post(options, socket, "/v1/join/abort")
     if options.server is None:
         raise InputError("no server was named", "say which member to ask: collective join SERVER")
     from collective.cli.token import read_token
@@ -207,26 +204,25 @@ def _join(options: Any, socket: str) -> int:
     without = options.action == "check" and options.token is None
     token = None if without else read_token(options.token)
     route = "/v1/join" if options.action == "join" else f"/v1/join/{options.action}"
-    return _post(options, socket, route, _JOIN_SECONDS, server=options.server, token=token)
+    return _post(options, socket, route, server=options.server, token=token)
 
 
 def _show(options: Any, socket: str) -> int:
     route = "/v1/show/names" if options.names else "/v1/show"
-    seconds = _NAMES_SECONDS if options.names else _SHOW_SECONDS
-    return _ask(socket, "GET", f"{route}?json=1" if options.json else route, seconds)
+    return _ask(options, socket, "GET", f"{route}?json=1" if options.json else route)
 
 
 def _delete(options: Any, socket: str) -> int:
     fields = {"server": options.server, "force": options.force}
-    return _post(options, socket, "/v1/delete", _CHANGE_SECONDS, **fields)
+    return _post(options, socket, "/v1/delete", **fields)
 
 
 def _promote(options: Any, socket: str) -> int:
-    return _post(options, socket, "/v1/promote", _JOIN_SECONDS, server=options.server)
+    return _post(options, socket, "/v1/promote", server=options.server)
 
 
 def _demote(options: Any, socket: str) -> int:
-    return _post(options, socket, "/v1/demote", _CHANGE_SECONDS, server=options.server)
+    return _post(options, socket, "/v1/demote", server=options.server)
 
 
 def _readdress(options: Any, socket: str) -> int:
@@ -238,7 +234,7 @@ def _readdress(options: Any, socket: str) -> int:
         if not equals:
             raise InputError(f"{given[:80]!r} is not NAME=ADDRESS")
         fields.setdefault("members", {})[name] = address
-    return _post(options, socket, "/v1/readdress", _CHANGE_SECONDS, **fields)
+    return _post(options, socket, "/v1/readdress", **fields)
 
 
 _COMMANDS = {

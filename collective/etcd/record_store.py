@@ -43,6 +43,8 @@ MOST_REVOKED = 32
 _MOST_OPERATIONS = 120
 READ_SECONDS = 3.0
 WRITE_SECONDS = 5.0
+# An election is over by then.
+_LEASE_SECONDS = 2.0
 # A transaction of etcd has 128 operations at most.
 _MOST_ENDED = 64
 
@@ -134,9 +136,20 @@ class RecordStore:
             False when the member or the invitation changed meanwhile.
         """
         member, key = member_key(invitation.name), invitation_key(invitation.name)
-        with within(WRITE_SECONDS):
-            lease = self._gateway.grant_lease(seconds)
+        lease = self._lease(seconds)
         return self._write(view, (member, key), {key: invitation}, lease=lease)
+
+    def _lease(self, seconds: int) -> int:
+        """Return a new lease, asked for twice: the first time of a leader that was just lost.
+
+        One that was granted unheard ends by itself.
+        """
+        try:
+            with within(_LEASE_SECONDS):
+                return self._gateway.grant_lease(seconds)
+        except EtcdUnavailableError:
+            with within(WRITE_SECONDS - _LEASE_SECONDS):
+                return self._gateway.grant_lease(seconds)
 
     def revoke_invitation(self, view: View, name: str) -> bool:
         """End an invitation; False when it, or the member, changed meanwhile."""

@@ -27,6 +27,7 @@ from typing import Any
 from collective.client import ask
 from collective.errors import CollectiveError
 from collective.model.layout import ROOT_VARIABLE, Layout
+from tests.harness.at_once import Ended
 from tests.harness.processes import end_processes_in, processes_in, send, spawn
 from tests.harness.waiting import HarnessError, wait_until
 
@@ -304,6 +305,16 @@ class Server:
         typed = shlex.join(["collectived", *arguments])
         environment = self._environment({})
         return self._execute(command, typed, environment, None, False, timeout, self.root)
+
+    def run_at_once(
+        self, lines: Sequence[Sequence[str]], *, input: str = "", timeout: float
+    ) -> list[Ended]:
+        """Run several command lines at the same time on this server, see ``at_once``."""
+        asked = json.dumps({"lines": lines, "text": input})
+        command = [sys.executable, "-m", "tests.harness.at_once"]
+        environment = self._environment({})
+        result = self._execute(command, "(many)", environment, asked, True, timeout)
+        return [Ended(**each) for each in json.loads(result.out)]
 
     def popen(
         self, *arguments: str, env: Mapping[str, str] | None = None

@@ -55,7 +55,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Parts]]:
 
 
 def lines(*parts: bytes) -> list[str]:
-    return list(client._lines(Parts(*parts)))
+    return list(client._lines(Parts(*parts), client._Waiting(9.0, 9.0)))
 
 
 @given(
@@ -102,7 +102,7 @@ def test_status_other_than_200_is_a_refusal_with_its_words() -> None:
 def test_stream_gives_kind_and_text(answering: list[Parts]) -> None:
     """A letter, a space, and the text as it is, spaces and all."""
     answering.append(Parts(HEAD, b"s dial: mgt1\no   two\no \nx 0\n"))
-    assert list(client.stream("p", "GET", "/v1/show", b"", 1.0)) == [
+    assert list(client.stream("p", "GET", "/v1/show", b"", 1.0, 1.0)) == [
         ("s", "dial: mgt1"),
         ("o", "  two"),
         ("o", ""),
@@ -164,8 +164,72 @@ def test_transport_that_fails_is_one_sentence(
     """And where to look further."""
     answering.append(Parts(HEAD, error))
     with pytest.raises(DaemonError, match=says) as caught:
-        list(client.stream("p", "GET", "/v1/show", b"", 7.0))
+        list(client.stream("p", "GET", "/v1/show", b"", 7.0, 7.0))
     assert "journalctl" in str(caught.value.hint)
+
+
+class Clock(Parts):
+    """A socket whose parts come after so many seconds each, of a clock that nobody waits for."""
+
+    def __init__(self, *parts: tuple[float, bytes]) -> None:
+        super().__init__()
+        self.now = 100.0
+        self._seconds, self._coming = 0.0, list(parts)
+
+    def settimeout(self, seconds: float) -> None:
+        """Keep it."""
+        self._seconds = seconds
+
+    def recv(self, _most: int) -> bytes:
+        """Return the next part, or nothing in time."""
+        after, part = self._coming.pop(0) if self._coming else (1e9, b"")
+        self.now += min(after, self._seconds)
+        if after > self._seconds:
+            raise TimeoutError
+        return part
+
+
+BEATS = [(0.5, b"\n")] * 99
+
+
+@pytest.mark.parametrize(
+    ("parts", "says", "took"),
+    [
+        ([], "did not answer within 5 s", 5.0),
+        ([(0.1, HEAD), *BEATS[:3]], "did not answer within 5 s", 6.6),
+        ([(0.1, HEAD), *BEATS[:3], (0.0, b"s dial: mgt1\n")], "did not answer within 5 s", 6.6),
+        ([(0.1, HEAD)], "did not answer within 20 s", 20.0),
+        ([(0.1, HEAD), *BEATS], "got no further within 20 s", 20.0),
+        ([(0.1, HEAD), *BEATS[:9], (0.4, b"s dial: mgt1\n"), *BEATS], "no further", 25.0),
+    ],
+)
+def test_daemon_that_hangs_is_told_from_one_at_work(
+    parts: list[tuple[float, bytes]],
+    says: str,
+    took: float,
+    answering: list[Parts],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stopped one kept a command for all of its 60 s; one of before an update does not beat."""
+    sock = Clock(*parts)
+    monkeypatch.setattr(client, "monotonic", lambda: sock.now)
+    answering.append(sock)
+    with pytest.raises(DaemonError, match=says):
+        list(client.stream("p", "POST", "/v1/delete", b"", 20.0, 5.0))
+    assert sock.now - 100.0 == pytest.approx(took)
+
+
+def test_full_queue_at_the_socket_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon runs, so to start it is no way out."""
+
+    class Full(Parts):
+        def connect(self, _path: str) -> None:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("_socket.socket", lambda *_: Full())
+    with pytest.raises(DaemonError, match="too many wait") as caught:
+        client.ask("p", "GET", "/v1/show", None, 1.0)
+    assert "start it" not in str(caught.value.hint)
 
 
 def test_missing_socket_says_how_to_start_the_daemon(tmp_path: Path) -> None:

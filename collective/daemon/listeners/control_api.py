@@ -79,7 +79,7 @@ def _as_text(lines: Iterator[Line | None], route: _Route, as_json: bool) -> Iter
     failed = render.error_json if as_json else render.error
     for line in lines:
         if line is None:
-            yield b""
+            yield b"\n"  # so that whoever waits knows that we live
         elif "step" in line:
             yield _encoded([render.step(line["step"], line["text"])])
         elif "error" in line:

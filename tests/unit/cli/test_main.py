@@ -38,7 +38,7 @@ class Daemon:
         self.answer: Lines = [("x", "0")]
         self.asked: list[tuple[str, str, bytes]] = []
 
-    def stream(self, _path: str, method: str, route: str, body: bytes, _seconds: float) -> Lines:
+    def stream(self, _path: str, method: str, route: str, body: bytes, *_: float) -> Lines:
         """Answer."""
         self.asked.append((method, route, body))
         return self.answer

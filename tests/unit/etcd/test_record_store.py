@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from collective.etcd.record_store import MOST_REVOKED, RecordStore
+from collective.errors import EtcdUnavailableError
+from collective.etcd.deadline import seconds_allowed
+from collective.etcd.record_store import MOST_REVOKED, WRITE_SECONDS, RecordStore
 from collective.etcd.requests import PutRequest
-from collective.model.records import Revocation, to_json
+from collective.model.records import Invitation, Revocation, Role, to_json
 from collective.model.view import Item, View, revoked_key
 from tests.unit.identities import record_of, view_of
 
@@ -19,7 +21,7 @@ class Noted:
         self.deletes: list[str] = []
 
     def transact(
-        self, _unchanged: dict[str, int], puts: list[PutRequest], deletes: tuple[str, ...]
+        self, _unchanged: dict[str, int], puts: list[PutRequest], deletes: tuple[str, ...] = ()
     ) -> tuple[bool, int]:
         self.puts, self.deletes = [put.key for put in puts], list(deletes)
         return True, 1
@@ -44,6 +46,33 @@ def written(how: str, view: View, numbers: tuple[int, ...] = (2,)) -> Noted:
     store, member = RecordStore(noted), record_of("mgt2", numbers=numbers)  # type: ignore[arg-type]
     {"change": store.put_member, "move": store.readdress_member}[how](view, member, 5.0)
     return noted
+
+
+class LosingItsLeader(Noted):
+    """A gateway whose etcd asked a leader for the first lease that was lost just then."""
+
+    def __init__(self, lost: int) -> None:
+        super().__init__()
+        self.lost, self.waited = lost, 0.0
+
+    def grant_lease(self, _seconds: int) -> int:
+        """Grant one, unless the leader is lost."""
+        if self.lost:
+            self.lost -= 1
+            self.waited += seconds_allowed()
+            raise EtcdUnavailableError("etcd did not answer in time")
+        return 7
+
+
+def test_invitation_that_meets_an_election_is_made_after_it() -> None:
+    """It waited 5 s for the leader that was stopped, and failed; it takes no longer in all."""
+    invitation = Invitation("mgt2", Role.VOTER, "ab", "mgt1", 0.0, 600.0)
+    once, always = LosingItsLeader(1), LosingItsLeader(9)
+    assert RecordStore(once).invite(view_of(), invitation, 600)  # type: ignore[arg-type]
+    with pytest.raises(EtcdUnavailableError):
+        RecordStore(always).invite(view_of(), invitation, 600)  # type: ignore[arg-type]
+    assert always.waited == WRITE_SECONDS
+    assert not always.puts
 
 
 @pytest.mark.parametrize("how", ["change", "move"])
