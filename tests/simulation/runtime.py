@@ -470,6 +470,11 @@ class SimulatedNode(MemberRuntime):
         # Histories try what is decided on a read; how few reads there are is tried elsewhere.
         self.proof_limiter = ProofLimiter(per_second=1e9, burst=10**9, at_once=10**9)
         self.dialled = cast(Any, SimpleNamespace(alone=lambda _name: nullcontext()))
+        self.ignores_strays = True
+
+    def follow(self, view: View) -> None:
+        """Ask the members of a view whether they answer: each is found where it is."""
+        self.detector.follow(view.members.values())
 
     def has_heard(self, seconds: float) -> bool:
         """Tell whether it may serve members: not while it waits for the others."""
@@ -486,4 +491,4 @@ class SimulatedNode(MemberRuntime):
     def take_up(self, view: View) -> None:
         """Have a view decide who is let in."""
         self.trust.take_up(view)
-        self.detector.follow(view.members.values())
+        self.follow(view)

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 _TURN_SECONDS = 30.0
 _ROUND_SECONDS = 60.0
 _SLICE_SECONDS = 0.5
+_PROOF_SECONDS = 1.0
 _LOST_SECONDS = 5.0
 _ASK_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 15.0
@@ -110,7 +111,7 @@ class TrustRound(Worker):
         """
         super().__init__(runtime)
         self._catch_up = catch_up
-        self._leaderless: float | None = None
+        self._lost: float | None = None
         self._pace = Pace(self.idle_seconds, _LONGEST_PAUSE_SECONDS)
         self._asked = float("-inf")
         #: Who was to restart before this server, and since when.
@@ -143,19 +144,31 @@ class TrustRound(Worker):
         return True
 
     def _has_lost_touch(self) -> bool:
-        """Tell whether etcd runs, and has had no leader for so long that it is no election."""
-        if self._leaderless is None and elapsed() - self._asked < _ASK_SECONDS:
+        """Tell whether etcd has been out of touch for so long that it is no election."""
+        if self._lost is None and elapsed() - self._asked < _ASK_SECONDS:
             return False
         self._asked = elapsed()
+        if not self._is_out_of_touch():
+            self._lost = None
+        elif self._lost is None:
+            self._lost = elapsed()
+        return self._lost is not None and elapsed() - self._lost > _LOST_SECONDS
+
+    def _is_out_of_touch(self) -> bool:
+        """Tell whether etcd runs and knows no leader, or gets no answer of the one that it knows.
+
+        Over connections from before, one may hear of a leader whose new ones it refuses.
+        """
         try:
-            leaderless = not self._runtime.etcd.status().leader
+            if not self._runtime.etcd.status().leader:
+                return True
         except EtcdError:
-            leaderless = False
-        if not leaderless:
-            self._leaderless = None
-        elif self._leaderless is None:
-            self._leaderless = elapsed()
-        return self._leaderless is not None and elapsed() - self._leaderless > _LOST_SECONDS
+            return False
+        try:
+            self._runtime.store.prove(_PROOF_SECONDS)
+        except EtcdError:
+            return True
+        return False
 
     def _come_back(self) -> bool:
         """Restart etcd, which takes no part, with whom it is to let in and has not heard of."""
@@ -163,7 +176,7 @@ class TrustRound(Worker):
         if self._pace.is_due(elapsed(), frozenset(n for n, a in answering if a.status)):
             self._catch_up()
         wanted = self._not_loaded()
-        if not wanted or self._runtime.etcd.status().leader:
+        if not wanted or not self._is_out_of_touch():
             return bool(wanted)  # in touch again, it waits for its turn like the others
         log.warning("etcd has lost touch, and is restarted to take up names=%s", _names(wanted))
         self._runtime.etcd.restart()
