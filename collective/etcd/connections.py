@@ -90,7 +90,7 @@ def reset_stuck(pid: int, addresses: Collection[str]) -> int:
     count = 0
     for tcp in _sockets_of(pid):
         with closing(tcp), suppress(OSError):  # it is no TCP, or was closed meanwhile
-            if _address(tcp.getpeername()) in addresses and Sending.of(tcp).is_stuck:
+            if _peer(tcp) in addresses and Sending.of(tcp).is_stuck:
                 tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
                 tcp.shutdown(socket.SHUT_RDWR)
                 count += 1
@@ -129,10 +129,10 @@ def _call(number: int, *arguments: int) -> int:
     return result
 
 
-def _address(peer: object) -> str:
-    """Return the IP address of the other end, "" for a socket of another kind."""
-    if not isinstance(peer, tuple):
+def _peer(tcp: socket.socket) -> str:
+    """Return the IP address of the other end, "" for a socket of another kind, such as netlink."""
+    if tcp.family not in (socket.AF_INET, socket.AF_INET6):
         return ""
-    address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
+    address = ipaddress.ip_address(str(tcp.getpeername()[0]).partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)

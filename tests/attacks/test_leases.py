@@ -118,6 +118,11 @@ def are_shut(servers: list[Server], pem: Path) -> bool:
     )
 
 
+def held(server: Server) -> dict[str, int]:
+    """Return the lease of each key that is bound to one, but for the guards of writes."""
+    return {key: lease for key, lease in bound(server).items() if "/guards/" not in key}
+
+
 def test_lease_is_prolonged_and_ended_by_its_creator_alone(
     make_cluster: MakeCluster, connect: Connect
 ) -> None:
@@ -133,12 +138,13 @@ def test_lease_is_prolonged_and_ended_by_its_creator_alone(
         handle.lock(f"of {handle.name}", session).acquire()
         for handle, session in zip(handles, sessions, strict=True)
     ]
-    others, before = leases(mgt1), bound(mgt1)
+    others = leases(mgt1)
+    before = held(mgt1)
     assert len(set(before.values()) & others) == 3, "or this test proves nothing"
 
     answers = attack_leases(voters, pem, others)
 
-    assert bound(mgt1) == before
+    assert held(mgt1) == before
     assert leases(mgt1) >= set(before.values())
     assert [session.is_held for session in sessions] == [True, True]
     assert good(answers) == []

@@ -152,7 +152,7 @@ def test_moby_24237_member_at_an_address_that_the_joiner_has_too_is_found(
     before = facts(mgt1), facts(mgt2)
     checked = mgt2.run("join", "--check", mgt1.door_name, "-i", "-", input=token)
     assert checked.code == UnreachableError.exit_code
-    assert "172.17.0.1, which this server has, too" in checked.err
+    assert "172.17.0.1, which this server has, too" in checked.out
     assert (facts(mgt1), facts(mgt2)) == before
 
 

@@ -221,7 +221,7 @@ def test_peers_8_server_deleted_while_off_rests_when_it_returns(
     mgt3.start()
     if others == "one":
         wait_until(
-            lambda: "says that this server was deleted" in mgt3.run("show").err,
+            lambda: "was deleted from its collective, mgt1 says" in mgt3.run("show").err,
             SECONDS,
             "it is told",
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.writer import Writer
-from collective.errors import RefusedError
+from collective.errors import InputError, RefusedError
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.certificates import own, recorded, revoked, served_fingerprint
 from tests.harness.cluster import is_calm
@@ -185,7 +185,9 @@ def test_move_that_must_not_be_is_refused(make_cluster: MakeCluster) -> None:
 
     refused("127.0.0.19", "the setting 'address' gives 127.0.0.2")
     mgt2.forget("address")
-    refused("127.0.0.1", "that is the address of mgt1")
+    taken = mgt2.run("readdress", "--address", mgt1.address)
+    assert_refused(taken, InputError, f"cannot listen on {mgt1.address}", "already in use")
+    assert (facts(mgt1), facts(mgt2)) == before
     refused("192.0.2.77", "does not have it")
     mgt2.configure(listen="127.0.0.2")
     refused("127.0.0.19", "'listen'")

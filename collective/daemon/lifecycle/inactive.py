@@ -21,7 +21,7 @@ def deleted_by(name: str, who: Sequence[str]) -> RemovedError:
     told = f"{' and '.join(who)} {'says' if len(who) == 1 else 'say'}"
     return RemovedError(
         f"{name} was deleted from its collective, {told}",
-        "in a moment its data is moved aside; to come back: "
+        "when enough of the voters say so its data is moved aside; to come back: "
         f"'collective invite {name}' on a member and then 'collective join' here",
     )
 
