@@ -183,9 +183,11 @@ def _any_address(view: View, name: str, address: str, gone: Collection[str] = ()
     return member if member.role is Role.LEARNER else _check_readdress(view, name, address, gone)
 
 
-def _grant_to_learners(runtime: MemberRuntime, wish: readdress.Wish) -> None:
+def _grant_to_learners(
+    runtime: MemberRuntime, wish: readdress.Wish, gone: Collection[str] = ()
+) -> None:
     """Tell etcd the new URL of whoever has a member id."""
-    moved = readdress._record(runtime.store, wish)
+    moved = readdress._record(runtime.store, wish, gone)
     trust_round.wait_for_round(runtime, wish.certificate.fingerprint)
     if moved.member_id:
         runtime.gateway.update_member(int(moved.member_id, 16), moved.url)
