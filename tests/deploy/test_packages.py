@@ -75,7 +75,8 @@ def serves(hosts: Hosts, name: str) -> None:
 
 def is_gone(hosts: Hosts, name: str) -> None:
     """See that nothing runs and nothing is left but data, settings and user."""
-    pruned = r"\( -path /proc -o -path /sys -o -path /var/lib/confluent-collective -o -path /root \) -prune"
+    places = " -o -path ".join(("/proc", "/sys", "/var/lib/confluent-collective", "/root"))
+    pruned = rf"\( -path {places} \) -prune"
     known = "! -path '/var/lib/dpkg/*' ! -path '/var/lib/rpm/*' ! -path '/run/*'"
     left = hosts.ssh(name, f"find / {pruned} -o -name '*collective*' {known} -print").stdout
     assert left.split() == []
