@@ -320,8 +320,10 @@ class Server:
         self, *arguments: str, env: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """Start ``collective`` with pipes and return it: to talk to it, or to end it half-way."""
+        # A shell has Ctrl-C ignored by what it starts in the background, and by its children.
+        heard = ("env", "--default-signal=INT")
         return subprocess.Popen(
-            [sys.executable, "-m", "collective.cli.main", *arguments],
+            [*heard, sys.executable, "-m", "collective.cli.main", *arguments],
             env=self._environment(env or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from collective.daemon.joining import preflight
 from collective.daemon.joining.preflight import Checks, reach_members
 from collective.errors import InvitationError, RefusedError, UnreachableError
 from collective.failpoints import Step
-from collective.protocol.listening import bind_tcp
 from collective.protocol.messages import Voter
 from tests.harness import Cluster, Result, Server, temporary_folder, wait_until
 from tests.harness.cluster import states
@@ -155,19 +155,21 @@ def test_voter_whose_etcd_is_broken_is_no_reason_to_wait(
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_closed_peer_port_of_member_is_named(broken: bool) -> None:
+def test_closed_peer_port_of_member_is_named(
+    broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The joiner finds it itself, where its etcd runs: it would have to talk to it."""
-    with bind_tcp("127.0.0.1", 0) as door, bind_tcp("127.0.0.1", 0) as closed:
-        ports = door.getsockname()[1], closed.getsockname()[1]
-        closed.close()
-        member = Voter("mgt3", "127.0.0.1", *ports, "0" * 64, broken)
-        checks, asked = Checks("join mgt1"), list[str]()
+    ports = 13002, 13003
+    member = Voter("mgt3", "127.0.0.1", *ports, "0" * 64, broken)
+    shown = {ports[0]: member.fingerprint}
+    monkeypatch.setattr(preflight, "_fingerprint_at", lambda _, port: shown.get(port))
+    checks, asked = Checks("join mgt1"), list[str]()
 
-        def again() -> list[Voter]:
-            asked.append("again")
-            return [member]
+    def again() -> list[Voter]:
+        asked.append("again")
+        return [member]
 
-        reach_members(checks, [member], again)
+    reach_members(checks, [member], again)
     if broken:
         assert checks.error is None
         return

@@ -28,7 +28,7 @@ from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership.arrivals import take_in
 from collective.daemon.membership.candidate import Candidate
 from collective.daemon.membership.dial_back import dial_back, knock
-from collective.daemon.membership.learner import add, check_claim, take_up
+from collective.daemon.membership.learner import add, check_claim, members_of, take_up
 from collective.daemon.retries import until_written_whoever_leads
 from collective.errors import EtcdUnavailableError, ProtocolError
 from collective.etcd.api import hex_id
@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 _NONCE = "enrollment nonce"
 _ADMITTED = "enrollment admitted"
+_RECORDED_SECONDS = 3.0
 
 
 def challenge(runtime: MemberRuntime, request: Request) -> messages.Challenge:
@@ -247,8 +248,14 @@ def _take_in(
 def _for_joiner(runtime: MemberRuntime, name: str) -> str:
     """Return the records of the voters and the joiner: whom it is to let in, and where they are.
 
-    The rest it reads when it is in. Revocations are many, and this is one line of an answer.
+    The rest it reads when it is in. Revocations are many, and this is one line of an answer. A
+    voter that etcd has just promoted is recorded a moment later: the joiner refuses a list of
+    etcd's members that its records do not bear out.
     """
+    voters = {hex_id(member.id) for member in members_of(runtime.gateway) if not member.learner}
+    runtime.records_view.wait_until(
+        lambda view: voters <= {m.member_id for m in view.voters.values()}, _RECORDED_SECONDS
+    )
     view = runtime.store.read()
     wanted = {member_key(member) for member in (*view.voters, name)}
     items = {key: item for key, item in view.items.items() if key in wanted}
