@@ -39,7 +39,7 @@ UNIT_TESTS = ("tests/unit", "--ignore=tests/unit/histories")
 
 _LINT_SECONDS = 600
 _TEST_SECONDS = 4800
-_HOSTS_SECONDS = 1800
+_HOSTS_SECONDS = 2700
 _GRACE_SECONDS = 60
 _TESTS_PER_CORE = 2
 _MOST_TESTS = 8
