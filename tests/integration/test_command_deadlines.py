@@ -19,7 +19,7 @@ from tests.harness import Cluster, Server
 from tests.harness.at_once import Ended
 from tests.harness.command_table import LINES, SPONSOR
 from tests.harness.disks import NoDiskError, frozen, put_on_own_disk
-from tests.harness.processes import stopped
+from tests.harness.states import all_stopped, etcd_stopped
 
 pytestmark = pytest.mark.integration
 
@@ -33,22 +33,6 @@ JOINS = ("join --check", "join")
 #: server stands still is tried where trust rounds are.
 LEFT_OUT = {"disk frozen": ("gencert",), "leader stopped": ("gencert",)}
 State = Callable[[Server], AbstractContextManager[None]]
-
-
-@contextmanager
-def etcd_stopped(server: Server) -> Iterator[None]:
-    """Stop etcd alone: the daemon is well."""
-    assert server.etcd_pid is not None
-    with stopped(server.etcd_pid):
-        yield
-
-
-@contextmanager
-def all_stopped(server: Server) -> Iterator[None]:
-    """Stop daemon and etcd, as where its machine pauses."""
-    assert server.pid is not None
-    with etcd_stopped(server), stopped(server.pid):
-        yield
 
 
 @contextmanager

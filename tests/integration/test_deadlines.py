@@ -13,29 +13,13 @@ import collective
 from collective.errors import CollectiveError
 from tests.harness import Cluster, Server
 from tests.harness.api_table import CALLS, tried
-from tests.harness.processes import stopped
+from tests.harness.states import all_stopped, etcd_stopped
 
 pytestmark = pytest.mark.integration
 
 GIVEN, GRACE = 0.4, 0.3
 TRIES = 3
 AT_A_TIME = 8
-
-
-@contextmanager
-def etcd_stopped(server: Server) -> Iterator[None]:
-    """Stop etcd alone, as where its machine pauses, and the daemon does not notice."""
-    assert server.etcd_pid is not None
-    with stopped(server.etcd_pid):
-        yield
-
-
-@contextmanager
-def all_stopped(server: Server) -> Iterator[None]:
-    """Stop the daemon too."""
-    assert server.pid is not None
-    with etcd_stopped(server), stopped(server.pid):
-        yield
 
 
 @contextmanager
