@@ -25,7 +25,7 @@ def why_not_free(server: CollectiveServer) -> CollectiveError | None:
     twice ``NOTICE_SECONDS`` to find out; or when it was deleted, and has not come to rest: the
     certificate that it is to rest with would take the place of the one that it joins with.
     """
-    runtime = server.runtime
+    runtime = settled(server)
     if runtime is None:
         leaving = server.plan.mode is Mode.LEAVING
         return idle_error(server.plan, server.trouble) if leaving else None
@@ -35,8 +35,10 @@ def why_not_free(server: CollectiveServer) -> CollectiveError | None:
     except EtcdError as error:
         known = set(runtime.records_view.view.members)
         # It may wait for voters that are lost, and a person says that it is to begin anew.
-        if runtime.detector.told_removed() or _was_just_removed(server, runtime):
+        if runtime.detector.told_removed():
             return None
+        if _was_just_removed(server, runtime):
+            return why_not_free(server)
         # What is remembered says that we are alone; a memory that is lost says nothing.
         if not known:
             return RefusedError(
@@ -51,6 +53,13 @@ def why_not_free(server: CollectiveServer) -> CollectiveError | None:
         f"cannot join: {runtime.name} is in a collective already, with {', '.join(others)}",
         "run 'collective delete' here first to leave it",
     )
+
+
+def settled(server: CollectiveServer) -> MemberRuntime | None:
+    """Return the life of a server, None for none; one that ends now has ended, etcd and all."""
+    if server.runtime is None:
+        server.settle()
+    return server.runtime
 
 
 def _was_just_removed(server: CollectiveServer, runtime: MemberRuntime) -> bool:

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from collective import __version__
 from collective.daemon.clock import epoch
-from collective.daemon.joining.company import why_not_free
+from collective.daemon.joining.company import settled, why_not_free
 from collective.daemon.joining.guests import check_guest, check_named, listed_guests
 from collective.daemon.lifecycle.lives import check_replaceable, own_address
 from collective.daemon.lifecycle.server import CollectiveServer
@@ -176,7 +176,7 @@ def _address(checks: Checks, server: CollectiveServer) -> tuple[str | None, bool
 
 def _ports(checks: Checks, server: CollectiveServer, address: str | None) -> bool:
     """See that etcd will have its port; that of the daemon is ours, or nobody asked us."""
-    door, port, runtime = server.settings.port, server.settings.peer_port, server.runtime
+    door, port, runtime = server.settings.port, server.settings.peer_port, settled(server)
     if runtime is not None and runtime.etcd.runs:
         return checks.add(policy.good("ports", f"{door} and {port} are this server's own"))
     try:
