@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from collective.daemon.clock import elapsed
 from collective.daemon.member.runtime import MemberRuntime
 from collective.errors import (
     EtcdError,
@@ -15,15 +16,25 @@ from collective.errors import (
 )
 from collective.policy.membership import Strength
 
+_ASK_SECONDS = 1.0
 _LOG_HINT = "mend that, or see the log here: journalctl -u collectived"
 _WAITS_HINT = "start the servers that it waits for"
 
 
 def strength_known(runtime: MemberRuntime) -> Strength:
-    """Return the strength as it is known here, without asking anybody: for what is told."""
+    """Return the strength as it is known here, without asking anybody."""
+    return strength_with(runtime, runtime.detector.answering(0.0))
+
+
+def strength_with(runtime: MemberRuntime, answering: frozenset[str]) -> Strength:
+    """Return the strength if these members answer, and this server."""
     voters = runtime.records_view.view.voters.keys()
-    answering = runtime.detector.answering(0.0) | {runtime.name}
-    return Strength(len(voters), len(voters & answering))
+    return Strength(len(voters), len(voters & (answering | {runtime.name})))
+
+
+def answering_now(runtime: MemberRuntime) -> frozenset[str]:
+    """Return who answers a question of now: what a change has done is told with these."""
+    return runtime.detector.answering(_ASK_SECONDS, elapsed())
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners.commands.context import Context
-from collective.daemon.member.quorum import strength_known
+from collective.daemon.member.quorum import answering_now, strength_with
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership import removal
 from collective.daemon.membership.confirming import Deleted
@@ -44,12 +44,12 @@ def run(context: Context, request: DeleteRequest) -> Any:
 
 
 def _known(runtime: MemberRuntime, name: str) -> Forecast:
-    """Foretell from what is known here: the decision itself is made on what is asked anew."""
-    before = strength_known(runtime)
+    """Foretell it for what is told; the decision asks anew, and for more."""
+    answering = answering_now(runtime)
+    before = strength_with(runtime, answering)
     if name not in runtime.records_view.view.voters:
         return forecast.without_nonvoting(before, name)
-    answers = name == runtime.name or name in runtime.detector.answering(0.0)
-    return forecast.without_voter(before, name, answers)
+    return forecast.without_voter(before, name, name in answering | {runtime.name})
 
 
 def _document(

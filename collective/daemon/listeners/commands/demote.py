@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from collective.daemon.listeners.commands.context import Context
-from collective.daemon.member.quorum import needs_quorum, strength_known
+from collective.daemon.member.quorum import answering_now, needs_quorum, strength_with
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.membership import demotion
 from collective.daemon.nonvoting import voters
@@ -27,7 +27,8 @@ def run(context: Context, request: VoteRequest) -> Any:
         if name in runtime.records_view.view.voters:
             _checked(runtime, name)
         return voters.run(runtime, "demote", request.to_wire(), context.emit, (name,))
-    before, votes = strength_known(runtime), name in runtime.records_view.view.voters
+    before = strength_with(runtime, answering_now(runtime))
+    votes = name in runtime.records_view.view.voters
     done = demotion.demote(runtime, name, context.by(runtime.name), context.emit)
     # One that does not vote already changes nothing.
     made = forecast.demoted(before, name, answers=True).to_document(done=True) if votes else None
