@@ -22,6 +22,7 @@ from collective.errors import (
     RefusedError,
     from_wire,
 )
+from collective.policy.timing import slow_network_sentence
 
 MOST_SKEW_SECONDS = 600.0
 #: etcd makes two files of 64 MB for its log at once, and then its data comes.
@@ -185,6 +186,20 @@ def check_clock(offset: float, where: str) -> Finding:
         f"warning: the clock here is {away}; that hinders nothing here, but logs and other "
         "software: set the clocks, for example with chrony",
     )
+
+
+def check_round_trip(place: str, round_trip: float, election_ms: int) -> Finding:
+    """Tell how long a packet takes: a warning at most, since a join does not wait for elections.
+
+    Args:
+        place: the other side, for people.
+        round_trip: to it and back, in seconds.
+        election_ms: as the settings here have it.
+    """
+    slow = slow_network_sentence(place, round_trip, election_ms)
+    if slow is not None:
+        return good("timing", f"warning: {slow}")
+    return good("timing", f"a packet to {place} and back takes {round_trip * 1000:.0f} ms")
 
 
 def check_source(seen: str, local: Sequence[str], where: str) -> Finding:

@@ -44,3 +44,18 @@ def test_follower_far_away_proves_its_quorum_and_says_which_timing_it_wants(
         trips = [member["round_trip_ms"] for member in mgt3.show_json()["members"]]
         assert all(trip is None or 2000 * DELAY <= trip < 4000 * DELAY for trip in trips)
         assert trips.count(None) == 1
+
+
+def test_server_far_away_is_told_by_its_check_which_timing_it_wants(cluster: Cluster) -> None:
+    """Before it joins: afterwards the others' leaders may be taken for lost."""
+    with ExitStack() as stack:
+        try:
+            network = stack.enter_context(SlowNetwork(2, delay=DELAY))
+        except NoNetworkError as error:
+            pytest.skip(f"no networks: {error}")
+        spread(cluster, network, hosts=("mgt1", "mgt2"))
+        mgt1, mgt2 = cluster.servers.values()
+        checked = mgt2.run("join", "--check", mgt1.door_name, check=True)
+        (timing,) = [line for line in checked.lines if " timing:" in line]
+        assert "set election_ms = " in timing
+        assert "in the settings file of every voter" in timing

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 MakeCluster = Callable[..., Cluster]
 LOCAL = ("server", "token", "name", "collective", "address", "ports", "data", "disk")
-REMOTE = ("reach", "member", "guest", "release", "clock", "nat")
+REMOTE = ("reach", "member", "guest", "release", "clock", "nat", "timing")
 JUDGED = ("invitation", "loopback", "dial-back", "peers")
 
 

@@ -68,7 +68,7 @@ _TURN_SECONDS = 400.0
 _TURN_PAUSE_SECONDS = 0.5
 # The checks by those who make them, for when they cannot be made.
 _BY_THE_MEMBER = ("invitation", "loopback", "dial-back", "peers")
-_OF_THE_MEMBER = ("release", "clock", "nat", *_BY_THE_MEMBER)
+_OF_THE_MEMBER = ("release", "clock", "nat", "timing", *_BY_THE_MEMBER)
 _ELSEWHERE = ("reach", "member", "guest", *_OF_THE_MEMBER)
 
 Emit = Callable[[str, str], None]
@@ -189,7 +189,7 @@ class Join:
         if checks.error is None:
             say("dial", f"{server} at {where(peer.host, peer.port)} may take this server in")
             reached(Step.JOIN_DIAL)
-        preflight.question(checks, asked)
+        preflight.question(checks, asked, self._server.settings.election_ms)
         if token is None or not ready.fit:
             lacks = "a token" if token is None else "what is wrong above to be mended"
             checks.skip(f"it needs {lacks}", *_BY_THE_MEMBER)

@@ -301,14 +301,19 @@ def _named(error: UnreachableError, host: str, address: str) -> UnreachableError
     return UnreachableError(f"{host}: {error.message}", error.hint)
 
 
-def question(checks: Checks, asked: Asked) -> None:
-    """Check what a member says of itself and of us."""
+def question(checks: Checks, asked: Asked, election_ms: int) -> None:
+    """Check what a member says of itself and of us, and how far away it is."""
     place = where(asked.peer.host, asked.peer.port)
     release = asked.said.release[:40]
     told = f"{_name(asked.said, place)} runs release {release}, this server {__version__}"
     checks.add(policy.good("release", told))
     _clock(checks, asked.said, place)
     _source(checks, asked.said, place)
+    round_trip = asked.peer.round_trip
+    if round_trip is None:
+        checks.skip("the kernel does not say how long a packet takes", "timing")
+    else:
+        checks.add(policy.check_round_trip(place, round_trip, election_ms))
 
 
 def challenge(peer: PeerClient) -> Challenge:

@@ -57,6 +57,8 @@ def test_what_is_wrong_is_an_error_with_what_was_found(
         preflight.check_clock(-600, "mgt1"),
         preflight.check_clock(601, "mgt1"),
         preflight.check_clock(-4e9, "mgt1"),
+        preflight.check_round_trip("mgt1", 0.001, 450),
+        preflight.check_round_trip("mgt1", 2.0, 450),
         preflight.check_source("10.0.0.2", HERE, "mgt1"),
         preflight.check_source("127.0.0.9", HERE, "mgt1"),
         preflight.check_source("::1", HERE, "mgt1"),
