@@ -170,7 +170,13 @@ class _Waiting:
 
 
 def _connect(path: str, seconds: float) -> Any:
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    except OSError as error:
+        raise DaemonError(
+            f"collectived cannot be asked from here: {error.strerror}",
+            "this process has too many files open, see 'ulimit -n'",
+        ) from None
     sock.settimeout(seconds)
     try:
         sock.connect(path)

@@ -239,7 +239,10 @@ def dial(door: Path, server: str, service: str, seconds: float) -> Call:
     def left() -> float:
         return max(_LEAST_SECONDS, began + seconds - monotonic())
 
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _not_reached(error, what, seconds) from error
     try:
         asking = Upgrade(_target(server, service, seconds), what)
         sock.settimeout(left())

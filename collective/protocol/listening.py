@@ -71,7 +71,10 @@ def bind_unix(path: Path, mode: int) -> socket.socket:
     """
     # No longer than the shortest name of ours: the path of a socket has little room.
     temporary = path.with_name(f".{secrets.token_hex(2)}")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _cannot_listen(str(path), error) from error
     try:
         _check_free(path)
         sock.bind(os.fspath(temporary))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import resource
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +14,14 @@ from collective.cli.deadlines import REFUSED_SECONDS, SECONDS, SILENCE_SECONDS
 from tests.harness import Cluster, Server
 from tests.harness.at_once import Ended
 from tests.harness.command_table import LINES, SPONSOR
-from tests.harness.disks import NoDiskError, frozen, put_on_own_disk
-from tests.harness.states import all_stopped, etcd_stopped
+from tests.harness.states import (
+    State,
+    all_stopped,
+    etcd_stopped,
+    out_of_descriptors,
+    socket_gone,
+    states_of_own_disk,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -32,38 +34,6 @@ JOINS = ("join --check", "join")
 #: A new certificate waits as long as it may for a frozen disk; and one that is made while another
 #: server stands still is tried where trust rounds are.
 LEFT_OUT = {"disk frozen": ("gencert",), "leader stopped": ("gencert",)}
-State = Callable[[Server], AbstractContextManager[None]]
-
-
-@contextmanager
-def out_of_descriptors(server: Server) -> Iterator[None]:
-    """Have the daemon open no file more than it has open."""
-    assert server.pid is not None
-    most = max(int(fd) for fd in os.listdir(f"/proc/{server.pid}/fd")) + 1
-    before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (most, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
-
-
-@contextmanager
-def socket_gone(server: Server) -> Iterator[None]:
-    """Take the control socket away, and put it back if none was made anew."""
-    path = Path(server.layout.control_socket)
-    aside = path.rename(path.with_suffix(".aside"))
-    yield
-    aside.rename(path)
-
-
-@contextmanager
-def disk_full(server: Server) -> Iterator[None]:
-    """Leave no room on the disk that the server has for itself."""
-    file = Path(f"/proc/{server.pid}/root{server.layout.data}", "filling")
-    subprocess.run(["dd", "if=/dev/zero", f"of={file}", "bs=1M"], check=False, capture_output=True)
-    yield
-    file.unlink()
 
 
 @contextmanager
@@ -119,20 +89,11 @@ def overshoots(typing: Typing, names: list[str]) -> dict[str, float]:
     return late
 
 
-def have_disk(server: Server) -> dict[str, State]:
-    """Give a server a disk of its own, where one can be; return what can happen to it."""
-    try:
-        put_on_own_disk(server)
-    except NoDiskError:
-        return {}
-    return {"disk full": disk_full, "disk frozen": frozen}
-
-
 def test_every_command_ends_when_its_time_is_up(new_cluster: Callable[..., Cluster]) -> None:
     """Its seconds, and three tenths; ``invite`` took 61 s on a server that was stopped."""
     cluster = new_cluster()
     first, *others = [cluster.add() for _ in range(3)]
-    on_disk = have_disk(first)
+    on_disk = states_of_own_disk(first)
     cluster.start_all(cluster.servers.values())
     cluster.join_all()
     fresh = cluster.add()
