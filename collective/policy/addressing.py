@@ -108,12 +108,13 @@ _INNER = (
 )
 
 
-def doubt_of(address: str, interface: str | None) -> str | None:
+def doubt_of(address: str, interface: str | None, routed: bool = True) -> str | None:
     """Return why others may not reach a server at the address that it has found, None for none.
 
     Args:
         address: it; what a person has set is not doubted.
         interface: which one has it, None where none has.
+        routed: whether a route to other machines leads over that.
     """
     parsed = plain(address)
     if parsed.is_loopback:
@@ -122,6 +123,8 @@ def doubt_of(address: str, interface: str | None) -> str | None:
         return f"{address} is a link-local address, which another server may have, too"
     if interface is not None and interface.startswith(_INNER):
         return f"{address} is on {interface}, and other servers may have the same there"
+    if not routed:
+        return f"{address} is on {interface}, over which no route leads to other servers"
     return None
 
 

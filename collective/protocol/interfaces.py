@@ -28,6 +28,38 @@ def interface_of(address: str) -> str | None:
     return next((name for name, found in _found() if found == address), None)
 
 
+_ROUTES, _ROUTES6 = Path("/proc/net/route"), Path("/proc/net/ipv6_route")
+#: Destinations of IPv6 that lead to nobody in particular: of the link, and of many.
+_NO_DESTINATION = ("fe", "ff")
+#: A prefix of all bits: one address, which is this machine's own wherever we ask.
+_ONE_ADDRESS = "80"
+#: Flag of a route that refuses (RTF_REJECT, uapi/linux/route.h).
+_REFUSES = 0x0200
+
+
+def is_routed(interface: str, version: int) -> bool:
+    """Tell whether a route to other machines leads over an interface; also if that is not known.
+
+    Args:
+        interface: its name.
+        version: of IP, 4 or 6.
+    """
+    try:
+        lines = (_ROUTES if version == 4 else _ROUTES6).read_text("ascii").splitlines()
+    except OSError:
+        return True
+    fields = [line.split() for line in lines]
+    if version == 4:
+        return any(row[0] == interface for row in fields[1:])
+    return any(
+        row[9] == interface
+        and not row[0].startswith(_NO_DESTINATION)
+        and row[1] != _ONE_ADDRESS
+        and not int(row[8], 16) & _REFUSES
+        for row in fields
+    )
+
+
 def _found() -> Iterator[tuple[str, str]]:
     for adapter in ifaddr.get_adapters():
         for ip in adapter.ips:

@@ -156,16 +156,24 @@ def test_moby_24237_member_at_an_address_that_the_joiner_has_too_is_found(
     assert (facts(mgt1), facts(mgt2)) == before
 
 
+@pytest.mark.parametrize(
+    ("device", "address", "said"),
+    [
+        ("docker0", "172.17.0.1/16", "172.17.0.1 is on docker0"),
+        ("own0", "10.9.9.9/32", "10.9.9.9 is on own0, over which no route leads"),
+        ("own0", "fd09::9/128", "fd09::9 is on own0, over which no route leads"),
+    ],
+)
 def test_moby_24237_founder_says_that_its_address_may_be_of_no_use(
-    cluster: Cluster, make_network: MakeNetwork
+    cluster: Cluster, make_network: MakeNetwork, device: str, address: str, said: str
 ) -> None:
     """It has no other one: it takes it, and says so in show and when it invites."""
     network = make_network(mgt1=("10.77.0.1/24",))
     network.drop("mgt1", "10.77.0.1/24")
-    bridge(network, "mgt1", "docker0", "172.17.0.1/16")
+    bridge(network, "mgt1", device, address)
     (mgt1,) = spread(cluster, network)
-    wait_until(lambda: "on docker0" in str(mgt1.show_json()["errors"]), 20.0, "show says it")
-    assert "172.17.0.1 is on docker0" in mgt1.run("invite", "mgt2", check=True).err
+    wait_until(lambda: said in str(mgt1.show_json()["errors"]), 20.0, "show says it")
+    assert said in mgt1.run("invite", "mgt2", check=True).err
     network.add("mgt1", "10.77.0.1/24")
     mgt1.run("readdress", "--address", "10.77.0.1", check=True)
     wait_until(lambda: not mgt1.show_json()["errors"], 20.0, "it says no more of it")

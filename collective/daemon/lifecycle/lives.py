@@ -55,6 +55,7 @@ from collective.policy.transitions import RESUMED_BY, Event, FileStep, apply, tr
 from collective.protocol.interfaces import (
     interface_of,
     is_local,
+    is_routed,
     local_addresses,
     source_towards,
 )
@@ -114,14 +115,20 @@ def guessed_address() -> str:
     found = [address for address in ways if address is not None]
     found += sorted(local_addresses(), key=lambda a: ":" in a)
     usable = [a for a in found if not ipaddress.ip_address(a).is_loopback]
-    return min(usable, key=lambda a: bool(doubt_of(a, interface_of(a))), default="127.0.0.1")
+    return min(usable, key=lambda a: bool(_doubt(a)), default="127.0.0.1")
+
+
+def _doubt(address: str) -> str | None:
+    interface = interface_of(address)
+    routed = interface is None or is_routed(interface, ipaddress.ip_address(address).version)
+    return doubt_of(address, interface, routed)
 
 
 def doubted_address(settings: Settings, plan: Plan) -> str | None:
     """Return what there is to say of an address that this server has found by itself, or None."""
     if settings.address is not None:
         return None
-    doubt = doubt_of(plan.address, interface_of(plan.address))
+    doubt = _doubt(plan.address)
     if doubt is None:
         return None
     return (

@@ -281,6 +281,12 @@ def test_moby_24237_address_that_other_machines_have_is_doubted(
     assert (doubt_of(address, interface) is not None) is doubted
 
 
+def test_address_that_nobody_has_a_way_to_is_doubted() -> None:
+    """Such as one that was put on lo or dummy0, for whatever."""
+    told = doubt_of("10.9.9.9", "dummy0", routed=False)
+    assert told == "10.9.9.9 is on dummy0, over which no route leads to other servers"
+
+
 def test_kubeadm_1272_link_local_address_may_be_advertised() -> None:
     """By members of that link; one of IPv6 leads nowhere without its zone, and so may not."""
     assert not is_zoned("169.254.7.1")

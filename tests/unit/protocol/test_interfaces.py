@@ -6,7 +6,13 @@ import ipaddress
 
 import pytest
 
-from collective.protocol.interfaces import interface_of, is_local, local_addresses, source_towards
+from collective.protocol.interfaces import (
+    interface_of,
+    is_local,
+    is_routed,
+    local_addresses,
+    source_towards,
+)
 
 
 def test_addresses_of_this_machine_are_whole_and_each_once() -> None:
@@ -22,6 +28,12 @@ def test_interface_is_named_that_has_an_address() -> None:
     """A bridge of containers has a name that tells it."""
     assert interface_of("127.0.0.1") == "lo"
     assert interface_of("192.0.2.77") is None
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_route_to_others_leads_over_loopback(version: int) -> None:
+    """Whatever addresses of this machine are on it."""
+    assert not is_routed("lo", version)
 
 
 @pytest.mark.parametrize(
