@@ -45,6 +45,8 @@ FILES = {
     "collectived.service": "usr/lib/systemd/system/collectived.service",
     "sysusers.conf": "usr/lib/sysusers.d/confluent-collective.conf",
     "firewalld/confluent-collective.xml": "usr/lib/firewalld/services/confluent-collective.xml",
+    # Beside the link in site-functions, where Fedora's zsh looks and Debian's does not.
+    "completion/_collective": "usr/share/zsh/vendor-completions/_collective",
 }
 #: For each script, what dpkg calls it; the spec names them for rpm.
 SCRIPTS = {

@@ -29,6 +29,7 @@ EXPECTED = {
     "/usr/share/man/man8/collectived.8",
     "/usr/share/bash-completion/completions/collective",
     "/usr/share/zsh/site-functions/_collective",
+    "/usr/share/zsh/vendor-completions/_collective",
     "/usr/share/fish/vendor_completions.d/collective.fish",
     "/usr/share/doc/confluent-collective/copyright",
     "/opt/confluent-collective/current",
