@@ -60,6 +60,32 @@ def test_readme_typed_by_hand_makes_a_server(
     assert hosts.ssh(HOST, "runuser -u confluent -- collective show").returncode == 0
 
 
+def test_data_of_an_older_release_is_moved_by_the_unit(
+    hosts: Hosts, controller: Controller, tree: str
+) -> None:
+    """Releases up to 0.2 kept it below Confluent's own folder."""
+    before = [m["id"] for m in hosts.show(HOST)["members"]]
+    hosts.ssh(
+        HOST,
+        "systemctl stop collectived && cd /var/lib && mkdir -p confluent && "
+        "mv confluent-collective confluent/collective && systemctl start collectived",
+    )
+    hosts.wait_active(HOST, HOST)
+    assert [m["id"] for m in hosts.show(HOST)["members"]] == before
+    assert hosts.ssh(HOST, "ls /var/lib/confluent").stdout == ""
+    hosts.ssh(HOST, "test $(stat -c %U%a /var/lib/confluent-collective) = confluent700")
+    hosts.ssh(HOST, "rmdir /var/lib/confluent")
+
+
+def test_systemd_5394_run_folder_that_vanishes_is_back(
+    hosts: Hosts, controller: Controller, tree: str
+) -> None:
+    """The daemon may not make it; it ends, and systemd makes it and starts it again."""
+    hosts.ssh(HOST, "rm -r /run/confluent-collective")
+    hosts.wait_active(HOST, HOST)
+    controller.note("run folder removed under the daemon", "")
+
+
 @pytest.mark.slow
 def test_site_takes_over_what_was_installed_by_hand(
     hosts: Hosts, controller: Controller, tree: str, monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,8 @@ from tests.deploy.controller import Controller, stop
 from tests.deploy.hosts import Hosts
 
 pytestmark = pytest.mark.root
+#: So long that the kernel waits for seconds before it sends again.
+_CUT_SECONDS = 12
 
 
 def test_check_mode_on_fresh_hosts_changes_nothing(hosts: Hosts, controller: Controller) -> None:
@@ -166,3 +168,22 @@ def test_one_liner_of_the_manual_works_by_hand(hosts: Hosts, controller: Control
     assert "Success" in said.stdout
     hosts.wait_active("mgt3", *THREE)
     controller.note("one-liner by hand", said.stdout)
+
+
+def test_network_that_dropped_packets_is_got_over_under_the_unit(
+    hosts: Hosts, controller: Controller
+) -> None:
+    """The daemon, with the rights that the unit leaves it, ends what its etcd would wait for."""
+    rule = "INPUT -s 10.99.0.12 -j DROP"
+    hosts.ssh("mgt1", f"iptables -I {rule}")
+    hosts.ssh("mgt1", f"sleep {_CUT_SECONDS}")
+    hosts.ssh("mgt1", f"iptables -D {rule}")
+    hosts.wait_active("mgt1", *THREE)
+    hosts.wait_active("mgt2", *THREE)
+    controller.note("network cut between two of three, and whole again")
+    told = "".join(
+        hosts.ssh(name, "journalctl -u collectived -o cat --no-pager").stdout
+        for name in ("mgt1", "mgt2")
+    )
+    assert "etcd dials a member anew that answers again" in told
+    assert "cannot be helped" not in told
