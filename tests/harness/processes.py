@@ -18,12 +18,15 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from tests.harness.waiting import HarnessError, wait_until
+
+T = TypeVar("T")
 
 _END_SECONDS = 10.0
 _STOP_SECONDS = 10.0
@@ -43,13 +46,11 @@ def spawn(
         log: where its output is added.
         outlive: whether it lives on when this process ends.
     """
-    setpriv = None if outlive else shutil.which("setpriv")
-    prefix = [] if setpriv is None else [setpriv, "--pdeathsig", "KILL", "--"]
 
     def fork() -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
             return subprocess.Popen(
-                [*prefix, *command],
+                [*([] if outlive else with_us()), *command],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -58,6 +59,17 @@ def spawn(
                 start_new_session=True,
             )
 
+    return forked_by_one_thread(fork)
+
+
+def with_us() -> list[str]:
+    """Return the words before a command that have it end with this process, where they can be."""
+    setpriv = shutil.which("setpriv")
+    return [] if setpriv is None else [setpriv, "--pdeathsig", "KILL", "--"]
+
+
+def forked_by_one_thread(fork: Callable[[], T]) -> T:
+    """Start a process in the thread that lives as long as this process."""
     return _forker.submit(fork).result()
 
 

@@ -3,7 +3,8 @@
 It does not know the other servers; ``cluster`` does.
 
 Invariants:
-  * A command is the real one, in a process of its own, from this checkout.
+  * A command is the real one, in a process of its own, from this checkout; so is the daemon,
+    which is a copy of a process that has imported it (``forge``) where nothing is around it.
   * What the caller's environment holds reaches neither daemon nor command, but for the few
     variables that any process needs. Tests add what they want to try.
   * Every call has a deadline. Standard input is in no error: it may be a token.
@@ -28,6 +29,7 @@ from collective.client import ask
 from collective.errors import CollectiveError
 from collective.model.layout import ROOT_VARIABLE, Layout
 from tests.harness.at_once import Ended
+from tests.harness.forge import Forged, forge
 from tests.harness.processes import end_processes_in, processes_in, send, spawn
 from tests.harness.waiting import HarnessError, wait_until
 
@@ -114,7 +116,7 @@ class Server:
         self._settings = {"etcd": str(etcd), **settings}
         self._etcdctl = etcd.with_name("etcdctl")
         self._outlive = outlive
-        self._daemon: subprocess.Popen[bytes] | None = None
+        self._daemon: subprocess.Popen[bytes] | Forged | None = None
         root.mkdir()
         self.configure()
 
@@ -160,8 +162,11 @@ class Server:
         """
         if self.is_running:
             raise HarnessError(f"{self.name} runs already")
-        command = [*self.prefix, *prefix, sys.executable, "-m", "collective.daemon.main"]
         environment = self._environment({})
+        if not (self.prefix or prefix or self.environment or self._outlive):
+            self._daemon = forge().start(self.root, environment, self.log_file)
+            return
+        command = [*self.prefix, *prefix, sys.executable, "-m", "collective.daemon.main"]
         self._daemon = spawn(command, self.root, environment, self.log_file, self._outlive)
 
     def start(self, prefix: Sequence[str] = ()) -> None:
@@ -243,7 +248,7 @@ class Server:
         if self._daemon is not None:
             self._daemon.wait(_DEATH_SECONDS)
 
-    def _require_daemon(self) -> subprocess.Popen[bytes]:
+    def _require_daemon(self) -> subprocess.Popen[bytes] | Forged:
         if self._daemon is None:
             raise HarnessError(f"{self.name} was not started")
         return self._daemon
