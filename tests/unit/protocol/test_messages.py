@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collective.errors import ProtocolError
@@ -302,7 +302,9 @@ JSON = st.recursive(
 )
 
 
+# All are read by one parser, which ``model/test_typed.py`` tries with much more.
 @each_message
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_json_is_a_message_or_refused(cls: type[Part], data: st.DataObject) -> None:
     """Nothing else leaves, whatever a stranger sends: and what is taken can be written."""
