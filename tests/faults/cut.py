@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from statistics import median
 
 from collective.failpoints import Step
 from tests.faults.drivers import Scene
@@ -19,6 +20,8 @@ from tests.harness.running import Running
 
 _REACH_SECONDS = 20.0
 _AGAIN_SECONDS = 120.0
+#: What the seconds of a scene are on a machine that is not busy, in runs of ``show``.
+_SHOWS = 30
 
 #: Work on the disk, with no connection to break: the same fault is then a disk that fails. The
 #: daemon stays up and says so, and its restart is the way on.
@@ -129,6 +132,14 @@ def run_again(scene: Scene, first: str) -> Result:
             server.wait_for_quorum()
     again = scene.runner.run(*scene.arguments, input=scene.token, timeout=_AGAIN_SECONDS)
     assert again.code in scene.again, f"run again: {again.code}\n{again.err}{first}"
-    assert again.seconds < scene.seconds
+    assert in_time(scene, again)
     wait_until_whole(scene.members, scene.resting)
     return again
+
+
+def in_time(scene: Scene, result: Result) -> bool:
+    """Tell whether a command took no longer than it may: where all is slow, so many ``show``."""
+    if result.seconds < scene.seconds:
+        return True
+    show = median(scene.runner.run("show").seconds for _ in range(3))
+    return result.seconds < _SHOWS * show

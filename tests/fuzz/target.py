@@ -16,6 +16,7 @@ import json
 import os
 import socket
 import ssl
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -84,14 +85,17 @@ class Target:
         self._known.check_hostname = False
         self._known.verify_mode = ssl.CERT_NONE
         self._known.load_cert_chain(self._credentials.identity_file)
+        self._turn = threading.Lock()
         self._sources = itertools.cycle(
             f"127.{net}.{a}.{b}" for b in range(1, 200) for a in range(1, 20) for net in (7, 8)
         )
 
     def dial(self) -> socket.socket:
         """Open a TCP connection from an address that was not used for long."""
+        with self._turn:  # a generator is for one thread at a time
+            source = next(self._sources)
         return socket.create_connection(
-            (self.server.address, self.server.port), _ANSWER_SECONDS, (next(self._sources), 0)
+            (self.server.address, self.server.port), _ANSWER_SECONDS, (source, 0)
         )
 
     def connect(self, member: bool = False) -> ssl.SSLSocket:

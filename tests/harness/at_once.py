@@ -2,7 +2,7 @@
 
 ``python -m tests.harness.at_once`` reads them as JSON from standard input and writes JSON. Each
 runs in a process that is forked once all is imported: so the start of Python, which a busy machine
-draws out where many start at once, is not in the times.
+draws out where many start at once, is not in the times; nor is waiting for a processor.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from collective.cli import parser  # noqa: F401 - as above
 from collective.cli.main import main
+from tests.harness.stopwatch import Stopwatch
 
 _INTERNAL = 70
 
@@ -46,22 +46,24 @@ def type_all(lines: Sequence[Sequence[str]], text: str, folder: Path) -> list[En
     """Run them, each with the same standard input; the folder gets what each says."""
     given = folder / "given"
     given.write_text(text)
-    begun: dict[int, tuple[int, float]] = {}
+    begun: dict[int, int] = {}
     ended: dict[int, Ended] = {}
     for number, words in enumerate(lines):
-        at, pid = time.monotonic(), os.fork()
+        pid = os.fork()
         if pid == 0:
-            code = _INTERNAL
+            code, watch = _INTERNAL, Stopwatch()
             try:
                 code = _run(words, given, folder / str(number))
             finally:
+                (folder / f"{number}.seconds").write_text(repr(watch.seconds))
                 os._exit(code)
-        begun[pid] = number, at
+        begun[pid] = number
     while len(ended) < len(lines):
         pid, status = os.wait()
-        number, at = begun[pid]
+        number = begun[pid]
         err = (folder / str(number)).read_text(errors="replace")
-        ended[number] = Ended(os.waitstatus_to_exitcode(status), time.monotonic() - at, err)
+        seconds = float((folder / f"{number}.seconds").read_text())
+        ended[number] = Ended(os.waitstatus_to_exitcode(status), seconds, err)
     return [ended[number] for number in range(len(lines))]
 
 

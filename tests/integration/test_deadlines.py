@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from time import monotonic
 
 import pytest
 
@@ -26,6 +25,7 @@ from tests.harness.states import (
     socket_gone,
     states_of_own_disk,
 )
+from tests.harness.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.integration
 
@@ -80,12 +80,12 @@ class Trying:
 
             def run(name: str) -> None:
                 most = TABLE[name][1] if name in TABLE else None
-                begun = monotonic()
+                watch = Stopwatch()
                 try:
                     tried(runs[name], GIVEN)
                 except Exception as error:
                     self.strange[name] = repr(error)
-                over = monotonic() - begun - (GIVEN if most is None else most)
+                over = watch.seconds - (GIVEN if most is None else most)
                 if over > GRACE:
                     late[name] = over
 
