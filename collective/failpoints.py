@@ -103,6 +103,12 @@ def _place(environ: os._Environ[str]) -> str | None:
 _SOCKET = _place(os.environ)
 
 
+def obey(environ: os._Environ[str]) -> None:
+    """Have the test of this environment hold the steps: in a process that was forked for it."""
+    global _SOCKET
+    _SOCKET = _place(environ)
+
+
 def reached(step: Step) -> None:
     """Tell the test that a step is done, if there is a test, and wait for its answer.
 

@@ -3,8 +3,8 @@
     our process ── orders, over a socket ──> forge (one for each of us) ── fork ──> daemons
 
 What runs in a copy is ``collective.daemon.main``, from its first line on, in a session, a folder
-and an environment of its own. A daemon that needs another program around it, or variables that
-are read while it is imported, is started in the plain way (``processes.spawn``).
+and an environment of its own. A daemon that needs another program around it, or variables for
+Python, is started in the plain way (``processes.spawn``).
 
 Invariants:
   * A daemon ends with its forge, and a forge with the process that has started it.
@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from collective import failpoints
 from tests.harness.processes import forked_by_one_thread, with_us
 
 _MOST_BYTES = 1 << 16
@@ -129,6 +130,7 @@ def _prepare(folder: str, environment: Mapping[str, str], log: str) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
+    failpoints.obey(os.environ)
     sys.argv = ["collectived"]
 
 

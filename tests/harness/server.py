@@ -163,7 +163,8 @@ class Server:
         if self.is_running:
             raise HarnessError(f"{self.name} runs already")
         environment = self._environment({})
-        if not (self.prefix or prefix or self.environment or self._outlive):
+        for_python = any(name.startswith("PYTHON") for name in self.environment)
+        if not (self.prefix or prefix or for_python or self._outlive):
             self._daemon = forge().start(self.root, environment, self.log_file)
             return
         command = [*self.prefix, *prefix, sys.executable, "-m", "collective.daemon.main"]
