@@ -91,7 +91,7 @@ class Machine:
         self.coordinator = Enlister(self)
         self.layout = self.state = self.high_water_marks = None
         self.listener: Any = SimpleNamespace(listen_at=lambda _: None, only=lambda _: None)
-        self.locator: Any = SimpleNamespace(at=lambda member: member)
+        self.locator: Any = SimpleNamespace(at=lambda member: member, ours=None)
         self.stopped: Any = Ending(world, lambda: not self.up)
         self.view = View(0)
         self.members: tuple[EtcdMember, ...] = ()

@@ -470,7 +470,7 @@ class SimulatedNode(MemberRuntime):
         # Histories try what is decided on a read; how few reads there are is tried elsewhere.
         self.proof_limiter = ProofLimiter(per_second=1e9, burst=10**9, at_once=10**9)
         self.dialled = cast(Any, SimpleNamespace(alone=lambda _name: nullcontext()))
-        self.ignores_strays = True
+        self.locate, self.ignores_strays = (lambda member: member), True
 
     def follow(self, view: View) -> None:
         """Ask the members of a view whether they answer: each is found where it is."""

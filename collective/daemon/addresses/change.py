@@ -46,7 +46,7 @@ from collective.errors import (
 from collective.etcd.record_store import RecordStore
 from collective.failpoints import Step, reached
 from collective.model.listen import covers
-from collective.model.names import is_vacant, peer_url
+from collective.model.names import MOST_ADDRESSES, is_vacant, peer_url
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
@@ -239,8 +239,12 @@ class AddressChange:
         view, following = runtime.records_view.view, runtime.credentials.identity
         owner = owner_of(view, address, runtime.name)
         free = vacating(view, () if owner is None else (owner.name,))
-        # What is another member's by now, such as the former address, it may not name.
-        names = certifiable(free, runtime.name, names_for(runtime, address))
+        # What is another member's by now, such as the former address, it may not name. The one by
+        # which etcd goes already will do where it may be: others let it in.
+        ours = self._server.locator.ours
+        claimed = [*names_for(runtime, address), *(() if ours is None else ours.addresses)]
+        claimed = list(dict.fromkeys(claimed))[:MOST_ADDRESSES]
+        names = certifiable(free, runtime.name, claimed)
         if not set(names) <= set(following.addresses):
             following = runtime.credentials.prepare_next(names)
         others = candidates(runtime)

@@ -226,7 +226,7 @@ class AddressKeeper:
             address = self._due(runtime)
             here = address or self._server.plan.address
             # One that has had a leader here may just be restarted, or elect another one.
-            at_once = address is not None and self._had_leader is not runtime
+            at_once = here != self._server.plan.address and self._had_leader is not runtime
             if self._is_lost(runtime, patience=0.0 if at_once else _LOST_SECONDS):
                 return self._seek(runtime, here)
             if not candidates(runtime) and not runtime.etcd.wait_for_leader(_LOST_SECONDS):

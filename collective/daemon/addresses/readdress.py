@@ -274,19 +274,20 @@ def _make_room(runtime: MemberRuntime, member: MemberRecord) -> None:
 
 
 def is_dialled_right(runtime: MemberRuntime) -> bool:
-    """See that etcd has the URL of our record for us, and give it that one where it has another.
+    """See that etcd has the URLs of the records, and give it ours where it has another for us.
 
     Who made room for a member that got our former address may have come late.
 
     Raises:
         EtcdError: etcd did not answer.
     """
-    own = runtime.records_view.view.members[runtime.name]
-    if _knows(runtime, own):
-        return True
-    with within(CHANGE_SECONDS):
-        runtime.gateway.update_member(int(own.member_id, 16), own.url)
-    return False
+    voters = runtime.records_view.view.voters
+    own = voters[runtime.name]
+    if not _knows(runtime, own):
+        with within(CHANGE_SECONDS):
+            runtime.gateway.update_member(int(own.member_id, 16), own.url)
+    urls = {hex_id(m.id): m.peer_urls for m in members_of(runtime.gateway)}
+    return all(urls.get(m.member_id) == (m.url,) for m in voters.values())
 
 
 def _knows(runtime: MemberRuntime, member: MemberRecord) -> bool:

@@ -96,19 +96,16 @@ class AddressRecovery:
         strength = Strength(len(voters), len(voters.keys() & (found.keys() | {runtime.name})))
         recorded = runtime.records_view.view.members[runtime.name].address
         # Where the former address is here still, the others' etcds reach this one as before.
-        moved = here != recorded and not is_local(recorded)
+        # So may those be that have not heard yet of a change that is recorded.
+        moved = bool(runtime.plan.moving_to) or (here != recorded and not is_local(recorded))
         elsewhere = [n for n, a in found.items() if n in voters and a != voters[n].address]
         if not strength.holds:
             return self.is_on
-        if not (moved or elsewhere):
-            # Everybody is where etcd dials, and yet it finds no quorum by the detour.
-            if self.is_on:
-                runtime.etcd.take_detour({}, None)
-                self._end()
+        if not (moved or elsewhere or self.is_on):
             return False
         self._refuse_mixed(runtime, {**found, runtime.name: here})
         shown = self._locator.shown
-        if self._detour is not None and self._runtime is runtime and shown.keys() == self._shown:
+        if runtime.etcd.detoured and self._runtime is runtime and shown.keys() == self._shown:
             self.renew(runtime)
             return True
         self._begin(runtime, here, _ways(runtime.records_view, found))
@@ -172,7 +169,10 @@ class AddressRecovery:
     def _keep_up(self, detour: TunnelProxy) -> None:
         """Follow the others to their new addresses, also while this server waits for its own."""
         while self._detour is detour and self._runtime is not None:
-            self.renew(self._runtime)
+            try:
+                self.renew(self._runtime)
+            except CollectiveError as error:
+                log.warning("the detour is not renewed: %s", error)
             self._runtime.follow(self._runtime.records_view.view)
             self._runtime.stopping.wait(_RENEW_SECONDS)
 
@@ -180,6 +180,7 @@ class AddressRecovery:
         """Lead to the addresses that are recorded meanwhile, too."""
         detour = self._detour
         if detour is not None:
+            self._show_recorded(runtime)
             # What etcd has stored may be older than the records: old ways stay.
             ways = _ways(runtime.records_view, self._found(runtime))
             dialled = _dialled(runtime, ways)
@@ -190,6 +191,16 @@ class AddressRecovery:
                 ways = {p: _in_turn(tuple(found)) for p, found in self._led.items()}
             self._ways = {**self._ways, **ways, **dialled}
             detour.lead(self._ways)
+
+    def _show_recorded(self, runtime: MemberRuntime) -> None:
+        """Have etcd show the certificate in use, once that took the place of what was prepared.
+
+        That one is recorded. The one that was shown until then is not, maybe, and is let in by
+        nobody who starts from now on. etcd reads the file at each handshake.
+        """
+        if self._locator.ours is not None and runtime.credentials.next is None:
+            write_atomically(self._leaf, read_private(runtime.credentials.identity_file))
+            self._locator.go_by(None)
 
     def end_if_done(self, runtime: MemberRuntime) -> None:
         """Go back to the straight way, if every voter is where etcd dials, and it may restart."""

@@ -157,13 +157,14 @@ class TrustRound(Worker):
     def _is_out_of_touch(self) -> bool:
         """Tell whether etcd runs and knows no leader, or gets no answer of the one that it knows.
 
-        Over connections from before, one may hear of a leader whose new ones it refuses.
+        Over connections from before, one may hear of a leader whose new ones it refuses. One that
+        has found none since its start does not answer at all.
         """
         try:
             if not self._runtime.etcd.status().leader:
                 return True
         except EtcdError:
-            return False
+            return self._runtime.etcd.is_silent
         try:
             self._runtime.store.prove(_PROOF_SECONDS)
         except EtcdError:
@@ -203,7 +204,9 @@ class TrustRound(Worker):
         # The etcd that is being restarted takes no part at the moment.
         restarting = {view.turn.name} if view.turn is not None else set()
         there = (runtime.detector.answering(0.0) | restarting) - {runtime.name}
-        others = lacking(view, there, runtime.trust.wanted_peers().keys())
+        # What is shown by a detour alone is in no record, and nobody says that it has that.
+        recorded = runtime.trust.wanted_peers().keys() & view.certificates.keys()
+        others = lacking(view, there, recorded)
         if status.leader and status.leader == status.member_id:
             return bool(others)
         leader = view.by_member_id(hex_id(status.leader))

@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from collective.daemon.clock import elapsed, pause
@@ -107,7 +107,7 @@ def _try_to_take(
     runtime.etcd.in_turn.set()
     try:
         # Where the last turn was a voter's end, the next one waits, and does not end the quorum.
-        hurt = _is_hurt(runtime.detector, observed)
+        hurt = _is_hurt(runtime.detector, observed, runtime.etcd_trust.loaded)
         check_restart(observed, doing, spare or hurt or waited < _SPARE_SECONDS)
     except QuorumError as refusal:
         runtime.etcd.in_turn.clear()
@@ -123,16 +123,20 @@ def _try_to_take(
     return _others_turn(runtime, doing, observed.view.turn)
 
 
-def _is_hurt(detector: FailureDetector, observed: Observed) -> bool:
+def _is_hurt(detector: FailureDetector, observed: Observed, loaded: Collection[str]) -> bool:
     """Tell whether a voter took a turn from which its etcd has not come back.
 
     Its daemon answers, its etcd takes no part, and nothing says any more whom that etcd lets in.
-    One whose etcd takes no part for another reason holds nobody up.
+    One whose etcd takes no part for another reason holds nobody up: one that our etcd does not let
+    in, since it has not loaded its certificates yet, comes back by our restart.
     """
     return any(
         answer.takes_no_part
         for name, answer in detector.answers(0.0).items()
-        if name in observed.voters and name not in observed.view.loaded
+        if name in observed.voters
+        and name not in observed.view.loaded
+        and (member := observed.view.members.get(name)) is not None
+        and set(member.fingerprints) <= set(loaded)
     )
 
 

@@ -131,9 +131,7 @@ def _may_stay(plan: Plan, runtime: MemberRuntime) -> bool:
 
 def ask(runtime: MemberRuntime) -> Verdict | None:
     """Ask the voters what this server is; None when none of them can say."""
-    for member in runtime.records_view.view.voters.values():
-        if member.name == runtime.name:
-            continue
+    for member in map(runtime.locate, runtime.records_view.view.voters_but(runtime.name)):
         peer = runtime.peers.client(member)
         try:
             raw = peer.call("GET", messages.SELF, None, _CALL_SECONDS)

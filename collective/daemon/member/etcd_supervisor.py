@@ -100,6 +100,14 @@ class EtcdSupervisor:
         """Whether it was started, be it again, a moment ago, and has not answered since."""
         return self._started is not None and elapsed() - self._started < _STARTING_SECONDS
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether there is an etcd that has answered nobody since its start.
+
+        One that finds no quorum at its start does so until it has one.
+        """
+        return self._started is not None and self.failure is None
+
     def has_lost_socket(self) -> bool:
         """Tell whether etcd runs and nobody can reach it, since its socket was removed."""
         return self._backend.has_lost_socket()

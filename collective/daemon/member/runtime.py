@@ -59,6 +59,7 @@ class MemberRuntime:
         peers, detector: the other members, as this server dials them, and who answers.
         etcd, reporter: what starts and ends etcd, and what this server says of itself.
         proof_limiter, dialled: what is done for strangers that would join, and for whom now.
+        locate: returns a member's record with the address at which it was found.
         ignores_strays: whether our etcd ignores what was sent to another member.
         places: what each member without a vote takes of this server, see ``etcd_proxy``.
     """
@@ -89,7 +90,7 @@ class MemberRuntime:
         self.trust = MemberTrust(credentials, self.etcd_trust, remembered, self._wants_etcd)
         self.peers = Peers(credentials, lambda: self.records_view.view)
         self._backend, self._process = self._backend_of(frame, elsewhere), frame.etcd
-        self._locate, self.ignores_strays = frame.locate, frame.etcd.binary.ignores_strays
+        self.locate, self.ignores_strays = frame.locate, frame.etcd.binary.ignores_strays
         self.gateway = self._backend.gateway
         self.store = RecordStore(self.gateway)
         # Trust first: who acts on a view finds that it holds at both doors.
@@ -160,7 +161,7 @@ class MemberRuntime:
 
     def follow(self, view: View) -> None:
         """Ask the members of a view from now on whether they answer, where they were found."""
-        self.detector.follow(map(self._locate, view.members.values()))
+        self.detector.follow(map(self.locate, view.members.values()))
 
     def has_heard(self, seconds: float) -> bool:
         """Wait until the view here is one of this life; False when that takes too long.

@@ -1,4 +1,4 @@
-"""When an etcd counts as out of touch, and is restarted without a turn."""
+"""When an etcd counts as out of touch, and is restarted without a turn; whom a turn waits for."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from typing import Any, cast
 import pytest
 
 from collective.daemon.certificates.trust_round import TrustRound
+from collective.daemon.certificates.turn import _is_hurt
 from collective.errors import EtcdError, EtcdUnavailableError
+from collective.model.records import LoadedTrust
+from collective.policy.membership import Observed
+from tests.unit.identities import identity, record_of, view_of
 
 
-def round_of(leader: int | None, answers: bool) -> TrustRound:
+def round_of(leader: int | None, answers: bool, silent: bool = False) -> TrustRound:
     """Return the round of a voter whose etcd knows a leader (0: none), or does not answer."""
 
     def status() -> Any:
         if leader is None:
-            raise EtcdError("etcd does not run")
+            raise EtcdError("etcd does not answer")
         return SimpleNamespace(leader=leader)
 
     def prove(_seconds: float) -> int:
@@ -25,18 +29,63 @@ def round_of(leader: int | None, answers: bool) -> TrustRound:
         return 7
 
     runtime = SimpleNamespace(
-        etcd=SimpleNamespace(status=status), store=SimpleNamespace(prove=prove)
+        etcd=SimpleNamespace(status=status, is_silent=silent), store=SimpleNamespace(prove=prove)
     )
     return TrustRound(cast(Any, runtime), lambda: None)
 
 
 @pytest.mark.parametrize(
-    ("leader", "answers", "out"),
-    [(5, True, False), (0, False, True), (5, False, True), (None, False, False)],
-    ids=["in touch", "no leader", "hears of one that it does not reach", "does not run"],
+    ("leader", "answers", "silent", "out"),
+    [
+        (5, True, False, False),
+        (0, False, False, True),
+        (5, False, False, True),
+        (None, False, False, False),
+        (None, False, True, True),
+    ],
+    ids=[
+        "in touch",
+        "no leader",
+        "hears of one that it does not reach",
+        "does not run",
+        "has found none since its start",
+    ],
 )
 def test_etcd_is_out_of_touch_when_no_leader_answers_it(
-    leader: int | None, answers: bool, out: bool
+    leader: int | None, answers: bool, silent: bool, out: bool
 ) -> None:
-    """One that was frozen heard its leader over old connections and refused its new ones."""
-    assert round_of(leader, answers)._is_out_of_touch() is out
+    """One that was frozen heard its leader over old connections and refused its new ones.
+
+    One that was off while the others changed their certificates answers nobody.
+    """
+    assert round_of(leader, answers, silent)._is_out_of_touch() is out
+
+
+MGT1, MGT2 = record_of("mgt1"), record_of("mgt2")
+
+
+@pytest.mark.parametrize(
+    ("loaded", "hurt"), [((), False), (MGT2.fingerprints, True)], ids=["a stranger", "let in"]
+)
+def test_voter_that_our_etcd_does_not_let_in_yet_does_not_hold_its_restart_up(
+    loaded: tuple[str, ...], hurt: bool
+) -> None:
+    """It had shown its new certificate for a moment; the leader waited for it, and it for that."""
+    answer = SimpleNamespace(takes_no_part=True)
+    detector: Any = SimpleNamespace(answers=lambda _: {"mgt2": answer})
+    observed = Observed("mgt1", view_of(MGT1, MGT2), frozenset({"mgt1", "mgt2"}), frozenset())
+    assert _is_hurt(detector, observed, loaded) is hurt
+
+
+def test_leader_waits_for_nobody_to_take_up_what_is_shown_by_a_detour() -> None:
+    """Who shows it does not say that it has it: the last turn of a round never came."""
+    mgt1, shown = identity("mgt1"), identity("mgt2", number=2)
+    view = view_of(MGT1, MGT2, LoadedTrust("mgt2", (mgt1.fingerprint,)))
+    runtime: Any = SimpleNamespace(
+        name="mgt1",
+        etcd=SimpleNamespace(status=lambda: SimpleNamespace(leader=1, member_id=1)),
+        records_view=SimpleNamespace(view=view),
+        detector=SimpleNamespace(answering=lambda _: frozenset({"mgt2"})),
+        trust=SimpleNamespace(wanted_peers=lambda: {i.fingerprint: i for i in (mgt1, shown)}),
+    )
+    assert not TrustRound(runtime, lambda: None)._is_others_turn()
