@@ -7,8 +7,8 @@ Invariants:
     long as either this process or the child lives.
   * The child dies with the thread that forked it (PR_SET_PDEATHSIG), and that thread lives as
     long as the daemon.
-  * A child that ends with code 0 by itself is not started again: that is how etcd says that its
-    member was removed. The caller finds out and decides.
+  * A child that ends with code 0 by itself is not started again here: that is how etcd says that
+    its member was removed. The caller finds out and decides.
   * A child that once answered is not started again without its data: it would take part in the
     collective as a member that has forgotten what it promised.
 """
@@ -97,7 +97,8 @@ class EtcdProcess:
             binary: what to run.
             working_folder: where etcd makes its client socket.
             lock_path: the lock file of the data folder.
-            on_removed: called, on a thread of its own, when etcd ended with code 0 by itself.
+            on_removed: called, on a thread of its own, when etcd ended with code 0 by itself; who
+                is called may start it again.
         """
         self.binary = binary
         self._folder = working_folder
@@ -205,7 +206,7 @@ class EtcdProcess:
             # What failed before is of a membership that is over, or was of other arguments.
             if ended.code == 0:
                 failures = 0
-                self._rest(wanted)
+                self._rest(wanted, ended)
             elif not self._failed(wanted, ended, failures):
                 failures = 0
 
@@ -214,11 +215,12 @@ class EtcdProcess:
             self._change.wait_for(lambda: self._closed or self._wanted is not None)
             return None if self._closed else self._wanted
 
-    def _rest(self, wanted: _Wanted) -> None:
+    def _rest(self, wanted: _Wanted, ended: Ended) -> None:
         with self._change:
             if self._wanted is not wanted:
                 return
             self._wanted = None
+            self._failure = f"{ended.sentence()}; it does so when its member was removed"
         log.warning("etcd ended by itself: was this member removed?")
         threading.Thread(target=self._on_removed, name="removed", daemon=True).start()
 

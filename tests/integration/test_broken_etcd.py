@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from collective.errors import QuorumError
 from tests.harness import Cluster, Server, wait_until
+from tests.harness.processes import processes_in
 from tests.harness.trouble import settle
 
 pytestmark = pytest.mark.integration
@@ -36,6 +38,35 @@ def assert_told(server: Server, reason: str) -> None:
     assert "hint: it is etcd on this server that does not work" in shown.err
     assert "start the servers" not in shown.err
     assert reason in server.show_json()["etcd_failure"]
+
+
+#: It runs etcd, and ends with code 0 however that ends, as etcd does when it is told 403.
+_ENDS_WELL = """#!/bin/sh
+setpriv --pdeathsig KILL -- {etcd} "$@"
+exit 0
+"""
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_etcd_that_ends_with_0_and_was_not_removed_is_a_failure_and_is_started_again(
+    make_cluster: Callable[..., Cluster], count: int
+) -> None:
+    """After 10 s its server took itself for deleted, and moved all that it had aside."""
+    cluster = make_cluster(count)
+    servers = list(cluster.servers.values())
+    ended = servers[-1]
+    ended.stop()
+    program = cluster.root / "ends-well"
+    program.write_text(_ENDS_WELL.format(etcd=cluster.etcd))
+    program.chmod(0o755)
+    ended.configure(etcd=str(program))
+    ended.start()
+    cluster.wait_until_all_active(ended, servers)
+    os.kill(max(processes_in(Path(ended.layout.etcd_run), below=False)), signal.SIGKILL)
+    assert_told(ended, "etcd ended with code 0")
+    cluster.wait_until_all_active(ended, servers, 2 * SECONDS)
+    assert not ended.is_removed
+    assert ended.show_json()["etcd_failure"] is None
 
 
 @pytest.mark.parametrize("name", ["crl.der", "trusted.pem"])

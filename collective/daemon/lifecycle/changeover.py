@@ -2,11 +2,13 @@
 
 An etcd ends with code 0 when its member was removed. That is so for a server that was deleted,
 for a learner that was given up, and for one that was demoted: so a member is asked which it was
-before this server gives up what it is.
+before this server gives up what it is. It does so, too, when what it sends gets to another member
+than the one that it means (rafthttp takes a 403 for a removal).
 
 Invariants:
-  * A server that knows that it may stay without a vote never takes the end of its etcd for a
-    deletion; another does when nobody answers for ``PATIENCE_SECONDS``.
+  * No server takes the end of its etcd for a deletion while a member says otherwise, nor one that
+    knows that it may stay without a vote. Where nobody answers for ``PATIENCE_SECONDS`` etcd is
+    started again; that of a removed member ends each time, before it answers.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 10.0
+_SURE_ENDS = 2
 _CALL_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 
@@ -50,15 +53,18 @@ def is_removed(server: CollectiveServer, runtime: MemberRuntime) -> bool:
     Returns:
         Whether this server was deleted, or given up, and is to rest.
     """
-    deadline = elapsed() + PATIENCE_SECONDS
+    deadline, is_member = elapsed() + PATIENCE_SECONDS, False
     while server.runtime is runtime and not server.stopped.is_set():
         verdict = ask(runtime)
         if verdict is Verdict.NONVOTING:
             become_nonvoting(server, runtime)
             return False
-        late = elapsed() > deadline and not _may_stay(server.plan, runtime)
-        if verdict is Verdict.REMOVED or late:
+        if verdict is Verdict.REMOVED:
             return True
+        is_member = is_member or verdict is Verdict.PENDING
+        if elapsed() > deadline:
+            known = is_member or _may_stay(server.plan, runtime)
+            return runtime.etcd.ends >= _SURE_ENDS and not known
         server.stopped.wait(_POLL_SECONDS)
     return False
 

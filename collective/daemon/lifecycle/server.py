@@ -357,12 +357,18 @@ class CollectiveServer:
             log.error("the data of a deleted member cannot be moved aside: %s", error)
 
     def _etcd_ended(self) -> None:
-        """Handle an etcd that ended with code 0 by itself, which a removed member's does."""
+        """Handle an etcd that ended with code 0 by itself, which a removed member's does.
+
+        It is started again where no member says that this one was removed.
+        """
         runtime = self.runtime
         if runtime is None or self.stopped.is_set():
             return
         if changeover.is_removed(self, runtime):
             self._try_to_rest(runtime, "etcd says so")
+        elif self.runtime is runtime:
+            log.error("etcd is started again: no member says that this one was removed")
+            runtime.etcd.start_after_end()
 
     def ends_soon(self, runtime: MemberRuntime, seconds: float) -> bool:
         """Give a deletion a moment to be noticed, where the store does not answer any more."""

@@ -47,6 +47,7 @@ class EtcdSupervisor:
         waits_for: whom etcd waits for before it is started, for people, "" for nobody.
         detoured: whether it goes by a detour, maybe with another certificate than this server's.
         wanted: whether it was started in this life, or is being started.
+        ends: how often it was started again after it had ended by itself, and has not answered.
         may_live: set when it may start.
         doubts: when to ask the voters whether this server votes still, while no leader is known.
         in_turn: set while this server has its turn to restart it, or tries to get it.
@@ -81,6 +82,7 @@ class EtcdSupervisor:
         self.detoured = False
         self.wanted = False
         self._started: float | None = None
+        self.ends = 0
         self.doubts = Pace(_DOUBT_SECONDS, _LONGEST_DOUBT_SECONDS)
         self.may_live = threading.Event()
         self.in_turn = threading.Event()
@@ -130,6 +132,11 @@ class EtcdSupervisor:
             log.exception("etcd is not started")
             self.waits_for = f"etcd was not started: {str(error) or type(error).__name__}"
             return
+        self._in_the_end(self._start)
+
+    def start_after_end(self) -> None:
+        """Start etcd that has ended by itself, as if its member had been removed."""
+        self.ends += 1
         self._in_the_end(self._start)
 
     def _in_the_end(self, step: Callable[[], bool]) -> bool:
@@ -293,7 +300,7 @@ class EtcdSupervisor:
                 raise EtcdError(self.failure) from error
             raise
         self._backend.has_answered()
-        self._started = None
+        self._started, self.ends = None, 0
         self._detector.note_committed(status.index)
         return status
 
