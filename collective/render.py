@@ -383,7 +383,8 @@ def _indented(members: Iterable[Document]) -> list[str]:
 
 
 def _kind(member: Document) -> str:
-    return " (nonvoting)" if member.get("role") == "nonvoting" else ""
+    told = " (nonvoting)" if member.get("role") == "nonvoting" else ""
+    return told if member.get("address", "") is not None else f"{told} (no address is recorded)"
 
 
 Renderer = Callable[[Document], Rendered]

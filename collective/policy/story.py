@@ -15,7 +15,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from collective.model.names import natural_key
+from collective.model.names import is_vacant, natural_key
 from collective.model.records import MemberRecord, Role, Turn
 from collective.policy.membership import Strength, tolerance_sentence
 
@@ -197,7 +197,7 @@ def _facts(scene: Scene) -> dict[_Key, object]:
     for name in sorted(scene.members, key=natural_key):
         member = scene.members[name]
         facts[_Kind.ROLE, name] = (member.role, member.target)
-        facts[_Kind.ADDRESS, name] = member.address
+        facts[_Kind.ADDRESS, name] = "none" if is_vacant(member.address) else member.address
     facts[_Kind.TURN, ""] = scene.turn
     facts[_Kind.TRUST, ""] = bool(scene.lacking)
     resting = scene.turn.name if scene.turn is not None else ""

@@ -351,6 +351,13 @@ def test_members_that_are_not_active_have_sections_of_their_own() -> None:
     assert (rendered.notes, rendered.status) == (("warning: disk is slow",), 0)
 
 
+def test_member_whose_address_another_one_has_is_said_to_have_none() -> None:
+    """What stands in its record for none is an address that leads nowhere."""
+    shown = document("mgt1", ("mgt1", "active"), ("mgt3", "offline"))
+    shown["members"][1]["address"] = None
+    assert "  mgt3 (no address is recorded)" in render.show(shown).out
+
+
 def test_collective_of_one_says_how_to_go_on() -> None:
     """The one note of a fresh server; the list of active ones is empty, as in the manual."""
     rendered = render.show(document("mgt1", ("mgt1", "active"), tolerance="No more"))

@@ -22,7 +22,7 @@ from collective.daemon.listeners.shown import Shown
 from collective.daemon.member.failure_detector import ANSWER_SECONDS, Answer, FailureDetector
 from collective.daemon.member.recorded import is_broken, lacking
 from collective.errors import CollectiveError
-from collective.model.names import natural_key
+from collective.model.names import is_vacant, natural_key
 from collective.model.plan import Mode, Plan
 from collective.model.records import MemberRecord, Role
 from collective.model.view import View
@@ -36,6 +36,7 @@ _PROBE_SECONDS = 0.3
 _LEAST_SECONDS = 0.02
 #: The state of a member that answers, and does not have what was committed.
 NOT_FOLLOWING = "not_following"
+_NO_ADDRESS = "another member has its address now, and it has told no other one"
 _State = tuple[str, ServerStatus | None, str]
 
 
@@ -268,6 +269,8 @@ def _member(
     round_trip: float,
 ) -> dict[str, Any]:
     known = status is not None
+    if not known and is_vacant(record.address):
+        error = _NO_ADDRESS
     # Of a server that does not vote these would be the numbers of a voter.
     etcd = None if status is not None and status.nonvoting else status
     return {
@@ -276,7 +279,7 @@ def _member(
         "role": record.role.value,
         "state": state,
         "leads": known and bool(leader) and record.member_id == leader,
-        "address": record.address,
+        "address": None if is_vacant(record.address) else record.address,
         "door_port": record.door_port,
         "peer_port": record.peer_port,
         "raft_term": etcd.term if etcd else None,

@@ -18,6 +18,7 @@ from collective.errors import EtcdUnavailableError, RemovedError
 from collective.model.plan import Mode
 from collective.model.records import Role, Turn, to_json
 from collective.model.view import TURN_KEY, Item, View
+from collective.policy.addressing import vacating
 from collective.protocol.messages import ServerStatus
 from tests.unit.identities import record_of, view_of
 
@@ -126,6 +127,16 @@ def test_all_that_follow_are_active_and_counted() -> None:
     assert set(states(shown).values()) == {"active"}
     assert (shown["quorum"], shown["proof"], shown["spare"]) == (True, "proven", 1)
     assert (shown["leader"], shown["restarting"]) == ("mgt1", None)
+
+
+def test_member_whose_address_another_one_has_is_said_to_have_none() -> None:
+    """It was shown at 100::b177:38ba:b877:3bd9, which nobody had ever given it."""
+    runtime = runtime_of(mgt3=None)
+    runtime.records_view.view = vacating(runtime.records_view.view, {"mgt3"})
+    runtime.store = Store(runtime.records_view.view, proven=True)
+    mgt3 = document(runtime)["members"][2]
+    assert (mgt3["name"], mgt3["address"]) == ("mgt3", None)
+    assert mgt3["errors"] == ["another member has its address now, and it has told no other one"]
 
 
 @pytest.mark.parametrize(
