@@ -130,9 +130,7 @@ class AddressKeeper:
             self._moving.release()
 
     def _change(self, runtime: MemberRuntime, address: str, emit: Emit) -> None:
-        place = elsewhere(runtime, runtime.records_view.view)
-        if place is not None:
-            raise copy_error(runtime.name, place)
+        _refuse_copy(runtime)
         self._move.run(runtime, address, emit)
 
     def look_for(self, places: Mapping[str, str]) -> Looked:
@@ -147,7 +145,7 @@ class AddressKeeper:
             raise InputError(f"there is no other member {name}", f"there are {sorted(others)}")
         self._server.locator.hint(places)
         plan, settings = self._server.plan, self._server.settings
-        here = plan.moving_to or lives.next_address(settings, plan) or plan.address
+        here = lives.next_address(settings, plan) or plan.address
         found = self._server.locator.look(runtime, here, settings.hosts)
         objections = self._server.locator.objections(runtime, places)
         return Looked(tuple(sorted(found)), tuple(sorted(others - found.keys())), objections)
@@ -276,12 +274,15 @@ class AddressKeeper:
         """
         refusal: CollectiveError | None = None
         if here != self._server.plan.address or is_vacated(runtime):
+            _refuse_copy(runtime)
             try:
-                self._change(runtime, here, _log_step)
+                self._move.run(runtime, here, _log_step)
                 return ""
-            except (QuorumError, UnreachableError, EtcdError) as error:
+            except (QuorumError, UnreachableError, EtcdError, RefusedError) as error:
                 refusal = error
-        if self._roundabout.seek(runtime, here, self._server.settings.hosts):
+        found = self._roundabout.seek(runtime, here, self._server.settings.hosts)
+        # Who is refused may have old records, which it catches up with when etcd is in touch.
+        if found and not isinstance(refusal, RefusedError):
             return _BY_DETOUR
         if refusal is not None:
             raise refusal
@@ -290,10 +291,10 @@ class AddressKeeper:
     def _due(self, runtime: MemberRuntime) -> str | None:
         """Return the address to change to now, None for none."""
         plan = self._server.plan
-        if plan.moving_to:
-            return plan.moving_to
+        if begun := lives.begun_address(self._server.settings, plan):
+            return begun
         recorded = _recorded(runtime, plan.address)
-        if recorded != plan.address:
+        if recorded != plan.address and is_local(recorded):
             return recorded  # changed for us by a run of which we have not heard the end
         wanted = new_address(self._own_addresses(plan))
         if wanted is None and is_vacated(runtime):
@@ -319,6 +320,12 @@ class AddressKeeper:
             replace_certificate(runtime, wanted, _log_step)
         except CollectiveError as error:
             log.warning("no certificate for the further addresses of this server: %s", error)
+
+
+def _refuse_copy(runtime: MemberRuntime) -> None:
+    place = elsewhere(runtime, runtime.records_view.view)
+    if place is not None:
+        raise copy_error(runtime.name, place)
 
 
 def _recorded(runtime: MemberRuntime, ours: str) -> str:

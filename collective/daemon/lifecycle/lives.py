@@ -151,6 +151,19 @@ def listen_addresses(settings: Settings, address: str) -> tuple[str, ...]:
     return ("::",) if ipaddress.ip_address(address).version == 6 else ("0.0.0.0",)
 
 
+def begun_address(settings: Settings, plan: Plan) -> str:
+    """Return the address that this server was changing to, or "".
+
+    A change is given up where that address is gone again, or the settings give another one.
+
+    Raises:
+        UnreachableError: the name that the settings give cannot be looked up.
+    """
+    if not plan.moving_to or not is_local(plan.moving_to):
+        return ""
+    return plan.moving_to if own_address(settings) in (None, plan.moving_to) else ""
+
+
 def next_address(settings: Settings, plan: Plan) -> str:
     """Return the address that this server is to have instead of the plan's, or "".
 
@@ -158,7 +171,7 @@ def next_address(settings: Settings, plan: Plan) -> str:
     machine has it.
     """
     try:
-        wanted = plan.moving_to or own_address(settings) or ""
+        wanted = begun_address(settings, plan) or own_address(settings) or ""
     except UnreachableError as error:
         log.warning("the setting 'address' cannot be used now: %s", error)
         return ""

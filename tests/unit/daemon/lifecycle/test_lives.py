@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,6 +76,25 @@ def test_doors_listen_where_the_settings_say(
 ) -> None:
     """As set, or on the one address that was set as ours, or on all of its family."""
     assert lives.listen_addresses(settings(listen=listen, address=address), own) == expected
+
+
+@pytest.mark.parametrize(
+    ("moving_to", "setting", "begun"),
+    [
+        ("127.0.0.3", None, "127.0.0.3"),
+        ("127.0.0.3", "127.0.0.3", "127.0.0.3"),
+        ("127.0.0.3", "127.0.0.4", ""),
+        ("192.0.2.77", None, ""),
+        ("", "127.0.0.4", ""),
+    ],
+    ids=["begun", "set", "set to another", "gone again", "none"],
+)
+def test_change_to_an_address_that_is_gone_again_is_given_up(
+    moving_to: str, setting: str | None, begun: str
+) -> None:
+    """A server that had got a third address tried for ever to have the second one."""
+    plan: Any = SimpleNamespace(moving_to=moving_to)
+    assert lives.begun_address(settings(address=setting), plan) == begun
 
 
 def test_own_address_is_that_of_the_settings(tmp_path: Path) -> None:
