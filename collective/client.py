@@ -20,6 +20,8 @@ from collective.errors import AccessError, DaemonError, ProtocolError, from_wire
 FORMAT = 1
 
 _MOST_BYTES = 1 << 24
+# One class from Python 3.10 on.
+_LATE = (TimeoutError, _socket.timeout)
 _LOG_HINT = "see its log: journalctl -u collectived"
 _START_HINT = (
     "see whether it is stopped or fails at each start: systemctl status collectived; its log says "
@@ -121,7 +123,7 @@ def _exchange(path: str, request: bytes, seconds: float, silence: float) -> Iter
                 waiting.begin()
             else:
                 waiting.beats = True
-    except TimeoutError:
+    except _LATE:
         raise waiting.late() from None
     except OSError as error:
         raise DaemonError(f"collectived broke off: {error.strerror}", _LOG_HINT) from None
@@ -187,7 +189,7 @@ def _connect(path: str, seconds: float) -> Any:
                 f"no right to talk to collectived: {path}",
                 f"run as root or as a member of the socket's group (you are user {os.geteuid()})",
             ) from None
-        if isinstance(error, BlockingIOError | TimeoutError):
+        if isinstance(error, (BlockingIOError, _LATE)):
             raise DaemonError("collectived takes no command: too many wait", _LOG_HINT) from None
         reason = {
             FileNotFoundError: f"there is no socket {path}",

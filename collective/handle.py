@@ -48,8 +48,8 @@ from collective.model.forks import tell_after_fork
 from collective.model.keyspace import COORDINATION, STORE
 from collective.model.layout import ROOT_VARIABLE, Layout
 from collective.model.view import PREFIX
-from collective.protocol.control import SelfResult
 from collective.protocol.frames import check_message
+from collective.protocol.self_result import SelfResult
 from collective.store.cache import Cache
 from collective.store.deadline import deadline_in
 from collective.store.filling import follower_of

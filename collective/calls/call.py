@@ -280,14 +280,14 @@ def _target(server: str, service: str, seconds: float) -> str:
 
 def _not_reached(error: OSError, what: str, seconds: float) -> CollectiveError:
     """Translate why the daemon's socket could not be used; nothing has happened then."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, (TimeoutError, socket.timeout)):
         return DeadlineError(f"{what} was not answered within {seconds:g} s; nothing has happened")
     if isinstance(error, PermissionError):
         return AccessError(
             f"{what}: no right to collectived's socket for calls",
             "run as the daemon's user, or as root",
         )
-    if isinstance(error, FileNotFoundError | ConnectionError):
+    if isinstance(error, (FileNotFoundError, ConnectionError)):
         return DaemonError(
             f"{what}: collectived does not answer here", "see why: journalctl -u collectived"
         )

@@ -270,7 +270,7 @@ class _Places:
             self._changed.notify_all()
 
     def _is_free(self, name: str) -> bool:
-        return self._taken[name] < self._share and self._taken.total() < self._most
+        return self._taken[name] < self._share and sum(self._taken.values()) < self._most
 
 
 def _read_frame(sock: socket.socket, wanted: Kind, deadline: float) -> bytes:

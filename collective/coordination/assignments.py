@@ -21,6 +21,7 @@ from collective.coordination.session import Session
 from collective.coordination.stored import FORMAT
 from collective.errors import InputError
 from collective.model.names import parse_server_name
+from collective.model.pairs import paired
 from collective.policy.assigning import Seat
 from collective.store.deadline import deadline_in
 from collective.store.leases import check_seconds
@@ -205,7 +206,7 @@ class Assignments:
             ]
             writes = [self._seats.write(part, seen, ()) for part in seats]
             done = self._seats.make(writes, deadline)
-            left = [n for part, made in zip(rows, done, strict=True) if not made for n in part]
+            left = [n for part, made in paired(rows, done) if not made for n in part]
             if len(left) == before:
                 # Somebody came first, and it is not heard of here yet.
                 self._table.await_change(known, max(0.0, min(pause, deadline - monotonic())))

@@ -189,7 +189,7 @@ class LockQueue:
             try:
                 return ask(min(max(patience.left, _LEAST_SECONDS), _TRY_SECONDS))
             except (StoreError, QuorumError, EtcdUnavailableError) as error:
-                if isinstance(error, LeaseExpiredError | ClosedError):
+                if isinstance(error, (LeaseExpiredError, ClosedError)):
                     raise
                 if not patience.left:
                     raise self._not_had(error) from error
@@ -198,7 +198,7 @@ class LockQueue:
 
     def _not_had(self, error: CollectiveError) -> CollectiveError:
         """Return the error of somebody who has waited in vain for etcd."""
-        if isinstance(error, InDoubtError | NotReachedError):
+        if isinstance(error, (InDoubtError, NotReachedError)):
             return error
         return DegradedCollective(
             f"{self._what} is not held: {error.message}", "see 'collective show' on this server"

@@ -17,7 +17,7 @@ import threading
 from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 from collective.errors import (
     CollectiveError,
@@ -29,6 +29,7 @@ from collective.etcd.api import EtcdApi, Lines, Page
 from collective.etcd.deadline import within
 from collective.etcd.requests import prefix_end
 from collective.model.keyspace import EVERYTHING
+from collective.model.pairs import paired
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ _PAGE_BYTES = 1 << 20
 #: A key as the gateway's JSON has it.
 Raw = Mapping[str, Any]
 #: Key, revision, and what is stored now; None for a deletion.
-Change = tuple[str, int, Raw | None]
+Change = tuple[str, int, Optional[Raw]]
 
 
 class Sink(Protocol):
@@ -228,12 +229,12 @@ class Follower:
             at = int(raw["mod_revision"])
             revision = max(revision, at)
             key = a2b_base64(raw["key"])
-            for space, prefix in zip(changes, self._sinks, strict=True):
+            for space, prefix in paired(changes, self._sinks):
                 # No key of ours is other than ASCII; somebody may have put one there by hand.
                 if key.startswith(prefix) and key.isascii():
                     gone = event.get("type") == "DELETE"
                     space.append((key.decode("ascii"), at, None if gone else raw))
-        for space, sink in zip(changes, self._sinks.values(), strict=True):
+        for space, sink in paired(changes, self._sinks.values()):
             sink.apply(revision, space)
 
 

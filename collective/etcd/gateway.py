@@ -1,6 +1,7 @@
-"""The way to our own etcd: the calls over its unix socket, as etcd3gw speaks JSON to its gateway.
+"""The way to our own etcd: the calls over its unix socket, as JSON to etcd's gateway.
 
-etcd3gw's client knows the URLs and the JSON; it gets our ``transport`` for its session. It decides
+The daemon makes them with etcd3gw's client (``client``), which gets our ``transport`` for its
+session; software beside the daemon has no such package, and posts the same by itself. It decides
 nothing. A read that a restart on purpose broke off is made again, nothing else is.
 
 Invariants:
@@ -14,13 +15,11 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
-
-from etcd3gw.client import Etcd3Client
+from typing import Any, Protocol
 
 from collective.errors import EtcdError, EtcdUnavailableError, NotReachedError
 from collective.etcd.api import RANGE, STATUS, EtcdApi, Lines
@@ -31,25 +30,54 @@ from collective.etcd.transport import MOST_ANSWER_BYTES, Answer, Transport
 # What is under way takes milliseconds, or some flushes of a busy disk. Without a leader it would
 # not end.
 _END_SECONDS, _END_WITH_LEADER_SECONDS = 0.3, 3.0
-_API = "/v3"
+#: Where the calls of etcd's gateway begin.
+API = "/v3"
+
+
+class Client(Protocol):
+    """What knows the URLs of etcd's gateway, and its JSON."""
+
+    def get_url(self, path: str) -> str:
+        """Return where a call is posted to, by its path below ``API``."""
+
+    def post(self, url: str, *, json: Any) -> Any:
+        """Post a call, and return the decoded answer.
+
+        Raises:
+            ValueError: it is no JSON.
+            EtcdError: it is no success.
+        """
+
+
+class PlainClient:
+    """A client that adds nothing to the session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get_url(self, path: str) -> str:
+        """Return where a call is posted to."""
+        return API + path
+
+    def post(self, url: str, *, json: Any) -> Any:
+        """Post a call, see ``Client``."""
+        return self._session.post(url, json=json).json()
 
 
 class Gateway(EtcdApi):
     """The calls to the etcd of this server, over its socket."""
 
-    def __init__(self, socket_path: Path) -> None:
+    def __init__(
+        self, socket_path: Path, client_of: Callable[[Session], Client] = PlainClient
+    ) -> None:
         """Prepare; nothing is opened yet.
 
         Args:
             socket_path: etcd's client socket.
+            client_of: makes the client that posts over a session.
         """
         self._transport = Transport(socket_path)
-        self._client = Etcd3Client(
-            "etcd",
-            1,
-            session=_Session(self._transport),  # type: ignore[arg-type]
-            api_path=_API + "/",
-        )
+        self._client = client_of(Session(self._transport))
         self._passage = threading.Condition()
         self._held = False
         self._under_way = 0
@@ -136,7 +164,7 @@ class Gateway(EtcdApi):
 
     def lines(self, path: str, body: Mapping[str, Any], seconds: float) -> Lines:
         """Make a call that is answered line by line, see ``EtcdApi``."""
-        opened = self._transport.open(_API + path, body, seconds_allowed(), seconds)
+        opened = self._transport.open(API + path, body, seconds_allowed(), seconds)
         if isinstance(opened, Answer):
             raise _refusal(opened)
         return opened
@@ -146,22 +174,22 @@ class _TooLongError(Exception):
     """An answer has more bytes than are taken in."""
 
 
-class _Session:
-    """What etcd3gw's client takes for a session of requests."""
+class Session:
+    """What a client, etcd3gw's too, takes for a session of requests."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     def post(self, url: str, *, json: Any, **_others: Any) -> _Response:
         """Make a request, with the time that the caller's block allows."""
-        answer = self._transport.post(url[url.index(_API) :], json, seconds_allowed())
+        answer = self._transport.post(url[url.index(API) :], json, seconds_allowed())
         if answer.status != http.client.OK:
             raise _refusal(answer)
         return _Response(answer)
 
 
 class _Response:
-    """What etcd3gw's client looks at of an answer."""
+    """What a client looks at of an answer."""
 
     status_code = int(http.client.OK)
 

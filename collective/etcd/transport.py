@@ -12,9 +12,9 @@ Invariants:
 
 from __future__ import annotations
 
+import _socket
 import http.client
 import json
-import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -42,11 +42,19 @@ _PART_BYTES = 1 << 16
 def is_readable(sock: socket.socket) -> bool:
     """Tell whether there is something to read, or the other side has closed.
 
-    Not with select(2), which knows no more than 1024 open files.
+    Not with select(2), which knows no more than 1024 open files, nor poll(2), which eventlet and
+    gevent take away; and with none of their sockets, which would wait.
     """
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    bare = _socket.socket(fileno=sock.fileno())
+    try:
+        bare.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        return True
+    finally:
+        bare.detach()
+    return True
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,7 @@ class Transport:
                 connection.close()
                 return Answer(response.status, None)
             response.read()  # it has been read to its end when nothing is left
-        except TimeoutError as error:
+        except (TimeoutError, socket.timeout) as error:
             connection.close()
             raise EtcdUnavailableError("etcd did not answer in time") from error
         except (OSError, http.client.HTTPException) as error:
@@ -223,7 +231,7 @@ class Transport:
         connection = _Connection(self._path, deadline)
         try:
             connection.connect()
-        except TimeoutError as error:
+        except (TimeoutError, socket.timeout) as error:
             raise NotReachedError("etcd takes no connection in time") from error
         except OSError as error:
             raise NotReachedError("etcd does not run here") from error

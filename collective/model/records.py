@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, Union
 
 from collective.errors import ProtocolError
 from collective.model.fingerprint import fingerprint_of
@@ -192,7 +192,7 @@ class LoadedTrust:
     fingerprints: tuple[str, ...]
 
 
-Record = MemberRecord | Invitation | Change | Revocation | LoadedTrust | Turn
+Record = Union[MemberRecord, Invitation, Change, Revocation, LoadedTrust, Turn]
 R = TypeVar("R", MemberRecord, Invitation, Change, Revocation, LoadedTrust, Turn)
 
 

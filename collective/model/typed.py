@@ -8,18 +8,22 @@ takes of a kind what passes each test. What has another annotation is passed on 
 from __future__ import annotations
 
 import math
+import sys
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
 
 #: Gets decoded JSON and returns the value; raises KeyError, TypeError or ValueError.
 _Reader = Callable[[Any], Any]
 
 #: Among the tests of a tuple: items that do not fit are left out, and what is no list is empty.
 PASSING_OVER = object()
+
+
+_UNIONS = (Union, getattr(types, "UnionType", Union))
 
 
 class UnfitError(TypeError):
@@ -71,10 +75,33 @@ def plain(value: Any) -> Any:
 @lru_cache(None)
 def _fields(cls: Any) -> tuple[tuple[str, str, bool, _Reader], ...]:
     """Return name, kind, whether it is needed, and reader of each field."""
-    kinds = get_type_hints(cls, include_extras=True)
+    kinds = _kinds(cls)
     return tuple(
         (f.name, str(f.type), f.default is MISSING, _reader(kinds[f.name])) for f in fields(cls)
     )
+
+
+def _kinds(cls: Any) -> dict[str, Any]:
+    if sys.version_info < (3, 10):
+        return _kinds_of_texts(cls)
+    return get_type_hints(cls, include_extras=True)
+
+
+def _kinds_of_texts(cls: Any) -> dict[str, Any]:
+    """Return the kinds of fields where ``KIND | None`` is no kind: Python 3.9."""
+    kinds: dict[str, Any] = {}
+    for each in reversed(cls.__mro__[:-1]):
+        fields_here = vars(each).get("__annotations__", {})
+        texts = {name: _as_optional(text) for name, text in fields_here.items()}
+        scope = {**vars(sys.modules[each.__module__]), "Optional": Optional}
+        holder = type("Kinds", (), {"__annotations__": texts})
+        kinds.update(get_type_hints(holder, scope, include_extras=True))
+    return kinds
+
+
+def _as_optional(text: str) -> str:
+    kind = text.removesuffix(" | None")
+    return text if kind == text else f"Optional[{kind}]"
 
 
 def _reader(kind: Any) -> _Reader:
@@ -83,8 +110,8 @@ def _reader(kind: Any) -> _Reader:
         if PASSING_OVER in inner:
             return _those_that_fit(_reader(get_args(inner[0])[0]))
         return _tested(_reader(inner[0]), inner[1:])
-    if origin in (Union, UnionType):
-        (one,) = (_reader(each) for each in inner if each is not NoneType)
+    if origin in _UNIONS:
+        (one,) = (_reader(each) for each in inner if each is not type(None))
         return lambda value: None if value is None else one(value)
     if origin is tuple:
         item = _reader(inner[0])

@@ -46,6 +46,10 @@ _log = logging.getLogger(__name__)
 _SLICE = 65536
 _READ = 16384
 _QUERY_FIELDS = 32
+# What is answered to a request for a tunnel, where it is agreed.
+_AGREED = h11.InformationalResponse(
+    status_code=101, headers=[("Connection", "Upgrade"), ("Upgrade", upgrade.NAME)]
+)
 # How long to read on after a refusal: closing on unread bytes would destroy the answer (RST).
 _LINGER_SECONDS = 1.0
 
@@ -421,7 +425,7 @@ class Connection:
                 self._tunnel = None
                 await self._send("POST", error_response(error), workers)
                 return
-            await self._emit(upgrade.AGREED)
+            await self._emit(_AGREED)
             let_it_read(self._sock)
             self._far.writer.write(self._http.trailing_data[0])
             await through(StreamPair(self._reader, self._open_writer()), self._far, tunnel.seconds)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from collective.errors import InputError
 from collective.model.typed import UnfitError, fields_of
-from collective.protocol.messages import Message, Part, check_format
+from collective.protocol.messages import Part, check_format
 
 _KINDS = {
     "bool": "true or false",
@@ -162,18 +162,3 @@ class ReaddressRequest(Request):
 
     address: str | None = None
     members: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class SelfResult(Message):
-    """Who this server is, as software beside it is told.
-
-    Attributes:
-        name: of it.
-        mode: what it is, see ``model.plan``.
-        idle: the error that says why it rests, None where it does not.
-    """
-
-    name: str
-    mode: str
-    idle: Mapping[str, Any] | None = None

@@ -139,7 +139,7 @@ def _check_free(path: Path) -> None:
             probe.connect(os.fspath(path))
         except (ConnectionRefusedError, FileNotFoundError):
             return
-        except (TimeoutError, BlockingIOError):
+        except (TimeoutError, socket.timeout, BlockingIOError):
             pass  # its queue is full, so somebody does listen
     raise InputError(f"cannot listen on {path}: another process answers there")
 

@@ -1,24 +1,25 @@
 """The request that turns a connection through a door into a tunnel, and what is answered to it.
 
-Pure: bytes in, bytes out (RFC 9110, section 7.8). Rules of HTTP are h11's.
+Pure: bytes in, bytes out (RFC 9110, section 7.8). It imports no parser of HTTP, since software
+beside the daemon has none: what is answered is a head, and a body for a refusal.
 """
 
 from __future__ import annotations
 
 import json
-
-import h11
+import re
 
 from collective.errors import CollectiveError, ProtocolError, UnreachableError, from_wire
 
 #: What is asked for.
 NAME = "collective-call"
-_MOST_REFUSAL = 65536
-
-#: What a door answers where it agrees.
-AGREED = h11.InformationalResponse(
-    status_code=101, headers=[("Connection", "Upgrade"), ("Upgrade", NAME)]
+_MOST_HEAD, _MOST_REFUSAL = 16384, 65536
+_AGREED = 101
+_REQUEST = (
+    "POST {} HTTP/1.1\r\nHost: collective\r\nConnection: Upgrade\r\nUpgrade: " + NAME + "\r\n\r\n"
 )
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?\Z")
+_LENGTH = re.compile(rb"(?im)^content-length:[ \t]*([0-9]{1,9})[ \t]*\r?$")
 
 
 class Upgrade:
@@ -35,13 +36,9 @@ class Upgrade:
             target: path and query.
             where: who is asked, for errors.
         """
-        self._http = h11.Connection(h11.CLIENT)
         self._where = where
-        self._refusal = bytearray()
-        headers = [("Host", "collective"), ("Connection", "Upgrade"), ("Upgrade", NAME)]
-        head = h11.Request(method="POST", target=target, headers=headers)
-        parts = (self._http.send(head), self._http.send(h11.EndOfMessage()))
-        self.request = b"".join(part or b"" for part in parts)
+        self._heard = bytearray()
+        self.request = _REQUEST.format(target).encode("ascii")
 
     def hear(self, data: bytes) -> bool:
         """Take what was answered, and return whether it was agreed; nothing is said after that.
@@ -54,29 +51,46 @@ class Upgrade:
             UnreachableError: it broke off.
             ProtocolError: that is no such answer.
         """
-        try:
-            self._http.receive_data(data)
-            while (event := self._http.next_event()) is not h11.NEED_DATA:
-                if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
-                    return True
-                if isinstance(event, h11.Data) and len(self._refusal) < _MOST_REFUSAL:
-                    self._refusal += event.data
-                elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
-                    raise self._refused()
-        except h11.RemoteProtocolError as error:
-            if not data:
-                raise self._broken() from error
-            raise ProtocolError(f"{self._where} does not answer as it should") from error
+        self._heard += data
+        head, gap, body = bytes(self._heard).partition(b"\r\n\r\n")
+        if not gap:
+            return self._wait_for_more(data, head)
+        lines = head.split(b"\r\n", 1)
+        status = _STATUS.match(lines[0])
+        if status is None:
+            raise self._strange()
+        if int(status[1]) == _AGREED:
+            return True
+        return self._hear_refusal(data, b"".join(lines[1:]), body)
+
+    def _hear_refusal(self, data: bytes, fields: bytes, body: bytes) -> bool:
+        """Raise what a whole refusal says; one that goes on may have more than is looked at."""
+        length = _LENGTH.search(fields)
+        wanted = _MOST_REFUSAL if length is None else min(int(length[1]), _MOST_REFUSAL)
+        if len(body) >= wanted or (not data and length is None):
+            raise self._refused(body[:wanted])
+        if not data:
+            raise self._broken()
         return False
 
-    def _refused(self) -> CollectiveError:
+    def _wait_for_more(self, data: bytes, head: bytes) -> bool:
+        if not data:
+            raise self._broken()
+        if len(head) > _MOST_HEAD or not b"HTTP/1."[: len(head)] == head[:7]:
+            raise self._strange()
+        return False
+
+    def _refused(self, body: bytes) -> CollectiveError:
         try:
-            value = json.loads(self._refusal)
+            value = json.loads(body)
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict) or "error" not in value:
             return self._broken()
         return from_wire(value["error"])
 
-    def _broken(self) -> CollectiveError:
+    def _strange(self) -> ProtocolError:
+        return ProtocolError(f"{self._where} does not answer as it should")
+
+    def _broken(self) -> UnreachableError:
         return UnreachableError(f"{self._where} broke off before the call began")

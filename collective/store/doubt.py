@@ -29,7 +29,6 @@ from collective.store.values import (
     Operation,
     Outcome,
     Put,
-    Read,
     Result,
     Transaction,
 )
@@ -135,17 +134,14 @@ class _Past:
 
     def result(self, operation: Operation) -> Result:
         """What an operation answered."""
-        match operation:
-            case Put():
-                return None
-            case Delete(key):
-                return int(self._entry(self._space + key, 0) is not None)
-            case DeletePrefix(prefix):
-                begin = self._space + prefix
-                bounds = {"key": encode(begin), "range_end": encode(prefix_end(begin))}
-                return int(self._read({**bounds, "count_only": True}).get("count", 0))
-            case Read(key):
-                return self._entry(self._space + key, len(self._space))
+        if isinstance(operation, Put):
+            return None
+        if isinstance(operation, DeletePrefix):
+            begin = self._space + operation.prefix
+            bounds = {"key": encode(begin), "range_end": encode(prefix_end(begin))}
+            return int(self._read({**bounds, "count_only": True}).get("count", 0))
+        found = self._entry(self._space + operation.key, len(self._space))
+        return int(found is not None) if isinstance(operation, Delete) else found
 
     def _entry(self, key: str, start: int) -> Entry | None:
         found = self._read({"key": encode(key)}).get("kvs", ())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 from collective.errors import InputError
 from collective.model.keyspace import STORE, check_key, check_prefix, check_value
@@ -180,7 +180,7 @@ class Read:
         check_key(self.key)
 
 
-Operation = Put | Delete | DeletePrefix | Read
+Operation = Union[Put, Delete, DeletePrefix, Read]
 _ONE_KEY = (Put, Delete)
 _NONE: frozenset[str] = frozenset()
 
@@ -274,7 +274,7 @@ class Transaction:
 
 
 #: What an operation answers: a Put None, a deletion how many keys it took, a Read the entry.
-Result = None | int | Entry
+Result = Union[None, int, Entry]
 
 
 class Moment(NamedTuple):
@@ -347,7 +347,7 @@ def _size(part: Condition | Operation) -> int:
 
 def _check_each_once(operations: Sequence[Operation]) -> None:
     """Refuse what etcd refuses: a key that one transaction writes twice."""
-    keys = [o.key for o in operations if isinstance(o, Put | Delete)]
+    keys = [o.key for o in operations if isinstance(o, _ONE_KEY)]
     prefixes = [o.prefix for o in operations if isinstance(o, DeletePrefix)]
     twice = {key for key in keys if keys.count(key) > 1} if len(set(keys)) != len(keys) else set()
     twice |= {key for key in keys if any(key.startswith(prefix) for prefix in prefixes)}

@@ -22,6 +22,7 @@ from collective.etcd.requests import (
     put_request,
     range_request,
 )
+from collective.model.pairs import paired
 from collective.store.values import (
     Condition,
     Delete,
@@ -120,7 +121,7 @@ def _outcomes(
     responses: Sequence[Mapping[str, Any]],
 ) -> list[Outcome]:
     at = moment_of(answer)
-    pairs = zip(transactions, responses, strict=True)
+    pairs = paired(transactions, responses)
     return [_outcome(transaction, raw, at) for transaction, raw in pairs]
 
 
@@ -145,15 +146,14 @@ def _compare(condition: Condition, space: str) -> Body:
 
 
 def _operation(operation: Operation, space: str) -> Body:
-    match operation:
-        case Put(key, value, lease):
-            return put_request(space + key, value, lease)
-        case Delete(key):
-            return delete_request(space + key)
-        case DeletePrefix(prefix):
-            return delete_request(space + prefix, prefix_end(space + prefix))
-        case Read(key):
-            return range_request(space + key)
+    if isinstance(operation, Put):
+        return put_request(space + operation.key, operation.value, operation.lease)
+    if isinstance(operation, Delete):
+        return delete_request(space + operation.key)
+    if isinstance(operation, DeletePrefix):
+        begin = space + operation.prefix
+        return delete_request(begin, prefix_end(begin))
+    return range_request(space + operation.key)
 
 
 def _outcome(transaction: Transaction, raw: Mapping[str, Any], at: Moment) -> Outcome:
@@ -172,7 +172,7 @@ def _outcome_of_whole(transaction: Transaction, raw: Mapping[str, Any], at: Mome
     operations = transaction.then if succeeded else transaction.otherwise
     answers = raw.get("responses", ())
     start = len(transaction.space)
-    pairs = zip(operations, answers, strict=True)
+    pairs = paired(operations, answers)
     results = tuple(_result(operation, answer, start) for operation, answer in pairs)
     return Outcome(succeeded, at.revision, results, at.cluster)
 

@@ -38,6 +38,7 @@ from collective.etcd.deadline import within
 from collective.etcd.refusals import is_dropped
 from collective.model.closing import closed_handle
 from collective.model.lease_ids import COLLECTIVE
+from collective.model.pairs import paired
 from collective.store.batching import Footprint, choose
 from collective.store.deadline import deadline_in
 from collective.store.doubt import Doubt, recollected
@@ -272,7 +273,7 @@ class WriteBatcher:
             with within(min(max(left, _LEAST_SECONDS), _REQUEST_SECONDS)):
                 outcomes = guard.make(transactions)
         except EtcdUnavailableError as error:
-            if isinstance(error, NotReachedError | NotMadeError) or is_dropped(error):
+            if isinstance(error, (NotReachedError, NotMadeError)) or is_dropped(error):
                 self._put_back(batch, error)
             else:
                 self._find_out(guard, batch, error)
@@ -281,7 +282,7 @@ class WriteBatcher:
         else:
             self._leadership.note_answer()
             _doubt_of(batch).end(outcomes[0].moment)
-            for write, outcome in zip(batch, outcomes, strict=True):
+            for write, outcome in paired(batch, outcomes):
                 write.slot.settle(outcome)
 
     def _find_out(

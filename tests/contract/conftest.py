@@ -17,6 +17,7 @@ from collective.daemon.member.etcd_trust import EtcdTrust
 from collective.errors import EtcdError
 from collective.etcd.arguments import Files, Timing, etcd_arguments
 from collective.etcd.binary import Etcd
+from collective.etcd.client import etcd3gw_client
 from collective.etcd.deadline import within
 from collective.etcd.gateway import Gateway
 from collective.etcd.process import EtcdProcess
@@ -131,7 +132,7 @@ def new_member(binary: Etcd, folder: Path, name: str, address: str) -> Iterator[
     process = EtcdProcess(
         binary, Path(layout.etcd_run), Path(layout.etcd_lock), lambda *_: removed.set()
     )
-    gateway = Gateway(Path(layout.etcd_socket))
+    gateway = Gateway(Path(layout.etcd_socket), etcd3gw_client)
     try:
         made = Member(layout, plan, binary, process, gateway, RecordStore(gateway), removed)
         made.trust()

@@ -14,9 +14,12 @@ import pytest
 
 from collective.model.layout import ROOT_VARIABLE
 from tests.harness import Cluster
+from tests.harness.interpreters import VERSIONS, interpreter
 from tests.harness.server import CHECKOUT
 
 pytestmark = pytest.mark.integration
+
+PAGE = CHECKOUT / "docs" / "embedding.md"
 
 
 def blocks(page: Path) -> Iterator[str]:
@@ -32,14 +35,37 @@ def test_blocks_of_the_embedding_page_run(
     """From top to bottom, beside one daemon."""
     (mgt1,) = cluster.add_running(1)
     monkeypatch.setenv(ROOT_VARIABLE, str(mgt1.root))
-    page = CHECKOUT / "docs" / "embedding.md"
     names: dict[str, object] = {"__name__": "embedding"}
     printed = StringIO()
     with redirect_stdout(printed):
-        for block in blocks(page):
-            exec(compile(block, page.name, "exec"), names)  # our own page
+        for block in blocks(PAGE):
+            exec(compile(block, PAGE.name, "exec"), names)  # our own page
     assert printed.getvalue().startswith("mgt1\nmgt1\nTrue\nmgt1 127.0.0.1 True")
     assert "we manage" in printed.getvalue()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_blocks_of_the_embedding_page_run_in_an_embedders_python(
+    cluster: Cluster, version: str
+) -> None:
+    """Without any package of ours or anybody's; Python 3.9 lacks ``anext``, and has the method."""
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
+    (mgt1,) = cluster.add_running(1)
+    code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\n" + "".join(blocks(PAGE))
+    if version == "3.9":
+        code = code.replace("anext(watch)", "watch.__anext__()")
+    done = subprocess.run(
+        [python, "-I", "-S", "-c", code],
+        env={ROOT_VARIABLE: str(mgt1.root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "we manage" in done.stdout
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from collective.daemon.member.credentials import Credentials
 from collective.daemon.member.etcd_trust import EtcdTrust
 from collective.etcd.api import EtcdApi
 from collective.etcd.arguments import Files, Timing, etcd_arguments
+from collective.etcd.client import etcd3gw_client
 from collective.etcd.gateway import Gateway
 from collective.etcd.process import EtcdProcess
 from collective.model.layout import Layout
@@ -97,7 +98,7 @@ class OwnEtcd:
         self._leaf_file: Path | None = None
         #: Whose socket was seen.
         self._reached: int | None = None
-        self._own = Gateway(Path(frame.layout.etcd_socket))
+        self._own = Gateway(Path(frame.layout.etcd_socket), etcd3gw_client)
         self.gateway: EtcdApi = self._own
 
     @property

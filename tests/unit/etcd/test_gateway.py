@@ -1,4 +1,4 @@
-"""What the gateway makes of etcd3gw's answers and errors, without an etcd."""
+"""What the gateway makes of answers and errors, without an etcd."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.harness.fake_etcd import FakeEtcd
 
 
 class Wire:
-    """In the place of etcd3gw: one answer, or one error."""
+    """In the place of a client: one answer, or one error."""
 
     def __init__(self, outcome: object) -> None:
         self.outcome = outcome

@@ -21,9 +21,9 @@ from collective.protocol.control import (
     ListRequest,
     ReaddressRequest,
     Request,
-    SelfResult,
     VoteRequest,
 )
+from collective.protocol.self_result import SelfResult
 
 KINDS: tuple[type[Request], ...] = (Request, *Request.__subclasses__())
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

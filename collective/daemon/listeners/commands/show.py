@@ -12,7 +12,7 @@ from collective.daemon.listeners.shown import Shown
 from collective.errors import CollectiveError
 from collective.model.names import natural_key
 from collective.model.plan import Mode, Plan
-from collective.protocol.control import SelfResult
+from collective.protocol.self_result import SelfResult
 
 # Between two lives a server is nothing, and what it is then can be told when that is over: the
 # parts of the former one may wait for an answer of etcd.
