@@ -25,6 +25,10 @@ QUOTA_BYTES = 2 * 1024**3
 # etcd takes no less: an election time-out of five heartbeats (server/embed/config.go).
 _LEAST_HEARTBEATS = 5
 _LEAST_ELECTION_MS = 250
+# Operations and bytes of one request: embedders' transactions (``store.values``), with room for
+# what they are nested in, and for base64 (docs/adr/0005).
+_MOST_OPERATIONS = 16_384
+_MOST_REQUEST_BYTES = 8 << 20
 # Those of TLS 1.2 for our kind of key that authenticate what they encrypt: none with CBC. TLS 1.3
 # has no others, and etcd takes no list for it. HTTP/2 wants the first one (RFC 7540, 9.2.2). The
 # last one is written as older releases of etcd know it; newer ones take both names.
@@ -103,6 +107,8 @@ def etcd_arguments(plan: Plan, files: Files, timing: Timing, listen: Sequence[st
         # The leader compares the hashes of all members' data; a divergent one raises an alarm.
         "experimental-corrupt-check-time": f"{timing.corruption_check_s:.0f}s",
         "quota-backend-bytes": str(QUOTA_BYTES),
+        "max-txn-ops": str(_MOST_OPERATIONS),
+        "max-request-bytes": str(_MOST_REQUEST_BYTES),
         "logger": "zap",
         "log-level": "info",
     }

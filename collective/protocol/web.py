@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Lists, objects and what is in them, in one request: a transaction of etcd's has 128 operations.
+#: Lists, objects and what is in them, in one request: one with 10,000 operations has fewer.
 #: Commas and brackets within texts count, too.
 MOST_VALUES = 65536
 

@@ -14,7 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from collective.model.keyspace import MOST_READS
-from collective.store.values import MOST_BYTES, MOST_OPERATIONS, Transaction
+from collective.store.values import Transaction
+
+#: What writes of many callers are put together up to, in operations, and in bytes of keys and
+#: values: no more is won by larger ones, and all wait for the slowest.
+BATCH_OPERATIONS = 120
+BATCH_BYTES = 1 << 20 | 1 << 16
 
 
 class Footprint:
@@ -52,8 +57,8 @@ class Footprint:
 def choose(
     waiting: Iterable[Transaction],
     beside: Iterable[Footprint] = (),
-    most: int = MOST_OPERATIONS,
-    most_bytes: int = MOST_BYTES,
+    most: int = BATCH_OPERATIONS,
+    most_bytes: int = BATCH_BYTES,
 ) -> tuple[int, Footprint]:
     """Return how many of the first ones to make as one now, and what they touch.
 

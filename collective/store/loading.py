@@ -15,8 +15,9 @@ from functools import partial
 from time import monotonic
 
 from collective.errors import CollectiveError, InDoubtError, InputError
+from collective.store.batching import BATCH_OPERATIONS
 from collective.store.deadline import deadline_in
-from collective.store.values import MOST_OPERATIONS, Moment, Outcome, Put, Transaction
+from collective.store.values import Moment, Outcome, Put, Transaction
 from collective.store.write_batcher import Write, WriteBatcher
 
 #: Gets how many keys, and bytes of keys and values, are written.
@@ -119,7 +120,7 @@ def in_groups(items: Iterable[tuple[str, bytes]]) -> Iterator[tuple[Put, ...]]:
                 yield tuple(group.values())
             raise
         weight = len(key) + len(value)
-        if group and (key in group or len(group) >= MOST_OPERATIONS or size + weight > _BYTES):
+        if group and (key in group or len(group) >= BATCH_OPERATIONS or size + weight > _BYTES):
             yield tuple(group.values())
             group, size = {}, 0
         group[key] = put

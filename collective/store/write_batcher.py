@@ -54,6 +54,8 @@ _PAUSE_SECONDS = 0.05
 _LEAST_SECONDS = 0.001
 # However patient a caller is, it is found out by then what became of a request.
 _REQUEST_SECONDS = 3.0
+# What an operation of a large transaction takes, on a machine that has much else to do.
+_OPERATION_SECONDS = 0.001
 _CLOSE_SECONDS = 3.0
 # Who gives the outcome just now needs no more than a moment.
 _SETTLED_SECONDS = 5.0
@@ -270,7 +272,7 @@ class WriteBatcher:
             guard = self._unguarded
         left = max(write.deadline for write in batch) - monotonic()
         try:
-            with within(min(max(left, _LEAST_SECONDS), _REQUEST_SECONDS)):
+            with within(min(max(left, _LEAST_SECONDS), _patience(transactions))):
                 outcomes = guard.make(transactions)
         except EtcdUnavailableError as error:
             if isinstance(error, (NotReachedError, NotMadeError)) or is_dropped(error):
@@ -368,6 +370,11 @@ class WriteBatcher:
             self._waiting.extendleft(reversed(again))
         for write in late:
             write.slot.settle(_not_made(write))
+
+
+def _patience(transactions: Sequence[Transaction]) -> float:
+    """Return for how many seconds a request is waited for."""
+    return _REQUEST_SECONDS + _OPERATION_SECONDS * sum(each.weight for each in transactions)
 
 
 def _doubt_of(batch: Sequence[Write]) -> Doubt:

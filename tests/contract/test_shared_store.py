@@ -55,6 +55,8 @@ from tools.etcd_versions import etcds_in_use
 pytestmark = pytest.mark.contract
 
 SECONDS = 10.0
+# Nodes that are defined at once, and how long that may take on a machine with much else to do.
+THOUSANDS, PATIENCE = 2000, 60.0
 
 
 @pytest.fixture(params=[None, *etcds_in_use()], ids=lambda e: f"etcd-{e.version_text if e else 0}")
@@ -356,3 +358,24 @@ def test_calls_of_many_threads_do_not_mix(member: Member) -> None:
         thread.join()
     gateway.close()
     assert wrong == []
+
+
+def test_transaction_of_thousands_is_one_revision_and_one_batch(calls: EtcdApi) -> None:
+    """With as many conditions: a reader sees all of it, or nothing."""
+    handle = Collective("mgt1", calls, nowhere())
+    try:
+        handle.wait_until_ready(SECONDS)
+        with handle.store.watch("n/") as watch:
+            puts = [Put(f"n/{number}", b"v" * 300) for number in range(THOUSANDS)]
+            outcome = handle.store.txn([absent("n/0")], puts, seconds=PATIENCE)
+            assert outcome.succeeded
+            batch = watch.next_batch(PATIENCE)
+        assert len(batch) == THOUSANDS
+        assert {event.revision for event in batch} == {outcome.revision}
+        assert not handle.store.txn([absent("n/0")], puts, seconds=PATIENCE).succeeded
+        unchanged_all = [unchanged(each.key, outcome.revision) for each in puts]
+        deletions = [Delete(each.key) for each in puts]
+        assert handle.store.txn(unchanged_all, deletions, seconds=PATIENCE).succeeded
+        assert handle.store.range("n/").entries == []
+    finally:
+        handle.close()

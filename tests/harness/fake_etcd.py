@@ -29,7 +29,7 @@ from collective.etcd.deadline import seconds_allowed
 from collective.etcd.refusals import refusal
 from collective.model.layout import Layout
 
-_MOST_OPERATIONS = 128
+_MOST_OPERATIONS = 16_384
 # What needs a leader; reads here are told from memory, but for those that are linearizable.
 _LED = ("/kv/txn", "/lease/grant", "/lease/keepalive", "/lease/revoke")
 
@@ -293,7 +293,8 @@ class FakeEtcd(EtcdApi):
             return {"response_range": self._found(state, body)}
         begin, end = _bounds(body)
         if kind == "request_delete_range":
-            gone = [key for key in state.keys if _within(key, begin, end)]
+            among = state.keys if "range_end" in body else state.keys.keys() & {begin}
+            gone = [key for key in among if _within(key, begin, end)]
             for key in gone:
                 self._delete(state, key)
             return {"response_delete_range": {"deleted": str(len(gone))} if gone else {}}

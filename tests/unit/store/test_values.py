@@ -71,8 +71,8 @@ def test_transaction_with_too_many_operations_is_refused() -> None:
 
 
 def test_transaction_with_too_many_bytes_is_refused() -> None:
-    """Each value is good, and both are too much."""
-    puts = (Put("a", b"v" * MOST_VALUE), Put("b", b"v" * MOST_VALUE))
+    """Each value is good, and all are too much."""
+    puts = tuple(Put(f"k{n}", b"v" * MOST_VALUE) for n in range(4))
     with pytest.raises(InputError, match="bytes, at most"):
         Transaction(then=puts)
 

@@ -20,9 +20,9 @@ from collective.errors import (
     LeaseExpiredError,
     NotReachedError,
 )
+from collective.store.batching import BATCH_OPERATIONS
 from collective.store.read_batcher import ReadBatcher
 from collective.store.values import (
-    MOST_OPERATIONS,
     Condition,
     Delete,
     DeletePrefix,
@@ -81,7 +81,7 @@ def test_writes_that_gather_are_made_as_one(etcd: FakeEtcd, write_batcher: Write
 def test_more_than_etcd_takes_are_divided(etcd: FakeEtcd, write_batcher: WriteBatcher) -> None:
     """And all are made."""
     etcd.hold()
-    writes = [write_batcher.submit(put(f"k{n}"), SECONDS) for n in range(3 * MOST_OPERATIONS)]
+    writes = [write_batcher.submit(put(f"k{n}"), SECONDS) for n in range(3 * BATCH_OPERATIONS)]
     etcd.release()
     for write in writes:
         assert write_batcher.result(write).succeeded
