@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collective.membership import Change as Change
     from collective.membership import Member as Member
     from collective.membership import MemberChange as MemberChange
+    from collective.store.quorum import QuorumState as QuorumState
     from collective.store.store import Store as Store
     from collective.store.values import Delete as Delete
     from collective.store.values import DeletePrefix as DeletePrefix
@@ -46,6 +47,7 @@ _HOMES = {
     "Hold": "collective.coordination.lock_queue",
     "Session": "collective.coordination.session",
     "Server": "collective.embedded",
+    "QuorumState": "collective.store.quorum",
     "Store": "collective.store.store",
     **dict.fromkeys(("Collective", "connect"), "collective.handle"),
     **dict.fromkeys(("Change", "Member", "MemberChange"), "collective.membership"),

@@ -54,6 +54,7 @@ from collective.store.cache import Cache
 from collective.store.deadline import deadline_in
 from collective.store.filling import follower_of
 from collective.store.leadership import Leadership
+from collective.store.quorum import QuorumState, QuorumSubscription, QuorumWatch
 from collective.store.read_batcher import ReadBatcher
 from collective.store.runner import Runner
 from collective.store.store import Store
@@ -109,16 +110,17 @@ class Collective(Closing):
         self._hub, self._members_hub = Hub(self._runner), Hub(self._runner)
         self._cache = _cache_for(self._hub)
         self._records = _cache_for(self._members_hub)
-        self._membership = Membership(self._records, self._members_hub)
         self._coordination_hub = Hub(self._runner)
         self._hubs = (self._hub, self._members_hub, self._coordination_hub)
         coordination = _cache_for(self._coordination_hub)
+        self._membership = Membership(self._records, self._members_hub, coordination)
         self._last = coordination  # of those that the follower brings on, one after the other
         caches = {STORE: self._cache, PREFIX: self._records, COORDINATION: coordination}
         self._follower = follower_of(calls, caches)
         leadership = Leadership(calls)
         self._write_batcher = WriteBatcher(calls, name, leadership=leadership)
         self._read_batcher = ReadBatcher(calls, leadership)
+        self._quorum_watch = QuorumWatch(self._read_batcher, leadership, self._runner)
         self.store = Store(
             calls,
             self._cache,
@@ -188,6 +190,7 @@ class Collective(Closing):
                 steps.callback(hub.close, closed_handle(forked=False))
             steps.callback(lambda: self._follower.stop(left()))
             steps.callback(self._read_batcher.close)
+            steps.callback(self._quorum_watch.close)
             steps.callback(lambda: self._write_batcher.close(left()))
             if session is not None:
                 steps.callback(lambda: session.close(left()))
@@ -204,6 +207,7 @@ class Collective(Closing):
         self._forked = True
         self._write_batcher.after_fork()
         self._read_batcher.after_fork()
+        self._quorum_watch.after_fork()
         for store in (self.store, self._coordination):
             store.after_fork()
         self._records.after_fork()
@@ -276,6 +280,33 @@ class Collective(Closing):
             if why is None:
                 raise
             raise why from error
+
+    @property
+    def last_quorum(self) -> QuorumState:
+        """Whether there is a quorum, as last proven, and how long ago; it waits for nothing.
+
+        From the first look on a quorum is asked once a second; until the first answer the state
+        is that of none. One that is lost is found out within 3 s.
+        """
+        return self._quorum_watch.state()
+
+    def on_quorum_change(
+        self, callback: Callable[[QuorumState], object], *, initial: bool = False
+    ) -> QuorumSubscription:
+        """Have something called when the quorum is lost, and when it is back.
+
+        Args:
+            callback: called one at a time in a thread of this handle; what it raises is logged.
+            initial: whether to tell first how it is now, as soon as that is known.
+
+        Returns:
+            Close it to be called no more.
+
+        Raises:
+            ClosedError: the handle was closed.
+        """
+        self._check_open()
+        return self._quorum_watch.subscribe(callback, initial)
 
     def why_at_rest(self) -> DegradedCollective | None:
         """Ask the daemon, where there is no quorum, whether this server is in no collective.

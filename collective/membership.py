@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from collective.errors import CollectiveError, InputError
+from collective.model.keyspace import online_key
 from collective.model.names import natural_key
 from collective.model.records import MemberRecord, Role, from_json
 from collective.model.view import MEMBERS, PREFIX
@@ -36,6 +37,8 @@ class Member:
         votes: whether it counts in the quorum. One that is joining does not yet.
         role: ``voter``, ``learner`` or ``nonvoting``.
         fingerprints: SHA-256 (hex) of the certificates that it may show.
+        online: whether its daemon is there, as this server has last heard: one that dies is told
+            within 10 s, and without a quorum nothing is. No part of what makes two of them equal.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Member:
     votes: bool
     role: str
     fingerprints: tuple[str, ...]
+    online: bool = field(default=False, compare=False)
 
 
 class Change(Enum):
@@ -74,20 +78,22 @@ class MemberChange:
 class Membership:
     """Who is a member, as the records here have it."""
 
-    def __init__(self, records: Cache, hub: Hub) -> None:
-        """Read from a cache.
+    def __init__(self, records: Cache, hub: Hub, coordination: Cache) -> None:
+        """Read from caches.
 
         Args:
             records: has what lies below ``collective.model.view.PREFIX``.
             hub: of its watches.
+            coordination: has what lies below ``collective.model.keyspace.COORDINATION``.
         """
         self._records = records
         self._hub = hub
+        self._coordination = coordination
 
     def all(self) -> list[Member]:
         """Return all members, in the natural order of their names."""
         _, entries = self._records.snapshot(_MEMBERS)
-        members = [_member(entry.value) for entry in entries]
+        members = [self._member(entry.value) for entry in entries]
         return sorted(members, key=lambda member: natural_key(member.name))
 
     def one(self, name: str) -> Member:
@@ -100,7 +106,7 @@ class Membership:
         if entry is None:
             known = ", ".join(member.name for member in self.all())
             raise InputError(f"{name} is no member of this collective, which has {known}")
-        return _member(entry.value)
+        return self._member(entry.value)
 
     def name_of(self, member_id: int) -> str | None:
         """Return the name of the server whose etcd member has an id, None where none has it."""
@@ -113,32 +119,31 @@ class Membership:
         """Have something called with each change, see ``Collective.on_member_change``."""
         watch = Watch(self._hub, _MEMBERS, _MOST_EVENTS)
         self._records.locked(lambda at, entries: self._hub.open(watch, at, entries, initial))
-        self._hub.call(watch, lambda event: _tell(event, callback), None)
+        self._hub.call(watch, lambda event: self._tell(event, callback), None)
         return watch
 
+    def _member(self, value: bytes) -> Member:
+        record = from_json(MemberRecord, value)
+        return Member(
+            record.name,
+            record.address,
+            record.door_port,
+            record.role is Role.VOTER,
+            record.role.value,
+            tuple(record.fingerprints),
+            online_key(record.name) in self._coordination.entries,
+        )
 
-def _member(value: bytes) -> Member:
-    record = from_json(MemberRecord, value)
-    return Member(
-        record.name,
-        record.address,
-        record.door_port,
-        record.role is Role.VOTER,
-        record.role.value,
-        tuple(record.fingerprints),
-    )
-
-
-def _tell(event: Event, callback: Callable[[MemberChange], object]) -> None:
-    try:
-        now = None if event.entry is None else _member(event.entry.value)
-        before = None if event.previous is None else _member(event.previous.value)
-    except CollectiveError as error:
-        log.error("a member's record cannot be read: %s", error)
-        return
-    if now is not None:
-        kind = Change.JOINED if before is None else Change.CHANGED
-        if now != before:
-            callback(MemberChange(kind, now, before, event.revision))
-    elif before is not None:
-        callback(MemberChange(Change.LEFT, before, before, event.revision))
+    def _tell(self, event: Event, callback: Callable[[MemberChange], object]) -> None:
+        try:
+            now = None if event.entry is None else self._member(event.entry.value)
+            before = None if event.previous is None else self._member(event.previous.value)
+        except CollectiveError as error:
+            log.error("a member's record cannot be read: %s", error)
+            return
+        if now is not None:
+            kind = Change.JOINED if before is None else Change.CHANGED
+            if now != before:
+                callback(MemberChange(kind, now, before, event.revision))
+        elif before is not None:
+            callback(MemberChange(Change.LEFT, before, before, event.revision))

@@ -27,6 +27,7 @@ from collective.errors import ClosedError, DegradedCollective
 from collective.handle import CONNECT_SECONDS, PROOF_SECONDS
 from collective.membership import Member, MemberChange
 from collective.protocol.frames import check_message
+from collective.store.quorum import QuorumState, QuorumSubscription
 from collective.store.watching import Watch
 
 __all__ = [
@@ -110,6 +111,22 @@ class Collective(Closing):
             if why is None:
                 raise
             raise why from error
+
+    @property
+    def last_quorum(self) -> QuorumState:
+        """Whether there is a quorum, as it was last proven, and how long ago."""
+        return self.sync.last_quorum
+
+    def on_quorum_change(
+        self, callback: Callable[[QuorumState], object], *, initial: bool = False
+    ) -> QuorumSubscription:
+        """Have something called in this loop when the quorum is lost, and when it is back.
+
+        Args:
+            callback: a function, or a coroutine function, which is awaited to its end.
+            initial: as for ``collective.handle.Collective.on_quorum_change``.
+        """
+        return self.sync.on_quorum_change(called_in_this_loop(callback), initial=initial)
 
     def on_member_change(
         self, callback: Callable[[MemberChange], object], *, initial: bool = False

@@ -23,6 +23,7 @@ from collective.errors import (
     DeadlineError,
     InDoubtError,
     LeaseExpiredError,
+    RefusedError,
 )
 from collective.store import requests
 from collective.store import store as threaded
@@ -319,6 +320,23 @@ class Watching(Closing):
             if not self._taken:
                 await self._woken.wait()
         return self._taken.pop()
+
+    async def next_batch(self) -> list[Event]:
+        """Return the next events that came at once, see ``collective.store.watching.Watch``.
+
+        What a transaction has changed is one batch: nobody has to look at half of it.
+
+        Raises:
+            SlowReaderError, ClosedError: the watch has ended.
+            RefusedError: single events of a batch were taken, and some are left.
+        """
+        if self._taken:
+            raise RefusedError("single events were taken of a watch that is to tell batches")
+        while True:
+            self._woken.clear()
+            if batch := self._watch.take_batch():
+                return batch
+            await self._woken.wait()
 
     @property
     def error(self) -> CollectiveError | None:

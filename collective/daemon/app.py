@@ -20,6 +20,7 @@ from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.listeners import control_api, peer_api
 from collective.daemon.listeners.service_calls import ServiceCalls
 from collective.daemon.member.narrator import Narrator
+from collective.daemon.member.presence import Presence
 from collective.daemon.member.runtime import MemberRuntime
 from collective.daemon.member.worker import Worker
 from collective.daemon.membership.reconciler import Reconciler
@@ -40,7 +41,12 @@ def workers_of(
         settings: of this server.
         catch_up: takes up the records as a majority of the other voters' daemons tells them.
     """
-    everywhere = (Replacement(runtime), Narrator(runtime), EtcdSocketKeeper(runtime))
+    everywhere = (
+        Replacement(runtime),
+        Narrator(runtime),
+        EtcdSocketKeeper(runtime),
+        Presence(runtime),
+    )
     if not runtime.votes:
         return everywhere
     reconciler = Reconciler(runtime, settings.learner_timeout)

@@ -19,6 +19,9 @@ COORDINATION = COORDINATION_ROOT + "v1/"
 #: What the writes of each handle compare, below the name of its server.
 GUARDS = COORDINATION_ROOT + "guards/"
 
+#: Below ``COORDINATION``: which servers are there, each by a key under a lease of its daemon.
+ONLINE = "online/"
+
 #: Longest key of an embedder, in characters.
 MOST_KEY = 512
 #: Longest value, in bytes. etcd takes requests of 1.5 MiB, and base64 is not counted there.
@@ -27,6 +30,11 @@ MOST_VALUE = 1 << 20
 MOST_READS = 32
 
 _SHOWN = 60
+
+
+def online_key(name: str) -> str:
+    """Return the key, below ``COORDINATION``, that is there while a server is, by its name."""
+    return ONLINE + name
 
 
 def check_key(key: str) -> None:

@@ -48,11 +48,14 @@ class Leadership:
         """
         self._calls = calls
         self._answered = float("-inf")
+        #: When the last request began that a quorum has answered, of the monotonic clock.
+        self.proven = float("-inf")
         self._leaderless = 0.0
 
-    def note_answer(self) -> None:
-        """Note that a quorum has answered just now."""
+    def note_answer(self, begun: float) -> None:
+        """Note that a quorum has answered just now a request that began then."""
         self._answered, self._leaderless = monotonic(), 0.0
+        self.proven = max(self.proven, begun)
 
     def missing(self, seconds: float = _STATUS_SECONDS) -> EtcdUnavailableError | None:
         """Return why nothing should be sent now, None where it may be.

@@ -138,12 +138,13 @@ class ReadBatcher:
         try:
             if (why := self._leadership.missing(max(left, _LEAST_SECONDS))) is not None:
                 raise why
+            begun = monotonic()
             with within(min(max(left, _LEAST_SECONDS), _REQUEST_SECONDS)):
                 moment = Moment(*self._calls.newest())
         except Exception as error:
             self._ask_again(asked, error)
         else:
-            self._leadership.note_answer()
+            self._leadership.note_answer(begun)
             for question in asked:
                 question.slot.settle(moment)
 

@@ -270,7 +270,8 @@ class WriteBatcher:
         transactions = [write.transaction for write in batch]
         if not any(transaction.writes for transaction in transactions):
             guard = self._unguarded
-        left = max(write.deadline for write in batch) - monotonic()
+        begun = monotonic()
+        left = max(write.deadline for write in batch) - begun
         try:
             with within(min(max(left, _LEAST_SECONDS), _patience(transactions))):
                 outcomes = guard.make(transactions)
@@ -282,7 +283,7 @@ class WriteBatcher:
         except EtcdError as error:
             self._refuse(guard, batch, error)
         else:
-            self._leadership.note_answer()
+            self._leadership.note_answer(begun)
             _doubt_of(batch).end(outcomes[0].moment)
             for write, outcome in paired(batch, outcomes):
                 write.slot.settle(outcome)

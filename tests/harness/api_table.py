@@ -143,6 +143,10 @@ CALLS: dict[str, tuple[Prepare, float | None]] = {
     "Collective.quorum": (_handle(lambda h, _: h.quorum), 2.0),
     "Collective.check_quorum": (_handle(lambda h, s: h.check_quorum(s)), None),
     "Collective.why_at_rest": (_handle(lambda h, _: h.why_at_rest()), 0.2),
+    "Collective.last_quorum": (_handle(lambda h, _: h.last_quorum), AT_ONCE),
+    "Collective.on_quorum_change": (
+        _handle(lambda h, _: h.on_quorum_change(_nothing)), AT_ONCE
+    ),
     "Collective.on_member_change": (
         _handle(lambda h, _: h.on_member_change(_nothing)), AT_ONCE
     ),

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from queue import Queue
 
 import pytest
 
@@ -390,3 +391,40 @@ def test_tasks_write_watch_and_ask_side_by_side(cluster: Cluster) -> None:
 
 def _count_up(value: bytes | None) -> bytes:
     return str(int(value or b"0") + 1).encode()
+
+
+def test_who_is_there_is_known_to_all(cluster: Cluster, connect: Connect) -> None:
+    """A killed server is not, a stopped one at once; a server without a vote counts as well."""
+    mgt1, mgt2, mgt3 = cluster.grow(3)
+    mgt4 = join_nonvoting(cluster, mgt1)
+    handle = connect(mgt1)
+
+    def there() -> list[str]:
+        return [member.name for member in handle.members() if member.online]
+
+    wait_until(lambda: there() == ["mgt1", "mgt2", "mgt3", "mgt4"], SECONDS, "all are there")
+    mgt2.kill()
+    mgt4.kill()
+    wait_until(lambda: there() == ["mgt1", "mgt3"], 3 * SECONDS, "two are killed")
+    mgt2.start()
+    wait_until(lambda: "mgt2" in there(), SECONDS, "one is back")
+    mgt3.stop()
+    wait_until(lambda: "mgt3" not in there(), SECONDS, "one was stopped")
+
+
+def test_lost_quorum_is_told_and_its_return(cluster: Cluster, connect: Connect) -> None:
+    """With the age of the last proof; a write is refused unsent then."""
+    mgt1, mgt2 = cluster.grow(2)
+    handle = connect(mgt1)
+    told: Queue[bool] = Queue()
+    handle.on_quorum_change(lambda state: told.put(state.holds), initial=True)
+    assert told.get(timeout=SECONDS) is True
+    mgt2.kill()
+    assert told.get(timeout=SECONDS) is False
+    before = handle.last_quorum
+    assert (before.holds, before.age > 0) == (False, True)
+    with pytest.raises(DegradedCollective):
+        handle.store.put("a", b"")
+    mgt2.start()
+    assert told.get(timeout=2 * SECONDS) is True
+    assert handle.last_quorum.age < SECONDS

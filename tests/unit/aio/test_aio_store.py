@@ -9,11 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from collective import aio
+from collective.errors import ClosedError, RefusedError
 from collective.etcd.requests import encode
 from collective.handle import Collective
 from collective.membership import Change, MemberChange
 from collective.model.records import MemberRecord, Role, to_json
 from collective.model.view import MEMBERS
+from collective.store.values import Put
 from tests.harness import wait_until
 from tests.harness.fake_etcd import FakeEtcd, nowhere
 
@@ -108,3 +110,26 @@ def test_coroutine_is_told_of_members_in_order(etcd: FakeEtcd, handle: aio.Colle
 
     asyncio.run(asyncio.wait_for(work(), SECONDS))
     assert told == ["begin mgt2", "end mgt2", "begin mgt3", "end mgt3"]
+
+
+def test_batch_of_a_watch_is_one_transaction(handle: aio.Collective) -> None:
+    """Whole, however the reader is woken; single events and batches are not mixed."""
+
+    async def work() -> None:
+        async with handle.store.watch("n/") as watch:
+            puts = [Put(f"n/{number}", b"") for number in range(50)]
+            waiting = asyncio.create_task(watch.next_batch())
+            outcome = await handle.store.txn((), puts)
+            await handle.store.put("n/0", b"later")
+            batch = await asyncio.wait_for(waiting, SECONDS)
+            assert [event.key for event in batch] == [put.key for put in puts]
+            assert {event.revision for event in batch} == {outcome.revision}
+            assert [e.value for e in await watch.next_batch()] == [b"later"]
+            await handle.store.txn((), puts)
+            await anext(watch)
+            with pytest.raises(RefusedError):
+                await watch.next_batch()
+        with pytest.raises(ClosedError):
+            await watch.next_batch()
+
+    asyncio.run(work())
