@@ -9,7 +9,7 @@ READY := .venv/.ready
 DEPLOY_READY := .venv/.deploy-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo example sandbox sandbox-stop check test faults test-deploy bundle packages bench growth tooz format lint types man clean
+.PHONY: help venv demo example sandbox sandbox-stop check test faults test-confluent test-deploy bundle packages bench growth tooz format lint types man clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -37,6 +37,10 @@ test: $(READY) ## run every check and test
 faults: $(READY) ## play every fault at every step, with each etcd: takes half an hour or more
 	@$(BIN)/python -m tools.etcd_versions fetch
 	@COLLECTIVE_FULL=1 $(BIN)/python -m pytest -n 2 --dist loadscope tests/faults
+
+test-confluent: $(READY) ## try the adapter with each Confluent in COLLECTIVE_CONFLUENTS (NAME=PYTHON,LIBRARY;...)
+	@$(BIN)/python -m tools.etcd_versions fetch
+	@$(BIN)/python -m pytest -n 2 tests/confluent
 
 test-deploy: $(DEPLOY_READY) ## play the playbooks at real systemd hosts, booted here; needs root
 	@COLLECTIVE_HOSTS=1 unshare --mount --pid --fork --kill-child --mount-proc --propagation private -- \

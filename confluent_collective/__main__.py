@@ -1,0 +1,136 @@
+"""``python3 -m confluent_collective``: start Confluent on the collective, check it, or import.
+
+    run SCRIPT ...        start Confluent, whose own script is named, with its arguments
+    check                 say whether this release of Confluent was tried
+    import [FOLDER]       make the configuration of this server that of the collective
+
+It is run with Confluent's own interpreter, by a drop-in of confluent.service: docs/confluent.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import logging
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import collective
+from collective.errors import CollectiveError, RefusedError
+from confluent_collective import importing, release
+from confluent_collective.runtime import ConfluentRuntime
+from confluent_collective.seam import Seam
+
+LIBRARY = "/opt/confluent/lib/python"
+CONFIGURATION = "/etc/confluent/cfg"
+#: Set to "yes" to run on a release that was not tried.
+UNTRIED = "COLLECTIVE_CONFLUENT_UNTRIED"
+PID_FILE = "/var/run/confluent/pid"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what was typed; return the exit status."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(format="confluent-collective: %(message)s", level=logging.INFO)
+    if LIBRARY not in sys.path and Path(LIBRARY).is_dir():
+        sys.path.append(LIBRARY)
+    try:
+        return int(parsed.does(parsed) or 0)
+    except CollectiveError as error:
+        print(f"confluent-collective: error: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"confluent-collective: hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 -m confluent_collective")
+    verbs = parser.add_subparsers(required=True)
+    run = verbs.add_parser("run", help="start Confluent on the collective")
+    run.add_argument("script", help="Confluent's own, such as /opt/confluent/bin/confluent")
+    run.add_argument("words", nargs=argparse.REMAINDER, help="its arguments")
+    run.set_defaults(does=_run)
+    verbs.add_parser("check", help="say whether this Confluent was tried").set_defaults(
+        does=_check
+    )
+    take = verbs.add_parser("import", help="make a configuration that of the collective")
+    take.add_argument("folder", nargs="?", default=CONFIGURATION, type=Path)
+    take.add_argument(
+        "--check", action="store_true", help="say what would hinder it, change nothing"
+    )
+    take.set_defaults(does=_import)
+    return parser
+
+
+def judged() -> str | None:
+    """Return the release of the Confluent that is installed, None for one that was not tried.
+
+    Raises:
+        RefusedError: there is none, or it was not tried and is not allowed.
+    """
+    spec = importlib.util.find_spec("confluent")
+    places = None if spec is None else list(spec.submodule_search_locations or ())
+    if not places:
+        raise RefusedError("there is no Confluent in this interpreter", f"run it with {LIBRARY}")
+    allowed = os.environ.get(UNTRIED) == "yes"
+    return release.judge(release.hashes_of(Path(places[0])), release.known_releases(), allowed)
+
+
+def _check(_parsed: argparse.Namespace) -> None:
+    found = judged()
+    print(
+        f"Confluent {found} was tried" if found else "this Confluent was not tried, and is allowed"
+    )
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    """Start Confluent; what it would begin of its own collective is ours."""
+    judged()
+    cfm, manager = _modules()
+    runtime = ConfluentRuntime(Seam(cfm, manager))
+    runtime.hook()
+    sys.argv = [parsed.script, *parsed.words]
+    runpy.run_path(parsed.script, run_name="__main__")
+
+
+def _import(parsed: argparse.Namespace) -> int:
+    judged()
+    if _runs():
+        raise RefusedError("Confluent runs", "stop it: systemctl stop confluent")
+    cfm, _ = _modules()
+    importing.read_configuration(cfm, parsed.folder)
+    errors, warnings = importing.findings(cfm)
+    for text in warnings:
+        print(f"confluent-collective: warning: {text}", file=sys.stderr)
+    for text in errors:
+        print(f"confluent-collective: error: {text}", file=sys.stderr)
+    if parsed.check or errors:
+        return RefusedError.exit_code if errors else 0
+    with collective.connect() as handle:
+        count = importing.import_configuration(handle, cfm)
+    print(f"Success: {count} entries of {parsed.folder} are those of the collective now")
+    return 0
+
+
+def _runs() -> bool:
+    try:
+        os.kill(int(Path(PID_FILE).read_text("ascii")), 0)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _modules() -> tuple[Any, Any]:
+    return (
+        importlib.import_module("confluent.config.configmanager"),
+        importlib.import_module("confluent.collective.manager"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

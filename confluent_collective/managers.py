@@ -1,0 +1,86 @@
+"""Confluent's failover of nodes: who is there, and which one server runs it.
+
+Which node goes to whom is decided by Confluent's own code. A server is there while the key that
+its Confluent keeps is there; the one that is elected has Confluent look, after Confluent's own
+time, whenever somebody comes or goes.
+
+Invariants:
+  * At most one server at a time believes that it is elected, but for the moments in which its
+    session ends; what it writes is checked like every change.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+import collective
+from collective.errors import ClosedError, CollectiveError
+from confluent_collective.flavours import Flavour
+from confluent_collective.seam import Seam
+
+log = logging.getLogger(__name__)
+
+ELECTION = "confluent-managers"
+_CAMPAIGN_SECONDS = 60.0
+_LOOK_SECONDS = 1.0
+
+
+class Managers:
+    """The election, and who was there when it was looked at last."""
+
+    def __init__(self, handle: collective.Collective, seam: Seam, flavour: Flavour) -> None:
+        """Begin to stand for election.
+
+        Args:
+            handle: on the collective.
+            seam: has Confluent's failover.
+            flavour: runs things in Confluent's thread.
+        """
+        self._handle = handle
+        self._seam = seam
+        self._flavour = flavour
+        self._there: frozenset[str] | None = None
+        self._hold: Any = None
+        seam.hook_managers(self.leads)
+        threading.Thread(target=self._stand, name="confluent-managers", daemon=True).start()
+
+    def leads(self) -> bool:
+        """Tell whether this server is elected."""
+        hold = self._hold
+        return hold is not None and bool(hold.is_held)
+
+    def see(self, there: frozenset[str]) -> None:
+        """Take note of who is there, in Confluent's thread."""
+        if there != self._there:
+            self._there = there
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self.leads():
+            self._seam.manager.schedule_rebalance()
+
+    def _stand(self) -> None:
+        while True:
+            try:
+                hold = self._handle.election(ELECTION).campaign(
+                    self._handle.name, seconds=_CAMPAIGN_SECONDS
+                )
+            except ClosedError:
+                return
+            except CollectiveError as error:
+                log.debug("no election yet: %s", error)
+                time.sleep(_LOOK_SECONDS)
+                continue
+            self._hold = hold
+            log.info("this server looks after the managers of nodes")
+            self._flavour.queue(self._begun)
+            while hold.is_held:
+                time.sleep(_LOOK_SECONDS)
+            self._hold = None
+
+    def _begun(self) -> Any:
+        self._schedule()
+        yield from ()

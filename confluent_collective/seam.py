@@ -1,0 +1,187 @@
+"""Where Confluent is held: the names of its modules that are given another meaning.
+
+Confluent's own collective never runs beside this one: what would begin it is replaced, too.
+
+Invariants:
+  * Nothing of Confluent's is replaced before its release was judged (``release``).
+  * A server that has no quorum, no daemon or no configuration yet changes nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from collective.errors import CollectiveError, DegradedCollective
+from confluent_collective.flavours import AsyncioFlavour, EventletFlavour, Flavour
+from confluent_collective.service import Steps
+
+log = logging.getLogger(__name__)
+
+_OURS = "the collective of this server is run by collectived"
+#: What would begin, or go on with, Confluent's own collective.
+_BUILT_IN = ("start_collective", "connect_to_leader", "become_leader", "_assimilate_missing")
+_COMMANDS = {
+    "invite": "/usr/bin/collective invite NAME",
+    "join": "/usr/bin/collective join SERVER",
+    "delete": "/usr/bin/collective delete NAME",
+}
+
+
+class StandIn:
+    """In the place of the connection to a leader: it is there, and nothing can be sent over it."""
+
+    def __getitem__(self, _index: int) -> StandIn:
+        return self
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Seam:
+    """Confluent's modules, with what takes the place of their collective."""
+
+    def __init__(self, cfm: Any, manager: Any) -> None:
+        """Take the modules; nothing is replaced yet.
+
+        Args:
+            cfm: ``confluent.config.configmanager``.
+            manager: ``confluent.collective.manager``.
+        """
+        self.cfm = cfm
+        self.manager = manager
+        self.flavour: Flavour | None = None
+        self._check_managers: Any = None
+
+    @property
+    def is_asyncio(self) -> bool:
+        """Whether this Confluent runs on asyncio."""
+        return not hasattr(self.cfm, "eventlet")
+
+    def hook_startup(self, startup: Callable[[], None]) -> None:
+        """Have something called where Confluent would begin its own collective."""
+        self.manager.startup = startup
+
+    def begin(self) -> Flavour:
+        """Note the thread that Confluent runs in, which is this one: for ``startup``."""
+        if self.is_asyncio:
+            self.flavour = AsyncioFlavour()
+        else:
+            for name in ("hubs", "semaphore", "tpool"):
+                importlib.import_module(f"eventlet.{name}")
+            self.flavour = EventletFlavour(self.cfm.eventlet)
+        return self.flavour
+
+    def replace(
+        self,
+        begin: Callable[[str, tuple[Any, ...]], Steps],
+        collinfo: Callable[[], dict[str, Any]],
+    ) -> None:
+        """Give Confluent's names their other meaning.
+
+        Args:
+            begin: begins a change.
+            collinfo: what Confluent's ``collective show`` tells.
+        """
+        flavour = self.flavour
+        assert flavour is not None
+        cfm, manager = self.cfm, self.manager
+        cfm._hasquorum = False
+        cfm.cfgleader = StandIn()
+        cfm.exec_on_leader = flavour.changer(begin, self._translated)
+        manager.populate_collinfo = lambda told: told.update(collinfo())
+        manager.handle_connection = self._connection_handler(collinfo)
+        self._check_managers = manager.check_managers
+        for name in (
+            "start_collective",
+            "connect_to_leader",
+            "become_leader",
+            "_assimilate_missing",
+        ):
+            setattr(manager, name, flavour.function(_never))
+
+    def _translated(self, error: Exception) -> Exception:
+        """Return the exception that Confluent's code knows for one of ours."""
+        if isinstance(error, DegradedCollective):
+            degraded: Exception = self.cfm.exc.DegradedCollective()
+            return degraded
+        return Exception(str(error)) if isinstance(error, CollectiveError) else error
+
+    def hook_managers(self, leads: Callable[[], bool]) -> None:
+        """Have Confluent's failover of nodes run here where this server is elected for it.
+
+        One that raises ends; the next change of who is there begins another one.
+        """
+        manager, cfm, original = self.manager, self.cfm, self._check_managers
+
+        def done() -> None:
+            manager.failovercheck = None
+
+        def check() -> None:
+            try:
+                if leads():
+                    original()
+            except Exception:
+                cfm.logException()
+            finally:
+                done()
+
+        async def check_in_loop() -> None:
+            try:
+                if leads():
+                    await original()
+            except Exception:
+                cfm.logException()
+            finally:
+                done()
+
+        manager.check_managers = check_in_loop if self.is_asyncio else check
+
+    def _connection_handler(self, collinfo: Callable[[], dict[str, Any]]) -> Any:
+        send = self.manager.tlvdata.send
+
+        def answer(request: dict[str, Any], cert: Any, local: bool) -> dict[str, Any] | None:
+            operation = request.get("operation", "")
+            if cert or not local:
+                return {"error": _OURS}
+            if operation == "show":
+                return {"collective": collinfo()}
+            typed = _COMMANDS.get(operation)
+            return {"collective": {"error": f"{_OURS}: type {typed}" if typed else _OURS}}
+
+        def handle(connection: Any, cert: Any, request: Any, local: bool = False) -> Any:
+            return send(connection, answer(request, cert, local))
+
+        assert self.flavour is not None
+        return self.flavour.function(handle)
+
+    # What is told to Confluent, in its thread ---------------------------------------------------
+
+    def tell_quorum(self, holds: bool) -> None:
+        """Have Confluent know whether there is a quorum, and say so in its log and events."""
+        if self.cfm._hasquorum is holds:
+            return
+        self.cfm._hasquorum = holds
+        text = "Quorum of the collective is back" if holds else "Quorum of the collective is lost"
+        kind = "info" if holds else "error"
+        self.manager.log.log({kind: text, "subsystem": "collective"})
+
+    def tell_members(self, members: dict[str, dict[str, Any]]) -> None:
+        """Have Confluent know the members, their addresses and certificates."""
+        store = self.cfm._cfgstore
+        if len(members) > 1:
+            store["collective"] = members
+        else:
+            store.pop("collective", None)
+
+    def tell_ready(self) -> None:
+        """Have Confluent know that its configuration is that of the collective."""
+        self.cfm._ready = True
+
+
+def _never(*_arguments: Any, **_named: Any) -> bool:
+    """Begin nothing; Confluent's own collective is off."""
+    log.debug("Confluent's own collective was asked for, and stays off")
+    return False

@@ -1,0 +1,206 @@
+"""The configuration of a Confluent server, shared: what is stored comes in, changes go out.
+
+It knows neither asyncio nor eventlet: ``flavours`` runs it in Confluent's thread, and what waits
+in others. What waits is yielded as a function to call there.
+
+Invariants:
+  * A change is committed only on the configuration that it was computed on: each one writes the
+    change key, and requires that it is still as it was read.
+  * One that is in doubt is settled before its caller is told anything.
+  * Whoever has made a change finds it in the configuration here.
+  * Without a quorum a change is refused before anything is computed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import collective
+from collective.errors import (
+    CollectiveError,
+    DegradedCollective,
+    InDoubtError,
+    InputError,
+    ProtocolError,
+)
+from confluent_collective.change import Change, Scratch
+from confluent_collective.documents import (
+    CHANGE_KEY,
+    HERE,
+    MEMBERS,
+    Document,
+    area_of,
+    from_bytes,
+    object_bytes,
+    read_object,
+)
+from confluent_collective.projection import Batch, Projection
+
+log = logging.getLogger(__name__)
+
+#: How long one change may take, with others that come first; and to settle one that is in doubt.
+CHANGE_SECONDS = 20.0
+SETTLE_SECONDS = 20.0
+_WRITE_SECONDS = 10.0
+_WAIT_SECONDS = 5.0
+
+Steps = Generator[Callable[[], Any], Any, Any]
+
+
+class ConfluentStore:
+    """The shared configuration, and Confluent's copy of it."""
+
+    def __init__(self, module: Any, handle: collective.Collective) -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            module: ``confluent.config.configmanager``.
+            handle: on the collective, with what was read once.
+        """
+        self._module = module
+        self._handle = handle
+        self._projection = Projection(module)
+        self._scratch = Scratch(module)
+        self._changed = threading.Condition()
+        #: Revision of the change key in the configuration here; 0 before there was one.
+        self.revision = 0
+        #: What the members say of themselves, and which of their Confluents run, by name.
+        self.members: dict[str, dict[str, Any]] = {}
+        self.here: set[str] = set()
+
+    # What comes in -----------------------------------------------------------------------------
+
+    def take(self, events: Sequence[Any], is_all: bool = False) -> Generator[Any, None, None]:
+        """Take up what has changed at once; yields what Confluent wants to be awaited first.
+
+        Args:
+            events: of one revision, or the difference between two readings.
+            is_all: whether they are all there is.
+        """
+        batch = self._batch(events, is_all)
+        yield from self._projection.watchers_of_deletion(batch)
+        if batch.there or batch.gone:
+            self._projection.apply(batch)
+        for event in events:
+            self._take_record(event)
+        revisions = [event.revision for event in events if event.key == CHANGE_KEY]
+        if revisions:
+            with self._changed:
+                self.revision = revisions[-1]
+                self._changed.notify_all()
+
+    def _batch(self, events: Sequence[Any], is_all: bool) -> Batch:
+        there = [_read(event, event.value) for event in events if event.value is not None]
+        documents = [document for document in there if document is not None]
+        if is_all:
+            return self._projection.differing(documents)
+        batch = Batch(documents, [], _renamed(events))
+        for event in events:
+            former = None if event.previous is None else _read(event, event.previous.value)
+            now = None if event.value is None else _read(event, event.value)
+            if former is not None and (now is None or now.name != former.name):
+                batch.gone.append(former)
+        return batch
+
+    def _take_record(self, event: Any) -> None:
+        for prefix in (MEMBERS, HERE):
+            if not event.key.startswith(prefix):
+                continue
+            name = event.key[len(prefix) :]
+            if prefix == HERE:
+                (self.here.discard if event.value is None else self.here.add)(name)
+            elif event.value is None:
+                self.members.pop(name, None)
+            else:
+                self.members[name] = read_object(event.key, event.value)
+
+    # What goes out -----------------------------------------------------------------------------
+
+    def change(self, function: str, arguments: Sequence[Any]) -> Steps:
+        """Make a change; yields functions that wait, and are called in another thread.
+
+        Args:
+            function: what a leader would run, by its name.
+            arguments: of it.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            ValueError: it is not valid, or too large for one change.
+            DegradedCollective: there is no quorum, and nothing was written.
+            InDoubtError: nobody can say whether it was made.
+            Exception: whatever the function raises.
+        """
+        deadline = monotonic() + CHANGE_SECONDS
+        while True:
+            if not self._handle.last_quorum.holds:
+                raise DegradedCollective("nothing was changed: there is no quorum")
+            base = self.revision
+            change = self._scratch.run(function, arguments, self._stored)
+            if change.is_empty:
+                return change.returned
+            made = yield partial(self._commit, base, change, function)
+            if made:
+                yield partial(self._wait, made)
+                return change.returned
+            if monotonic() > deadline:
+                raise DegradedCollective("nothing was changed: others came first all the time")
+            yield partial(self._wait, base + 1)
+
+    def _commit(self, base: int, change: Change, function: str) -> int:
+        """Write a change; return its revision, 0 where another one came first."""
+        store = self._handle.store
+        record = object_bytes(
+            by=self._handle.name, function=function, renamed=dict(change.renamed)
+        )
+        operations: list[Any] = [collective.Put(CHANGE_KEY, record)]
+        operations += [collective.Put(key, value) for key, value in change.puts.items()]
+        operations += [collective.Delete(key) for key in change.deletes]
+        try:
+            outcome = store.txn(
+                [collective.unchanged(CHANGE_KEY, base)], operations, seconds=_WRITE_SECONDS
+            )
+        except InputError as error:
+            raise ValueError(f"this change is too large to be made at once: {error}") from error
+        except InDoubtError as error:
+            settled = store.settle(error, seconds=SETTLE_SECONDS)
+            if settled is None:
+                raise DegradedCollective("nothing was changed: there was no quorum") from error
+            outcome = settled
+        return outcome.revision if outcome.succeeded else 0
+
+    def _stored(self, key: str) -> bytes | None:
+        return self._handle.store.get(key)
+
+    def _wait(self, revision: int) -> bool:
+        """Wait until the configuration here is that of a revision, or a later one."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.revision >= revision, _WAIT_SECONDS)
+
+
+def _read(event: Any, value: bytes) -> Document | None:
+    """Return the document of an event, None for a key of another kind; a bad one is logged."""
+    area = area_of(event.key)
+    if area is None:
+        return None
+    try:
+        return from_bytes(area, event.key, value)
+    except ProtocolError as error:
+        log.error("%s", error)
+        return None
+
+
+def _renamed(events: Iterable[Any]) -> dict[str, str]:
+    for event in events:
+        if event.key == CHANGE_KEY and event.value is not None:
+            try:
+                return dict(read_object(event.key, event.value).get("renamed", {}))
+            except CollectiveError as error:
+                log.error("%s", error)
+    return {}

@@ -1,0 +1,5 @@
+"""In the place of Confluent's exceptions."""
+
+
+class DegradedCollective(Exception):
+    """There is no quorum."""
