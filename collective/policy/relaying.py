@@ -10,7 +10,8 @@ Safety properties:
   * Our own records are written by voters alone, invitations and everything to come under
     ``collective/`` included: only the keys of embedders are written. Nothing outside of
     ``collective/`` is read or written.
-  * What the writes of a handle compare (its guard) is written from its own server alone.
+  * What the writes of a handle compare (its guard), and what says that a server is there, is
+    written from that server alone.
   * A lease is its creator's: its id says whose it is, so nobody else prolongs it, revokes it or
     binds a key to it, at whichever voter.
 
@@ -28,7 +29,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from collective.errors import AccessError, EtcdError, InputError, ProtocolError
-from collective.model.keyspace import COORDINATION_ROOT, EVERYTHING, GUARDS, MOST_READS, STORE
+from collective.model.keyspace import (
+    COORDINATION,
+    COORDINATION_ROOT,
+    EVERYTHING,
+    GUARDS,
+    MOST_READS,
+    ONLINE,
+    STORE,
+    online_key,
+)
 from collective.model.lease_ids import is_of, new_lease_id
 
 Body = Mapping[str, Any]
@@ -200,7 +210,7 @@ def _range(_asker: str, body: Body) -> dict[str, Any]:
 def _put(asker: str, body: Body) -> dict[str, Any]:
     sent = _fields(body, {"key": _key, "value": _text, "lease": _number})
     _check_within(sent, _WRITABLE, _WRITES)
-    _check_own_guard(asker, sent)
+    _check_own(asker, sent)
     if int(sent.get("lease", 0)):
         _own_lease(asker, sent["lease"])
     return sent
@@ -209,7 +219,7 @@ def _put(asker: str, body: Body) -> dict[str, Any]:
 def _delete(asker: str, body: Body) -> dict[str, Any]:
     sent = _fields(body, {"key": _key, "range_end": _key})
     _check_within(sent, _WRITABLE, _WRITES)
-    _check_own_guard(asker, sent)
+    _check_own(asker, sent)
     return sent
 
 
@@ -315,17 +325,46 @@ def _check_within(body: Body, spaces: tuple[str, ...], what: str) -> None:
     raise AccessError(f"a member that does not vote {what}")
 
 
-def _check_own_guard(asker: str, body: Body) -> None:
-    """Refuse to touch what another member's writes compare: it would forge what became of them."""
+def _check_own(asker: str, body: Body) -> None:
+    """Refuse to touch what another member's writes compare: it would forge what became of them.
+
+    And what says that another one is there.
+    """
     begin = base64.b64decode(body.get("key", ""))
     end = base64.b64decode(body.get("range_end", "")) or begin + b"\0"
-    guards, own = GUARDS.encode(), f"{GUARDS}{asker}/".encode()
-    if begin < guards[:-1] + b"0" and end > guards and not _is_below(own, begin, end):
-        raise AccessError(f"{asker}, which does not vote, writes no guard but its own")
+    presence = COORDINATION + online_key(asker)
+    for space, own, what in (
+        (GUARDS, _Keys.below(f"{GUARDS}{asker}/"), "guard"),
+        (COORDINATION + ONLINE, _Keys.only(presence), "presence"),
+    ):
+        if _Keys.below(space).meets(begin, end) and not own.has(begin, end):
+            raise AccessError(f"{asker}, which does not vote, writes no {what} but its own")
 
 
-def _is_below(space: bytes, begin: bytes, end: bytes) -> bool:
-    return begin.startswith(space) and end <= space[:-1] + b"0"
+@dataclass(frozen=True)
+class _Keys:
+    """Keys from one on to one that is not among them."""
+
+    begin: bytes
+    end: bytes
+
+    @classmethod
+    def below(cls, folder: str) -> _Keys:
+        """Return all below what ends in a slash."""
+        return cls(folder.encode(), folder[:-1].encode() + b"0")
+
+    @classmethod
+    def only(cls, key: str) -> _Keys:
+        """Return one key."""
+        return cls(key.encode(), key.encode() + b"\0")
+
+    def meets(self, begin: bytes, end: bytes) -> bool:
+        """Tell whether a range has any of them."""
+        return begin < self.end and end > self.begin
+
+    def has(self, begin: bytes, end: bytes) -> bool:
+        """Tell whether they have all of a range."""
+        return self.begin <= begin and end <= self.end
 
 
 # The forms of fields -----------------------------------------------------------------------------

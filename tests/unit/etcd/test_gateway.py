@@ -48,7 +48,7 @@ class Wire:
 
 def gateway_over(outcome: object) -> tuple[Gateway, Wire]:
     made, wire = Gateway(Path("/nowhere")), Wire(outcome)
-    made._client = wire  # type: ignore[assignment]
+    made._client = wire
     return made, wire
 
 

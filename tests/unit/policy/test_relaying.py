@@ -17,7 +17,9 @@ from collective.model.keyspace import (
     EVERYTHING,
     GUARDS,
     MOST_READS,
+    ONLINE,
     STORE,
+    online_key,
 )
 from collective.model.lease_ids import is_of, new_lease_id
 from collective.model.view import PREFIX, invitation_key, member_key
@@ -250,6 +252,27 @@ def test_guard_of_another_server_is_not_touched(path: str, body: dict[str, Any])
     """Who writes it says what became of that server's writes."""
     with pytest.raises(AccessError, match="writes no guard but its own"):
         relayed(path, ASKER, body)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/kv/put", put(COORDINATION + online_key("mgt1"))),
+        ("/kv/put", put(COORDINATION + online_key(ASKER) + "/x")),
+        ("/kv/put", put(COORDINATION + online_key(ASKER) + "1")),
+        ("/kv/deleterange", span(COORDINATION + ONLINE, COORDINATION + "online0")),
+        ("/kv/deleterange", span(COORDINATION + online_key(ASKER), COORDINATION + "online0")),
+    ],
+)
+def test_presence_of_another_server_is_not_touched(path: str, body: dict[str, Any]) -> None:
+    """Who writes it says that the other one is there, or is gone."""
+    with pytest.raises(AccessError, match="writes no presence but its own"):
+        relayed(path, ASKER, body)
+
+
+def test_presence_of_the_asker_is_written() -> None:
+    """By its daemon, through a voter."""
+    assert relayed("/kv/put", ASKER, put(COORDINATION + online_key(ASKER)))
 
 
 @pytest.mark.parametrize(
