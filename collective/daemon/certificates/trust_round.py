@@ -111,7 +111,8 @@ class TrustRound(Worker):
         """
         super().__init__(runtime)
         self._catch_up = catch_up
-        self._lost: float | None = None
+        #: In which way etcd is out of touch, "" for none, and since when.
+        self._lost: tuple[str, float] = ("", 0.0)
         self._pace = Pace(self.idle_seconds, _LONGEST_PAUSE_SECONDS)
         self._asked = float("-inf")
         #: Who was to restart before this server, and since when.
@@ -144,32 +145,37 @@ class TrustRound(Worker):
         return True
 
     def _has_lost_touch(self) -> bool:
-        """Tell whether etcd has been out of touch for so long that it is no election."""
-        if self._lost is None and elapsed() - self._asked < _ASK_SECONDS:
+        """Tell whether etcd has been out of touch in one way for so long that it is no election.
+
+        One that has found a leader at last may be slow to answer: that is counted anew.
+        """
+        former, since = self._lost
+        if not former and elapsed() - self._asked < _ASK_SECONDS:
             return False
         self._asked = elapsed()
-        if not self._is_out_of_touch():
-            self._lost = None
-        elif self._lost is None:
-            self._lost = elapsed()
-        return self._lost is not None and elapsed() - self._lost > _LOST_SECONDS
+        way = self._out_of_touch()
+        if way != former:
+            self._lost = way, elapsed()
+            return False
+        return bool(way) and elapsed() - since > _LOST_SECONDS
 
-    def _is_out_of_touch(self) -> bool:
-        """Tell whether etcd runs and knows no leader, or gets no answer of the one that it knows.
+    def _out_of_touch(self) -> str:
+        """Return in which way etcd, which runs, is out of touch; "" where it is not.
 
-        Over connections from before, one may hear of a leader whose new ones it refuses. One that
-        has found none since its start does not answer at all.
+        It knows no leader, or gets no answer of the one that it knows: over connections from
+        before, one may hear of a leader whose new ones it refuses. One that has found none since
+        its start does not answer at all.
         """
         try:
             if not self._runtime.etcd.status().leader:
-                return True
+                return "it knows no leader"
         except EtcdError:
-            return self._runtime.etcd.is_silent
+            return "it has found none since its start" if self._runtime.etcd.is_silent else ""
         try:
             self._runtime.store.prove(_PROOF_SECONDS)
         except EtcdError:
-            return True
-        return False
+            return "its leader does not answer"
+        return ""
 
     def _come_back(self) -> bool:
         """Restart etcd, which takes no part, with whom it is to let in and has not heard of."""
@@ -177,9 +183,10 @@ class TrustRound(Worker):
         if self._pace.is_due(elapsed(), frozenset(n for n, a in answering if a.status)):
             self._catch_up()
         wanted = self._not_loaded()
-        if not wanted or not self._is_out_of_touch():
+        way = self._out_of_touch()
+        if not wanted or not way:
             return bool(wanted)  # in touch again, it waits for its turn like the others
-        log.warning("etcd has lost touch, and is restarted to take up names=%s", _names(wanted))
+        log.warning("etcd is restarted, since %s, to take up names=%s", way, _names(wanted))
         self._runtime.etcd.restart()
         return True
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from collective.daemon.certificates import trust_round
 from collective.daemon.certificates.trust_round import TrustRound
 from collective.daemon.certificates.turn import _is_hurt
 from collective.errors import EtcdError, EtcdUnavailableError
@@ -35,13 +36,13 @@ def round_of(leader: int | None, answers: bool, silent: bool = False) -> TrustRo
 
 
 @pytest.mark.parametrize(
-    ("leader", "answers", "silent", "out"),
+    ("leader", "answers", "silent", "way"),
     [
-        (5, True, False, False),
-        (0, False, False, True),
-        (5, False, False, True),
-        (None, False, False, False),
-        (None, False, True, True),
+        (5, True, False, ""),
+        (0, False, False, "knows no leader"),
+        (5, False, False, "does not answer"),
+        (None, False, False, ""),
+        (None, False, True, "found none since"),
     ],
     ids=[
         "in touch",
@@ -52,13 +53,31 @@ def round_of(leader: int | None, answers: bool, silent: bool = False) -> TrustRo
     ],
 )
 def test_etcd_is_out_of_touch_when_no_leader_answers_it(
-    leader: int | None, answers: bool, silent: bool, out: bool
+    leader: int | None, answers: bool, silent: bool, way: str
 ) -> None:
     """One that was frozen heard its leader over old connections and refused its new ones.
 
     One that was off while the others changed their certificates answers nobody.
     """
-    assert round_of(leader, answers, silent)._is_out_of_touch() is out
+    found = round_of(leader, answers, silent)._out_of_touch()
+    assert way in found
+    assert bool(way) is bool(found)
+
+
+def test_etcd_that_has_found_a_leader_at_last_is_not_restarted_where_that_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by the histories: it had none for seconds, and two answers of the leader were lost."""
+    now = 100.0
+    monkeypatch.setattr(trust_round, "elapsed", lambda: now)
+    found = round_of(0, answers=False)
+    assert not found._has_lost_touch()
+    now += 60.0
+    assert found._has_lost_touch()
+    found._runtime = round_of(5, answers=False)._runtime
+    assert not found._has_lost_touch()
+    now += 60.0
+    assert found._has_lost_touch()
 
 
 MGT1, MGT2 = record_of("mgt1"), record_of("mgt2")
