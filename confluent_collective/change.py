@@ -22,6 +22,7 @@ from confluent_collective.documents import (
     AREAS,
     GLOBALS,
     SHARED_GLOBALS,
+    from_bytes,
     key_of,
     to_bytes,
 )
@@ -95,7 +96,7 @@ class Scratch:
         for area, names in self._changed().items():
             for name in names:
                 _collect(area, name, self._area(area), stored, puts, gone)
-        self._refuse_twins(puts)
+        self._refuse_twins(stored)
         return Change(puts, frozenset(gone - puts.keys()), renamed, returned)
 
     def _begin(self) -> Any:
@@ -120,21 +121,23 @@ class Scratch:
         found: Mapping[str, Any] = (store if area == GLOBALS else store["main"]).get(area, {})
         return found
 
-    def _refuse_twins(self, puts: Mapping[str, bytes]) -> None:
-        """Refuse a name that differs from one that is there in case only."""
-        for area in AREAS[:-1]:
-            entries, base = self._area(area), self._live._cfgstore["main"].get(area, {})
-            new = [name for name in self._changed().get(area, ()) if name in entries]
-            new = [name for name in new if name not in base]
-            if not new:
+    def _refuse_twins(self, stored: Callable[[str], bytes | None]) -> None:
+        """Refuse a new name that differs from one that is there in case only."""
+        for area, names in self._changed().items():
+            if area == GLOBALS:
                 continue
+            entries, base = self._area(area), self._live._cfgstore["main"].get(area, {})
             by_key: dict[str, str] = {}
-            wanted = {key_of(area, name) for name in new}
-            for name in entries:
+            for name in sorted(name for name in names if name in entries and name not in base):
                 key = key_of(area, name)
-                if key in wanted and by_key.setdefault(key, name) != name:
+                known = stored(key)
+                there = None if known is None else from_bytes(area, key, known).name
+                twin = by_key.setdefault(key, name)
+                if there is not None and there in entries:
+                    twin = there
+                if twin != name:
                     raise ValueError(
-                        f"{area}: {name} and {by_key[key]} differ in upper and lower case only"
+                        f"{area}: {name} and {twin} differ in upper and lower case only"
                     )
 
 

@@ -64,6 +64,8 @@ class ConfluentRuntime:
         self._store: ConfluentStore | None = None
         self._managers: Managers | None = None
         self._kept: list[Any] = []
+        self._identity = ""
+        self._is_stopped = False
         self._here: Any = None
 
     def hook(self) -> None:
@@ -125,7 +127,8 @@ class ConfluentRuntime:
             )
         about = read_object(MASTER_KEY, record)
         wanted = about["mark"]
-        self._move_aside(about["identity"])
+        self._identity = about["identity"]
+        self._move_aside(self._identity)
         if master_key.mark_of(self._seam.cfm) != wanted:
             others = [m.name for m in handle.members() if m.name != handle.name]
             master_key.fetch(handle, self._seam.cfm, wanted, others)
@@ -151,12 +154,31 @@ class ConfluentRuntime:
     # Following ---------------------------------------------------------------------------------
 
     def _take(self, events: Any, is_all: bool) -> Any:
+        """Take a batch up, unless it is that of another configuration than the one begun with."""
         assert self._store is not None
+        if self._is_stopped or self._is_another(events, is_all):
+            return
         yield from self._store.take(events, is_all)
         if is_all:
             self._seam.tell_ready()
             log.info("Confluent's configuration is that of the collective")
         self._tell_members()
+
+    def _is_another(self, events: Any, is_all: bool) -> bool:
+        """Stop where the configuration was replaced, or this server is in another collective.
+
+        What is here then stays, until Confluent is started anew and moves it aside.
+        """
+        told = [event.value for event in events if event.key == MASTER_KEY]
+        if not told and not is_all:
+            return False
+        value = told[-1] if told else None
+        if value is not None and read_object(MASTER_KEY, value)["identity"] == self._identity:
+            return False
+        self._is_stopped = True
+        self._seam.tell_quorum(False)
+        log.error("the collective has another configuration now: start Confluent anew")
+        return True
 
     def _follow(self, watch: Any) -> None:
         handle, store, flavour = self._handle, self._store, self._seam.flavour
@@ -194,7 +216,7 @@ class ConfluentRuntime:
             is_all = False
 
     def _tell_quorum(self, holds: bool) -> Any:
-        self._seam.tell_quorum(holds)
+        self._seam.tell_quorum(holds and not self._is_stopped)
         yield from ()
 
     def _tell_members_later(self) -> Any:
@@ -253,6 +275,8 @@ class ConfluentRuntime:
     def _begin_change(self, function: str, arguments: tuple[Any, ...]) -> Steps:
         if not function.startswith("_rpc_master_"):
             raise RefusedError(f"{function} is not done where collectived runs the collective")
+        if self._is_stopped:
+            raise DegradedCollective("nothing was changed: start Confluent anew")
         if self._store is None:
             raise DegradedCollective("nothing was changed: collectived was not reached yet")
         return self._store.change(function, arguments)

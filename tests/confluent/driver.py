@@ -97,10 +97,10 @@ def has_quorum() -> bool:
     return True
 
 
-def nodedefine(count: int) -> Any:
+def nodedefine(names: list[str]) -> Any:
     """Define nodes, and say how long that took: wall time and processor time of this process."""
     begun, used = time.monotonic(), time.process_time()
-    result = mutate("add_node_attributes", {f"big{n}": {"groups": []} for n in range(count)})
+    result = mutate("add_node_attributes", {name: {"groups": []} for name in names})
 
     def took() -> list[float]:
         return [time.monotonic() - begun, time.process_time() - used]

@@ -9,6 +9,7 @@ from time import monotonic
 
 import pytest
 
+import collective
 from tests.confluent.conftest import Kind
 from tests.confluent.script import comparable, script
 from tests.harness import Cluster, Server, wait_until
@@ -164,3 +165,23 @@ def test_managers_of_a_killed_server_are_replaced(kind: Kind, three: list[Conflu
 
     wait_until(moved, 3 * SECONDS, "another server manages the node")
     assert mgt1.ask("collinfo")["offline"] == ["mgt3"]
+
+
+def test_configuration_that_is_replaced_is_not_taken_up_by_the_way(
+    three: list[Confluent], cluster: Cluster
+) -> None:
+    """What runs stops to change, and what was here is kept; a start takes the new one."""
+    mgt1, mgt2, mgt3 = three
+    mgt1.kill()
+    with collective.connect(cluster["mgt1"].root) as handle:
+        handle.store.delete_prefix("confluent/v1/")
+    wait_until(lambda: not mgt2.ask("quorum"), SECONDS, "it has stopped")
+    mgt1.import_folder()
+    mgt1.start()
+    assert mgt2.ask("nodes") == 1
+    with pytest.raises(ConfluentError):
+        mgt2.ask("mutate", "del_nodes", ["n1"])
+    for each in (mgt2, mgt3):
+        each.kill()
+        each.start()
+    same_everywhere(three)

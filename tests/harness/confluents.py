@@ -67,6 +67,12 @@ class Confluent:
         if wait:
             self.wait_until_ready()
 
+    @property
+    def pid(self) -> int:
+        """The id of its process, which runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def wait_until_ready(self, seconds: float = SECONDS) -> None:
         """Wait until it serves."""
         try:
