@@ -1,8 +1,8 @@
 """Confluent's failover of nodes: who is there, and which one server runs it.
 
 Which node goes to whom is decided by Confluent's own code. A server is there while the key that
-its Confluent keeps is there; the one that is elected has Confluent look, after Confluent's own
-time, whenever somebody comes or goes.
+its Confluent keeps is there; the one that is elected has Confluent look whenever somebody comes or
+goes, and again a while after that has failed.
 
 Invariants:
   * At most one server at a time believes that it is elected, but for the moments in which its
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 ELECTION = "confluent-managers"
 _CAMPAIGN_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
+_AGAIN_SECONDS = 10.0
 
 
 class Managers:
@@ -44,7 +45,9 @@ class Managers:
         self._flavour = flavour
         self._there: frozenset[str] | None = None
         self._hold: Any = None
-        seam.hook_managers(self.leads)
+        #: When it is to be done again, of the monotonic clock; None for not at all.
+        self._owed: float | None = None
+        seam.hook_managers(self.leads, self._failed)
         threading.Thread(target=self._stand, name="confluent-managers", daemon=True).start()
 
     def leads(self) -> bool:
@@ -60,7 +63,11 @@ class Managers:
 
     def _schedule(self) -> None:
         if self.leads():
-            self._seam.manager.schedule_rebalance()
+            self._owed = None
+            self._seam.begin_failover()
+
+    def _failed(self) -> None:
+        self._owed = time.monotonic() + _AGAIN_SECONDS
 
     def _stand(self) -> None:
         while True:
@@ -79,6 +86,10 @@ class Managers:
             self._flavour.queue(self._begun)
             while hold.is_held:
                 time.sleep(_LOOK_SECONDS)
+                owed = self._owed
+                if owed is not None and time.monotonic() > owed:
+                    self._owed = None
+                    self._flavour.queue(self._begun)
             self._hold = None
 
     def _begun(self) -> Any:

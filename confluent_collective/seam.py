@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class Seam:
         self.manager = manager
         self.flavour: Flavour | None = None
         self._check_managers: Any = None
+        self._failover: Any = None
 
     @property
     def is_asyncio(self) -> bool:
@@ -109,35 +111,57 @@ class Seam:
             return degraded
         return Exception(str(error)) if isinstance(error, CollectiveError) else error
 
-    def hook_managers(self, leads: Callable[[], bool]) -> None:
+    def hook_managers(self, leads: Callable[[], bool], failed: Callable[[], None]) -> None:
         """Have Confluent's failover of nodes run here where this server is elected for it.
 
-        One that raises ends; the next change of who is there begins another one.
+        Args:
+            leads: whether it is.
+            failed: is called where it raised, or there was no quorum: it is to be done again.
         """
         manager, cfm, original = self.manager, self.cfm, self._check_managers
 
-        def done() -> None:
+        def ended(is_done: bool) -> None:
             manager.failovercheck = None
+            if leads() and not (is_done and cfm._hasquorum):
+                failed()
 
         def check() -> None:
+            is_done = False
             try:
                 if leads():
                     original()
+                is_done = True
             except Exception:
                 cfm.logException()
             finally:
-                done()
+                ended(is_done)
 
         async def check_in_loop() -> None:
+            is_done = False
             try:
                 if leads():
                     await original()
+                is_done = True
             except Exception:
                 cfm.logException()
             finally:
-                done()
+                ended(is_done)
 
         manager.check_managers = check_in_loop if self.is_asyncio else check
+
+    def begin_failover(self) -> None:
+        """Have Confluent look for nodes of servers that are gone, in its thread.
+
+        Not after its own time of 10 s: as long has passed until a key under a lease is gone.
+        """
+        manager = self.manager
+        if manager.failovercheck:
+            return
+        manager.failovercheck = True
+        if self.is_asyncio:
+            self._failover = asyncio.get_running_loop().create_task(manager.check_managers())
+        else:
+            self.cfm.eventlet.spawn_n(manager.check_managers)
 
     def _connection_handler(self, collinfo: Callable[[], dict[str, Any]]) -> Any:
         send = self.manager.tlvdata.send

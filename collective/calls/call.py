@@ -8,7 +8,6 @@ Invariants:
 
 from __future__ import annotations
 
-import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
+from collective.calls import polling
 from collective.calls.call_connection import CallConnection, TimeLeft
 from collective.errors import (
     AccessError,
@@ -109,7 +109,7 @@ class Call(Closing):
         until = None if seconds is None else monotonic() + seconds
         with self.line.receiving():
             while not self.line.has_next():
-                _wait(self.line, select.POLLIN, partial(self.line.patience, until))
+                _wait(self.line, polling.READABLE, partial(self.line.patience, until))
             return self.line.take()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -128,7 +128,7 @@ class Call(Closing):
         """
         with self.line.receiving():
             while not self.line.is_done():
-                _wait(self.line, select.POLLIN, partial(self.line.patience, None))
+                _wait(self.line, polling.READABLE, partial(self.line.patience, None))
 
     def close(self) -> None:
         """End the call; what did not come, or did not arrive there yet, is dropped."""
@@ -156,7 +156,7 @@ class Call(Closing):
             rest = memoryview(data)
             try:
                 while rest := self.line.send_now(rest):
-                    _wait(self.line, select.POLLOUT, self.line.patience_to_send)
+                    _wait(self.line, polling.WRITABLE, self.line.patience_to_send)
             except BaseException:
                 if len(rest) < len(data) and not self.line.is_over:
                     # A part of the message is out, and nothing can follow it.
@@ -202,15 +202,14 @@ class ServedCall(Call):
             with self.line.in_use():
                 # To close before, or on what was not read, could destroy what was said.
                 while self.line.discard():
-                    _wait(self.line, select.POLLIN, partial(self.line.patience, None, hears=False))
+                    patience = partial(self.line.patience, None, hears=False)
+                    _wait(self.line, polling.READABLE, patience)
         self.close()
 
 
 def _wait(line: CallConnection, wanted: int, patience: Callable[[], TimeLeft]) -> None:
     now = patience()
-    poll = select.poll()
-    poll.register(line, wanted)
-    if now.seconds > 0 and poll.poll(now.seconds * 1000):
+    if now.seconds > 0 and polling.wait_for(line.fileno(), wanted, now.seconds):
         return
     line.check_open()
     # Somebody else may have heard of the other end meanwhile.

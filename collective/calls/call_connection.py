@@ -8,7 +8,6 @@ Invariants:
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 
+from collective.calls.polling import has_hung_up
 from collective.calls.protocol_state import SILENCE_SECONDS, ProtocolState
 from collective.errors import ClosedError, CollectiveError, DeadlineError, ProtocolError
 from collective.protocol.frames import Kind, frame
@@ -24,7 +24,6 @@ _READ = 65536
 _BEAT = frame(Kind.BEAT)
 # What a sender hears and nobody takes.
 _MOST_HELD = 1 << 20
-_HUNG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,8 @@ class CallConnection:
     @property
     def is_gone(self) -> bool:
         """Whether the other end has hung up; what it said before may be unread."""
-        poll = select.poll()
         with self._guard:
-            if self._closed:
-                return True
-            poll.register(self._sock, select.POLLRDHUP)
-            return any(events & _HUNG_UP for _, events in poll.poll(0))
+            return self._closed or has_hung_up(self._sock.fileno())
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ import json
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def begin() -> runtime.ConfluentRuntime | None:
     """Read the files, and start on the collective, as Confluent's own main does."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     cfm.get_myname = manager.get_myname = lambda: NAME
+    manager.log.log = lambda entry, **_: print(entry, file=sys.stderr)
+    cfm.logException = traceback.print_exc
     cfm.ConfigManager._cfgdir = str(FOLDER)
     cfm.init()
     cfm.ConfigManager(None)
