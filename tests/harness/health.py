@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from collective.model.keyspace import COORDINATION, ONLINE
 from tests.harness.server import CommandError, Server
 from tests.harness.waiting import HarnessError, wait_until
 
@@ -77,12 +78,16 @@ def is_in_company(server: Server) -> bool:
 
 
 def records(server: Server) -> dict[str, str]:
-    """Return every key and value that a server's etcd reads linearizably."""
+    """Return every key and value that a server's etcd reads linearizably.
+
+    What says which daemons run is left out: it comes and goes by itself.
+    """
     found = json.loads(server.etcdctl("get", "", "--from-key", "-w", "json").out)
-    return {
+    pairs = {
         base64.b64decode(kv["key"]).decode(): base64.b64decode(kv.get("value", "")).decode()
         for kv in found.get("kvs", ())
     }
+    return {k: v for k, v in pairs.items() if not k.startswith(COORDINATION + ONLINE)}
 
 
 def etcd_members(server: Server) -> dict[str, bool]:
