@@ -174,7 +174,7 @@ def test_lease_takes_its_keys_with_it(member: Member) -> None:
         (lambda g: g.transact({}, [PutRequest("k", "v", 12345)]), "requested lease not found"),
         (lambda g: g.move_leader(12345), "etcd: "),
         (lambda g: g.call("/kv/range", {"key": "!"}), "etcd: "),
-        (lambda g: g.transact({}, [PutRequest("k", "x" * (2 << 20))]), "larger than max"),
+        (lambda g: g.transact({}, [PutRequest("k", "x" * (9 << 20))]), "larger than max"),
     ],
 )
 def test_what_etcd_refuses_is_an_etcd_error_in_its_words(
