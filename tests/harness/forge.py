@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import json
 import os
 import signal
@@ -31,6 +32,8 @@ from tests.harness.processes import forked_by_one_thread, with_us
 
 _MOST_BYTES = 1 << 16
 _POLL_SECONDS = 0.01
+#: Has a daemon say where its threads are, and how long that takes.
+_TELL, _TELL_SECONDS = signal.SIGUSR2, 1.0
 #: prctl(2): which signal comes when the parent ends.
 _PR_SET_PDEATHSIG = 1
 
@@ -69,6 +72,11 @@ class Forged:
     def kill(self) -> None:
         """Send SIGKILL, unless it has ended."""
         self._send(signal.SIGKILL)
+
+    def tell_stacks(self) -> None:
+        """Have it write into its log where each of its threads is."""
+        self._send(_TELL)
+        time.sleep(_TELL_SECONDS)
 
     def _send(self, number: signal.Signals) -> None:
         if self.poll() is None:
@@ -131,6 +139,7 @@ def _prepare(folder: str, environment: Mapping[str, str], log: str) -> None:
     os.dup2(output, 2)
     os.close(output)
     failpoints.obey(os.environ)
+    faulthandler.register(_TELL, all_threads=True)
     sys.argv = ["collectived"]
 
 

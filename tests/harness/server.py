@@ -258,6 +258,8 @@ class Server:
         try:
             return self._require_daemon().wait(seconds)
         except subprocess.TimeoutExpired:
+            if isinstance(self._daemon, Forged):
+                self._daemon.tell_stacks()
             raise HarnessError(
                 f"the daemon of {self.name} did not end within {seconds:g} s\n{self.log_text}"
             ) from None
