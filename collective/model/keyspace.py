@@ -27,6 +27,7 @@ MOST_KEY = 512
 #: Longest value, in bytes. etcd takes requests of 1.5 MiB, and base64 is not counted there.
 MOST_VALUE = 1 << 20
 #: Keys that one transaction reads through a voter: an answer is held in memory several times.
+#: And ranges that it removes: each one is looked through while every voter waits.
 MOST_READS = 32
 
 _SHOWN = 60

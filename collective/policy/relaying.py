@@ -164,11 +164,14 @@ def puts_anything(path: str, body: Body) -> bool:
 
 
 def reads_of(body: Any) -> int:
-    """Return how many keys a transaction that passed may read, in all its branches."""
+    """Return how many keys, and ranges to remove, a transaction may look for, in all branches.
+
+    etcd looks through the whole of a range before it does anything else, at each voter.
+    """
     count = 0
     for operation in _operations(body):
         for kind, inner in operation.items():
-            count += kind == "request_range"
+            count += kind == "request_range" or bool(inner.get("range_end"))
             count += reads_of(inner) if kind == "request_txn" else 0
     return count
 
@@ -227,8 +230,8 @@ def _txn(asker: str, body: Body) -> dict[str, Any]:
     sent = _nested(asker, body, _MOST_NESTED)
     if reads_of(sent) > MOST_READS:
         raise InputError(
-            f"a transaction of a server that does not vote reads {reads_of(sent)} keys, at most "
-            f"{MOST_READS} go in one",
+            f"a transaction of a server that does not vote reads keys and removes ranges "
+            f"{reads_of(sent)} times, at most {MOST_READS} go in one",
             "divide it",
         )
     return sent

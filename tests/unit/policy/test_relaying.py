@@ -363,6 +363,15 @@ def test_transaction_reads_few_single_keys() -> None:
         relayed("/kv/txn", ASKER, txn({"request_range": span(STORE, STORE + "z")}))
 
 
+def test_transaction_removes_few_ranges() -> None:
+    """Each is looked through by every voter, and nothing else is done meanwhile."""
+    removal = {"request_delete_range": span(STORE, STORE[:-1] + "0")}
+    single = {"request_delete_range": {"key": b64(STORE + "x")}}
+    relayed("/kv/txn", ASKER, txn(*[removal] * MOST_READS, *[single] * MOST_READS))
+    with pytest.raises(InputError, match=f"at most {MOST_READS}"):
+        relayed("/kv/txn", ASKER, txn(*[removal] * MOST_READS, {"request_txn": txn(removal)}))
+
+
 def test_watch_is_asked_for_in_fragments() -> None:
     """Whatever the member says: else one line has what a thousand revisions wrote."""
     for more in ({}, {"fragment": False}):

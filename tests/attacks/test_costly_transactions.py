@@ -1,0 +1,60 @@
+"""What one transaction of a server without a vote costs the voters: promise P12."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from tests.attacks.hostile import Answer, identity, through_relay
+from tests.harness import Cluster
+from tests.integration.test_nonvoting import join_nonvoting
+
+pytestmark = pytest.mark.integration
+
+BLOCKS, BLOCK = 3, 6_000
+REMOVALS = 4_000
+FOLDER = "collective/store/x/"
+#: A put takes some milliseconds here, some hundredths of a second on a busy machine.
+MOST_SECONDS = 2.0
+
+
+def coded(key: str) -> str:
+    """Return a key as etcd's gateway has it."""
+    return base64.b64encode(key.encode()).decode("ascii")
+
+
+def test_ranges_in_a_transaction_hold_no_voter_up(cluster: Cluster) -> None:
+    """Every etcd looks through each range that is to be removed, before it does anything else."""
+    (mgt1,) = cluster.add_running(1)
+    mgt2 = join_nonvoting(cluster, mgt1)
+    pem = identity(Path(mgt2.layout.pki))
+    for block in range(BLOCKS):
+        puts = [
+            {"request_put": {"key": coded(f"{FOLDER}{block}/{n}"), "value": ""}}
+            for n in range(BLOCK)
+        ]
+        assert through_relay(mgt1, pem, "/kv/txn", {"success": puts}).is_good
+    removal = {
+        "request_delete_range": {"key": coded(FOLDER), "range_end": coded(FOLDER[:-1] + "0")}
+    }
+    answers: list[Answer] = []
+    attack = threading.Thread(
+        target=lambda: answers.append(
+            through_relay(mgt1, pem, "/kv/txn", {"success": [removal] * REMOVALS})
+        )
+    )
+    attack.start()
+    longest = 0.0
+    for number in range(20):
+        begun = monotonic()
+        mgt1.etcdctl(
+            "put", "collective/store/other", str(number), "--command-timeout=60s", check=False
+        )
+        longest = max(longest, monotonic() - begun)
+        attack.join(0.1)
+    attack.join()
+    assert longest < MOST_SECONDS, (longest, answers)
