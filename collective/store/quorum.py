@@ -5,7 +5,7 @@ Whoever has to decide without waiting looks here; who wants a proof of now asks 
 Invariants:
   * ``age`` counts from before the request that was answered: it is never less than it was.
   * A callback is told each change, in order, one at a time, and holds up nobody else.
-  * Nothing is asked before somebody has looked.
+  * Nothing is asked before somebody has looked, and nothing holds once it is closed.
 """
 
 from __future__ import annotations
@@ -126,8 +126,10 @@ class QuorumWatch:
                 self._subscriptions.remove(subscription)
 
     def close(self) -> None:
-        """Ask no more."""
-        self._closed.set()
+        """Ask no more, and know nothing."""
+        with self._lock:
+            self._closed.set()
+            self._holds = False
 
     def after_fork(self) -> None:
         """Ask nothing in a child process, and know nothing."""
@@ -160,6 +162,8 @@ class QuorumWatch:
     def _note(self, holds: bool) -> None:
         """Take an outcome; the first one is told as a change, since nothing was known before."""
         with self._lock:
+            if self._closed.is_set():
+                return
             changed = holds is not self._holds or not self._asked.is_set()
             self._holds = holds
             self._asked.set()

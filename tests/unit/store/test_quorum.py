@@ -103,3 +103,10 @@ def test_closed_handle_asks_no_more(etcd: FakeEtcd) -> None:
     assert not thread.is_alive()
     with pytest.raises(ClosedError):
         handle.on_quorum_change(print)
+
+
+def test_closed_handle_claims_no_quorum(handle: Collective) -> None:
+    """Nobody asks any more, so nobody would find out that it is lost."""
+    is_known(handle, True)
+    handle.close()
+    assert not handle.last_quorum.holds
