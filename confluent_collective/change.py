@@ -22,6 +22,8 @@ from confluent_collective.documents import (
     AREAS,
     GLOBALS,
     SHARED_GLOBALS,
+    Document,
+    check_document,
     from_bytes,
     key_of,
     to_bytes,
@@ -167,7 +169,9 @@ def _collect(
 ) -> None:
     key = key_of(area, name)
     if name in entries:
-        value = to_bytes(name, source_of(area, entries[name]))
+        entry = source_of(area, entries[name])
+        check_document(key, Document(area, name, entry))
+        value = to_bytes(name, entry)
         if stored(key) != value:
             puts[key] = value
     elif stored(key) is not None:

@@ -6,6 +6,7 @@ Invariants:
   * The same entry has the same bytes on every server.
   * Two names that differ in case only have one key, so only one of them can be there.
   * A document of a newer format is refused, never misread.
+  * What any member may have written there is refused unless Confluent's code can live with it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -31,7 +33,12 @@ MASTER_KEY = ROOT + "master-key"
 #: What each member says of itself; and the same under a lease while its Confluent runs.
 MEMBERS, HERE = ROOT + "members/", ROOT + "here/"
 #: The globals that all members share; the others are each server's own.
-SHARED_GLOBALS = frozenset({"confluent_uuid", "max_node_index", "free_node_indexes"})
+_GLOBALS_ARE: Mapping[str, tuple[type, ...]] = {
+    "confluent_uuid": (str,),
+    "max_node_index": (int,),
+    "free_node_indexes": (list, set, tuple),
+}
+SHARED_GLOBALS = frozenset(_GLOBALS_ARE)
 
 MOST_NAME = 255
 
@@ -77,9 +84,27 @@ def from_bytes(area: str, key: str, value: bytes) -> Document:
         ProtocolError: it is of a newer format, or none.
     """
     raw = read_object(key, value)
-    if not isinstance(raw.get("name"), str) or "is" not in raw:
-        raise ProtocolError(f"{key} holds no entry of Confluent's configuration")
-    return Document(area, raw["name"], _untagged(raw["is"]))
+    if isinstance(raw.get("name"), str) and "is" in raw:
+        with suppress(TypeError, ValueError, RecursionError):
+            return Document(area, raw["name"], _untagged(raw["is"]))
+    raise ProtocolError(f"{key} holds no entry of Confluent's configuration")
+
+
+def check_document(key: str, document: Document) -> None:
+    """Refuse what Confluent's code, or another server, would not take for this entry.
+
+    Raises:
+        ProtocolError: its name is that of another key, or it has not the form of its area.
+    """
+    area, name, entry = document
+    try:
+        is_its_own = key_of(area, name) == key
+    except (InputError, ValueError):  # a name that cannot be written as UTF-8
+        is_its_own = False
+    if not is_its_own:
+        raise ProtocolError(f"{key} holds an entry of another name: {name!a:.60}")
+    if not _FORMS[area](name, entry):
+        raise ProtocolError(f"{key} holds no {area} as Confluent has them")
 
 
 def object_bytes(**fields: Any) -> bytes:
@@ -96,7 +121,7 @@ def read_object(key: str, value: bytes) -> dict[str, Any]:
     try:
         raw = json.loads(value)
         found = raw["format"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ProtocolError(f"{key} holds no record of this adapter") from None
     if found != FORMAT:
         raise ProtocolError(
@@ -104,6 +129,48 @@ def read_object(key: str, value: bytes) -> dict[str, Any]:
             "update the adapter on this server",
         )
     return dict(raw)
+
+
+def _is_node(_name: str, entry: Any) -> bool:
+    return _is_attributes(entry, "groups") and _are_texts(entry.get("groups", []))
+
+
+def _is_group(_name: str, entry: Any) -> bool:
+    return _is_attributes(entry)
+
+
+def _is_account(_name: str, entry: Any) -> bool:
+    return _is_named(entry) and isinstance(entry.get("id"), (str, int, type(None)))
+
+
+def _is_shared_global(name: str, entry: Any) -> bool:
+    return name in SHARED_GLOBALS and isinstance(entry, _GLOBALS_ARE[name])
+
+
+def _is_attributes(entry: Any, *others: str) -> bool:
+    """Tell whether all but some of it are attributes: a value, a secret or an expression each."""
+    return _is_named(entry) and all(
+        _is_named(value) and isinstance(value.get("expression", ""), str)
+        for name, value in entry.items()
+        if name not in others
+    )
+
+
+def _is_named(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(isinstance(name, str) for name in entry)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+_FORMS: Mapping[str, Callable[[str, Any], bool]] = {
+    NODES: _is_node,
+    NODEGROUPS: _is_group,
+    USERS: _is_account,
+    USERGROUPS: _is_account,
+    GLOBALS: _is_shared_global,
+}
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -78,9 +78,16 @@ class AsyncioFlavour(Flavour):
             work = await self._queue.get()
             try:
                 for awaited in work():
-                    await self._asyncio.wait_for(awaited, _WATCHER_SECONDS)
+                    await self._heard(awaited)
             except Exception:
                 log.exception("what the collective says could not be taken up")
+
+    async def _heard(self, awaited: Any) -> None:
+        """Await one that watches; one that fails, or takes too long, keeps nothing up."""
+        try:
+            await self._asyncio.wait_for(awaited, _WATCHER_SECONDS)
+        except Exception:
+            log.exception("what watches nodes has failed")
 
     def changer(self, begin: Begin, translate: Callable[[Exception], Exception]) -> Any:
         """Return a coroutine function, see ``Flavour``."""

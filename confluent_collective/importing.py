@@ -2,6 +2,8 @@
 
 Invariants:
   * Nobody takes up a part of it: the key that says it is there is written last, and once.
+  * Of two servers that import at once one does: each write requires that nobody else began, and
+    that there is no configuration yet.
   * What cannot be is found before anything is written, all of it together.
   * Of the server's own files nothing is changed.
 """
@@ -10,12 +12,12 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import collective
-from collective.errors import InDoubtError, RefusedError
+from collective.errors import DeadlineError, InDoubtError, ProtocolError, RefusedError
 from confluent_collective import master_key
 from confluent_collective.change import driven
 from confluent_collective.documents import (
@@ -26,6 +28,8 @@ from confluent_collective.documents import (
     NODES,
     ROOT,
     SHARED_GLOBALS,
+    Document,
+    check_document,
     key_of,
     object_bytes,
     to_bytes,
@@ -34,6 +38,10 @@ from confluent_collective.source_form import source_of
 
 _CANDIDATES = "collective.managercandidates"
 _WRITE_SECONDS = 30.0
+_LOCK = "confluent-import"
+# Longer than the session of an import that was killed.
+_LOCK_SECONDS = 15.0
+_PIECE, _PIECE_BYTES = 1000, 1 << 19
 _SHOWN = 5
 
 
@@ -79,10 +87,15 @@ def findings(cfm: Any) -> tuple[list[str], list[str]]:
         errors.append(f"it has tenants ({', '.join(tenants)}), which are not shared")
     for area in AREAS[:-1]:
         by_key: dict[str, str] = {}
-        for name in main.get(area, {}):
-            twin = by_key.setdefault(key_of(area, name), name)
+        for name, entry in main.get(area, {}).items():
+            key = key_of(area, name)
+            twin = by_key.setdefault(key, name)
             if twin != name:
                 errors.append(f"{area}: {twin} and {name} differ in upper and lower case only")
+            try:
+                check_document(key, Document(area, name, source_of(area, entry)))
+            except ProtocolError:
+                errors.append(f"{area}: {name} has a form that cannot be shared")
     nodes = main.get(NODES, {})
     for name, node in nodes.items():
         value = (node.get(_CANDIDATES) or {}).get("value") or ""
@@ -117,22 +130,49 @@ def import_configuration(handle: collective.Collective, cfm: Any) -> int:
     if errors:
         shown = "; ".join(errors[:_SHOWN])
         raise RefusedError(f"this configuration cannot be shared: {shown}", "mend it there first")
-    store = handle.store
-    if store.get(CHANGE_KEY, linearizable=True) is not None:
+    try:
+        hold = handle.lock(_LOCK).acquire(_LOCK_SECONDS)
+    except DeadlineError as error:
+        raise RefusedError(f"another server imports its configuration: {error}") from error
+    try:
+        return _import(handle, cfm, hold)
+    finally:
+        hold.release()
+
+
+def _import(handle: collective.Collective, cfm: Any, hold: Any) -> int:
+    if handle.store.get(CHANGE_KEY, linearizable=True) is not None:
         raise RefusedError(
             "the collective has a configuration of Confluent already",
             "to replace it, delete it first: see REPLACE in docs/confluent.md",
         )
     # What an import that was broken off has left.
-    store.delete_prefix(ROOT, seconds=_WRITE_SECONDS)
-    count = store.load(documents_of(cfm), seconds=_WRITE_SECONDS)
-    key = object_bytes(mark=master_key.mark_of(cfm), identity=secrets.token_hex(16))
+    _write(handle.store, hold, [collective.DeletePrefix(ROOT)])
+    count, piece, size = 0, list[Any](), 0
+    for key, value in documents_of(cfm):
+        if len(piece) == _PIECE or size > _PIECE_BYTES:
+            _write(handle.store, hold, piece)
+            piece, size = [], 0
+        piece.append(collective.Put(key, value))
+        count, size = count + 1, size + len(value)
+    _write(handle.store, hold, piece)
+    about = object_bytes(mark=master_key.mark_of(cfm), identity=secrets.token_hex(16))
     record = object_bytes(by=handle.name, function="import", renamed={})
-    then = [collective.Put(MASTER_KEY, key), collective.Put(CHANGE_KEY, record)]
+    last = [collective.Put(MASTER_KEY, about), collective.Put(CHANGE_KEY, record)]
+    _write(handle.store, hold, last)
+    return count
+
+
+def _write(store: collective.Store, hold: Any, operations: Sequence[Any]) -> None:
+    """Write while no other server imports, and none has.
+
+    Raises:
+        RefusedError: one does, or has.
+    """
+    when = [collective.absent(CHANGE_KEY), hold.fence]
     try:
-        made = store.txn([collective.absent(CHANGE_KEY)], then, seconds=_WRITE_SECONDS).succeeded
+        made = store.txn(when, operations, seconds=_WRITE_SECONDS).succeeded
     except InDoubtError as error:
         made = error.settle(seconds=_WRITE_SECONDS)
     if not made:
         raise RefusedError("another server has imported its configuration meanwhile")
-    return count

@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import collective
-from collective.errors import CollectiveError, RefusedError, UnreachableError
+from collective.errors import CollectiveError, ProtocolError, RefusedError, UnreachableError
+from confluent_collective.documents import MASTER_KEY, read_object
 
 SERVICE = "confluent-master-key"
 _ASK_SECONDS = 5.0
 _LABEL = b"confluent master key"
+_HEXADECIMAL = re.compile(r"[0-9a-f]{32,64}")
 
 
 def mark_of(cfm: Any) -> str:
@@ -30,12 +33,29 @@ def mark_of(cfm: Any) -> str:
     Args:
         cfm: ``confluent.config.configmanager``.
     """
-    if cfm._masterkey is None:
+    return _mark(cfm._masterkey, cfm._masterintegritykey)
+
+
+def _mark(master: bytes | None, integrity: bytes | None) -> str:
+    if master is None:
         return ""
     digest = hashlib.sha256(_LABEL)
-    for key in (cfm._masterkey, cfm._masterintegritykey or b""):
+    for key in (master, integrity or b""):
         digest.update(hashlib.sha256(key).digest())
     return digest.hexdigest()
+
+
+def read_record(value: bytes) -> tuple[str, str]:
+    """Return what is stored: which key it is, and the identity of the configuration.
+
+    Raises:
+        ProtocolError: it is no such record.
+    """
+    about = read_object(MASTER_KEY, value)
+    found = (about.get("mark"), about.get("identity"))
+    if not all(isinstance(each, str) and _HEXADECIMAL.fullmatch(each) for each in found):
+        raise ProtocolError(f"{MASTER_KEY} does not say which master key there is")
+    return found  # type: ignore[return-value]
 
 
 def serve(handle: collective.Collective, cfm: Any, wanted: str) -> collective.Service:
@@ -70,22 +90,26 @@ def fetch(handle: collective.Collective, cfm: Any, wanted: str, members: Iterabl
     reasons = []
     for name in members:
         try:
-            raw = handle.ask(name, SERVICE, seconds=_ASK_SECONDS)
-            keys = json.loads(raw)
-        except (CollectiveError, ValueError) as error:
+            keys = json.loads(handle.ask(name, SERVICE, seconds=_ASK_SECONDS))
+        except (CollectiveError, ValueError, RecursionError) as error:
             reasons.append(f"{name}: {error}")
             continue
-        former = (cfm._masterkey, cfm._masterintegritykey)
-        cfm._masterkey = cfm._parse_key(keys["cryptkey"])
-        has_integrity = "integritykey" in keys
-        cfm._masterintegritykey = cfm._parse_key(keys["integritykey"]) if has_integrity else None
-        if mark_of(cfm) == wanted:
+        if _mark_in(cfm, keys) == wanted:
             cfm._restore_keys(keys, None, sync=False)
             return
-        cfm._masterkey, cfm._masterintegritykey = former
         reasons.append(f"{name}: it has another key")
     raise UnreachableError(
         "no member gives this server Confluent's master key: "
         + "; ".join(reasons or ["none is there"]),
         "start Confluent on a member that has it",
     )
+
+
+def _mark_in(cfm: Any, keys: Any) -> str:
+    """Return which key was answered, "" for none; Confluent's code reads it, and may raise."""
+    try:
+        integrity = keys.get("integritykey")
+        second = None if integrity is None else cfm._parse_key(integrity)
+        return _mark(cfm._parse_key(keys["cryptkey"]), second)
+    except Exception:
+        return ""

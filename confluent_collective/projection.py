@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from confluent_collective.documents import (
     Document,
 )
 from confluent_collective.source_form import source_of
+
+log = logging.getLogger(__name__)
 
 EVERYTHING = "everything"
 
@@ -112,10 +115,12 @@ class Projection:
             return []
         manager = self._module.ConfigManager(None)
         watchers = manager._nodecollwatchers.get(None, {})
-        told = [
-            watcher(added=(), deleting=deleted, renamed=(), configmanager=manager)
-            for watcher in list(watchers.values())
-        ]
+        told = []
+        for watcher in list(watchers.values()):
+            try:
+                told.append(watcher(added=(), deleting=deleted, renamed=(), configmanager=manager))
+            except Exception:  # its own affair: the nodes go all the same
+                log.exception("what watches nodes has failed")
         return [each for each in told if each is not None]
 
     def _tell_watchers(self, manager: Any, added: set[str], renamed: Mapping[str, str]) -> None:

@@ -9,9 +9,12 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from collective.errors import (
     NotReadyError,
     RefusedError,
 )
+from collective.files import write_atomically
 from confluent_collective import master_key
 from confluent_collective.documents import (
     CHANGE_KEY,
@@ -31,7 +35,6 @@ from confluent_collective.documents import (
     MEMBERS,
     ROOT,
     object_bytes,
-    read_object,
 )
 from confluent_collective.managers import Managers
 from confluent_collective.seam import Seam
@@ -67,6 +70,9 @@ class ConfluentRuntime:
         self._identity = ""
         self._is_stopped = False
         self._here: Any = None
+        # What is read by ``_feed``, and whether all of it is to be read again.
+        self._watch: Any = None
+        self._again = threading.Event()
 
     def hook(self) -> None:
         """Have ``startup`` called where Confluent would begin its own collective."""
@@ -82,33 +88,34 @@ class ConfluentRuntime:
         seam.begin()
         seam.replace(self._begin_change, self._collinfo)
         try:
-            watch = self._connect(_CONNECT_SECONDS)
+            watch, first = self._connect(_CONNECT_SECONDS)
         except RefusedError:
             raise
-        except CollectiveError as error:
+        except Exception as error:  # whatever it is: it must not keep Confluent from starting
             log.error("Confluent starts on its own files, and changes nothing: %s", error)
             threading.Thread(target=self._connect_later, name="confluent", daemon=True).start()
             return
-        first = watch.next_batch(_FIRST_SECONDS)
         for _ in self._take(first, True):
             pass  # nobody watches nodes yet
         self._follow(watch)
 
     # Connecting --------------------------------------------------------------------------------
 
-    def _connect(self, seconds: float) -> Any:
+    def _connect(self, seconds: float) -> tuple[Any, list[Any]]:
+        """Return a watch, and all that is stored, which it has told."""
         handle = collective.connect(self._root, seconds=seconds)
         try:
-            self._check(handle)
-            store = ConfluentStore(self._seam.cfm, handle)
+            store = ConfluentStore(self._seam.cfm, handle, self._check(handle))
+            watch = handle.store.watch(ROOT, initial=True)
+            first = watch.next_batch(_FIRST_SECONDS)
             self._handle, self._store = handle, store
-            return handle.store.watch(ROOT, initial=True)
+            return watch, first
         except BaseException:
             handle.close(1.0)
             raise
 
-    def _check(self, handle: collective.Collective) -> None:
-        """Raise unless this Confluent can be part of the collective.
+    def _check(self, handle: collective.Collective) -> bytes:
+        """Return what is stored of the master key, unless this Confluent cannot take part.
 
         Raises:
             RefusedError: it cannot, and why.
@@ -125,26 +132,25 @@ class ConfluentRuntime:
                 "the collective holds no configuration of Confluent yet",
                 "import that of one server first: see docs/confluent.md",
             )
-        about = read_object(MASTER_KEY, record)
-        wanted = about["mark"]
-        self._identity = about["identity"]
-        self._move_aside(self._identity)
+        wanted, self._identity = master_key.read_record(record)
+        # Of a key, too, that is replaced, though the configuration be the same.
+        self._move_aside(f"{self._identity} {wanted}")
         if master_key.mark_of(self._seam.cfm) != wanted:
             others = [m.name for m in handle.members() if m.name != handle.name]
             master_key.fetch(handle, self._seam.cfm, wanted, others)
         self._kept.append(master_key.serve(handle, self._seam.cfm, wanted))
+        return record
 
     def _connect_later(self) -> None:
         """Try again until there is a daemon; then have what is stored taken up."""
         flavour = self._seam.flavour
         assert flavour is not None
-        told, watch, first = "", None, []
+        told, watch, first = "", None, list[Any]()
         while watch is None:
             time.sleep(_AGAIN_SECONDS)
             try:
-                watch = self._connect(_CONNECT_SECONDS)
-                first = watch.next_batch(_FIRST_SECONDS)
-            except CollectiveError as error:
+                watch, first = self._connect(_CONNECT_SECONDS)
+            except Exception as error:
                 if str(error) != told:
                     log.error("Confluent still changes nothing: %s", error)
                 told, watch = str(error), None
@@ -158,7 +164,16 @@ class ConfluentRuntime:
         assert self._store is not None
         if self._is_stopped or self._is_another(events, is_all):
             return
-        yield from self._store.take(events, is_all)
+        try:
+            yield from self._store.take(events, is_all)
+        except Exception:
+            log.exception("what is stored could not be taken up, and is read again")
+            self._again.set()
+            if self._watch is not None:
+                self._watch.close()
+            return
+        if self._store.is_broken:
+            return
         if is_all:
             self._seam.tell_ready()
             log.info("Confluent's configuration is that of the collective")
@@ -173,8 +188,9 @@ class ConfluentRuntime:
         if not told and not is_all:
             return False
         value = told[-1] if told else None
-        if value is not None and read_object(MASTER_KEY, value)["identity"] == self._identity:
-            return False
+        with suppress(CollectiveError):  # one that cannot be read is another one
+            if value is not None and master_key.read_record(value)[1] == self._identity:
+                return False
         self._is_stopped = True
         self._seam.tell_quorum(False)
         log.error("the collective has another configuration now: start Confluent anew")
@@ -202,15 +218,21 @@ class ConfluentRuntime:
         flavour, handle = self._seam.flavour, self._handle
         assert flavour is not None
         assert handle is not None
-        is_all = False
+        is_all, self._watch = False, watch
         while True:
             try:
-                events = watch.next_batch()
+                if self._again.is_set():
+                    time.sleep(_AGAIN_SECONDS)
+                    self._again.clear()
+                    self._watch, is_all = handle.store.watch(ROOT, initial=True), True
+                events = self._watch.next_batch()
             except ClosedError:
-                return
+                if not self._again.is_set():
+                    return
+                continue
             except CollectiveError as error:
                 log.error("all of the configuration is read again: %s", error)
-                watch, is_all = handle.store.watch(ROOT, initial=True), True
+                self._again.set()
                 continue
             flavour.queue(lambda e=events, a=is_all: self._take(e, a))  # type: ignore[misc]
             is_all = False
@@ -230,7 +252,7 @@ class ConfluentRuntime:
             known = {member.name for member in self._handle.members()}
         except (NotReadyError, ClosedError):
             return
-        told = {n: about["confluent"] for n, about in self._store.members.items() if n in known}
+        told = {n: about for n, about in self._store.members.items() if n in known}
         self._seam.tell_members(told)
         if self._managers is not None:
             self._managers.see(frozenset(self._store.here & known))
@@ -239,12 +261,13 @@ class ConfluentRuntime:
         """Say where this Confluent is and which certificate it shows; and that it runs."""
         cfm, manager = self._seam.cfm, self._seam.manager
         member = handle.member(handle.name)
-        certificate = manager.util.get_certificate_from_file(CERTIFICATE)
-        about = {
-            "name": handle.name,
-            "address": member.address,
-            "fingerprint": manager.util.get_fingerprint(certificate),
-        }
+        try:
+            certificate = manager.util.get_certificate_from_file(CERTIFICATE)
+            fingerprint = manager.util.get_fingerprint(certificate)
+        except (OSError, ValueError) as error:
+            log.warning("Confluent has no certificate, so others do not connect to it: %s", error)
+            fingerprint = ""
+        about = {"name": handle.name, "address": member.address, "fingerprint": fingerprint}
         if not member.votes:
             about["role"] = "nonvoting"
         assert cfm is not None
@@ -255,7 +278,7 @@ class ConfluentRuntime:
     def _keep_here(self, handle: collective.Collective, value: bytes) -> None:
         """Keep a key under a session while this process lives, whatever happens to sessions."""
         while True:
-            lost = threading.Event()
+            lost, session = threading.Event(), None
             try:
                 session = handle.session(_HERE_SECONDS)
                 session.when_lost(lost.set)
@@ -265,6 +288,8 @@ class ConfluentRuntime:
                 return
             except CollectiveError as error:
                 log.info("that Confluent runs here is said later: %s", error)
+                if session is not None:
+                    session.close()
                 time.sleep(_AGAIN_SECONDS)
                 continue
             self._here = session
@@ -307,21 +332,33 @@ class ConfluentRuntime:
         Which one it is stands in a file beside it, and is written before anything is replaced.
 
         Args:
-            identity: of the collective's configuration.
+            identity: of the collective's configuration, and of its key.
         """
         folder = Path(self._seam.cfm.ConfigManager._cfgdir)
         mark = folder / _MARK
-        if mark.exists() and mark.read_text("ascii").strip() == identity:
+        if mark.exists() and mark.read_text("utf-8", "replace").strip() == identity:
             return
         kept = [
             each for each in folder.glob("*") if each.is_file() and each.name not in _NOT_MOVED
         ]
         if kept:
-            aside = folder.with_name(f"{folder.name}.aside-{time.strftime('%Y%m%dT%H%M%S')}")
-            aside.mkdir(mode=0o700)
+            stem = f"{folder.name}.aside-{time.strftime('%Y%m%dT%H%M%S')}-"
+            # It has its name when it is whole: one that is still .part was cut off.
+            part = Path(tempfile.mkdtemp(".part", stem, folder.parent))
             for each in kept:
-                shutil.copy2(each, aside / each.name)
+                shutil.copy2(each, part / each.name)
+                _fsync(part / each.name)
+            aside = part.with_name(part.name[: -len(".part")])
+            part.rename(aside)
+            _fsync(folder.parent)
             log.warning("the configuration that was here before is in %s", aside)
-        part = folder / f"{_MARK}.part"
-        part.write_text(identity + "\n", "ascii")
-        part.replace(mark)
+        write_atomically(mark, f"{identity}\n".encode("ascii"))
+
+
+def _fsync(path: Path) -> None:
+    """Make a file, or what was renamed in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -9,6 +9,9 @@ Invariants:
   * One that is in doubt is settled before its caller is told anything.
   * Whoever has made a change finds it in the configuration here.
   * Without a quorum a change is refused before anything is computed.
+  * No change is computed on a configuration that is not the stored one: where something of it
+    could not be taken up, nothing is changed until all of it was read again.
+  * No change is made to another configuration than the one that this server has the key of.
 """
 
 from __future__ import annotations
@@ -27,14 +30,17 @@ from collective.errors import (
     InDoubtError,
     InputError,
     ProtocolError,
+    RefusedError,
 )
 from confluent_collective.change import Change, Scratch
 from confluent_collective.documents import (
     CHANGE_KEY,
     HERE,
+    MASTER_KEY,
     MEMBERS,
     Document,
     area_of,
+    check_document,
     from_bytes,
     object_bytes,
     read_object,
@@ -49,26 +55,33 @@ SETTLE_SECONDS = 20.0
 _WRITE_SECONDS = 10.0
 _WAIT_SECONDS = 5.0
 
+_OTHER = "the collective has another configuration of Confluent than this server"
+
 Steps = Generator[Callable[[], Any], Any, Any]
 
 
 class ConfluentStore:
     """The shared configuration, and Confluent's copy of it."""
 
-    def __init__(self, module: Any, handle: collective.Collective) -> None:
+    def __init__(self, module: Any, handle: collective.Collective, master_key: bytes) -> None:
         """Prepare; nothing is read yet.
 
         Args:
             module: ``confluent.config.configmanager``.
             handle: on the collective, with what was read once.
+            master_key: what is stored of the key that Confluent has.
         """
         self._module = module
+        self._master_key = master_key
+        self._is_other = False
         self._handle = handle
         self._projection = Projection(module)
         self._scratch = Scratch(module)
         self._changed = threading.Condition()
         #: Revision of the change key in the configuration here; 0 before there was one.
         self.revision = 0
+        #: Whether something could not be taken up, so that all must be read again.
+        self.is_broken = False
         #: What the members say of themselves, and which of their Confluents run, by name.
         self.members: dict[str, dict[str, Any]] = {}
         self.here: set[str] = set()
@@ -80,18 +93,34 @@ class ConfluentStore:
 
         Args:
             events: of one revision, or the difference between two readings.
-            is_all: whether they are all there is.
+            is_all: whether they are all there is; nothing else is taken up while ``is_broken``.
         """
+        if self.is_broken and not is_all:
+            return
+        # Until the end: also where somebody leaves this in the middle.
+        self.is_broken = True
         batch = self._batch(events, is_all)
         yield from self._projection.watchers_of_deletion(batch)
         if batch.there or batch.gone:
             self._projection.apply(batch)
+        if is_all:
+            self.members, self.here = {}, set()
         for event in events:
             self._take_record(event)
-        revisions = [event.revision for event in events if event.key == CHANGE_KEY]
-        if revisions:
+        self.is_broken = False
+        self._take_revision(events, is_all)
+
+    def _take_revision(self, events: Sequence[Any], is_all: bool) -> None:
+        found = {event.key: event for event in events if event.key in (CHANGE_KEY, MASTER_KEY)}
+        if MASTER_KEY in found or is_all:
+            record = found[MASTER_KEY].value if MASTER_KEY in found else None
+            if record != self._master_key and not self._is_other:
+                log.error("nothing is changed here any more: %s", _OTHER)
+            self._is_other = record != self._master_key
+        if CHANGE_KEY in found:
+            event = found[CHANGE_KEY]
             with self._changed:
-                self.revision = revisions[-1]
+                self.revision = 0 if event.value is None else event.revision
                 self._changed.notify_all()
 
     def _batch(self, events: Sequence[Any], is_all: bool) -> Batch:
@@ -117,7 +146,19 @@ class ConfluentStore:
             elif event.value is None:
                 self.members.pop(name, None)
             else:
-                self.members[name] = read_object(event.key, event.value)
+                self._take_member(event.key, name, event.value)
+
+    def _take_member(self, key: str, name: str, value: bytes) -> None:
+        self.members.pop(name, None)
+        try:
+            about = read_object(key, value).get("confluent")
+        except ProtocolError as error:
+            log.error("%s", error)
+            return
+        if isinstance(about, dict) and about.get("name") == name and _is_member(about):
+            self.members[name] = about
+        else:
+            log.error("%s holds nothing of a Confluent", key)
 
     # What goes out -----------------------------------------------------------------------------
 
@@ -141,6 +182,10 @@ class ConfluentStore:
         while True:
             if not self._handle.last_quorum.holds:
                 raise DegradedCollective("nothing was changed: there is no quorum")
+            if self._is_other:
+                raise RefusedError(f"nothing was changed: {_OTHER}", "restart Confluent")
+            if self.is_broken:
+                raise DegradedCollective("nothing was changed: the configuration is read again")
             base = self.revision
             change = self._scratch.run(function, arguments, self._stored)
             if change.is_empty:
@@ -164,7 +209,12 @@ class ConfluentStore:
         operations += [collective.Delete(key) for key in change.deletes]
         try:
             outcome = store.txn(
-                [collective.unchanged(CHANGE_KEY, base)], operations, seconds=_WRITE_SECONDS
+                [
+                    collective.unchanged(CHANGE_KEY, base),
+                    collective.holds(MASTER_KEY, self._master_key),
+                ],
+                operations,
+                seconds=_WRITE_SECONDS,
             )
         except InputError as error:
             raise ValueError(f"this change is too large to be made at once: {error}") from error
@@ -190,17 +240,30 @@ def _read(event: Any, value: bytes) -> Document | None:
     if area is None:
         return None
     try:
-        return from_bytes(area, event.key, value)
+        document = from_bytes(area, event.key, value)
+        check_document(event.key, document)
     except ProtocolError as error:
         log.error("%s", error)
         return None
+    return document
+
+
+_OF_A_MEMBER = ("name", "address", "fingerprint")
+
+
+def _is_member(about: dict[str, Any]) -> bool:
+    texts = all(isinstance(value, str) for value in about.values())
+    return texts and all(name in about for name in _OF_A_MEMBER)
 
 
 def _renamed(events: Iterable[Any]) -> dict[str, str]:
     for event in events:
         if event.key == CHANGE_KEY and event.value is not None:
             try:
-                return dict(read_object(event.key, event.value).get("renamed", {}))
+                found = read_object(event.key, event.value).get("renamed")
             except CollectiveError as error:
                 log.error("%s", error)
+                return {}
+            pairs = found.items() if isinstance(found, dict) else ()
+            return {old: new for old, new in pairs if isinstance(new, str)}
     return {}

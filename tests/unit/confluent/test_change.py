@@ -41,7 +41,7 @@ class Store:
         self.keys: dict[str, bytes] = {}
         self.revision = 0
         self._scratch = Scratch(writer)
-        self.members = [ConfluentStore(module, None) for module in (writer, *readers)]  # type: ignore[arg-type]
+        self.members = [ConfluentStore(module, None, b"key") for module in (writer, *readers)]  # type: ignore[arg-type]
 
     def make(self, name: str, *arguments: Any) -> int:
         """Make a change as ``service`` does; return how many keys it has written."""
@@ -68,7 +68,7 @@ class Store:
     def take_all(self, module: Any) -> None:
         """Have a member take up all that is stored, as it does at its start."""
         events = [Event(key, value, None, self.revision) for key, value in self.keys.items()]
-        list(ConfluentStore(module, None).take(events, True))  # type: ignore[arg-type]
+        list(ConfluentStore(module, None, b"key").take(events, True))  # type: ignore[arg-type]
 
 
 _AS = {

@@ -1,0 +1,185 @@
+"""A start that meets hostile members, strange records, and the end of its process at any line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from collective.errors import CollectiveError, EtcdError, UnreachableError
+from confluent_collective import master_key, runtime
+from confluent_collective.runtime import ConfluentRuntime
+
+NewConfiguration = Callable[[], Any]
+IDENTITY = "0" * 32
+DEEP = b"[" * 100_000 + b"]" * 100_000
+BAD_ANSWERS = {
+    "nothing": b"",
+    "no object": b"[]",
+    "number": b"5",
+    "no key": b"{}",
+    "key is a number": b'{"cryptkey":5}',
+    "key is no base64": b'{"cryptkey":"x"}',
+    "deep": DEEP,
+    "another key": json.dumps({"cryptkey": b64encode(b"x" * 32).decode()}).encode(),
+    "integrity key is a list": json.dumps(
+        {"cryptkey": b64encode(b"x" * 32).decode(), "integritykey": []}
+    ).encode(),
+}
+
+
+class Answering:
+    """A handle whose members answer with what a test says."""
+
+    name = "mgt1"
+
+    def __init__(self, answers: dict[str, bytes]) -> None:
+        self._answers = answers
+
+    def ask(self, member: str, *_: Any, **__: Any) -> bytes:
+        return self._answers[member]
+
+
+@pytest.mark.parametrize("bad", BAD_ANSWERS)
+def test_hostile_member_keeps_nobody_from_the_master_key(
+    new_configuration: NewConfiguration, bad: str
+) -> None:
+    """It is asked first, then the next one; no wrong key is taken, not for a moment."""
+    honest, cfm = new_configuration(), new_configuration()
+    wanted, own = master_key.mark_of(honest), cfm._masterkey
+    good = json.dumps(honest._dump_keys(None, False)).encode()
+    handle: Any = Answering({"mgt2": BAD_ANSWERS[bad], "mgt3": good})
+    with pytest.raises(UnreachableError, match="mgt2"):
+        master_key.fetch(handle, cfm, wanted, ["mgt2"])
+    assert cfm._masterkey == own
+    assert cfm._masterintegritykey is None
+    master_key.fetch(handle, cfm, wanted, ["mgt2", "mgt3"])
+    assert cfm._masterkey == honest._masterkey
+
+
+def runtime_in(folder: Path, name: str = "mgt1") -> Any:
+    folder.mkdir(parents=True, exist_ok=True)
+    manager = SimpleNamespace(_cfgdir=str(folder))
+    cfm = SimpleNamespace(ConfigManager=manager, get_myname=lambda: name)
+    return ConfluentRuntime(SimpleNamespace(cfm=cfm))  # type: ignore[arg-type]
+
+
+class PowerCutError(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("step", range(12))
+def test_power_cut_at_any_line_leaves_a_whole_copy_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """In the same second, too; and a folder that looks whole is whole."""
+    cfg = tmp_path / "cfg"
+    made = runtime_in(cfg)
+    files = {"globals": b"key", "nodes": b"n1", "users": b"ann"}
+    for name, content in files.items():
+        (cfg / name).write_bytes(content)
+    monkeypatch.setattr(time, "strftime", lambda _: "20261129T100000")
+    left = [step]
+
+    def cut(original: Callable[..., Any]) -> Callable[..., Any]:
+        def maybe(*arguments: Any, **named: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise PowerCutError
+            return original(*arguments, **named)
+
+        return maybe
+
+    with monkeypatch.context() as patched:
+        for owner, names in (
+            (Path, ("rename",)),
+            (tempfile, ("mkdtemp",)),
+            (shutil, ("copy2",)),
+            (runtime, ("write_atomically",)),
+        ):
+            for name in names:
+                patched.setattr(owner, name, cut(getattr(owner, name)))
+        with suppress(PowerCutError):
+            made._move_aside(IDENTITY)
+    made._move_aside(IDENTITY)
+    asides = [each for each in tmp_path.glob("cfg.aside-*") if each.suffix != ".part"]
+    assert asides
+    for each in asides:
+        assert {file.name: file.read_bytes() for file in each.iterdir()} == files
+    count = len(list(tmp_path.iterdir()))
+    made._move_aside(IDENTITY)
+    assert len(list(tmp_path.iterdir())) == count
+
+
+class Stored:
+    """A handle whose store holds what a test says."""
+
+    name = "mgt1"
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self.store = self
+
+    def get(self, key: str) -> bytes:
+        return self._key if key.endswith("master-key") else b'{"format":1}'
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {},
+        {"mark": 5, "identity": IDENTITY},
+        {"mark": "0" * 64},
+        {"mark": "0" * 64, "identity": 5},
+        {"mark": "0" * 64, "identity": " x"},
+        {"mark": "0" * 64, "identity": "\u00e4"},
+        {"mark": "", "identity": IDENTITY},
+    ],
+)
+def test_strange_record_of_the_master_key_is_an_error_and_nothing_is_moved(
+    tmp_path: Path, about: dict[str, Any]
+) -> None:
+    """Of the kind with which Confluent starts on its own files."""
+    made = runtime_in(tmp_path / "cfg")
+    (tmp_path / "cfg" / "globals").write_bytes(b"key")
+    handle: Any = Stored(json.dumps({"format": 1, **about}).encode())
+    with pytest.raises(CollectiveError):
+        made._check(handle)
+    assert [each.name for each in tmp_path.iterdir()] == ["cfg"]
+
+
+def test_session_that_says_nothing_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it cannot be written that Confluent runs; else each try leaves a lease."""
+    opened: list[Any] = []
+    closed: list[Any] = []
+
+    class Over(BaseException):
+        pass
+
+    def session(_seconds: float) -> Any:
+        if len(opened) == 3:
+            raise Over
+        made = SimpleNamespace(lease=1, when_lost=lambda _: None)
+        made.close = lambda: closed.append(made)
+        opened.append(made)
+        return made
+
+    def put(*_: Any, **__: Any) -> None:
+        raise EtcdError("the database is full")
+
+    handle: Any = SimpleNamespace(name="mgt1", session=session, store=SimpleNamespace(put=put))
+    monkeypatch.setattr(runtime, "_AGAIN_SECONDS", 0.0)
+    with pytest.raises(Over):
+        runtime_in(tmp_path / "cfg")._keep_here(handle, b"")
+    assert closed == opened
