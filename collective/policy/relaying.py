@@ -176,6 +176,15 @@ def reads_of(body: Any) -> int:
     return count
 
 
+def operations_of(body: Any) -> int:
+    """Return how many operations a transaction that passed has, in all its branches."""
+    count = 0
+    for operation in _operations(body):
+        for kind, inner in operation.items():
+            count += operations_of(inner) if kind == "request_txn" else 1
+    return count
+
+
 # What a watch tells ------------------------------------------------------------------------------
 
 # Names in quotes are no part of base64, so they are counted right without reading the line.
@@ -216,6 +225,8 @@ def _put(asker: str, body: Body) -> dict[str, Any]:
     _check_own(asker, sent)
     if int(sent.get("lease", 0)):
         _own_lease(asker, sent["lease"])
+    elif base64.b64decode(sent.get("key", "")) == (COORDINATION + online_key(asker)).encode():
+        raise AccessError(f"{asker} says that it is there under a lease, or not at all")
     return sent
 
 

@@ -9,14 +9,16 @@ from time import monotonic
 
 import pytest
 
+import collective
 from tests.attacks.hostile import Answer, identity, through_relay
-from tests.harness import Cluster
+from tests.harness import Cluster, wait_until
 from tests.integration.test_nonvoting import join_nonvoting
 
 pytestmark = pytest.mark.integration
 
 BLOCKS, BLOCK = 3, 6_000
 REMOVALS = 4_000
+ATTACKERS = 6
 FOLDER = "collective/store/x/"
 #: A put takes some milliseconds here, some hundredths of a second on a busy machine.
 MOST_SECONDS = 2.0
@@ -58,3 +60,37 @@ def test_ranges_in_a_transaction_hold_no_voter_up(cluster: Cluster) -> None:
         attack.join(0.1)
     attack.join()
     assert longest < MOST_SECONDS, (longest, answers)
+
+
+def test_large_transactions_at_once_hold_no_voter_up_for_long(cluster: Cluster) -> None:
+    """One member has one under way at a time; between two of them the others are served."""
+    (mgt1,) = cluster.add_running(1)
+    mgt2 = join_nonvoting(cluster, mgt1)
+    pem = identity(Path(mgt2.layout.pki))
+    over, told = threading.Event(), list[bool]()
+
+    def attack(number: int) -> None:
+        puts = [
+            {"request_put": {"key": coded(f"{FOLDER}{number}/{n}"), "value": ""}}
+            for n in range(BLOCK)
+        ]
+        while not over.is_set():
+            through_relay(mgt1, pem, "/kv/txn", {"success": puts})
+
+    with collective.connect(mgt1.root, seconds=20.0) as handle:
+        handle.on_quorum_change(lambda state: told.append(state.holds), initial=True)
+        wait_until(lambda: told == [True], 20.0, "the quorum is known")
+        threads = [threading.Thread(target=attack, args=(number,)) for number in range(ATTACKERS)]
+        for thread in threads:
+            thread.start()
+        longest = 0.0
+        for number in range(50):
+            begun = monotonic()
+            handle.store.put("probe", str(number).encode(), seconds=60.0)
+            longest = max(longest, monotonic() - begun)
+            over.wait(0.1)
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert told == [True], longest
+    assert longest < MOST_SECONDS

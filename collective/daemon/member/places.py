@@ -74,6 +74,7 @@ class MemberPlaces:
 
     Attributes:
         readings: calls that read ranges of keys: etcd holds each answer several times.
+        transactions: large ones: nothing else is written while etcd does one.
         watches: watches that are open, each with a queue of its own.
         room: what etcd's database has for all of them together.
     """
@@ -81,4 +82,5 @@ class MemberPlaces:
     def __init__(self) -> None:
         self.room = Room()
         self.readings = Places(2, "readings of many keys")
+        self.transactions = Places(1, "large transactions")
         self.watches = Places(16, "watches")

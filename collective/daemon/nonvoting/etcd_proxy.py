@@ -7,9 +7,9 @@ Invariants:
     in: a member that is deleted meanwhile reads and writes nothing, though our view be old.
   * A watch is never silent for longer than ``BEAT_SECONDS``, and ends when our etcd does not
     answer or knows no leader: so who listens finds out, and goes to another voter.
-  * One member takes a bounded share of this voter, whatever it sends: readings and watches
-    have places, an answer and the queue of a watch a number of bytes; requests, the listener
-    bounds.
+  * One member takes a bounded share of this voter, whatever it sends: readings, watches
+    and large transactions have places, an answer and the queue of a watch a number of bytes;
+    requests, the listener bounds.
   * Members without a vote never fill the store: the last part of it is for the voters.
 """
 
@@ -37,6 +37,7 @@ from collective.policy.relaying import (
     is_guarded,
     is_long,
     is_serializable,
+    operations_of,
     puts_anything,
     reads_of,
     relayed,
@@ -58,6 +59,8 @@ _TRIES = 5
 _WAITING_BYTES = 1 << 20
 #: A transaction that reads more keys than this is a reading.
 _FEW_READS = 4
+#: One of more operations than this, which is more than group commits have, is a large one.
+_FEW_OPERATIONS = 256
 # Less than a member waits before it asks another voter, see ``remote_etcd``.
 _SLICING_SECONDS = 0.3
 
@@ -95,7 +98,9 @@ def _answer(
         with runtime.places.readings.taken(_name(peer), seconds):
             return _sliced(runtime, peer, path, body)
     place: AbstractContextManager[None] = nullcontext()
-    if reads_of(body) > _FEW_READS:
+    if operations_of(body) > _FEW_OPERATIONS:
+        place = runtime.places.transactions.taken(_name(peer), seconds)
+    elif reads_of(body) > _FEW_READS:
         place = runtime.places.readings.taken(_name(peer), seconds)
     with place:
         return _guarded(runtime, peer, path, body)

@@ -32,6 +32,7 @@ from collective.policy.relaying import (
     is_long,
     is_repeatable,
     is_serializable,
+    operations_of,
     puts_anything,
     relayed,
     unguarded,
@@ -272,7 +273,7 @@ def test_presence_of_another_server_is_not_touched(path: str, body: dict[str, An
 
 def test_presence_of_the_asker_is_written() -> None:
     """By its daemon, through a voter."""
-    assert relayed("/kv/put", ASKER, put(COORDINATION + online_key(ASKER)))
+    assert relayed("/kv/put", ASKER, put(COORDINATION + online_key(ASKER), lease=OWN))
 
 
 @pytest.mark.parametrize(
@@ -361,6 +362,23 @@ def test_transaction_reads_few_single_keys() -> None:
         relayed("/kv/txn", ASKER, nested)
     with pytest.raises(AccessError, match="single keys"):
         relayed("/kv/txn", ASKER, txn({"request_range": span(STORE, STORE + "z")}))
+
+
+def test_operations_of_all_branches_are_counted() -> None:
+    """A large transaction waits for a place."""
+    put = {"request_put": {"key": b64(STORE + "x"), "value": ""}}
+    sent = relayed("/kv/txn", ASKER, txn(put, {"request_txn": txn(put, failure=[put])}))
+    assert operations_of(sent) == 3
+    assert operations_of(relayed("/kv/put", ASKER, put["request_put"])) == 0
+
+
+def test_who_says_that_it_is_there_says_so_under_a_lease() -> None:
+    """Else it would be there for ever."""
+    key = b64(COORDINATION + online_key(ASKER))
+    relayed("/kv/put", ASKER, {"key": key, "value": "", "lease": OWN})
+    for body in ({"key": key, "value": ""}, {"key": key, "value": "", "lease": "0"}):
+        with pytest.raises(AccessError, match="under a lease"):
+            relayed("/kv/txn", ASKER, txn({"request_put": body}))
 
 
 def test_transaction_removes_few_ranges() -> None:
