@@ -90,7 +90,7 @@ def fetch(handle: collective.Collective, cfm: Any, wanted: str, members: Iterabl
     reasons = []
     for name in members:
         try:
-            keys = json.loads(handle.ask(name, SERVICE, seconds=_ASK_SECONDS))
+            keys = json.loads(_answer_of(handle, name))
         except (CollectiveError, ValueError, RecursionError) as error:
             reasons.append(f"{name}: {error}")
             continue
@@ -103,6 +103,13 @@ def fetch(handle: collective.Collective, cfm: Any, wanted: str, members: Iterabl
         + "; ".join(reasons or ["none is there"]),
         "start Confluent on a member that has it",
     )
+
+
+def _answer_of(handle: collective.Collective, name: str) -> bytes:
+    """Return the first message of an answer: ``ask`` would keep all that a hostile one sends."""
+    with handle.call(name, SERVICE, seconds=_ASK_SECONDS) as call:
+        call.finish()
+        return call.receive() or b""
 
 
 def _mark_in(cfm: Any, keys: Any) -> str:

@@ -5,21 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from collective.errors import CollectiveError, EtcdError, UnreachableError
+from collective.errors import (
+    ClosedError,
+    CollectiveError,
+    EtcdError,
+    SlowReaderError,
+    UnreachableError,
+)
 from confluent_collective import master_key, runtime
 from confluent_collective.runtime import ConfluentRuntime
 
 NewConfiguration = Callable[[], Any]
+SECONDS = 20.0
 IDENTITY = "0" * 32
 DEEP = b"[" * 100_000 + b"]" * 100_000
 BAD_ANSWERS = {
@@ -45,8 +53,9 @@ class Answering:
     def __init__(self, answers: dict[str, bytes]) -> None:
         self._answers = answers
 
-    def ask(self, member: str, *_: Any, **__: Any) -> bytes:
-        return self._answers[member]
+    @contextmanager
+    def call(self, member: str, *_: Any, **__: Any) -> Iterator[Any]:
+        yield SimpleNamespace(finish=lambda: None, receive=lambda: self._answers[member])
 
 
 @pytest.mark.parametrize("bad", BAD_ANSWERS)
@@ -183,3 +192,78 @@ def test_session_that_says_nothing_is_closed(
     with pytest.raises(Over):
         runtime_in(tmp_path / "cfg")._keep_here(handle, b"")
     assert closed == opened
+
+
+def test_configuration_of_another_key_is_moved_aside_too(tmp_path: Path) -> None:
+    """Whoever rewrites which key it is would have the right one overwritten, and lost."""
+    made = runtime_in(tmp_path / "cfg")
+    (tmp_path / "cfg" / "globals").write_bytes(b"key")
+    for mark, count in (("a", 1), ("a", 1), ("b", 2), ("b", 2)):
+        made._move_aside(f"{IDENTITY} {mark}")
+        assert len(list(tmp_path.glob("cfg.aside-*"))) == count
+
+
+class Told:
+    """A watch that tells what a test says, and then is silent until it is closed."""
+
+    def __init__(self, *told: Any) -> None:
+        self._told, self._closed = list(told), threading.Event()
+
+    def next_batch(self) -> Any:
+        if not self._told:
+            self._closed.wait(SECONDS)
+            raise ClosedError("closed")
+        found = self._told.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+@pytest.mark.parametrize("why", ["it lagged", "it could not be taken up"])
+def test_all_is_read_again_when_a_batch_was_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Until all of it could be taken up; what comes meanwhile does not count."""
+    monkeypatch.setattr(runtime, "_AGAIN_SECONDS", 0.0)
+    lagged = why == "it lagged"
+    first = Told(SlowReaderError("slow")) if lagged else Told(["bad"], ["missed"])
+    opened = [Told(["bad"]), Told(["all"], ["more"])]
+    taken: list[tuple[list[str], bool]] = []
+    done = threading.Event()
+
+    class Broken:
+        is_broken = False
+
+        def take(self, events: list[str], is_all: bool) -> Iterator[None]:
+            if self.is_broken and not is_all:
+                return
+            self.is_broken = True
+            taken.append((events, is_all))
+            if events == ["bad"]:
+                raise KeyError
+            self.is_broken = False
+            yield from ()
+            if events == ["more"]:
+                done.set()
+
+    def queue(work: Callable[[], Iterator[None]]) -> None:
+        list(work())
+
+    made = runtime_in(tmp_path / "cfg")
+    made._seam.flavour = SimpleNamespace(queue=queue)
+    made._seam.tell_ready = lambda: None
+    made._tell_members = lambda: None
+    made._store = Broken()
+    store = SimpleNamespace(watch=lambda *_, **__: opened.pop(0))
+    made._handle = SimpleNamespace(store=store)
+    thread = threading.Thread(target=made._feed, args=(first,))
+    thread.start()
+    assert done.wait(SECONDS), taken
+    made._watch.close()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+    before = [] if lagged else [(["bad"], False)]
+    assert taken == [*before, (["bad"], True), (["all"], True), (["more"], False)]
