@@ -70,6 +70,8 @@ class ConfluentRuntime:
         self._identity = ""
         self._is_stopped = False
         self._here: Any = None
+        # Set where the key that says that Confluent runs here has gone.
+        self._unsaid = threading.Event()
         # What is read by ``_feed``, and whether all of it is to be read again.
         self._watch: Any = None
         self._again = threading.Event()
@@ -164,6 +166,7 @@ class ConfluentRuntime:
         assert self._store is not None
         if self._is_stopped or self._is_another(events, is_all):
             return
+        before = set(self._store.here)
         try:
             yield from self._store.take(events, is_all)
         except Exception:
@@ -177,6 +180,8 @@ class ConfluentRuntime:
         if is_all:
             self._seam.tell_ready()
             log.info("Confluent's configuration is that of the collective")
+        if self._seam.cfm.get_myname() in before - self._store.here:
+            self._unsaid.set()
         self._tell_members()
 
     def _is_another(self, events: Any, is_all: bool) -> bool:
@@ -276,24 +281,22 @@ class ConfluentRuntime:
         ).start()
 
     def _keep_here(self, handle: collective.Collective, value: bytes) -> None:
-        """Keep a key under a session while this process lives, whatever happens to sessions."""
+        """Keep a key under a session while this process lives, whatever happens to either."""
         while True:
-            lost, session = threading.Event(), None
+            self._unsaid.clear()
             try:
-                session = handle.session(_HERE_SECONDS)
-                session.when_lost(lost.set)
+                if self._here is None or not self._here.is_held:
+                    self._here = handle.session(_HERE_SECONDS)
+                    self._here.when_lost(self._unsaid.set)
                 handle.store.put(MEMBERS + handle.name, value)
-                handle.store.put(HERE + handle.name, b"1", lease=session.lease)
+                handle.store.put(HERE + handle.name, b"1", lease=self._here.lease)
             except ClosedError:
                 return
             except CollectiveError as error:
                 log.info("that Confluent runs here is said later: %s", error)
-                if session is not None:
-                    session.close()
                 time.sleep(_AGAIN_SECONDS)
                 continue
-            self._here = session
-            lost.wait()
+            self._unsaid.wait()
 
     # Changing ----------------------------------------------------------------------------------
 

@@ -81,3 +81,17 @@ def test_confluent_that_was_not_stopped_changes_nothing_of_another_configuration
     wait_until(lambda: "o1" in mgt2.dump()["nodes"], SECONDS, "it hears of the other one")
     with pytest.raises(ConfluentError, match="another configuration"):
         mgt2.ask("mutate", "set_node_attributes", secret)
+
+
+def test_confluent_says_that_it_runs_as_often_as_somebody_deletes_that(
+    two: list[Confluent], cluster: Cluster
+) -> None:
+    """Else its nodes would be given to others while it looks after them."""
+    key = "confluent/v1/here/mgt1"
+    with collective.connect(cluster["mgt2"].root, seconds=SECONDS) as hostile:
+        for _ in range(2):
+            wait_until(
+                lambda: hostile.store.get(key) is not None, SECONDS, "mgt1 says that it runs"
+            )
+            hostile.store.delete(key)
+        wait_until(lambda: hostile.store.get(key) is not None, SECONDS, "mgt1 says that it runs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from confluent_collective.flavours import AsyncioFlavour
@@ -16,7 +16,7 @@ def test_watcher_that_fails_keeps_nothing_else_out() -> None:
     async def fail() -> None:
         raise ValueError
 
-    def work(name: str) -> Iterator[Any]:
+    def work(name: str) -> Generator[Any, None, None]:
         yield fail()
         done.append(name)
 
