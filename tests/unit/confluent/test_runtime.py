@@ -254,6 +254,7 @@ def test_all_is_read_again_when_a_batch_was_missed(
     made._seam.flavour = SimpleNamespace(queue=queue)
     made._seam.tell_ready = lambda: None
     made._tell_members = lambda: None
+    made._is_another = lambda *_: False
     made._store = Broken()
     store = SimpleNamespace(watch=lambda *_, **__: opened.pop(0))
     made._handle = SimpleNamespace(store=store)
