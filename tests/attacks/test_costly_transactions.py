@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -20,13 +21,25 @@ BLOCKS, BLOCK = 3, 6_000
 REMOVALS = 4_000
 ATTACKERS = 6
 FOLDER = "collective/store/x/"
-#: A put takes some milliseconds here, some hundredths of a second on a busy machine.
-MOST_SECONDS = 2.0
+#: A put takes some milliseconds here, some hundredths of a second on a busy machine. With the
+#: attack so long, or so many times as long as without it.
+MOST_SECONDS, MOST_TIMES = 2.0, 40
 
 
 def coded(key: str) -> str:
     """Return a key as etcd's gateway has it."""
     return base64.b64encode(key.encode()).decode("ascii")
+
+
+def longest_of(times: int, put: Callable[[int], object], pause: Callable[[], object]) -> float:
+    """Return how long the slowest of so many puts took, with a pause behind each."""
+    longest = 0.0
+    for number in range(times):
+        begun = monotonic()
+        put(number)
+        longest = max(longest, monotonic() - begun)
+        pause()
+    return longest
 
 
 def test_ranges_in_a_transaction_hold_no_voter_up(cluster: Cluster) -> None:
@@ -49,17 +62,16 @@ def test_ranges_in_a_transaction_hold_no_voter_up(cluster: Cluster) -> None:
             through_relay(mgt1, pem, "/kv/txn", {"success": [removal] * REMOVALS})
         )
     )
+
+    def put(number: int) -> None:
+        words = ("put", "collective/store/other", str(number), "--command-timeout=60s")
+        mgt1.etcdctl(*words, check=False, timeout=70.0)
+
+    usual = longest_of(5, put, lambda: None)
     attack.start()
-    longest = 0.0
-    for number in range(20):
-        begun = monotonic()
-        mgt1.etcdctl(
-            "put", "collective/store/other", str(number), "--command-timeout=60s", check=False
-        )
-        longest = max(longest, monotonic() - begun)
-        attack.join(0.1)
+    longest = longest_of(20, put, lambda: attack.join(0.1))
     attack.join()
-    assert longest < MOST_SECONDS, (longest, answers)
+    assert longest < max(MOST_SECONDS, MOST_TIMES * usual), (longest, usual, answers)
 
 
 def test_large_transactions_at_once_hold_no_voter_up_for_long(cluster: Cluster) -> None:
@@ -80,17 +92,17 @@ def test_large_transactions_at_once_hold_no_voter_up_for_long(cluster: Cluster) 
     with collective.connect(mgt1.root, seconds=20.0) as handle:
         handle.on_quorum_change(lambda state: told.append(state.holds), initial=True)
         wait_until(lambda: told == [True], 20.0, "the quorum is known")
+
+        def put(number: int) -> None:
+            handle.store.put("probe", str(number).encode(), seconds=60.0)
+
+        usual = longest_of(20, put, lambda: None)
         threads = [threading.Thread(target=attack, args=(number,)) for number in range(ATTACKERS)]
         for thread in threads:
             thread.start()
-        longest = 0.0
-        for number in range(50):
-            begun = monotonic()
-            handle.store.put("probe", str(number).encode(), seconds=60.0)
-            longest = max(longest, monotonic() - begun)
-            over.wait(0.1)
+        longest = longest_of(50, put, lambda: over.wait(0.1))
         over.set()
         for thread in threads:
             thread.join()
-    assert told == [True], longest
-    assert longest < MOST_SECONDS
+    assert longest < max(MOST_SECONDS, MOST_TIMES * usual), (longest, usual)
+    assert told == [True] or longest > MOST_SECONDS, "a quorum has two seconds to answer"
