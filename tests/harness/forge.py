@@ -122,9 +122,14 @@ def forge() -> Forge:
     return Forge()
 
 
-def _status_of(pid: int) -> int | None:
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+def _status_of(pid: int, ended: dict[int, int]) -> int | None:
+    """Return the exit status of a copy, None while it runs; it may be asked for twice."""
+    if pid not in ended:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if not found:
+            return None
+        ended[pid] = os.waitstatus_to_exitcode(status)
+    return ended[pid]
 
 
 def _prepare(folder: str, environment: Mapping[str, str], log: str) -> None:
@@ -147,16 +152,18 @@ def _serve(orders: socket.socket) -> int:
     """Carry out orders until nobody gives any; in a copy, run the daemon to its end."""
     from collective.daemon.main import main
 
+    ended: dict[int, int] = {}
     while told := orders.recv(_MOST_BYTES):
         order = json.loads(told)
         if "status" in order:
-            answer = _status_of(order["status"])
+            answer = _status_of(order["status"], ended)
         else:
             answer = os.fork()
             if answer == 0:
                 orders.close()
                 _prepare(**order)
                 return main()
+            ended.pop(answer, None)
         orders.sendall(json.dumps(answer).encode())
     return 0
 
