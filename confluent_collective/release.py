@@ -24,28 +24,28 @@ CONFIGMANAGER = "config/configmanager.py"
 MANAGER = "collective/manager.py"
 _SHOWN = 3
 
+#: What changes the configuration: each is a method, and a function that a leader would run.
+_CHANGES = (
+    "clear_group_attributes",
+    "clear_node_attributes",
+    "create_user",
+    "create_usergroup",
+    "del_groups",
+    "del_nodes",
+    "del_user",
+    "del_usergroup",
+    "rename_nodegroups",
+    "rename_nodes",
+    "set_group_attributes",
+    "set_node_attributes",
+    "set_user",
+    "set_usergroup",
+)
+
 #: What is relied on, by file: functions, and methods as ``Class.method``.
 RELIED_ON: Mapping[str, tuple[str, ...]] = {
     CONFIGMANAGER: (
-        *(
-            f"_rpc_master_{name}"
-            for name in (
-                "clear_group_attributes",
-                "clear_node_attributes",
-                "create_user",
-                "create_usergroup",
-                "del_groups",
-                "del_nodes",
-                "del_user",
-                "del_usergroup",
-                "rename_nodegroups",
-                "rename_nodes",
-                "set_group_attributes",
-                "set_node_attributes",
-                "set_user",
-                "set_usergroup",
-            )
-        ),
+        *(f"_rpc_master_{name}" for name in _CHANGES),
         *(
             f"ConfigManager.{name}"
             for name in (
@@ -73,20 +73,7 @@ RELIED_ON: Mapping[str, tuple[str, ...]] = {
                 "_true_set_node_attributes",
                 "_true_set_user",
                 "_true_set_usergroup",
-                "clear_group_attributes",
-                "clear_node_attributes",
-                "create_user",
-                "create_usergroup",
-                "del_groups",
-                "del_nodes",
-                "del_user",
-                "del_usergroup",
-                "rename_nodegroups",
-                "rename_nodes",
-                "set_group_attributes",
-                "set_node_attributes",
-                "set_user",
-                "set_usergroup",
+                *_CHANGES,
             )
         ),
         "_ExpressionFormat._expand_attribute",

@@ -96,12 +96,7 @@ class Seam:
         manager.populate_collinfo = lambda told: told.update(collinfo())
         manager.handle_connection = self._connection_handler(collinfo)
         self._check_managers = manager.check_managers
-        for name in (
-            "start_collective",
-            "connect_to_leader",
-            "become_leader",
-            "_assimilate_missing",
-        ):
+        for name in _BUILT_IN:
             setattr(manager, name, flavour.function(_never))
 
     def _translated(self, error: Exception) -> Exception:
