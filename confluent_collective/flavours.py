@@ -5,7 +5,8 @@ the threads of a handle is queued for that thread, in order; what waits is done 
 
 Invariants:
   * Nothing here blocks the loop or the hub.
-  * What is queued is done in its order, one piece after the other.
+  * What is queued is done in its order, one piece after the other; what a piece has spawned has
+    begun when the next one does.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class AsyncioFlavour(Flavour):
                     await self._heard(awaited)
             except Exception:
                 log.exception("what the collective says could not be taken up")
+            await self._asyncio.sleep(0)
 
     async def _heard(self, awaited: Any) -> None:
         """Await one that watches; one that fails, or takes too long, keeps nothing up."""
@@ -156,6 +158,7 @@ class EventletFlavour(Flavour):
                         pass
                 except Exception:
                     log.exception("what the collective says could not be taken up")
+                self._eventlet.sleep(0)
 
     def changer(self, begin: Begin, translate: Callable[[Exception], Exception]) -> Any:
         """Return a function that waits as greenlets do, see ``Flavour``."""

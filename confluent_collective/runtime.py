@@ -26,7 +26,6 @@ from collective.errors import (
     NotReadyError,
     RefusedError,
 )
-from collective.files import write_atomically
 from confluent_collective import master_key
 from confluent_collective.documents import (
     CHANGE_KEY,
@@ -48,7 +47,7 @@ _FIRST_SECONDS = 30.0
 _HERE_SECONDS = 10
 CERTIFICATE = "/etc/confluent/srvcert.pem"
 _MARK = "collective-of"
-_NOT_MOVED = {"myname", _MARK}
+_NOT_MOVED = {"myname", _MARK, f"{_MARK}.part"}
 
 
 class ConfluentRuntime:
@@ -355,7 +354,11 @@ class ConfluentRuntime:
             part.rename(aside)
             _fsync(folder.parent)
             log.warning("the configuration that was here before is in %s", aside)
-        write_atomically(mark, f"{identity}\n".encode("ascii"))
+        part = mark.with_name(f"{mark.name}.part")
+        part.write_text(f"{identity}\n", "ascii")
+        _fsync(part)
+        part.replace(mark)
+        _fsync(folder)
 
 
 def _fsync(path: Path) -> None:
