@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from collective.daemon.certificates.trust_round import wait_for_round
+from collective.daemon.certificates.trust_round import is_taken_up, wait_for_round
 from collective.daemon.clock import elapsed, epoch
 from collective.daemon.member.recorded import check_recordable
 from collective.daemon.member.runtime import MemberRuntime
@@ -212,6 +212,9 @@ class Replacement(Worker):
         runtime = self._runtime
         following, in_use = runtime.credentials.next, runtime.credentials.identity.fingerprint
         if following is not None and following.fingerprint in own.fingerprints:
+            view = runtime.records_view.view
+            if runtime.votes and not is_taken_up(runtime, view, following.fingerprint):
+                return  # not waited for: a change of the address must not wait for this
             _carry_out(runtime, following, lambda step, said: log.info("%s step=%s", said, step))
         elif len(own.certificates) > 1 and in_use in own.fingerprints:
             retire_others(runtime)

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 _TURN_SECONDS = 30.0
 _ROUND_SECONDS = 60.0
 _SLICE_SECONDS = 0.5
+# Longer than a round's restarts are without one.
+_LEADERLESS_SECONDS = 15.0
 _PROOF_SECONDS = 1.0
 _LOST_SECONDS = 5.0
 _ASK_SECONDS = 1.0
@@ -59,6 +61,22 @@ def wait_for_round(runtime: MemberRuntime, fingerprint: str) -> None:
         pass
 
 
+def is_taken_up(runtime: MemberRuntime, view: View, fingerprint: str) -> bool:
+    """Tell whether the etcd of every voter that answers, and of a majority, lets a certificate in.
+
+    Args:
+        runtime: this server, a voter.
+        view: the records.
+        fingerprint: of the certificate.
+    """
+    answering = runtime.detector.answering(0.0) | {runtime.name}
+    if fingerprint not in view.certificates or lacking(view, answering, (fingerprint,)):
+        return False
+    # Who is cut off answers nobody, and its etcd may still count on the former certificate.
+    left = lacking(view, view.voters, (fingerprint,))
+    return len(view.voters) - len(left) >= quorum(len(view.voters))
+
+
 def until_taken_up(runtime: MemberRuntime, fingerprint: str) -> Iterator[None]:
     """Wait until the etcd of every voter that answers lets a certificate in; yield now and then.
 
@@ -67,19 +85,17 @@ def until_taken_up(runtime: MemberRuntime, fingerprint: str) -> Iterator[None]:
         fingerprint: of the certificate, which is recorded.
 
     Raises:
-        EtcdError: it takes too long.
+        EtcdError: it takes too long, or there is no leader for long.
     """
-    deadline = elapsed() + _ROUND_SECONDS
-
-    def is_done(view: View) -> bool:
-        answering = runtime.detector.answering(0.0) | {runtime.name}
-        if fingerprint not in view.certificates or lacking(view, answering, (fingerprint,)):
-            return False
-        # Who is cut off answers nobody, and its etcd may still count on the former certificate.
-        left = lacking(view, view.voters, (fingerprint,))
-        return len(view.voters) - len(left) >= quorum(len(view.voters))
-
-    while not runtime.records_view.wait_until(is_done, _SLICE_SECONDS):
+    led = elapsed()
+    deadline = led + _ROUND_SECONDS
+    while not runtime.records_view.wait_until(
+        lambda view: is_taken_up(runtime, view, fingerprint), _SLICE_SECONDS
+    ):
+        if _has_leader(runtime):
+            led = elapsed()
+        elif elapsed() > led + _LEADERLESS_SECONDS:
+            raise EtcdError("no voter takes a new certificate up: etcd knows no leader")
         if elapsed() > deadline or runtime.stopping.is_set():
             answering = runtime.detector.answering(0.0) | {runtime.name}
             names = " and ".join(lacking(runtime.records_view.view, answering, (fingerprint,)))
@@ -89,6 +105,13 @@ def until_taken_up(runtime: MemberRuntime, fingerprint: str) -> Iterator[None]:
                 f"see the log of collectived on {names or 'the voters'}, and try again",
             )
         yield
+
+
+def _has_leader(runtime: MemberRuntime) -> bool:
+    try:
+        return bool(runtime.etcd.status().leader)
+    except EtcdError:
+        return False
 
 
 def _names(wanted: Mapping[str, str]) -> str:

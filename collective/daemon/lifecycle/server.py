@@ -155,11 +155,13 @@ class CollectiveServer:
         credentials.repair(pki)
         for folder in (pki, Path(self.layout.state)):
             sweep_temporary(folder)
-        lost = lives.without_state(self.layout, self.state, self.settings)
-        if lost is not None:
-            self.live(lost)
-        else:
-            self._go_on()
+        # Another thread may learn that this life is lost: it ends it when all of it is there.
+        with self.life:
+            lost = lives.without_state(self.layout, self.state, self.settings)
+            if lost is not None:
+                self.live(lost)
+            else:
+                self._go_on()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def _go_on(self) -> None:
