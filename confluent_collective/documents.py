@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -83,10 +82,9 @@ def from_bytes(area: str, key: str, value: bytes) -> Document:
     Raises:
         ProtocolError: it is of a newer format, or none.
     """
-    raw = read_object(key, value)
+    raw = _read(key, value, _untagged)
     if isinstance(raw.get("name"), str) and "is" in raw:
-        with suppress(TypeError, ValueError, RecursionError):
-            return Document(area, raw["name"], _untagged(raw["is"]))
+        return Document(area, raw["name"], raw["is"])
     raise ProtocolError(f"{key} holds no entry of Confluent's configuration")
 
 
@@ -118,8 +116,12 @@ def read_object(key: str, value: bytes) -> dict[str, Any]:
     Raises:
         ProtocolError: it is of a newer format, or none.
     """
+    return _read(key, value, None)
+
+
+def _read(key: str, value: bytes, hook: Callable[[dict[str, Any]], Any] | None) -> dict[str, Any]:
     try:
-        raw = json.loads(value)
+        raw = json.loads(value, object_hook=hook)
         found = raw["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ProtocolError(f"{key} holds no record of this adapter") from None
@@ -199,20 +201,17 @@ def _tagged(value: Any) -> Any:
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
-    "$bytes": lambda raw: b64decode(raw),
-    "$tuple": lambda raw: tuple(_untagged(item) for item in raw),
+    "$bytes": b64decode,
+    "$tuple": tuple,
     "$set": set,
-    "$dict": lambda raw: {_untagged(key): _untagged(item) for key, item in raw},
+    "$dict": dict,
 }
 
 
-def _untagged(raw: Any) -> Any:
-    if isinstance(raw, list):
-        return [_untagged(item) for item in raw]
-    if not isinstance(raw, dict):
-        return raw
+def _untagged(raw: dict[str, Any]) -> Any:
+    """Return what an object stands for; what is in it was read before."""
     if len(raw) == 1:
         ((tag, value),) = raw.items()
         if tag in _READERS:
             return _READERS[tag](value)
-    return {key: _untagged(item) for key, item in raw.items()}
+    return raw

@@ -124,14 +124,15 @@ class ConfluentStore:
                 self._changed.notify_all()
 
     def _batch(self, events: Sequence[Any], is_all: bool) -> Batch:
-        there = [_read(event, event.value) for event in events if event.value is not None]
+        there = [None if e.value is None else _read(e, e.value) for e in events]
         documents = [document for document in there if document is not None]
         if is_all:
             return self._projection.differing(documents)
         batch = Batch(documents, [], _renamed(events))
-        for event in events:
-            former = None if event.previous is None else _read(event, event.previous.value)
-            now = None if event.value is None else _read(event, event.value)
+        for event, now in zip(events, there):
+            if event.previous is None or event.previous.value == event.value:
+                continue
+            former = _read(event, event.previous.value)
             if former is not None and (now is None or now.name != former.name):
                 batch.gone.append(former)
         return batch

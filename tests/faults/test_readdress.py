@@ -256,11 +256,10 @@ def test_members_that_change_places_come_back_though_one_was_changing_its_certif
     with FailPoints(cluster) as points:
         spread(cluster, network)
         servers = cluster.join_all()
-        with points.at(step, servers[2]) as held:
-            with servers[2].popen("gencert") as typed:
-                held.wait(SETTLE_SECONDS)
-                cluster.end_all()
-                typed.wait(SETTLE_SECONDS)
+        with points.at(step, servers[2]) as held, servers[2].popen("gencert") as typed:
+            held.wait(SETTLE_SECONDS)
+            cluster.end_all()
+            typed.wait(SETTLE_SECONDS)
         first = {f"mgt{n}": f"10.77.0.{n}" for n in (1, 2, 3)}
         settled(cluster, permute(cluster, network, first, (2, 3, 1)))
 

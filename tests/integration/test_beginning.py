@@ -19,7 +19,8 @@ def test_life_is_ended_by_nobody_while_it_begins(tmp_path: Path, etcd: Etcd) -> 
     ports = claim_ports(["127.0.0.1"])
     settings = tmp_path / "conf"
     settings.write_text(
-        f"name = mgt1\naddress = 127.0.0.1\nport = {ports.door}\npeer_port = {ports.peer}\netcd = {etcd.etcd}\n"
+        f"name = mgt1\naddress = 127.0.0.1\netcd = {etcd.etcd}\n"
+        f"port = {ports.door}\npeer_port = {ports.peer}\n"
     )
     found: list[bool] = []
 

@@ -110,10 +110,9 @@ def test_power_cut_at_any_line_leaves_a_whole_copy_at_the_next_start(
 
     with monkeypatch.context() as patched:
         for owner, names in (
-            (Path, ("rename",)),
+            (Path, ("rename", "write_text", "replace")),
             (tempfile, ("mkdtemp",)),
             (shutil, ("copy2",)),
-            (runtime, ("write_atomically",)),
         ):
             for name in names:
                 patched.setattr(owner, name, cut(getattr(owner, name)))
