@@ -91,7 +91,9 @@ class Forge:
         self._lock = threading.Lock()
         self._orders = ours
         # The last word tells what the copies are to those who look for daemons.
-        words = ["-m", "tests.harness.forge", str(theirs.fileno()), "collectived"]
+        # Not -m: the package imports this module itself, and Python warns of what that may do.
+        run = "from tests.harness.forge import serve; serve()"
+        words = ["-c", run, str(theirs.fileno()), "collectived"]
         forked_by_one_thread(
             lambda: subprocess.Popen(
                 [*with_us(), sys.executable, *words],
@@ -168,5 +170,6 @@ def _serve(orders: socket.socket) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def serve() -> None:
+    """Be the forge, on the socket whose descriptor is the first argument."""
     sys.exit(_serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -6,12 +6,16 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from collective.daemon.lifecycle.server import CollectiveServer
 from collective.daemon.member.worker import Worker
 from collective.daemon.settings import load_settings
 from collective.model.layout import Layout
 from tests.harness.ports import claim_ports
 from tools.etcd_versions import Etcd
+
+pytestmark = pytest.mark.integration
 
 
 def test_life_is_ended_by_nobody_while_it_begins(tmp_path: Path, etcd: Etcd) -> None:

@@ -14,7 +14,9 @@ FILES = sorted(
     for path in (TESTS / folder).glob("test_*.py")
 )
 #: Whatever starts a daemon does so through one of these.
-STARTS = re.compile(r"[Cc]luster\b|\bstage\b|\barena\b|\bspawn\(|\bsubprocess\b|attacks\.stand")
+STARTS = re.compile(
+    r"[Cc]luster\b|\bstage\b|\barena\b|\bspawn\(|\bsubprocess\b|attacks\.stand|CollectiveServer\("
+)
 
 
 @pytest.mark.parametrize("name", FILES)
