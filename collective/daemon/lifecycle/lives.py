@@ -202,19 +202,19 @@ def begin_alone(
     it is.
     """
     address = own_address(settings) or guessed_address()
-    plan = _follow(
-        layout,
-        former,
-        Event.ALONE,
-        now,
-        name=settings.name,
-        address=address,
-        door_port=settings.port,
-        peer_port=settings.peer_port,
-        cluster_token=secrets.token_hex(16),
-        initial_cluster=f"{settings.name}={peer_url(address, settings.peer_port)}",
-        existing=False,
-    )
+    fields = {
+        "name": settings.name,
+        "address": address,
+        "door_port": settings.port,
+        "peer_port": settings.peer_port,
+        "cluster_token": secrets.token_hex(16),
+        "initial_cluster": f"{settings.name}={peer_url(address, settings.peer_port)}",
+        "existing": False,
+    }
+    if former is None:
+        # First of all: who finds a certificate, and no state file, has lost that.
+        state.save(apply(None, Event.ALONE, **fields))
+    plan = _follow(layout, former, Event.ALONE, now, **fields)
     state.save(plan)
     log.info("this server is a collective of one name=%s address=%s", plan.name, address)
     return plan
@@ -469,14 +469,15 @@ def check_plan(plan: Plan, settings: Settings) -> None:
 
 
 def first_start_was_cut(layout: Layout, plan: Plan) -> bool:
-    """Tell whether etcd of a collective of one was killed before it ever answered.
+    """Tell whether a collective of one has no certificate yet, or an etcd that never answered.
 
     Killed between making its log and the first entry in it, an etcd never elects itself. Nobody
     can have written to it: invitations wait for our own record, which comes later.
     """
     fresh = plan.mode is Mode.MEMBER and not plan.existing and not plan.started
     path = Path(layout.etcd_data)
-    return fresh and path.exists() and (not path.is_dir() or bool(content_of(path)))
+    has_data = path.exists() and (not path.is_dir() or bool(content_of(path)))
+    return fresh and (has_data or is_missing(Path(layout.pki, credentials.SERVER)))
 
 
 def data_is_lost(layout: Layout, plan: Plan) -> str | None:

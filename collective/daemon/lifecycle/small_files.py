@@ -29,8 +29,6 @@ from collective.model.view import View
 
 #: What is written whole from the records before etcd, the only reader, starts.
 MADE_ANEW = (TRUSTED, CRL, "detour.pem")
-#: In the folder of a server that never lived: made before its state file is.
-_AT_FIRST = frozenset({credentials.SERVER})
 
 _Read = Callable[[Layout, Plan, Path], None]
 _Needs = Callable[[Layout, Plan], bool]
@@ -197,6 +195,6 @@ def described(path: Path, error: CollectiveError) -> str:
 
 def traces(layout: Layout) -> list[str]:
     """Return what is there of a server that has lived."""
-    paths = [each.path(layout) for each in FILES if each.name not in _AT_FIRST]
+    paths = [each.path(layout) for each in FILES]
     paths += [Path(layout.pki, name) for name in MADE_ANEW] + [Path(layout.etcd_log)]
     return [str(path) for path in paths if not is_missing(path)]

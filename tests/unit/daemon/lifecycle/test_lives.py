@@ -388,9 +388,30 @@ def test_first_start_was_cut_where_a_new_etcd_never_answered(
 ) -> None:
     """Data that anybody can have written to is never taken for half-made."""
     plan = Plan(mode, "mgt1", "a", 1, 2, "ab", "", existing, started=started)
+    credentials.prepare_fresh(Path(layout.pki), "mgt1", ["127.0.0.2"])
+    credentials.install(Path(layout.pki))
     if there:
         write_etcd(layout, "")
     assert lives.first_start_was_cut(layout, plan) is cut
+
+
+@pytest.mark.parametrize("cut", ["prepare_fresh", "install"])
+def test_first_start_that_was_cut_is_done_again(
+    layout: Layout, state: StateFile, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    """The state file comes first; the certificate is made by whoever starts next."""
+    with monkeypatch.context() as patch, suppress(Killed):
+        killed_after(patch, cut, 1)
+        lives.begin_alone(layout, state, SETTINGS, NOW)
+    credentials.repair(Path(layout.pki))
+    assert lives.without_state(layout, state, SETTINGS) is None
+    found = state.load()
+    assert found is not None
+    if lives.first_start_was_cut(layout, found):
+        found = lives.begin_alone(layout, state, SETTINGS, LATER, found)
+    assert found.mode is Mode.MEMBER
+    assert lives.data_is_lost(layout, found) is None
+    assert Credentials(Path(layout.pki)).identity.name == "mgt1"
 
 
 @pytest.mark.parametrize("step", ["begin_rest", "rest", "begin_alone"])

@@ -203,11 +203,14 @@ def test_state_file_that_says_something_else_is_kept(tmp_path: Path) -> None:
     assert server.state.load() is None
 
 
-def test_first_start_that_was_cut_is_no_lost_server(tmp_path: Path) -> None:
-    """Killed before its state file is written, a fresh server has a certificate and no more."""
-    server = Folder(tmp_path / "a", "alone")
-    shutil.rmtree(server.layout.etcd_data)
+@pytest.mark.parametrize("kind", KINDS)
+def test_server_with_nothing_but_its_certificate_was_one(tmp_path: Path, kind: str) -> None:
+    """A fresh one gets its state file first, so that this can be told from a first start."""
+    server = Folder(tmp_path / "a", kind)
+    shutil.rmtree(server.layout.etcd_data, ignore_errors=True)
     for path in Path(server.layout.data).rglob("*"):
         if path.is_file() and path.name != "server.pem":
             path.unlink()
-    assert lives.without_state(server.layout, server.state, server.settings) is None
+    found = server.look()
+    assert found.mode is Mode.LOST
+    assert "server.pem" in found.reason
