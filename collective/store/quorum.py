@@ -36,7 +36,7 @@ class QuorumState:
     """What is known of the quorum, without asking.
 
     Attributes:
-        holds: whether the last question was answered by a quorum.
+        holds: whether the last question, or a write made meanwhile, was answered by a quorum.
         age: seconds since a quorum was proven last, by that question or by any other or write of
             this handle; infinite where none was.
     """
@@ -149,12 +149,14 @@ class QuorumWatch:
 
     def _run(self) -> None:
         while not self._closed.is_set():
+            asked = monotonic()
             try:
                 self._read_batcher.newest(ANSWER_SECONDS)
             except ClosedError:
                 return
             except CollectiveError:
-                self._note(False)
+                # A write that was made meanwhile says more than an answer that is late.
+                self._note(self._leadership.proven > asked)
             else:
                 self._note(True)
             self._closed.wait(EVERY_SECONDS)
