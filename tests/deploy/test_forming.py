@@ -173,10 +173,7 @@ def test_one_liner_of_the_manual_works_by_hand(hosts: Hosts, controller: Control
 def test_network_that_dropped_packets_is_got_over_under_the_unit(
     hosts: Hosts, controller: Controller
 ) -> None:
-    """Whether the daemon may look at its etcd's connections here is noted, and no part of it.
-
-    Debian's etcd 3.4 gives up itself what waits. In these hosts, which are containers, it may not.
-    """
+    """The unit lets the daemon end what its etcd waits on; 3.4 of Debian gives that up, too."""
     rule = "INPUT -s 10.99.0.12 -j DROP"
     hosts.ssh("mgt1", f"iptables -I {rule}")
     hosts.ssh("mgt1", f"sleep {_CUT_SECONDS}")
@@ -188,8 +185,5 @@ def test_network_that_dropped_packets_is_got_over_under_the_unit(
         for name in ("mgt1", "mgt2")
     )
     assert "a member does not answer" in told
-    helped = "may not" if "cannot be helped" in told else "may"
-    controller.note(
-        "network cut between two of three, and whole again",
-        f"the daemon {helped} end its etcd's connections here\n",
-    )
+    assert "cannot be helped" not in told
+    controller.note("network cut between two of three, and whole again", "got over\n")
