@@ -159,7 +159,7 @@ class Collective(Closing):
             ClosedError: the handle was closed.
         """
         if not self._last.reach(Moment(0, 1), seconds):
-            self._coordination.check_ready()
+            self._coordination.held.check_ready()
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """End it: writes that were sent are seen through, watches end, callbacks stop.
@@ -222,7 +222,7 @@ class Collective(Closing):
         Raises:
             NotReadyError, ClosedError: nothing was read yet, or the handle was closed.
         """
-        self._coordination.check_ready()
+        self._coordination.held.check_ready()
         return self._membership.all()
 
     def member(self, name: str) -> Member:
@@ -231,7 +231,7 @@ class Collective(Closing):
         Raises:
             InputError: there is no member of this name.
         """
-        self._coordination.check_ready()
+        self._coordination.held.check_ready()
         return self._membership.one(name)
 
     def leader(self, seconds: float = _STATUS_SECONDS) -> str | None:
@@ -328,7 +328,7 @@ class Collective(Closing):
         Returns:
             The watch; close it to be called no more.
         """
-        self._coordination.check_ready()
+        self._coordination.held.check_ready()
         return self._membership.on_change(callback, initial)
 
     # Coordination ----------------------------------------------------------------------------

@@ -27,9 +27,10 @@ from collective.errors import (
 )
 from collective.store import requests
 from collective.store import store as threaded
+from collective.store.held import Range
 from collective.store.leases import Lease
-from collective.store.loading import Progress
-from collective.store.store import SECONDS, Range
+from collective.store.loading import Progress, load
+from collective.store.store import SECONDS
 from collective.store.values import (
     NEVER,
     Condition,
@@ -71,7 +72,7 @@ class Store:
         """Return the value of a key."""
         if linearizable or self._lacks(at_least):
             await self._catch_up(at_least, linearizable, seconds)
-        return self._sync.get_now(key, default)
+        return self._sync.held.get(key, default)
 
     async def entry(
         self,
@@ -84,7 +85,7 @@ class Store:
         """Return a key with its revisions, or None."""
         if linearizable or self._lacks(at_least):
             await self._catch_up(at_least, linearizable, seconds)
-        return self._sync.entry_now(key)
+        return self._sync.held.entry(key)
 
     async def range(
         self,
@@ -97,7 +98,7 @@ class Store:
         """Return all keys with a prefix, at one revision."""
         if linearizable or self._lacks(at_least):
             await self._catch_up(at_least, linearizable, seconds)
-        return self._sync.range_now(prefix)
+        return self._sync.held.range(prefix)
 
     async def get_json(self, key: str, default: Any = None, **how: Any) -> Any:
         """Return what ``put_json`` wrote."""
@@ -214,8 +215,8 @@ class Store:
 
         Where the task is cancelled nothing more is sent.
         """
-        load = self._sync.load_telling
-        return await in_thread(lambda up: load(items, progress, seconds, self._note, up))
+        batcher = self._sync.write_batcher
+        return await in_thread(lambda up: load(batcher, items, progress, seconds, self._note, up))
 
     async def export(
         self, prefix: str = "", *, linearizable: bool = False
@@ -229,7 +230,7 @@ class Store:
         self, prefix: str = "", *, initial: bool = False, limit: int = MOST_EVENTS
     ) -> Watching:
         """Return the changes of the keys with a prefix, to iterate over."""
-        watch = self._sync.open_watch(prefix, initial, limit, self._noted)
+        watch = self._sync.held.open_watch(prefix, initial, limit, self._noted)
         return Watching(watch, asyncio.get_running_loop())
 
     async def newest(self, seconds: float) -> Moment:
@@ -254,7 +255,7 @@ class Store:
     ) -> Outcome:
         """Write a key, with the lease that it has where none is given."""
         deadline = monotonic() + seconds
-        kept = self._sync.held_lease(key) if lease is None else lease
+        kept = self._sync.held.lease_of(key) if lease is None else lease
         try:
             return await self._commit(requests.put(key, value, kept, if_revision, when), seconds)
         except LeaseExpiredError:
@@ -273,10 +274,10 @@ class Store:
 
     def _note(self, moment: Moment) -> None:
         with self._noting:
-            self._noted = self._sync.timeline.later(moment, self._noted)
+            self._noted = self._sync.held.timeline.later(moment, self._noted)
 
     def _lacks(self, at_least: int) -> bool:
-        timeline = self._sync.timeline
+        timeline = self._sync.held.timeline
         return timeline.lacks(timeline.wanted(at_least, self._noted))
 
     async def _catch_up(self, at_least: int, linearizable: bool, seconds: float) -> None:
@@ -284,11 +285,11 @@ class Store:
         if linearizable:
             self._note(await self.newest(seconds))
         loop, reached = asyncio.get_running_loop(), asyncio.Event()
-        wanted = self._sync.timeline.wanted(at_least, self._noted)
-        forget = self._sync.when_reached(wanted, lambda: call_in(loop, reached.set))
+        wanted = self._sync.held.timeline.wanted(at_least, self._noted)
+        forget = self._sync.held.when_reached(wanted, lambda: call_in(loop, reached.set))
         try:
             if not await is_set_within(reached, deadline - monotonic()):
-                raise self._sync.not_heard(wanted, seconds)
+                raise self._sync.held.not_heard(wanted, seconds)
         finally:
             forget()
 

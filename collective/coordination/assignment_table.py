@@ -62,9 +62,9 @@ class AssignmentTable:
         self._revision = 0
         # All that this thread has seen is to be here when this returns.
         store.get(self.level_key)
-        self._watch = store.open_watch(root, True, _MOST_EVENTS, NEVER)
+        self._watch = store.held.open_watch(root, True, _MOST_EVENTS, NEVER)
         self._hear(self._watch.take_batch())
-        store.call_batches(self._watch, self._hear)
+        store.held.call_batches(self._watch, self._hear)
 
     def close(self) -> None:
         """Follow no longer."""

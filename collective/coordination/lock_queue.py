@@ -95,7 +95,7 @@ class Hold:
         """Whether it is held, as far as this server can tell; ``fence`` is what is certain."""
         if self._released or not self._session.is_held:
             return False
-        entry = self._session.store.entry_now(self._key)
+        entry = self._session.store.held.entry(self._key)
         return entry is not None and entry.created == self.token
 
     def check(self) -> None:
@@ -228,7 +228,7 @@ class LockQueue:
                 callback(first)
 
         watch = self._store.watch(self._prefix, initial=True)
-        self._store.call_batches(watch, hear)
+        self._store.held.call_batches(watch, hear)
         return watch
 
     def _stand(self, hold: Hold, session: Session, value: str, patience: Patience) -> None:

@@ -59,7 +59,7 @@ class Seats:
         """Make transactions, side by side; return which of them found things as they were."""
         seconds = deadline - monotonic()
         if seconds <= 0:
-            failure = self.store.failure
+            failure = self.store.held.failure
             why = "others changed them all the time"
             if failure is not None:
                 why = f"this server does not hear of changes: {failure.message}"

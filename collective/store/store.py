@@ -1,7 +1,7 @@
 """What the members of a collective share: keys and values, read from memory, written as one.
 
-It is the face of the package: the cache answers reads, the batchers ask etcd, the hub tells
-changes.
+It is the face of the package for threads: what is held here answers reads and tells changes, the
+batchers ask etcd.
 
 Invariants:
   * A thread, or an asyncio task, reads what it wrote itself, and never what is older than what
@@ -12,27 +12,25 @@ Invariants:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakSet
 
 from collective.errors import (
-    CollectiveError,
     ConflictError,
     DeadlineError,
     InDoubtError,
     LeaseExpiredError,
-    NotReadyError,
 )
 from collective.etcd.api import EtcdApi
 from collective.etcd.follower import Follower
-from collective.model.closing import closed_handle
-from collective.model.keyspace import STORE, check_key, check_prefix
+from collective.model.keyspace import STORE
 from collective.store import requests
 from collective.store.cache import Cache
 from collective.store.deadline import bounded, deadline_in
+from collective.store.held import Held, Range
 from collective.store.leases import Lease
 from collective.store.loading import Progress, load
 from collective.store.read_batcher import ReadBatcher
@@ -40,7 +38,6 @@ from collective.store.values import (
     NEVER,
     Condition,
     Entry,
-    Event,
     Moment,
     Operation,
     Outcome,
@@ -53,13 +50,6 @@ from collective.store.write_batcher import WriteBatcher
 SECONDS = 5.0
 # For all leases together, when the handle is closed; what is left ends by itself.
 _LEASES_SECONDS = 3.0
-
-
-class Range(NamedTuple):
-    """Entries by key, all at one revision."""
-
-    revision: int
-    entries: list[Entry]
 
 
 class Store:
@@ -83,18 +73,14 @@ class Store:
         self._calls = calls
         self._owner = owner
         self._cache = cache
-        self._follower = follower
+        self.held = Held(cache, follower, hub)
         self.write_batcher = write_batcher
-        self._hub = hub
         self.read_batcher = read_batcher
         self._space = space
-        self._closed = self._forked = False
         self._leases: WeakSet[Lease] = WeakSet()
         self._leases_lock = threading.Lock()
         # What this thread or task has seen, and the least revision of the cache with which a read
         # need not look closer: a lookup costs less than a microsecond.
-        #: The moment that is held here, and how others compare with it.
-        self.timeline = cache.timeline
         self._seen: ContextVar[tuple[int, Moment]] = ContextVar("seen", default=(0, NEVER))
 
     # Reading ---------------------------------------------------------------------------------
@@ -102,12 +88,12 @@ class Store:
     @property
     def revision(self) -> int:
         """The revision of the store that reads are answered from; 0 before the first reading."""
-        return self._cache.revision
+        return self.held.revision
 
     @property
     def is_following(self) -> bool:
         """Whether changes arrive as they happen, as far as this server can tell."""
-        return self._follower.is_following
+        return self.held.is_following
 
     def get(
         self,
@@ -136,7 +122,7 @@ class Store:
         """
         if at_least or linearizable or self._seen.get()[0] > self._cache.revision:
             self._catch_up(at_least, linearizable, seconds)
-        return self.get_now(key, default)
+        return self.held.get(key, default)
 
     def entry(
         self,
@@ -149,7 +135,7 @@ class Store:
         """Return a key with its revisions, or None; arguments and errors are those of ``get``."""
         if at_least or linearizable or self._seen.get()[0] > self._cache.revision:
             self._catch_up(at_least, linearizable, seconds)
-        return self.entry_now(key)
+        return self.held.entry(key)
 
     def range(
         self,
@@ -165,7 +151,7 @@ class Store:
         """
         if at_least or linearizable or self._seen.get()[0] > self._cache.revision:
             self._catch_up(at_least, linearizable, seconds)
-        return self.range_now(prefix)
+        return self.held.range(prefix)
 
     def get_json(self, key: str, default: Any = None, **how: Any) -> Any:
         """Return what ``put_json`` wrote; arguments and errors are those of ``get``.
@@ -348,7 +334,7 @@ class Store:
         Raises:
             InDoubtError: etcd does not answer: ask again; or nobody can say, see the text.
         """
-        self._check_open()
+        self.held.check_open()
         if error.outcome is None:
             raise error
         outcome: Outcome | None = error.outcome(seconds)
@@ -367,7 +353,7 @@ class Store:
             InputError: it is no time to live.
             EtcdError: it could not be opened.
         """
-        self._check_open()
+        self.held.check_open()
         lease = Lease(self._calls, seconds, bounded(deadline), self._owner)
         with self._leases_lock:
             self._leases.add(lease)
@@ -393,7 +379,7 @@ class Store:
             InputError: a key or value is not good; what came before it is written.
             As for ``put``; the message says how many are written. Loading again does no harm.
         """
-        return self.load_telling(items, progress, seconds, self.note)
+        return load(self.write_batcher, items, progress, seconds, self.note)
 
     def export(self, prefix: str = "", *, linearizable: bool = False) -> Iterator[Entry]:
         """Return all keys with a prefix, at the revision of now, in their order.
@@ -430,16 +416,16 @@ class Store:
             InputError: it is no prefix.
             NotReadyError, ClosedError: nothing was read yet, or the handle was closed.
         """
-        watch = self.open_watch(prefix, initial, limit, self._seen.get()[1])
+        watch = self.held.open_watch(prefix, initial, limit, self._seen.get()[1])
         if callback is not None:
-            self.call(watch, callback, when_ended)
+            self.held.call(watch, callback, when_ended)
         return watch
 
-    # For the other faces ----------------------------------------------------------------------
+    # Its end, and what others note of it -------------------------------------------------------
 
     def close(self, seconds: float = _LEASES_SECONDS) -> None:
         """Answer nothing any more; the handle calls this, while etcd can still be asked."""
-        self._closed = True
+        self.held.mark_closed()
         deadline = deadline_in(seconds)
         with self._leases_lock:
             leases = list(self._leases)
@@ -449,143 +435,32 @@ class Store:
                 lease.close(left)
             else:
                 lease.abandon()
-        self._cache.close()
+        self.held.close()
 
     def after_fork(self) -> None:
         """Be closed in a child process, and say nothing to etcd: leases are the parent's."""
-        self._closed = self._forked = True
-        self._cache.after_fork()
+        self.held.after_fork()
         self._leases_lock = threading.Lock()
         for lease in list(self._leases):
             lease.after_fork()
 
-    def check_ready(self) -> None:
-        """Raise unless everything was read once.
-
-        Raises:
-            NotReadyError, ClosedError: it was not, or the handle was closed.
-        """
-        self._check_open()
-        if not self._cache.revision:
-            why = self._follower.failure
-            raise NotReadyError(
-                "nothing was read from the store yet" + (f": {why.message}" if why else ""),
-                "wait with Collective.wait_until_ready, or see 'collective show'",
-            )
-
-    def load_telling(
-        self,
-        items: Iterable[tuple[str, bytes]],
-        progress: Progress | None,
-        seconds: float,
-        heard: Callable[[Moment], object],
-        given_up: threading.Event | None = None,
-    ) -> int:
-        """Load, see ``load``.
-
-        Args:
-            items, progress, seconds: as there.
-            heard: gets the moment of each request that was answered.
-            given_up: set where nobody waits any more: then nothing more is sent.
-        """
-        return load(self.write_batcher, items, progress, seconds, heard, given_up)
-
-    def open_watch(self, prefix: str, initial: bool, limit: int, seen: Moment) -> Watch:
-        """Open a watch that nobody is called for, see ``watch``.
-
-        Args:
-            prefix, initial, limit: as there.
-            seen: without ``initial``, what is told came later than this.
-        """
-        check_prefix(prefix)
-        self.check_ready()
-        watch = Watch(self._hub, prefix, limit)
-
-        def begin(at: int, entries: Mapping[str, Entry]) -> None:
-            after = seen.revision if seen.cluster == self._cache.cluster else 0
-            self._hub.open(watch, at, entries, initial, after)
-
-        self._cache.locked(begin)
-        return watch
-
-    def call(self, watch: Watch, callback: Callback, when_ended: WhenEnded | None = None) -> None:
-        """Have something called with each event of a watch, see ``watch``."""
-        self._hub.call(watch, callback, when_ended)
-
-    def call_batches(self, watch: Watch, callback: Callable[[list[Event]], object]) -> None:
-        """Have something called with the events that came at once, see ``Watch.next_batch``."""
-        self._hub.call_batches(watch, callback)
-
-    def get_now(self, key: str, default: bytes | None) -> bytes | None:
-        """Return the value of a key as it is held here."""
-        found = self._cache.entries.get(key)
-        if found is None:
-            check_key(key)
-            self.check_ready()
-            return default
-        return found.value
-
-    def entry_now(self, key: str) -> Entry | None:
-        """Return a key as it is held here."""
-        found = self._cache.entries.get(key)
-        if found is None:
-            check_key(key)
-            self.check_ready()
-        return found
-
-    def range_now(self, prefix: str) -> Range:
-        """Return the keys with a prefix as they are held here."""
-        check_prefix(prefix)
-        self.check_ready()
-        return Range(*self._cache.snapshot(prefix))
-
     def note(self, moment: Moment) -> None:
         """Note that this thread or task has seen a moment."""
-        seen = self.timeline.later(moment, self._seen.get()[1])
-        self._seen.set((self.timeline.enough_for(seen), seen))
-
-    @property
-    def failure(self) -> CollectiveError | None:
-        """Why nothing is heard from etcd now, None where something is."""
-        return self._follower.failure
-
-    def when_reached(self, moment: Moment, call: Callable[[], object]) -> Callable[[], None]:
-        """Have something called once, when a moment is reached; returns what forgets it."""
-        self._check_open()
-        return self._cache.when_reached(moment, call)
-
-    def not_heard(self, moment: Moment, seconds: float) -> CollectiveError:
-        """Return the error of a read for which a moment did not come in time."""
-        if self._closed:
-            return closed_handle(self._forked)
-        why = self._follower.failure
-        # Should its stream be dead without a sign, it is begun again.
-        self._follower.renew_if_silent()
-        return DeadlineError(
-            f"this server holds revision {self._cache.revision}, and did not hear of "
-            f"{moment.revision} in {seconds:g} s" + (f": {why.message}" if why else "")
-        )
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_handle(self._forked)
+        timeline = self.held.timeline
+        seen = timeline.later(moment, self._seen.get()[1])
+        self._seen.set((timeline.enough_for(seen), seen))
 
     def _catch_up(self, at_least: int, linearizable: bool, seconds: float) -> None:
-        self._check_open()
+        self.held.check_open()
         deadline = deadline_in(seconds)
         if linearizable:
             self.note(self.read_batcher.newest(seconds))
         seen = self._seen.get()[1]
-        wanted = self.timeline.wanted(at_least, seen)
-        if not self._cache.reach(wanted, deadline - monotonic()):
-            raise self.not_heard(wanted, seconds)
+        wanted = self.held.timeline.wanted(at_least, seen)
+        if not self.held.reach(wanted, deadline - monotonic()):
+            raise self.held.not_heard(wanted, seconds)
         # What was seen in another cluster is over now, or is this one's.
         self.note(seen)
-
-    def held_lease(self, key: str) -> int:
-        """Return the lease that a key has, as it is held here; 0 for none."""
-        found = self._cache.entries.get(key)
-        return 0 if found is None else found.lease
 
     def _put(
         self,
@@ -598,7 +473,7 @@ class Store:
     ) -> Outcome:
         """Write a key, with the lease that it has where none is given."""
         deadline = deadline_in(seconds)
-        kept = self.held_lease(key) if lease is None else lease
+        kept = self.held.lease_of(key) if lease is None else lease
         transaction = requests.put(key, value, kept, if_revision, when, self._space)
         try:
             return self._commit(transaction, seconds)
