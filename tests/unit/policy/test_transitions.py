@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -190,9 +190,9 @@ def test_whatever_was_cut_off_is_gone_on_with() -> None:
     assert {m for m, e in TABLE if e in RESUMED_BY.values()} == set(RESUMED_BY)
 
 
-def trees() -> Iterator[tuple[Path, ast.AST]]:
-    for path in PACKAGE.rglob("*.py"):
-        yield path, ast.parse(path.read_text())
+@cache
+def trees() -> list[tuple[Path, ast.AST]]:
+    return [(path, ast.parse(path.read_text())) for path in PACKAGE.rglob("*.py")]
 
 
 def test_nobody_else_writes_a_mode() -> None:
