@@ -263,15 +263,21 @@ class WholeConfluent:
             [self._installed.python, *words], ["python3", *words], None, check, _COMMAND_SECONDS
         )
 
-    def popen(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start one of Confluent's programs with pipes, to talk to it."""
+    def popen(
+        self, program: str, *arguments: str, tty: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start one of Confluent's programs, to talk to it.
+
+        Args:
+            program: such as ``nodeconsole``.
+            arguments: of it.
+            tty: the terminal that it has; None for pipes.
+        """
         own = [self._installed.python, f"/opt/confluent/bin/{program}", *arguments]
+        ends = subprocess.PIPE if tty is None else tty
+        environment = {**self._environment(), "TERM": "linux"}
         return subprocess.Popen(
-            self._enter(own),
-            env=self._environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            self._enter(own), env=environment, stdin=ends, stdout=ends, stderr=subprocess.STDOUT
         )
 
     def _execute(
