@@ -7,6 +7,8 @@ Invariants:
   * Nothing here blocks the loop or the hub.
   * What is queued is done in its order, one piece after the other; what a piece has spawned has
     begun when the next one does.
+  * One change at a time is under way. Those behind it are refused where none can be made any more:
+    the one that is, may be in doubt, and waits for long.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ log = logging.getLogger(__name__)
 
 Work = Callable[[], Generator[Any, None, None]]
 Begin = Callable[[str, tuple[Any, ...]], Steps]
+Refuse = Callable[[], None]
 #: Changes that wait at a time; each waits in a thread.
 _THREADS = 8
 # How long what watches nodes may take before those are gone.
 _WATCHER_SECONDS = 10.0
+# How often one that waits for its turn looks whether it is refused.
+_TURN_SECONDS = 0.5
 
 
 class Flavour(ABC):
@@ -40,11 +45,14 @@ class Flavour(ABC):
         """Have work done in Confluent's thread, from any; it yields what is to be awaited."""
 
     @abstractmethod
-    def changer(self, begin: Begin, translate: Callable[[Exception], Exception]) -> Any:
+    def changer(
+        self, begin: Begin, refuse: Refuse, translate: Callable[[Exception], Exception]
+    ) -> Any:
         """Return what takes the place of Confluent's ``exec_on_leader``.
 
         Args:
             begin: begins a change, by the name of its function and its arguments.
+            refuse: raises where no change can be made now.
             translate: makes Confluent's exceptions of ours.
         """
 
@@ -91,17 +99,35 @@ class AsyncioFlavour(Flavour):
         except Exception:
             log.exception("what watches nodes has failed")
 
-    def changer(self, begin: Begin, translate: Callable[[Exception], Exception]) -> Any:
+    def changer(
+        self, begin: Begin, refuse: Refuse, translate: Callable[[Exception], Exception]
+    ) -> Any:
         """Return a coroutine function, see ``Flavour``."""
 
         async def exec_on_leader(function: str, *arguments: Any) -> Any:
             try:
-                async with self._lock:
+                await self._take_turn(refuse)
+                try:
                     return await self._drive(begin(function, arguments))
+                finally:
+                    self._lock.release()
             except Exception as error:
                 raise translate(error) from error
 
         return exec_on_leader
+
+    async def _take_turn(self, refuse: Refuse) -> None:
+        """Acquire the lock, in the order of those who ask."""
+        taking = self._loop.create_task(self._lock.acquire())
+        try:
+            while not taking.done():
+                refuse()
+                await self._asyncio.wait({taking}, timeout=_TURN_SECONDS)
+        except BaseException:
+            if taking.done() and not taking.cancelled():
+                self._lock.release()
+            taking.cancel()
+            raise
 
     async def _drive(self, steps: Steps) -> Any:
         answer: Any = None
@@ -160,17 +186,28 @@ class EventletFlavour(Flavour):
                     log.exception("what the collective says could not be taken up")
                 self._eventlet.sleep(0)
 
-    def changer(self, begin: Begin, translate: Callable[[Exception], Exception]) -> Any:
+    def changer(
+        self, begin: Begin, refuse: Refuse, translate: Callable[[Exception], Exception]
+    ) -> Any:
         """Return a function that waits as greenlets do, see ``Flavour``."""
 
         def exec_on_leader(function: str, *arguments: Any) -> Any:
             try:
-                with self._lock:
+                self._take_turn(refuse)
+                try:
                     return self._drive(begin(function, arguments))
+                finally:
+                    self._lock.release()
             except Exception as error:
                 raise translate(error) from error
 
         return exec_on_leader
+
+    def _take_turn(self, refuse: Refuse) -> None:
+        """Acquire the lock."""
+        refuse()
+        while not self._lock.acquire(timeout=_TURN_SECONDS):
+            refuse()
 
     def _drive(self, steps: Steps) -> Any:
         answer: Any = None

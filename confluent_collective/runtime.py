@@ -87,7 +87,7 @@ class ConfluentRuntime:
         """
         seam = self._seam
         seam.begin()
-        seam.replace(self._begin_change, self._collinfo)
+        seam.replace(self._begin_change, self._refuse_change, self._collinfo)
         try:
             watch, first = self._connect(_CONNECT_SECONDS)
         except RefusedError:
@@ -302,11 +302,22 @@ class ConfluentRuntime:
     def _begin_change(self, function: str, arguments: tuple[Any, ...]) -> Steps:
         if not function.startswith("_rpc_master_"):
             raise RefusedError(f"{function} is not done where collectived runs the collective")
+        self._refuse_change()
+        assert self._store is not None
+        return self._store.change(function, arguments)
+
+    def _refuse_change(self) -> None:
+        """Refuse a change where none can be made now.
+
+        Raises:
+            DegradedCollective: there is no quorum, or this Confluent does not follow.
+            RefusedError: it has another configuration.
+        """
         if self._is_stopped:
             raise DegradedCollective("nothing was changed: start Confluent anew")
         if self._store is None:
             raise DegradedCollective("nothing was changed: collectived was not reached yet")
-        return self._store.change(function, arguments)
+        self._store.refuse()
 
     # Telling -----------------------------------------------------------------------------------
 

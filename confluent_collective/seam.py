@@ -79,12 +79,14 @@ class Seam:
     def replace(
         self,
         begin: Callable[[str, tuple[Any, ...]], Steps],
+        refuse: Callable[[], None],
         collinfo: Callable[[], dict[str, Any]],
     ) -> None:
         """Give Confluent's names their other meaning.
 
         Args:
             begin: begins a change.
+            refuse: raises where no change can be made now.
             collinfo: what Confluent's ``collective show`` tells.
         """
         flavour = self.flavour
@@ -92,7 +94,7 @@ class Seam:
         cfm, manager = self.cfm, self.manager
         cfm._hasquorum = False
         cfm.cfgleader = StandIn()
-        cfm.exec_on_leader = flavour.changer(begin, self._translated)
+        cfm.exec_on_leader = flavour.changer(begin, refuse, self._translated)
         manager.populate_collinfo = lambda told: told.update(collinfo())
         manager.handle_connection = self._connection_handler(collinfo)
         self._check_managers = manager.check_managers

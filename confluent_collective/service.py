@@ -163,6 +163,20 @@ class ConfluentStore:
 
     # What goes out -----------------------------------------------------------------------------
 
+    def refuse(self) -> None:
+        """Refuse a change where none can be made now.
+
+        Raises:
+            DegradedCollective: there is no quorum, or the configuration is not all here.
+            RefusedError: it is another one.
+        """
+        if not self._handle.last_quorum.holds:
+            raise DegradedCollective("nothing was changed: there is no quorum")
+        if self._is_other:
+            raise RefusedError(f"nothing was changed: {_OTHER}", "restart Confluent")
+        if self.is_broken:
+            raise DegradedCollective("nothing was changed: the configuration is read again")
+
     def change(self, function: str, arguments: Sequence[Any]) -> Steps:
         """Make a change; yields functions that wait, and are called in another thread.
 
@@ -176,17 +190,13 @@ class ConfluentStore:
         Raises:
             ValueError: it is not valid, or too large for one change.
             DegradedCollective: there is no quorum, and nothing was written.
+            RefusedError: this server has another configuration, and nothing was written.
             InDoubtError: nobody can say whether it was made.
             Exception: whatever the function raises.
         """
         deadline = monotonic() + CHANGE_SECONDS
         while True:
-            if not self._handle.last_quorum.holds:
-                raise DegradedCollective("nothing was changed: there is no quorum")
-            if self._is_other:
-                raise RefusedError(f"nothing was changed: {_OTHER}", "restart Confluent")
-            if self.is_broken:
-                raise DegradedCollective("nothing was changed: the configuration is read again")
+            self.refuse()
             base = self.revision
             change = self._scratch.run(function, arguments, self._stored)
             if change.is_empty:

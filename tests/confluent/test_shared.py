@@ -145,6 +145,27 @@ def test_without_a_quorum_changes_are_refused_and_reads_go_on(
     assert same_everywhere(three)["nodes"]["n1"]["location.room"] == {"value": "new"}  # type: ignore[index]
 
 
+def test_change_behind_one_in_doubt_is_refused_when_the_quorum_is_lost(
+    three: list[Confluent], cluster: Cluster
+) -> None:
+    """One that was sent when the others fell silent is waited for; those behind it are not."""
+    mgt1 = three[0]
+    cluster["mgt2"].pause()
+    cluster["mgt3"].pause()
+    begun = monotonic()
+    rooms = [{"n1": {"location.room": str(number)}} for number in range(4)]
+    first, *others = [mgt1.send("mutate", "set_node_attributes", room) for room in rooms]
+    for number in others:
+        with pytest.raises(ConfluentError) as caught:
+            mgt1.answer(number)
+        assert caught.value.kind == "DegradedCollective"
+    assert monotonic() - begun < 15.0
+    cluster["mgt2"].resume()
+    cluster["mgt3"].resume()
+    mgt1.answer(first)
+    assert same_everywhere(three)["nodes"]["n1"]["location.room"] == {"value": "0"}  # type: ignore[index]
+
+
 def test_managers_of_a_killed_server_are_replaced(kind: Kind, three: list[Confluent]) -> None:
     """By Confluent's own failover, on one server; and who is there is shown."""
     if not kind.real:
