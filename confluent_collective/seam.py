@@ -66,6 +66,17 @@ class Seam:
         """Have something called where Confluent would begin its own collective."""
         self.manager.startup = startup
 
+    def hook_writes(self, written: Callable[[], None]) -> None:
+        """Have something called, in the thread that writes, after Confluent wrote its files."""
+        manager = self.cfm.ConfigManager
+        write = manager._sync_to_file
+
+        def write_and_tell(*arguments: Any, **named: Any) -> None:
+            write(*arguments, **named)
+            written()
+
+        manager._sync_to_file = staticmethod(write_and_tell)
+
     def begin(self) -> Flavour:
         """Note the thread that Confluent runs in, which is this one: for ``startup``."""
         if self.is_asyncio:

@@ -162,8 +162,11 @@ class ConfigManager:
 
     @classmethod
     def _bg_sync_to_file(cls, fullsync: bool = False) -> None:
-        if statelessmode:
-            return
+        if not statelessmode:
+            cls._sync_to_file(fullsync)
+
+    @classmethod
+    def _sync_to_file(cls, fullsync: bool = False) -> None:
         for area in (*_AREAS, "globals", "idmap"):
             source = _cfgstore if area == "globals" else _cfgstore["main"]
             if area in source:
