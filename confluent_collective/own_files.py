@@ -22,9 +22,13 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from confluent_collective.documents import AREAS
+
 log = logging.getLogger(__name__)
 
 MARK = "collective-of"
+#: What Confluent writes of a configuration; some kinds of databases add an ending.
+_WRITTEN = {"globals", "collective", "transactioncount", "idmap", *AREAS}
 _NOT_MOVED = {"myname", MARK, f"{MARK}.part"}
 
 
@@ -62,6 +66,12 @@ class OwnFiles:
             _fsync(self._folder / MARK)
             _fsync(self._folder)
         return aside
+
+    def clear(self) -> None:
+        """Delete a configuration; for what is to be written in its place."""
+        for each in self._files():
+            if each.name.partition(".")[0] in _WRITTEN:
+                each.unlink()
 
     def note(self) -> None:
         """Note how they are now, if they are known to be the collective's.

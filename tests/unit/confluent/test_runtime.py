@@ -27,18 +27,17 @@ NewConfiguration = Callable[[], Any]
 SECONDS = 20.0
 IDENTITY = "0" * 32
 DEEP = b"[" * 100_000 + b"]" * 100_000
+ANOTHER = f"*unencrypted:{b64encode(b'x' * 32).decode()}"
 BAD_ANSWERS = {
     "nothing": b"",
     "no object": b"[]",
     "number": b"5",
     "no key": b"{}",
     "key is a number": b'{"cryptkey":5}',
-    "key is no base64": b'{"cryptkey":"x"}',
+    "key is no base64": b'{"cryptkey":"*unencrypted:x"}',
     "deep": DEEP,
-    "another key": json.dumps({"cryptkey": b64encode(b"x" * 32).decode()}).encode(),
-    "integrity key is a list": json.dumps(
-        {"cryptkey": b64encode(b"x" * 32).decode(), "integritykey": []}
-    ).encode(),
+    "another key": json.dumps({"cryptkey": ANOTHER}).encode(),
+    "integrity key is a list": json.dumps({"cryptkey": ANOTHER, "integritykey": []}).encode(),
 }
 
 
