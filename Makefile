@@ -38,7 +38,7 @@ faults: $(READY) ## play every fault at every step, with each etcd: takes half a
 	@$(BIN)/python -m tools.etcd_versions fetch
 	@COLLECTIVE_FULL=1 $(BIN)/python -m pytest -n 2 --dist loadscope tests/faults
 
-test-confluent: $(READY) ## try the adapter with each Confluent in COLLECTIVE_CONFLUENTS (NAME=PYTHON,LIBRARY;...)
+test-confluent: $(READY) ## try the adapter with each Confluent in COLLECTIVE_CONFLUENTS (NAME=PYTHON,LIBRARY[,PROGRAMS];...)
 	@$(BIN)/python -m tools.etcd_versions fetch
 	@$(BIN)/python -m pytest -n 2 tests/confluent
 

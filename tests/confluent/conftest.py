@@ -14,7 +14,8 @@ from tests.harness import Cluster, Server, wait_until
 from tests.harness.confluents import Confluent, stop_all
 from tests.harness.interpreters import interpreter
 
-#: ``NAME=INTERPRETER,LIBRARY`` for each, with semicolons between; the library holds ``confluent``.
+#: ``NAME=INTERPRETER,LIBRARY[,PROGRAMS]`` for each, with semicolons between. The library holds
+#: the package confluent, PROGRAMS its programs (nodedefine, vtbufferd): for a whole Confluent.
 VARIABLE = "COLLECTIVE_CONFLUENTS"
 
 
@@ -27,12 +28,14 @@ class Kind:
         python: its interpreter.
         library: the folder that holds its package.
         real: whether it is Confluent, and no stand-in.
+        programs: the folder of its programs; None where it was not named.
     """
 
     name: str
     python: str
     library: Path
     real: bool
+    programs: Path | None = None
 
 
 def kinds() -> list[Kind]:
@@ -42,8 +45,9 @@ def kinds() -> list[Kind]:
     found = [Kind("standin", oldest, standins, False)]
     for each in filter(None, os.environ.get(VARIABLE, "").split(";")):
         name, _, where = each.partition("=")
-        python, _, library = where.partition(",")
-        found.append(Kind(name, python, Path(library), True))
+        python, library, *programs = where.split(",")
+        folder = Path(programs[0]) if programs else None
+        found.append(Kind(name, python, Path(library), True, folder))
     return found
 
 
