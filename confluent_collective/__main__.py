@@ -122,8 +122,12 @@ def _import(parsed: argparse.Namespace) -> int:
         print(f"confluent-collective: warning: {text}", file=sys.stderr)
     for text in errors:
         print(f"confluent-collective: error: {text}", file=sys.stderr)
-    if parsed.check or errors:
-        return RefusedError.exit_code if errors else 0
+    if errors:
+        return RefusedError.exit_code
+    if parsed.check:
+        count, changes = len(dict(importing.documents_of(cfm))), getattr(cfm, "_txcount", 0)
+        print(f"{count} entries can be imported; transaction count {changes}")
+        return 0
     with collective.connect() as handle:
         count = importing.import_configuration(handle, cfm, begun)
     print(f"Success: {count} entries of {parsed.folder} are those of the collective now")

@@ -63,6 +63,9 @@ def test_dump_of_another_confluent_is_imported_with_its_secrets(
         file = tmp_path / "password"
         file.write_text(f"{password}\n")
         words += ["--password-file", str(file)]
+    looked = mgt1.import_folder(*words, "--check")
+    assert looked.endswith(" entries can be imported; transaction count 0"), looked
+    assert not list(mgt1.cfg.parent.glob("cfg.aside-*"))
     assert mgt1.import_folder(*words).startswith("Success: ")
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     for each in (mgt1, mgt2):
