@@ -175,14 +175,16 @@ def test_way_in_and_out_loses_no_attribute(
 ) -> None:
     """Built-in, ours, built-in: three servers, with one that lagged behind when it went in."""
     mgt1, mgt2, mgt3 = three
-    # In Confluent's own collective.
+    # In Confluent's own collective. Secrets are set before: as its leader, 3.15.6 crashes here when
+    # it encrypts one (its own code ends with SIGSEGV), and a follower waits for ever.
     for each in three:
         each.start()
-    join_built_in(three, "10.78.0.1")
     for words in CONFIGURATION:
-        typist.types(mgt2, *words)
+        typist.types(mgt1, *words)
+    join_built_in(three, "10.78.0.1")
+    typist.types(mgt2, "nodeattrib", "n5", "location.room=west")
     stop_all(typist, [mgt3])
-    typist.types(mgt2, "nodeattrib", "n3", "location.room=south")
+    typist.types(mgt1, "nodeattrib", "n3", "location.room=south")
     shown = typist.types(mgt1, "collective", "show")
     assert "Leader: mgt1" in shown
     newest = typist.types(mgt1, "nodelist", "n1-n9,N21,last", "location")
