@@ -132,7 +132,7 @@ def _read_dump(cfm: Any, folder: Path, form: str, password: str | None) -> None:
             driven(cfm.restore_db_from_directory(str(folder), password, False, None, form))
         except Exception as error:
             raise RefusedError(
-                f"cannot read the dump in {folder}: {error or type(error).__name__}",
+                f"cannot read the dump in {folder}: {str(error) or type(error).__name__}",
                 "is the password right?" if password else None,
             ) from None
 

@@ -13,6 +13,7 @@ import asyncio
 import importlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from collective.errors import CollectiveError, DegradedCollective
@@ -24,11 +25,9 @@ log = logging.getLogger(__name__)
 _OURS = "the collective of this server is run by collectived"
 #: What would begin, or go on with, Confluent's own collective.
 _BUILT_IN = ("start_collective", "connect_to_leader", "become_leader", "_assimilate_missing")
-_COMMANDS = {
-    "invite": "/usr/bin/collective invite NAME",
-    "join": "/usr/bin/collective join SERVER",
-    "delete": "/usr/bin/collective delete NAME",
-}
+_COMMANDS = {"invite": "invite NAME", "join": "join SERVER", "delete": "delete NAME"}
+#: Where the command of collectived is: of the role, of a package. Confluent's comes first in PATH.
+_PROGRAMS = (Path("/usr/local/bin/collective"), Path("/usr/bin/collective"))
 
 
 class StandIn:
@@ -178,8 +177,8 @@ class Seam:
                 return {"error": _OURS}
             if operation == "show":
                 return {"collective": collinfo()}
-            typed = _COMMANDS.get(operation)
-            return {"collective": {"error": f"{_OURS}: type {typed}" if typed else _OURS}}
+            words = _COMMANDS.get(operation)
+            return {"collective": {"error": f"{_OURS}: type {_typed(words)}" if words else _OURS}}
 
         def handle(connection: Any, cert: Any, request: Any, local: bool = False) -> Any:
             return send(connection, answer(request, cert, local))
@@ -209,6 +208,11 @@ class Seam:
     def tell_ready(self) -> None:
         """Have Confluent know that its configuration is that of the collective."""
         self.cfm._ready = True
+
+
+def _typed(words: str) -> str:
+    program = next((path for path in _PROGRAMS if path.exists()), _PROGRAMS[-1])
+    return f"{program} {words}"
 
 
 def _never(*_arguments: Any, **_named: Any) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 
 from collective.errors import RefusedError
+from tests.confluent.conftest import Kind
 from tests.harness import Cluster, Server, wait_until
 from tests.harness.confluents import Confluent
 
@@ -82,6 +85,31 @@ def test_dump_of_another_confluent_is_imported_with_its_secrets(
     aside.rename(copy.cfg)
     copy.start()
     assert list(copy.dump()["nodes"]) == ["o1"]
+
+
+def test_dump_in_yaml_is_imported(
+    kind: Kind,
+    cluster: Cluster,
+    confluent_of: ConfluentOf,
+    dumped: Callable[[str | None], Path],
+    tmp_path: Path,
+) -> None:
+    """With a password, too."""
+    if not kind.real:
+        pytest.skip("the stand-in dumps no YAML")
+    (server,) = cluster.grow(1)
+    folder, password = dumped(PASSWORD), tmp_path / "password"
+    password.write_text(PASSWORD)
+    for name in ("keys", "main"):
+        file = folder / f"{name}.json"
+        file.with_suffix(".yaml").write_text(yaml.safe_dump(json.loads(file.read_text())))
+        file.unlink()
+    mgt1 = confluent_of("mgt1", server)
+    mgt1.cfg.mkdir(parents=True)
+    mgt1.import_folder(str(folder), "--password-file", str(password))
+    mgt1.start()
+    wait_until(partial(mgt1.ask, "quorum"), SECONDS, "it knows of the quorum")
+    assert mgt1.ask("attributes", ["n1"], [SECRET])["n1"][SECRET]["value"] == "hush"
 
 
 def test_protected_dump_is_refused_without_its_password(

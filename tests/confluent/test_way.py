@@ -175,8 +175,8 @@ def test_way_in_and_out_loses_no_attribute(
 ) -> None:
     """Built-in, ours, built-in: three servers, with one that lagged behind when it went in."""
     mgt1, mgt2, mgt3 = three
-    # In Confluent's own collective. Secrets are set before: as its leader, 3.15.6 crashes here when
-    # it encrypts one (its own code ends with SIGSEGV), and a follower waits for ever.
+    # In Confluent's own collective. Secrets are set before: as its leader, 3.15.6 ends here with
+    # SIGSEGV where it encrypts one, and a follower waits for ever.
     for each in three:
         each.start()
     for words in CONFIGURATION:
