@@ -9,7 +9,7 @@ READY := .venv/.ready
 DEPLOY_READY := .venv/.deploy-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo example sandbox sandbox-stop check test faults test-confluent test-deploy bundle packages bench growth tooz format lint types man clean
+.PHONY: help venv demo example sandbox sandbox-stop check test faults test-confluent test-deploy bundle packages adapter bench growth tooz format lint types man clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -51,6 +51,9 @@ bundle: $(READY) ## make the bundle that installs a server without a way out, in
 
 packages: $(READY) ## make a .deb and an .rpm for this machine's /usr/bin/python3, in dist/
 	@$(BIN)/python -m tools.packages
+
+adapter: $(READY) ## make the wheel for Confluent's interpreter, in dist/: docs/confluent.md
+	@$(BIN)/python -m tools.wheels
 
 bench: $(READY) ## measure, and print a table
 	@$(BIN)/python -m tools.etcd_versions fetch

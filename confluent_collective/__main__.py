@@ -10,6 +10,7 @@ It is run with Confluent's own interpreter, by a drop-in of confluent.service: d
 from __future__ import annotations
 
 import argparse
+import getpass
 import importlib
 import importlib.util
 import logging
@@ -17,6 +18,7 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     take.add_argument(
         "--check", action="store_true", help="say what would hinder it, change nothing"
     )
+    take.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="FILE",
+        help="holds the password of a protected dump (default: it is asked for)",
+    )
     take.set_defaults(does=_import)
     return parser
 
@@ -103,18 +111,59 @@ def _import(parsed: argparse.Namespace) -> int:
     if _runs():
         raise RefusedError("Confluent runs", "stop it: systemctl stop confluent")
     cfm, _ = _modules()
-    importing.read_configuration(cfm, parsed.folder)
+    own = Path(cfm.ConfigManager._cfgdir)
+    begun = None
+    if importing.is_dump(parsed.folder):
+        _refuse_others(own)
+        begun = partial(importing.write_here, cfm, own)
+    importing.read_configuration(cfm, parsed.folder, _password(parsed))
     errors, warnings = importing.findings(cfm)
     for text in warnings:
         print(f"confluent-collective: warning: {text}", file=sys.stderr)
     for text in errors:
         print(f"confluent-collective: error: {text}", file=sys.stderr)
-    if parsed.check or errors:
-        return RefusedError.exit_code if errors else 0
+    if errors:
+        return RefusedError.exit_code
+    if parsed.check:
+        count, changes = len(dict(importing.documents_of(cfm))), getattr(cfm, "_txcount", 0)
+        print(f"{count} entries can be imported; transaction count {changes}")
+        return 0
     with collective.connect() as handle:
-        count = importing.import_configuration(handle, cfm)
+        count = importing.import_configuration(handle, cfm, begun)
     print(f"Success: {count} entries of {parsed.folder} are those of the collective now")
     return 0
+
+
+def _password(parsed: argparse.Namespace) -> str | None:
+    """Return the password of a dump, None where there is none; it is never an argument."""
+    folder, file = parsed.folder, parsed.password_file
+    if not importing.is_dump(folder) or not importing.is_protected(folder):
+        return None
+    if file is not None:
+        try:
+            return str(file.read_text("utf-8").removesuffix("\n"))
+        except (OSError, ValueError) as error:
+            raise RefusedError(f"cannot read the password in {file}: {error}") from None
+    if not sys.stdin.isatty():
+        raise RefusedError(
+            f"the keys in {folder} are protected, and there is nobody to ask for the password",
+            "name a file that holds it: --password-file",
+        )
+    return getpass.getpass(f"Password of the dump in {folder}: ")
+
+
+def _refuse_others(folder: Path) -> None:
+    """Refuse a user that would leave files behind that Confluent cannot write."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError as error:
+        raise RefusedError(f"cannot import a dump: {folder}: {error.strerror}") from None
+    if owner != os.geteuid():
+        raise RefusedError(
+            f"a dump becomes what is in {folder}, which belongs to user {owner}, and this "
+            f"is user {os.geteuid()}",
+            "run it as that user: sudo -u confluent -E ...",
+        )
 
 
 def _runs() -> bool:

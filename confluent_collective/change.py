@@ -139,7 +139,8 @@ class Scratch:
                     twin = there
                 if twin != name:
                     raise ValueError(
-                        f"{area}: {name} and {twin} differ in upper and lower case only"
+                        f"{name} cannot be among the {area}: {twin} is, and on this collective "
+                        "names that differ in upper and lower case only are one name"
                     )
 
 

@@ -5,14 +5,16 @@ Invariants:
   * Of two servers that import at once one does: each write requires that nobody else began, and
     that there is no configuration yet.
   * What cannot be is found before anything is written, all of it together.
-  * Of the server's own files nothing is changed.
+  * Of the server's own files nothing is changed, unless it is a dump that is imported: that
+    becomes this server's configuration first, with its master key, which is stored nowhere else.
+    What was there is copied aside.
 """
 
 from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from confluent_collective.documents import (
     object_bytes,
     to_bytes,
 )
+from confluent_collective.own_files import OwnFiles
 from confluent_collective.source_form import source_of
 
 _CANDIDATES = "collective.managercandidates"
@@ -57,12 +60,9 @@ def read_configuration(cfm: Any, folder: Path, password: str | None = None) -> N
         RefusedError: there is no configuration, or no key to its secrets.
     """
     cfm.statelessmode = True
-    if (folder / "main.json").exists():
-        cfm.init(True)
-        with tempfile.TemporaryDirectory() as nowhere:
-            # Confluent deletes what it finds there before it restores.
-            cfm.ConfigManager._cfgdir = nowhere
-            driven(cfm.restore_db_from_directory(str(folder), password))
+    form = _form_of(folder)
+    if form:
+        _read_dump(cfm, folder, form, password)
     elif any(folder.glob("globals*")):
         cfm.ConfigManager._cfgdir = str(folder)
         cfm.init()
@@ -73,9 +73,68 @@ def read_configuration(cfm: Any, folder: Path, password: str | None = None) -> N
         )
     cfm._cfgstore.setdefault("main", {})
     if cfm._masterkey is None:
-        cfm.init_masterkey(autogen=False)
+        _unlock(cfm)
     if cfm._masterkey is None:
         raise RefusedError(f"{folder} holds no master key, so its secrets could not be read")
+
+
+def _unlock(cfm: Any) -> None:
+    """Have Confluent's module read its master key, which a file may protect (externalcfgkey)."""
+    password = None
+    if hasattr(cfm, "conf"):
+        cfm.conf.init_config()
+        told = cfm.conf.get_config()
+        if told.has_option("security", "externalcfgkey"):
+            file = Path(told.get("security", "externalcfgkey"))
+            try:
+                password = file.read_text()
+            except OSError as error:
+                raise RefusedError(f"cannot read {file}: {error.strerror}") from None
+    try:
+        cfm.init_masterkey(password, autogen=False)
+    except Exception as error:
+        raise RefusedError(f"cannot read Confluent's master key: {error}") from None
+
+
+def is_dump(folder: Path) -> bool:
+    """Tell whether a folder is what ``confluentdbutil dump`` has written."""
+    return bool(_form_of(folder))
+
+
+def is_protected(folder: Path) -> bool:
+    """Tell whether the keys of a dump need a password.
+
+    Raises:
+        RefusedError: there are none.
+    """
+    try:
+        text = (folder / f"keys.{_form_of(folder)}").read_text("utf-8", "replace")
+    except OSError as error:
+        raise RefusedError(
+            f"{folder} holds no keys, so its secrets could not be read: {error.strerror}",
+            "dump again without -r and -s, or put the keys file of an earlier dump there",
+        ) from None
+    return "*unencrypted:" not in text
+
+
+def _form_of(folder: Path) -> str:
+    return next((form for form in ("json", "yaml") if (folder / f"main.{form}").exists()), "")
+
+
+def _read_dump(cfm: Any, folder: Path, form: str, password: str | None) -> None:
+    if is_protected(folder) and not password:
+        raise RefusedError(f"the keys in {folder} are protected with a password")
+    cfm.init(True)
+    with tempfile.TemporaryDirectory() as nowhere:
+        # Confluent deletes what it finds there before it restores.
+        cfm.ConfigManager._cfgdir = nowhere
+        try:
+            driven(cfm.restore_db_from_directory(str(folder), password, False, None, form))
+        except Exception as error:
+            raise RefusedError(
+                f"cannot read the dump in {folder}: {str(error) or type(error).__name__}",
+                "is the password right?" if password else None,
+            ) from None
 
 
 def findings(cfm: Any) -> tuple[list[str], list[str]]:
@@ -119,8 +178,47 @@ def documents_of(cfm: Any) -> Iterator[tuple[str, bytes]]:
             yield key_of(GLOBALS, name), to_bytes(name, value)
 
 
-def import_configuration(handle: collective.Collective, cfm: Any) -> int:
+def write_here(cfm: Any, folder: Path, identity: str) -> None:
+    """Make a configuration that was read this server's own; what was there is copied aside.
+
+    Args:
+        cfm: Confluent's module, with what was read.
+        folder: Confluent's ``cfg``.
+        identity: of the collective's configuration, and of its key.
+
+    Raises:
+        RefusedError: it could not be written.
+    """
+    files, before = OwnFiles(folder), dict(documents_of(cfm))
+    key = master_key.mark_of(cfm)
+    try:
+        files.keep_aside(identity)
+        files.clear()
+        # Whom Confluent's own collective had where the dump was made.
+        cfm._cfgstore.pop("collective", None)
+        cfm.ConfigManager._cfgdir = str(folder)
+        cfm.statelessmode = False
+        cfm.ConfigManager.wait_for_sync(True)
+        cfm.statelessmode = True
+        files.note()
+    except OSError as error:
+        raise RefusedError(f"cannot write the dump to {folder}: {error}") from error
+    # Confluent writes in a thread, and what that raises nobody hears.
+    read_configuration(cfm, folder)
+    if dict(documents_of(cfm)) != before or master_key.mark_of(cfm) != key:
+        raise RefusedError(f"what is in {folder} now is not what was dumped: see above")
+
+
+def import_configuration(
+    handle: collective.Collective, cfm: Any, begun: Callable[[str], None] | None = None
+) -> int:
     """Write a configuration that was read, and return how many entries it has.
+
+    Args:
+        handle: on the collective.
+        cfm: Confluent's module, with what was read.
+        begun: is called with the identity of the configuration and of its key, when nothing is in
+            the way and before anything is stored.
 
     Raises:
         RefusedError: it cannot be, or the collective has one already.
@@ -135,17 +233,21 @@ def import_configuration(handle: collective.Collective, cfm: Any) -> int:
     except DeadlineError as error:
         raise RefusedError(f"another server imports its configuration: {error}") from error
     try:
-        return _import(handle, cfm, hold)
+        return _import(handle, cfm, hold, begun or (lambda _: None))
     finally:
         hold.release()
 
 
-def _import(handle: collective.Collective, cfm: Any, hold: Any) -> int:
+def _import(
+    handle: collective.Collective, cfm: Any, hold: Any, begun: Callable[[str], None]
+) -> int:
     if handle.store.get(CHANGE_KEY, linearizable=True) is not None:
         raise RefusedError(
             "the collective has a configuration of Confluent already",
             "to replace it, delete it first: see REPLACE in docs/confluent.md",
         )
+    mark, identity = master_key.mark_of(cfm), secrets.token_hex(16)
+    begun(f"{identity} {mark}")
     # What an import that was broken off has left.
     _write(handle.store, hold, [collective.DeletePrefix(ROOT)])
     count, piece, size = 0, list[Any](), 0
@@ -156,7 +258,7 @@ def _import(handle: collective.Collective, cfm: Any, hold: Any) -> int:
         piece.append(collective.Put(key, value))
         count, size = count + 1, size + len(value)
     _write(handle.store, hold, piece)
-    about = object_bytes(mark=master_key.mark_of(cfm), identity=secrets.token_hex(16))
+    about = object_bytes(mark=mark, identity=identity)
     record = object_bytes(by=handle.name, function="import", renamed={})
     last = [collective.Put(MASTER_KEY, about), collective.Put(CHANGE_KEY, record)]
     _write(handle.store, hold, last)

@@ -17,8 +17,8 @@ import time
 from typing import Any
 
 import collective
-from collective.errors import ClosedError, CollectiveError
 from confluent_collective.flavours import Flavour
+from confluent_collective.patience import again_and_again
 from confluent_collective.seam import Seam
 
 log = logging.getLogger(__name__)
@@ -70,27 +70,21 @@ class Managers:
         self._owed = time.monotonic() + _AGAIN_SECONDS
 
     def _stand(self) -> None:
-        while True:
-            try:
-                hold = self._handle.election(ELECTION).campaign(
-                    self._handle.name, seconds=_CAMPAIGN_SECONDS
-                )
-            except ClosedError:
-                return
-            except CollectiveError as error:
-                log.debug("no election yet: %s", error)
-                time.sleep(_LOOK_SECONDS)
-                continue
-            self._hold = hold
-            log.info("this server looks after the managers of nodes")
-            self._flavour.queue(self._begun)
-            while hold.is_held:
-                time.sleep(_LOOK_SECONDS)
-                owed = self._owed
-                if owed is not None and time.monotonic() > owed:
-                    self._owed = None
-                    self._flavour.queue(self._begun)
-            self._hold = None
+        again_and_again(self._serve_a_term, "no election yet", _LOOK_SECONDS)
+
+    def _serve_a_term(self) -> None:
+        """Wait to be elected, and then until that ends."""
+        election = self._handle.election(ELECTION)
+        self._hold = hold = election.campaign(self._handle.name, seconds=_CAMPAIGN_SECONDS)
+        log.info("this server looks after the managers of nodes")
+        self._flavour.queue(self._begun)
+        while hold.is_held:
+            time.sleep(_LOOK_SECONDS)
+            owed = self._owed
+            if owed is not None and time.monotonic() > owed:
+                self._owed = None
+                self._flavour.queue(self._begun)
+        self._hold = None
 
     def _begun(self) -> Any:
         self._schedule()

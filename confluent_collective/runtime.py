@@ -9,9 +9,6 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -36,6 +33,8 @@ from confluent_collective.documents import (
     object_bytes,
 )
 from confluent_collective.managers import Managers
+from confluent_collective.own_files import OwnFiles
+from confluent_collective.patience import again_and_again
 from confluent_collective.seam import Seam
 from confluent_collective.service import ConfluentStore, Steps
 
@@ -46,8 +45,6 @@ _AGAIN_SECONDS = 2.0
 _FIRST_SECONDS = 30.0
 _HERE_SECONDS = 10
 CERTIFICATE = "/etc/confluent/srvcert.pem"
-_MARK = "collective-of"
-_NOT_MOVED = {"myname", _MARK, f"{_MARK}.part"}
 
 
 class ConfluentRuntime:
@@ -62,6 +59,7 @@ class ConfluentRuntime:
         """
         self._seam = seam
         self._root = root
+        self._files = OwnFiles(Path(seam.cfm.ConfigManager._cfgdir))
         self._handle: collective.Collective | None = None
         self._store: ConfluentStore | None = None
         self._managers: Managers | None = None
@@ -78,6 +76,7 @@ class ConfluentRuntime:
     def hook(self) -> None:
         """Have ``startup`` called where Confluent would begin its own collective."""
         self._seam.hook_startup(self.startup)
+        self._seam.hook_writes(self._files.note)
 
     def startup(self) -> None:
         """Begin, in Confluent's thread; returns with the collective's configuration, if it can.
@@ -135,7 +134,7 @@ class ConfluentRuntime:
             )
         wanted, self._identity = master_key.read_record(record)
         # Of a key, too, that is replaced, though the configuration be the same.
-        self._move_aside(f"{self._identity} {wanted}")
+        self._files.keep_aside(f"{self._identity} {wanted}")
         if master_key.mark_of(self._seam.cfm) != wanted:
             others = [m.name for m in handle.members() if m.name != handle.name]
             master_key.fetch(handle, self._seam.cfm, wanted, others)
@@ -281,21 +280,17 @@ class ConfluentRuntime:
 
     def _keep_here(self, handle: collective.Collective, value: bytes) -> None:
         """Keep a key under a session while this process lives, whatever happens to either."""
-        while True:
+
+        def keep() -> None:
             self._unsaid.clear()
-            try:
-                if self._here is None or not self._here.is_held:
-                    self._here = handle.session(_HERE_SECONDS)
-                    self._here.when_lost(self._unsaid.set)
-                handle.store.put(MEMBERS + handle.name, value)
-                handle.store.put(HERE + handle.name, b"1", lease=self._here.lease)
-            except ClosedError:
-                return
-            except CollectiveError as error:
-                log.info("that Confluent runs here is said later: %s", error)
-                time.sleep(_AGAIN_SECONDS)
-                continue
+            if self._here is None or not self._here.is_held:
+                self._here = handle.session(_HERE_SECONDS)
+                self._here.when_lost(self._unsaid.set)
+            handle.store.put(MEMBERS + handle.name, value)
+            handle.store.put(HERE + handle.name, b"1", lease=self._here.lease)
             self._unsaid.wait()
+
+        again_and_again(keep, "that Confluent runs here is said later", _AGAIN_SECONDS)
 
     # Changing ----------------------------------------------------------------------------------
 
@@ -336,46 +331,3 @@ class ConfluentRuntime:
             "nonvoting": [member.name for member in members if member.role == "nonvoting"],
             "quorum": handle.last_quorum.holds,
         }
-
-    # What was here before ------------------------------------------------------------------------
-
-    def _move_aside(self, identity: str) -> None:
-        """Copy a configuration aside that is another one than the collective's, once.
-
-        Which one it is stands in a file beside it, and is written before anything is replaced.
-
-        Args:
-            identity: of the collective's configuration, and of its key.
-        """
-        folder = Path(self._seam.cfm.ConfigManager._cfgdir)
-        mark = folder / _MARK
-        if mark.exists() and mark.read_text("utf-8", "replace").strip() == identity:
-            return
-        kept = [
-            each for each in folder.glob("*") if each.is_file() and each.name not in _NOT_MOVED
-        ]
-        if kept:
-            stem = f"{folder.name}.aside-{time.strftime('%Y%m%dT%H%M%S')}-"
-            # It has its name when it is whole: one that is still .part was cut off.
-            part = Path(tempfile.mkdtemp(".part", stem, folder.parent))
-            for each in kept:
-                shutil.copy2(each, part / each.name)
-                _fsync(part / each.name)
-            aside = part.with_name(part.name[: -len(".part")])
-            part.rename(aside)
-            _fsync(folder.parent)
-            log.warning("the configuration that was here before is in %s", aside)
-        part = mark.with_name(f"{mark.name}.part")
-        part.write_text(f"{identity}\n", "ascii")
-        _fsync(part)
-        part.replace(mark)
-        _fsync(folder)
-
-
-def _fsync(path: Path) -> None:
-    """Make a file, or what was renamed in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

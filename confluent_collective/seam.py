@@ -13,6 +13,7 @@ import asyncio
 import importlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from collective.errors import CollectiveError, DegradedCollective
@@ -24,11 +25,9 @@ log = logging.getLogger(__name__)
 _OURS = "the collective of this server is run by collectived"
 #: What would begin, or go on with, Confluent's own collective.
 _BUILT_IN = ("start_collective", "connect_to_leader", "become_leader", "_assimilate_missing")
-_COMMANDS = {
-    "invite": "/usr/bin/collective invite NAME",
-    "join": "/usr/bin/collective join SERVER",
-    "delete": "/usr/bin/collective delete NAME",
-}
+_COMMANDS = {"invite": "invite NAME", "join": "join SERVER", "delete": "delete NAME"}
+#: Where the command of collectived is: of the role, of a package. Confluent's comes first in PATH.
+_PROGRAMS = (Path("/usr/local/bin/collective"), Path("/usr/bin/collective"))
 
 
 class StandIn:
@@ -65,6 +64,17 @@ class Seam:
     def hook_startup(self, startup: Callable[[], None]) -> None:
         """Have something called where Confluent would begin its own collective."""
         self.manager.startup = startup
+
+    def hook_writes(self, written: Callable[[], None]) -> None:
+        """Have something called, in the thread that writes, after Confluent wrote its files."""
+        manager = self.cfm.ConfigManager
+        write = manager._sync_to_file
+
+        def write_and_tell(*arguments: Any, **named: Any) -> None:
+            write(*arguments, **named)
+            written()
+
+        manager._sync_to_file = staticmethod(write_and_tell)
 
     def begin(self) -> Flavour:
         """Note the thread that Confluent runs in, which is this one: for ``startup``."""
@@ -169,8 +179,8 @@ class Seam:
                 return {"error": _OURS}
             if operation == "show":
                 return {"collective": collinfo()}
-            typed = _COMMANDS.get(operation)
-            return {"collective": {"error": f"{_OURS}: type {typed}" if typed else _OURS}}
+            words = _COMMANDS.get(operation)
+            return {"collective": {"error": f"{_OURS}: type {_typed(words)}" if words else _OURS}}
 
         def handle(connection: Any, cert: Any, request: Any, local: bool = False) -> Any:
             return send(connection, answer(request, cert, local))
@@ -200,6 +210,11 @@ class Seam:
     def tell_ready(self) -> None:
         """Have Confluent know that its configuration is that of the collective."""
         self.cfm._ready = True
+
+
+def _typed(words: str) -> str:
+    program = next((path for path in _PROGRAMS if path.exists()), _PROGRAMS[-1])
+    return f"{program} {words}"
 
 
 def _never(*_arguments: Any, **_named: Any) -> bool:

@@ -1,5 +1,8 @@
 """Gets the package and all that it needs as wheels, for a Python that need not be here.
 
+``make adapter`` makes the package's own alone: it holds the adapter for Confluent and the API that
+this needs, for Confluent's interpreter, of Python 3.9 or later, and needs no other package there.
+
 Invariants:
   * Nothing is built on this machine but the package itself, which has no part that is compiled:
     what runs on its own C library alone is in no wheel.
@@ -7,11 +10,13 @@ Invariants:
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
+import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
@@ -19,9 +24,35 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+ROOT = Path(__file__).resolve().parent.parent
 _SECONDS = 600
 # The oldest C library of the distributions that the role knows is newer than both.
 _PLATFORMS = ("manylinux2014", "manylinux_2_28")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the wheel of the package, and say where it is."""
+    parser = argparse.ArgumentParser(prog="python -m tools.wheels")
+    parser.add_argument("--output", type=Path, default=ROOT / "dist", metavar="FOLDER")
+    given = parser.parse_args(arguments)
+    try:
+        print(make(ROOT, given.output.absolute()))
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        print("error: pip wheel failed, or took too long: see above", file=sys.stderr)
+        return 1
+    return 0
+
+
+def make(source: Path, output: Path) -> Path:
+    """Make the wheel of the package in a folder that may hold others; return its path.
+
+    Raises:
+        subprocess.CalledProcessError, subprocess.TimeoutExpired: pip could not.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="wheel-", dir=output) as name:
+        made = build(source, Path(name) / "made")
+        return made.replace(output / made.name)
 
 
 def build(source: Path, wheels: Path) -> Path:
@@ -102,3 +133,7 @@ def pip(*arguments: str) -> None:
     """
     command = [sys.executable, "-m", "pip", arguments[0], "--quiet"]
     subprocess.run([*command, *arguments[1:]], check=True, timeout=_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,6 +14,7 @@ import importlib
 import inspect
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -24,7 +25,7 @@ from typing import Any
 import confluent.collective.manager as manager
 import confluent.config.configmanager as cfm
 
-from confluent_collective import importing, runtime
+from confluent_collective import runtime
 from confluent_collective.seam import Seam
 
 NAME, FOLDER, ROOT = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
@@ -35,21 +36,22 @@ KEPT: set[Any] = set()
 def begin() -> runtime.ConfluentRuntime | None:
     """Read the files, and start on the collective, as Confluent's own main does."""
     FOLDER.mkdir(parents=True, exist_ok=True)
+    cfm.ConfigManager._cfgdir = str(FOLDER)
+    made = None if ROOT == "-" else runtime.ConfluentRuntime(Seam(cfm, manager), ROOT)
+    if made is not None:
+        made.hook()
     cfm.get_myname = manager.get_myname = lambda: NAME
     manager.log.log = lambda entry, **_: print(entry, file=sys.stderr)
     cfm.logException = traceback.print_exc
-    cfm.ConfigManager._cfgdir = str(FOLDER)
     cfm.init()
     cfm.ConfigManager(None)
     if not cfm._masterkey:
         cfm.init_masterkey()
     if not cfm.get_global("confluent_uuid"):
         cfm.set_global("confluent_uuid", f"uuid of {NAME}")
-    if ROOT == "-":
+    if made is None:
         return None
     manager.util.get_certificate_from_file = lambda _path: NAME.encode()
-    made = runtime.ConfluentRuntime(Seam(cfm, manager), ROOT)
-    made.hook()
     manager.startup()
     return made
 
@@ -91,6 +93,15 @@ def dump() -> str:
     return text
 
 
+def dump_to(folder: str, password: str | None) -> Any:
+    """Write what ``confluentdbutil dump`` writes (it reads the files, in a process of its own)."""
+    if not hasattr(cfm, "conf"):
+        return cfm.dump_db_to_directory(folder, password)
+    Path(folder, "keys.json").write_text(cfm._dump_keys(password))
+    Path(folder, "main.json").write_text(dump())
+    return None
+
+
 def has_quorum() -> bool:
     """Ask as Confluent does before each change."""
     try:
@@ -130,8 +141,19 @@ DOES: dict[str, Callable[..., Any]] = {
     "key": lambda: cfm._masterkey.hex(),
     "collinfo": lambda: _collinfo(),
     "nodedefine": nodedefine,
+    "dump_to": dump_to,
     "sync": lambda: cfm.ConfigManager.wait_for_sync(True),
 }
+
+
+def import_folder(words: list[str]) -> int:
+    """Run the command ``import``, for the configuration of this process."""
+    command: Any = importlib.import_module("confluent_collective.__main__")
+    if not hasattr(cfm, "conf"):
+        command.judged = lambda: None  # the stand-in is no release of Confluent
+    cfm.ConfigManager._cfgdir = str(FOLDER)
+    os.environ["COLLECTIVE_ROOT"] = ROOT
+    return int(command.main(["import", *words]))
 
 
 def _collinfo() -> dict[str, Any]:
@@ -185,11 +207,7 @@ def serve_eventlet() -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     if len(sys.argv) > 4 and sys.argv[4] == "import":
-        import collective
-
-        importing.read_configuration(cfm, FOLDER)
-        with collective.connect(ROOT) as handle:
-            print(importing.import_configuration(handle, cfm))
+        sys.exit(import_folder(sys.argv[5:] or [str(FOLDER)]))
     elif hasattr(cfm, "eventlet"):
         serve_eventlet()
     else:

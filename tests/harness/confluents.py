@@ -128,18 +128,23 @@ class Confluent:
         found: dict[str, Any] = json.loads(self.ask("dump"))
         return found
 
-    def import_folder(self) -> str:
-        """Make its configuration that of the collective; it does not run."""
-        done = subprocess.run(
-            [*self._command, "import"],
+    def import_folder(self, *words: str) -> str:
+        """Make its configuration, or what is named, that of the collective; it does not run."""
+        done = self.try_import(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def try_import(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Type the command ``import``; nobody sits before it."""
+        return subprocess.run(
+            [*self._command, "import", *words],
             env=self._environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=SECONDS,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
 
     def kill(self) -> None:
         """Kill it."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import threading
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,18 +27,17 @@ NewConfiguration = Callable[[], Any]
 SECONDS = 20.0
 IDENTITY = "0" * 32
 DEEP = b"[" * 100_000 + b"]" * 100_000
+ANOTHER = f"*unencrypted:{b64encode(b'x' * 32).decode()}"
 BAD_ANSWERS = {
     "nothing": b"",
     "no object": b"[]",
     "number": b"5",
     "no key": b"{}",
     "key is a number": b'{"cryptkey":5}',
-    "key is no base64": b'{"cryptkey":"x"}',
+    "key is no base64": b'{"cryptkey":"*unencrypted:x"}',
     "deep": DEEP,
-    "another key": json.dumps({"cryptkey": b64encode(b"x" * 32).decode()}).encode(),
-    "integrity key is a list": json.dumps(
-        {"cryptkey": b64encode(b"x" * 32).decode(), "integritykey": []}
-    ).encode(),
+    "another key": json.dumps({"cryptkey": ANOTHER}).encode(),
+    "integrity key is a list": json.dumps({"cryptkey": ANOTHER, "integritykey": []}).encode(),
 }
 
 
@@ -80,52 +76,6 @@ def runtime_in(folder: Path, name: str = "mgt1") -> Any:
     manager = SimpleNamespace(_cfgdir=str(folder))
     cfm = SimpleNamespace(ConfigManager=manager, get_myname=lambda: name)
     return ConfluentRuntime(SimpleNamespace(cfm=cfm))  # type: ignore[arg-type]
-
-
-class PowerCutError(BaseException):
-    """The process ends here."""
-
-
-@pytest.mark.parametrize("step", range(12))
-def test_power_cut_at_any_line_leaves_a_whole_copy_at_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    """In the same second, too; and a folder that looks whole is whole."""
-    cfg = tmp_path / "cfg"
-    made = runtime_in(cfg)
-    files = {"globals": b"key", "nodes": b"n1", "users": b"ann"}
-    for name, content in files.items():
-        (cfg / name).write_bytes(content)
-    monkeypatch.setattr(time, "strftime", lambda _: "20261129T100000")
-    left = [step]
-
-    def cut(original: Callable[..., Any]) -> Callable[..., Any]:
-        def maybe(*arguments: Any, **named: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
-                raise PowerCutError
-            return original(*arguments, **named)
-
-        return maybe
-
-    with monkeypatch.context() as patched:
-        for owner, names in (
-            (Path, ("rename", "write_text", "replace")),
-            (tempfile, ("mkdtemp",)),
-            (shutil, ("copy2",)),
-        ):
-            for name in names:
-                patched.setattr(owner, name, cut(getattr(owner, name)))
-        with suppress(PowerCutError):
-            made._move_aside(IDENTITY)
-    made._move_aside(IDENTITY)
-    asides = [each for each in tmp_path.glob("cfg.aside-*") if each.suffix != ".part"]
-    assert asides
-    for each in asides:
-        assert {file.name: file.read_bytes() for file in each.iterdir()} == files
-    count = len(list(tmp_path.iterdir()))
-    made._move_aside(IDENTITY)
-    assert len(list(tmp_path.iterdir())) == count
 
 
 class Stored:
@@ -188,15 +138,6 @@ def test_one_session_is_opened_however_often_the_key_cannot_be_written(
     with pytest.raises(OverError):
         runtime_in(tmp_path / "cfg")._keep_here(handle, b"")
     assert len(opened) == 1
-
-
-def test_configuration_of_another_key_is_moved_aside_too(tmp_path: Path) -> None:
-    """Whoever rewrites which key it is would have the right one overwritten, and lost."""
-    made = runtime_in(tmp_path / "cfg")
-    (tmp_path / "cfg" / "globals").write_bytes(b"key")
-    for mark, count in (("a", 1), ("a", 1), ("b", 2), ("b", 2)):
-        made._move_aside(f"{IDENTITY} {mark}")
-        assert len(list(tmp_path.glob("cfg.aside-*"))) == count
 
 
 class Told:

@@ -3,3 +3,7 @@
 
 class DegradedCollective(Exception):
     """There is no quorum."""
+
+
+class LockedCredentials(Exception):
+    """A secret needs a password."""

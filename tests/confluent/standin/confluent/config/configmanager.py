@@ -61,19 +61,54 @@ def init_masterkey(password: str | None = None, autogen: bool = True) -> None:
 
 
 def _parse_key(text: str, password: str | None = None) -> bytes:
-    return b64decode(text)
+    if text.startswith("*unencrypted:"):
+        return b64decode(text.partition(":")[2])
+    if not password:
+        raise exc.LockedCredentials
+    check, key = map(b64decode, text.split("!"))
+    key = _protected(password, key)
+    if hashlib.sha256(key).digest() != check:
+        raise ValueError("bad HMAC value on crypted value")
+    return key
+
+
+def _protected(password: str, key: bytes) -> bytes:
+    stream = hashlib.sha256(password.encode()).digest()
+    return bytes(one ^ other for one, other in zip(key, stream))
 
 
 def _dump_keys(password: str | None, dojson: bool = True) -> Any:
-    keys = {"cryptkey": b64encode(_masterkey or b"").decode()}
+    key = _masterkey or b""
+    keys = {"cryptkey": f"*unencrypted:{b64encode(key).decode()}"}
+    if password:
+        pieces = (hashlib.sha256(key).digest(), _protected(password, key))
+        keys = {"cryptkey": "!".join(b64encode(piece).decode() for piece in pieces)}
     return json.dumps(keys) if dojson else keys
+
+
+async def dump_db_to_directory(location: str, password: str | None) -> None:
+    """Write what can be restored."""
+    Path(location, "keys.json").write_text(_dump_keys(password))
+    dumped = b64encode(pickle.dumps(_cfgstore)).decode()
+    Path(location, "main.json").write_text(json.dumps(dumped))
+
+
+async def restore_db_from_directory(
+    location: str, password: str | None, merge: Any = False, skipped: Any = None, fmt: str = "json"
+) -> None:
+    """Read what was dumped."""
+    global _cfgstore
+    keys = json.loads(Path(location, "keys.json").read_text())
+    _parse_key(keys["cryptkey"], password)
+    _cfgstore = pickle.loads(b64decode(json.loads(Path(location, "main.json").read_text())))
+    _restore_keys(keys, password)
 
 
 def _restore_keys(
     keys: Any, password: str | None, newpassword: str | None = None, sync: bool = True
 ) -> None:
     global _masterkey
-    _masterkey = _parse_key(keys["cryptkey"])
+    _masterkey = _parse_key(keys["cryptkey"], password)
     set_global("master_privacy_key", _masterkey, sync)
 
 
@@ -162,8 +197,11 @@ class ConfigManager:
 
     @classmethod
     def _bg_sync_to_file(cls, fullsync: bool = False) -> None:
-        if statelessmode:
-            return
+        if not statelessmode:
+            cls._sync_to_file(fullsync)
+
+    @classmethod
+    def _sync_to_file(cls, fullsync: bool = False) -> None:
         for area in (*_AREAS, "globals", "idmap"):
             source = _cfgstore if area == "globals" else _cfgstore["main"]
             if area in source:
