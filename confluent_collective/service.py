@@ -97,16 +97,20 @@ class ConfluentStore:
         """
         if self.is_broken and not is_all:
             return
-        # Until the end: also where somebody leaves this in the middle.
-        self.is_broken = True
-        batch = self._batch(events, is_all)
-        yield from self._projection.watchers_of_deletion(batch)
-        if batch.there or batch.gone:
-            self._projection.apply(batch)
-        if is_all:
-            self.members, self.here = {}, set()
-        for event in events:
-            self._take_record(event)
+        try:
+            batch = self._batch(events, is_all)
+            # What is computed meanwhile is on the revision before this one, all of it.
+            yield from self._projection.watchers_of_deletion(batch)
+            if batch.there or batch.gone:
+                self._projection.apply(batch)
+            if is_all:
+                self.members, self.here = {}, set()
+            for event in events:
+                self._take_record(event)
+        except BaseException:
+            # Also where somebody leaves this in the middle: nobody takes this batch up again.
+            self.is_broken = True
+            raise
         self.is_broken = False
         self._take_revision(events, is_all)
 

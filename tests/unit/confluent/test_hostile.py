@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from collective import QuorumState
+from collective.errors import DegradedCollective
 from confluent_collective.documents import HERE, MEMBERS, ROOT, key_of, object_bytes, to_bytes
 from confluent_collective.service import ConfluentStore
 from tests.unit.confluent.test_change import Entry, Event
@@ -117,3 +119,28 @@ def test_watcher_that_raises_keeps_no_change_out(new_configuration: NewConfigura
     list(store.take([gone, CHANGE._replace(revision=8)]))
     assert "n1" not in module._cfgstore["main"]["nodes"]
     assert store.revision == 8
+
+
+def test_change_is_not_refused_while_watchers_are_awaited(
+    new_configuration: NewConfiguration,
+) -> None:
+    """They may take seconds, and it is computed on all of the revision before."""
+    module = new_configuration()
+    store = ConfluentStore(module, Holding(), b"key")  # type: ignore[arg-type]
+    value = to_bytes("n1", {"groups": ["everything"]})
+    list(store.take([stored("nodes/n1", value), CHANGE]))
+    module.ConfigManager(None).watch_nodecollection(lambda **_: "awaited")
+    gone = Event(key_of("nodes", "n1"), None, Entry(value), 8)
+    taking = store.take([gone, CHANGE._replace(revision=8)])
+    assert next(taking) == "awaited"
+    store.refuse()
+    assert (store.revision, "n1" in module._cfgstore["main"]["nodes"]) == (7, True)
+    taking.close()
+    with pytest.raises(DegradedCollective):
+        store.refuse()
+
+
+class Holding:
+    """A handle with a quorum."""
+
+    last_quorum = QuorumState(True, 0.0)
