@@ -200,12 +200,21 @@ class Seam:
         self.manager.log.log({kind: text, "subsystem": "collective"})
 
     def tell_members(self, members: dict[str, dict[str, Any]]) -> None:
-        """Have Confluent know the members, their addresses and certificates."""
+        """Have Confluent know the members, their addresses and certificates.
+
+        They are in its files, too: osdeploy reads there which managers nodes are to trust.
+        """
         store = self.cfm._cfgstore
+        former = store.get("collective", {})
         if len(members) > 1:
             store["collective"] = members
         else:
             store.pop("collective", None)
+        changed = {n for n in former.keys() | members.keys() if former.get(n) != members.get(n)}
+        if changed:
+            with self.cfm._dirtylock:
+                store.setdefault("collectivedirty", set()).update(changed)
+            self.cfm.ConfigManager._bg_sync_to_file()
 
     def tell_ready(self) -> None:
         """Have Confluent know that its configuration is that of the collective."""

@@ -119,6 +119,21 @@ def test_watchers_on_other_members_are_told(three: list[Confluent]) -> None:
     wait_until(lambda: mgt3.ask("heard") == wanted, SECONDS, f"all is told: {mgt3.ask('heard')}")
 
 
+def test_members_are_in_the_files_that_programs_read(
+    three: list[Confluent], confluent_of: ConfluentOf
+) -> None:
+    """Such as osdeploy, which has nodes trust all managers."""
+    mgt1 = three[0]
+    wait_until(lambda: len(mgt1.ask("members")) == len(three), SECONDS, "mgt1 knows all")
+    known = mgt1.ask("members")
+    mgt1.ask("sync")
+    mgt1.stop()
+    reader = confluent_of("mgt1", None)
+    reader.start()
+    assert reader.ask("members") == known
+    assert known.keys() == {each.name for each in three}
+
+
 def test_without_a_quorum_changes_are_refused_and_reads_go_on(
     three: list[Confluent], cluster: Cluster
 ) -> None:

@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import secrets
+import threading
 from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,8 @@ from confluent import exceptions as exc
 from confluent import tasks
 
 _AREAS = ("nodegroups", "nodes", "usergroups", "users")
+_BESIDE = ("globals", "collective")
+_dirtylock = threading.RLock()
 _cfgstore: Any = None
 _masterkey: bytes | None = None
 _masterintegritykey: bytes | None = None
@@ -42,11 +45,11 @@ def init(stateless: bool = False) -> None:
     global _cfgstore
     _cfgstore = {"main": {}}
     folder = Path(ConfigManager._cfgdir)
-    for area in (*_AREAS, "globals", "idmap"):
+    for area in (*_AREAS, *_BESIDE, "idmap"):
         file = folder / area
         if not stateless and file.exists():
             entries = pickle.loads(file.read_bytes())
-            (_cfgstore if area == "globals" else _cfgstore["main"])[area] = entries
+            (_cfgstore if area in _BESIDE else _cfgstore["main"])[area] = entries
 
 
 def init_masterkey(password: str | None = None, autogen: bool = True) -> None:
@@ -208,6 +211,10 @@ class ConfigManager:
                 part = Path(cls._cfgdir) / f"{area}.part"
                 part.write_bytes(pickle.dumps(source[area]))
                 os.replace(part, Path(cls._cfgdir) / area)
+        with _dirtylock:
+            if _cfgstore.pop("collectivedirty", None):
+                members = pickle.dumps(_cfgstore.get("collective", {}))
+                (Path(cls._cfgdir) / "collective").write_bytes(members)
         _cfgstore.pop("dirtykeys", None)
         _cfgstore.pop("dirtyglobals", None)
 
