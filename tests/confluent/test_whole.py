@@ -6,11 +6,14 @@ import itertools
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -27,16 +30,22 @@ from tests.confluent.typed import (
     type_until_made,
     typed,
 )
-from tests.harness import Cluster, Server, wait_until
+from tests.harness import Cluster, HarnessError, Result, Server, wait_until
 from tests.harness.network import Network
+from tests.harness.processes import with_us
 from tests.harness.spread import spread
+from tests.harness.terminals import Terminal
 from tests.harness.whole_confluents import Installed, WholeConfluent, missing
 
 pytestmark = [pytest.mark.faults, pytest.mark.root, pytest.mark.slow]
 
 NAMES = ("mgt1", "mgt2", "mgt3")
+BMC = "10.78.0.9"
+FAKE_BMC = Path(__file__).with_name("fake_bmc.py")
 SECONDS = 60.0
 STEPS = 50
+# Within which something is killed after a command was typed.
+IN_FLIGHT = 0.8
 ConfluentOf = Callable[..., WholeConfluent]
 
 
@@ -57,10 +66,16 @@ def installed(request: pytest.FixtureRequest) -> Installed:
 
 
 @pytest.fixture
-def network(make_network: Callable[..., Network]) -> Network:
-    """Three hosts, and one for a Confluent that is alone."""
-    hosts = {name: (f"10.77.0.{number}/24",) for number, name in enumerate(NAMES, 1)}
-    return make_network(**hosts, plain=("10.77.0.9/24",))
+def network(installed: Installed, make_network: Callable[..., Network]) -> Network:
+    """Three hosts, one for a Confluent that is alone, and a BMC that only the second reaches."""
+    assert installed.programs  # where there are none, no network is made
+    return make_network(
+        mgt1=("10.77.0.1/24",),
+        mgt2=("10.77.0.2/24", "10.78.0.2/24"),
+        mgt3=("10.77.0.3/24",),
+        plain=("10.77.0.9/24",),
+        bmc=(f"{BMC}/24",),
+    )
 
 
 @pytest.fixture
@@ -124,20 +139,48 @@ def same_everywhere(confluents: list[WholeConfluent]) -> dict[str, str]:
     return found
 
 
-def kill_one(chance: random.Random, three: list[WholeConfluent], step: int) -> Callable[[], None]:
-    """Kill a Confluent, a daemon or an etcd; return what starts it again."""
-    confluent = chance.choice(three)
-    server = confluent.server
-    assert server is not None
-    if step % 3 == 0:
-        confluent.kill()
-        return confluent.start
-    if step % 3 == 1:
-        server.kill()
-        return server.start
-    assert server.etcd_pid is not None
-    os.kill(server.etcd_pid, signal.SIGKILL)
-    return lambda: None
+class Killer:
+    """Kills a Confluent, a daemon or an etcd, one after the other, and starts it again."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._revive: Callable[[], None] | None = None
+        self.count = 0
+
+    @contextmanager
+    def kill(self, others: list[WholeConfluent]) -> Iterator[None]:
+        """Kill something of one of the others while the ``with`` block runs."""
+        timer = threading.Timer(self._chance.uniform(0.0, IN_FLIGHT), self._kill, [others])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.join()
+
+    def _kill(self, others: list[WholeConfluent]) -> None:
+        confluent = self._chance.choice(others)
+        server = confluent.server
+        assert server is not None
+        self.count += 1
+        if self.count % 3 == 0:
+            confluent.kill()
+            self._revive = confluent.start
+        elif self.count % 3 == 1:
+            server.kill()
+            self._revive = server.start
+        elif server.etcd_pid is not None:  # which its daemon starts again
+            os.kill(server.etcd_pid, signal.SIGKILL)
+
+    def revive(self) -> None:
+        """Start again what was killed."""
+        revive, self._revive = self._revive, None
+        if revive is not None:
+            revive()
+
+
+def is_up(confluent: WholeConfluent) -> bool:
+    """Tell whether a Confluent and the daemon beside it run."""
+    return confluent.is_running and confluent.server is not None and confluent.server.is_running
 
 
 def test_script_of_commands_makes_what_it_makes_on_a_plain_confluent(
@@ -149,22 +192,19 @@ def test_script_of_commands_makes_what_it_makes_on_a_plain_confluent(
     for words in BEGUN:
         plain.run(*words, check=True)
     chance = random.Random(16)
-    refused, kills = 0, 0
-    revive: Callable[[], None] | None = None
+    killer, refused = Killer(chance), 0
     for number, words in enumerate(typed(16, STEPS)):
         plain.run(*words, check=True)
-        if number % 4 == 1:
-            revive = kill_one(chance, three, kills)
-            kills += 1
-        up = [each for each in three if each.is_running and each.server and each.server.is_running]
-        refused += type_until_made(chance.choice(up), words)
-        if revive is not None and number % 4 == 3:
-            revive()
-            revive = None
-    if revive is not None:
-        revive()
+        member = chance.choice([each for each in three if is_up(each)])
+        with ExitStack() as stack:
+            if number % 4 == 1:
+                stack.enter_context(killer.kill([each for each in three if each is not member]))
+            refused += type_until_made(member, words)
+        if number % 4 == 3:
+            killer.revive()
+    killer.revive()
     found = same_everywhere(three)
-    print(f"{kills} kills, {refused} refusals")
+    print(f"{killer.count} kills, {refused} refusals")
     assert comparable(found["main.json"]) == comparable(dump(plain)["main.json"])
     assert imported(three, DUMP)["main.json"] == found["main.json"]
 
@@ -293,3 +333,94 @@ def test_partition_with_writers_on_both_sides_loses_nothing(
     indexes = [node["id.index"]["value"] for node in nodes.values()]
     assert len(set(indexes)) == len(indexes)
     assert sum(first) - cut < 15.0
+
+
+@pytest.fixture
+def bmc(installed: Installed, network: Network, tmp_path: Path) -> Iterator[Path]:
+    """A BMC on its host; what it prints is in a file."""
+    known = subprocess.run([installed.python, "-c", "import pyghmi.cmd.fakebmc"], check=False)
+    if known.returncode != 0:
+        pytest.skip("no BMC: the interpreter of this Confluent has no pyghmi")
+    command = [*with_us(), *network["bmc"].prefix, installed.python, str(FAKE_BMC)]
+    log = tmp_path / "bmc"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    yield log
+    process.kill()
+    process.wait()
+
+
+MANAGED = (
+    *("nodedefine", "n9", "collective.manager=mgt2"),
+    *("hardwaremanagement.method=ipmi", "console.method=ipmi"),
+    *(f"hardwaremanagement.manager={BMC}", "secret.hardwaremanagementuser=admin"),
+    "secret.hardwaremanagementpassword=password",
+)
+
+
+def test_power_and_console_of_a_node_go_through_the_member_that_manages_it(
+    three: list[WholeConfluent], bmc: Path
+) -> None:
+    """It alone reaches the BMC; the others know it by the certificate that it has recorded."""
+    mgt1, mgt2, mgt3 = three
+    mgt3.run(*MANAGED, check=True)
+    assert mgt1.run("nodepower", "n9", check=True).out == "n9: off\n"
+    assert mgt3.run("nodepower", "n9", "on", check=True).out == "n9: on\n"
+    for each in three:
+        assert each.run("nodepower", "n9", check=True).out == "n9: on\n"
+    with Terminal(lambda tty: mgt1.popen("nodeconsole", "n9", tty=tty)) as console:
+        console.wait_for("\x1b", SECONDS)
+        wait_until(lambda: typed_is_heard(console), SECONDS, "the console answers")
+    mgt2.stop()
+    mgt2.run("collective", "gencert", check=True)
+    mgt2.start()
+    done = wait_until(partial(powered, mgt1), SECONDS, f"its new one is known {bmc.read_text()}")
+    assert done is not None
+    assert done.out == "n9: on\n"
+
+
+def powered(confluent: WholeConfluent) -> Result | None:
+    """Return what ``nodepower`` says on a member, unless it fails."""
+    done = confluent.run("nodepower", "n9")
+    return done if done.code == 0 else None
+
+
+def typed_is_heard(console: Terminal) -> bool:
+    """Type a letter; tell whether the BMC says that it has heard it."""
+    console.type("x")
+    try:
+        console.wait_for("heard x", 2.0)
+    except HarnessError:
+        return False
+    return True
+
+
+def test_nodes_of_a_killed_server_change_their_manager_and_come_back(
+    three: list[WholeConfluent], cluster: Cluster
+) -> None:
+    """To a candidate that is there; and when that one is killed, to the one that is back."""
+    mgt1, mgt2, mgt3 = three
+    mgt2.run("nodedefine", ",".join(NAMES), check=True)
+    candidates = "collective.managercandidates=mgt1,mgt3"
+    mgt2.run("nodeattrib", "n1", "collective.manager=mgt3", candidates, check=True)
+    print(f"to mgt1 in {seconds_until_managed_by(mgt3, 'mgt1', mgt2, cluster):.1f} s")
+    cluster["mgt3"].start()
+    mgt3.start()
+    wait_for_quorum(mgt3)
+    print(f"back to mgt3 in {seconds_until_managed_by(mgt1, 'mgt3', mgt2, cluster):.1f} s")
+
+
+def seconds_until_managed_by(
+    killed: WholeConfluent, manager: str, seen_by: WholeConfluent, cluster: Cluster
+) -> float:
+    """Kill all that runs on a server, and wait until a node has another manager."""
+
+    def managed() -> bool:
+        wanted = f"n1: collective.manager: {manager}\n"
+        return seen_by.run("nodeattrib", "n1", "collective.manager", check=True).out == wanted
+
+    begun = time.monotonic()
+    killed.kill()
+    cluster[killed.name].kill()
+    wait_until(managed, SECONDS, f"{manager} manages the node")
+    return time.monotonic() - begun

@@ -18,7 +18,7 @@ REFUSED = "Collective does not have quorum"
 #: And where nobody knows.
 IN_DOUBT = "may have been made or not"
 #: What the members have in common; the other files of a dump are each server's own.
-SHARED = ("main.json", "keys.json", "collective.json")
+SHARED = ("main.json", "keys.json")
 DUMP = "/var/lib/confluent/dump"
 _ROOMS = ("north", "south", "attic")
 _SECRET = "secret.hardwaremanagementpassword"

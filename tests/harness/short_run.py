@@ -10,7 +10,7 @@ import os
 import re
 import zlib
 
-_SLOW = re.compile(r"tests/(?:attacks|integration|faults)/")
+_SLOW = re.compile(r"tests/(?:attacks/|integration/|faults/|confluent/test_whole)")
 _VERSION = re.compile(r"\betcd-([\d.]+)-?")
 
 

@@ -225,7 +225,7 @@ class WholeConfluent:
     @property
     def log_text(self) -> str:
         """What it has printed, and its own logs of that."""
-        own = sorted((self.folder / "var/log/confluent").glob("std*"))
+        own = [self.folder / "var/log/confluent" / name for name in ("stdout", "stderr")]
         return "".join(
             path.read_text(errors="replace") for path in (self._log, *own) if path.exists()
         )
