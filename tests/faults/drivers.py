@@ -14,6 +14,7 @@ from collective.errors import RefusedError, RemovedError
 from collective.failpoints import Step
 from tests.faults.stage import Stage
 from tests.harness import Server
+from tests.harness.health import wait_until_whole
 from tests.harness.running import Running
 
 _REACH_SECONDS = 20.0
@@ -138,8 +139,15 @@ def delete_nonvoting(stage: Stage, with_etcd: bool) -> Scene:
 def gencert_nonvoting(stage: Stage, with_etcd: bool) -> Scene:
     """A server that does not vote has a voter record its next certificate."""
     runner, voters = stage.one_without_vote()
-    members = (*voters, runner)
-    return Scene(runner, ("gencert",), members, tidy=lambda: stage.put_out(runner))
+
+    def tidy() -> None:
+        stage.put_out(runner)
+        # They count how often a server without a vote changes its certificate, by its name.
+        for voter in voters:
+            voter.restart()
+        wait_until_whole(voters)
+
+    return Scene(runner, ("gencert",), (*voters, runner), tidy=tidy)
 
 
 def promote(stage: Stage, with_etcd: bool) -> Scene:
