@@ -68,6 +68,19 @@ def test_dump_of_another_confluent_is_imported_with_its_secrets(
         words += ["--password-file", str(file)]
     looked = mgt1.import_folder(*words, "--check")
     assert looked.endswith(" entries can be imported; transaction count 0"), looked
+    told = json.loads(mgt1.import_folder(*words, "--check", "--json"))
+    assert told == {
+        "name": "mgt1",
+        "entries": told["entries"],
+        "transactions": 0,
+        "errors": [],
+        "warnings": [],
+        "member": "mgt1",
+        "members": ["mgt1", "mgt2"],
+        "quorum": True,
+        "is_taken": False,
+    }
+    assert looked.startswith(f"{told['entries']} entries")
     assert not list(mgt1.cfg.parent.glob("cfg.aside-*"))
     assert mgt1.import_folder(*words).startswith("Success: ")
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
