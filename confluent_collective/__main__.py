@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     take.add_argument(
         "--check", action="store_true", help="say what would hinder it, change nothing"
     )
+    take.add_argument(
+        "--replace", action="store_true", help="in the place of one that the collective has"
+    )
     take.add_argument("--json", action="store_true", help="with --check: say it as one object")
     take.add_argument(
         "--password-file",
@@ -135,7 +138,7 @@ def _import(parsed: argparse.Namespace) -> int:
         print(f"{count} entries can be imported; transaction count {changes}")
         return 0
     with collective.connect() as handle:
-        count = importing.import_configuration(handle, cfm, begun)
+        count = importing.import_configuration(handle, cfm, begun, parsed.replace)
     print(f"Success: {count} entries of {parsed.folder} are those of the collective now")
     return 0
 
@@ -151,7 +154,7 @@ def _looked(cfm: Any, errors: list[str], warnings: list[str]) -> dict[str, Any]:
             "warnings": warnings,
             "member": handle.name,
             "members": sorted(member.name for member in handle.members()),
-            "quorum": handle.last_quorum.holds,
+            "quorum": handle.quorum,
             "is_taken": handle.store.get(CHANGE_KEY) is not None,
         }
 
