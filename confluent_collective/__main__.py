@@ -13,6 +13,7 @@ import argparse
 import getpass
 import importlib
 import importlib.util
+import json
 import logging
 import os
 import runpy
@@ -25,6 +26,7 @@ from typing import Any
 import collective
 from collective.errors import CollectiveError, RefusedError
 from confluent_collective import importing, release
+from confluent_collective.documents import CHANGE_KEY
 from confluent_collective.runtime import ConfluentRuntime
 from confluent_collective.seam import Seam
 
@@ -65,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     take.add_argument(
         "--check", action="store_true", help="say what would hinder it, change nothing"
     )
+    take.add_argument(
+        "--replace", action="store_true", help="in the place of one that the collective has"
+    )
+    take.add_argument("--json", action="store_true", help="with --check: say it as one object")
     take.add_argument(
         "--password-file",
         type=Path,
@@ -108,7 +114,7 @@ def _run(parsed: argparse.Namespace) -> None:
 
 def _import(parsed: argparse.Namespace) -> int:
     judged()
-    if _runs():
+    if _runs() and not parsed.check:
         raise RefusedError("Confluent runs", "stop it: systemctl stop confluent")
     cfm, _ = _modules()
     own = Path(cfm.ConfigManager._cfgdir)
@@ -118,6 +124,9 @@ def _import(parsed: argparse.Namespace) -> int:
         begun = partial(importing.write_here, cfm, own)
     importing.read_configuration(cfm, parsed.folder, _password(parsed))
     errors, warnings = importing.findings(cfm)
+    if parsed.check and parsed.json:
+        print(json.dumps(_looked(cfm, errors, warnings)))
+        return 0
     for text in warnings:
         print(f"confluent-collective: warning: {text}", file=sys.stderr)
     for text in errors:
@@ -129,9 +138,25 @@ def _import(parsed: argparse.Namespace) -> int:
         print(f"{count} entries can be imported; transaction count {changes}")
         return 0
     with collective.connect() as handle:
-        count = importing.import_configuration(handle, cfm, begun)
+        count = importing.import_configuration(handle, cfm, begun, parsed.replace)
     print(f"Success: {count} entries of {parsed.folder} are those of the collective now")
     return 0
+
+
+def _looked(cfm: Any, errors: list[str], warnings: list[str]) -> dict[str, Any]:
+    """Return what whoever takes servers in has to know of this one; it only grows."""
+    with collective.connect() as handle:
+        return {
+            "name": cfm.get_myname(),
+            "entries": len(dict(importing.documents_of(cfm))) if not errors else 0,
+            "transactions": getattr(cfm, "_txcount", 0),
+            "errors": errors,
+            "warnings": warnings,
+            "member": handle.name,
+            "members": sorted(member.name for member in handle.members()),
+            "quorum": handle.quorum,
+            "is_taken": handle.store.get(CHANGE_KEY) is not None,
+        }
 
 
 def _password(parsed: argparse.Namespace) -> str | None:

@@ -26,6 +26,7 @@ from confluent_collective.documents import (
     AREAS,
     CHANGE_KEY,
     GLOBALS,
+    HERE,
     MASTER_KEY,
     NODES,
     ROOT,
@@ -210,7 +211,10 @@ def write_here(cfm: Any, folder: Path, identity: str) -> None:
 
 
 def import_configuration(
-    handle: collective.Collective, cfm: Any, begun: Callable[[str], None] | None = None
+    handle: collective.Collective,
+    cfm: Any,
+    begun: Callable[[str], None] | None = None,
+    replaces: bool = False,
 ) -> int:
     """Write a configuration that was read, and return how many entries it has.
 
@@ -219,9 +223,10 @@ def import_configuration(
         cfm: Confluent's module, with what was read.
         begun: is called with the identity of the configuration and of its key, when nothing is in
             the way and before anything is stored.
+        replaces: whether one that the collective has already is deleted.
 
     Raises:
-        RefusedError: it cannot be, or the collective has one already.
+        RefusedError: it cannot be, or the collective has one already, or a Confluent runs on that.
         DegradedCollective: there is no quorum.
     """
     errors, _ = findings(cfm)
@@ -233,9 +238,26 @@ def import_configuration(
     except DeadlineError as error:
         raise RefusedError(f"another server imports its configuration: {error}") from error
     try:
+        if replaces:
+            _delete(handle, hold)
         return _import(handle, cfm, hold, begun or (lambda _: None))
     finally:
         hold.release()
+
+
+def _delete(handle: collective.Collective, hold: Any) -> None:
+    """Delete the configuration that is stored, and on which no Confluent runs."""
+    running = [entry.key[len(HERE) :] for entry in handle.store.export(HERE, linearizable=True)]
+    if running:
+        raise RefusedError(
+            f"Confluent runs on the configuration that is to be replaced: on {', '.join(running)}",
+            "stop it there, and wait 10 seconds where it was killed",
+        )
+    known = handle.store.get(CHANGE_KEY, linearizable=True)
+    if known is not None and not _made(
+        handle.store, [hold.fence], [collective.DeletePrefix(ROOT)]
+    ):
+        raise RefusedError("another server imports its configuration meanwhile")
 
 
 def _import(
@@ -244,7 +266,7 @@ def _import(
     if handle.store.get(CHANGE_KEY, linearizable=True) is not None:
         raise RefusedError(
             "the collective has a configuration of Confluent already",
-            "to replace it, delete it first: see REPLACE in docs/confluent.md",
+            "to replace it: import --replace, see REPLACE in docs/confluent.md",
         )
     mark, identity = master_key.mark_of(cfm), secrets.token_hex(16)
     begun(f"{identity} {mark}")
@@ -271,10 +293,14 @@ def _write(store: collective.Store, hold: Any, operations: Sequence[Any]) -> Non
     Raises:
         RefusedError: one does, or has.
     """
-    when = [collective.absent(CHANGE_KEY), hold.fence]
-    try:
-        made = store.txn(when, operations, seconds=_WRITE_SECONDS).succeeded
-    except InDoubtError as error:
-        made = error.settle(seconds=_WRITE_SECONDS)
-    if not made:
+    if not _made(store, [collective.absent(CHANGE_KEY), hold.fence], operations):
         raise RefusedError("another server has imported its configuration meanwhile")
+
+
+def _made(store: collective.Store, when: Sequence[Any], operations: Sequence[Any]) -> bool:
+    """Write if what is required holds, and tell whether it did."""
+    try:
+        return store.txn(when, operations, seconds=_WRITE_SECONDS).succeeded
+    except InDoubtError as error:
+        settled = error.settle(seconds=_WRITE_SECONDS)
+        return bool(settled)

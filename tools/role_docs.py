@@ -1,6 +1,6 @@
-"""Makes the page of the role's variables from its argument specification.
+"""Makes the page of each role's variables from its argument specification.
 
-``python -m tools.role_docs`` writes it; ``--check`` writes nothing, and fails if it is stale.
+``python -m tools.role_docs`` writes them; ``--check`` writes nothing, and fails if one is stale.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-ROLE = Path(__file__).resolve().parent.parent / "deploy" / "roles" / "collective"
-PAGE = ROLE / "README.md"
-_HEAD = """# The role confluent.collective.collective
+ROLES = Path(__file__).resolve().parent.parent / "deploy" / "roles"
+_PAGE = "README.md"
+_HEAD = """# The role confluent.collective.ROLE
 
 This page is made from `meta/argument_specs.yml`, which Ansible checks every variable against
 before the first task.
@@ -26,11 +26,11 @@ before the first task.
 _MARK = re.compile(r"\b(?:C|O|V|RV|M)\(([^)]*)\)")
 
 
-def render() -> str:
-    """Return the text of the page."""
-    specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
+def render(role: Path) -> str:
+    """Return the text of the page of a role, by its folder."""
+    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
     entries: Mapping[str, Any] = specs["argument_specs"]
-    common = entries["main"]["options"]
+    common = next(iter(entries.values()))["options"]
     lines = ["| Entry point | Does |", "|---|---|"]
     for name, entry in entries.items():
         said = [entry["short_description"] + ".", *_lines(entry["description"])]
@@ -40,22 +40,28 @@ def render() -> str:
     for name, entry in entries.items():
         own = {k: v for k, v in entry.get("options", {}).items() if k not in common}
         lines += [_row(key, option, f" Only for `{name}`.") for key, option in own.items()]
-    return _HEAD + "\n".join(lines) + "\n"
+    return _HEAD.replace("ROLE", role.name) + "\n".join(lines) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the page, or check it."""
+    """Write the pages, or check them."""
     parser = argparse.ArgumentParser(prog="python -m tools.role_docs")
-    parser.add_argument("--check", action="store_true", help="fail if the page is stale")
-    text = render()
-    stale = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text
-    if parser.parse_args(arguments).check:
-        if stale:
-            print("the page of the role is stale: run 'make man' and commit it", file=sys.stderr)
-        return int(stale)
-    if stale:
-        PAGE.write_text(text, encoding="utf-8")
-    return 0
+    parser.add_argument("--check", action="store_true", help="fail if a page is stale")
+    is_check = parser.parse_args(arguments).check
+    stale = {role / _PAGE: text for role in sorted(ROLES.iterdir()) if (text := _new(role))}
+    for page, text in stale.items():
+        if is_check:
+            print(f"{page} is stale: run 'make man' and commit it", file=sys.stderr)
+        else:
+            page.write_text(text, encoding="utf-8")
+    return int(is_check and bool(stale))
+
+
+def _new(role: Path) -> str:
+    """Return the text of a page that is stale, "" for one that is not."""
+    page, text = role / _PAGE, render(role)
+    is_stale = not page.exists() or page.read_text(encoding="utf-8") != text
+    return text if is_stale else ""
 
 
 def _row(name: str, option: Mapping[str, Any], more: str) -> str:

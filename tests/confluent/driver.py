@@ -151,7 +151,7 @@ def import_folder(words: list[str]) -> int:
     command: Any = importlib.import_module("confluent_collective.__main__")
     if not hasattr(cfm, "conf"):
         command.judged = lambda: None  # the stand-in is no release of Confluent
-    cfm.ConfigManager._cfgdir = str(FOLDER)
+    cfm.ConfigManager._cfgdir, cfm.get_myname = str(FOLDER), lambda: NAME
     os.environ["COLLECTIVE_ROOT"] = ROOT
     return int(command.main(["import", *words]))
 

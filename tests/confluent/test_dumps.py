@@ -68,6 +68,19 @@ def test_dump_of_another_confluent_is_imported_with_its_secrets(
         words += ["--password-file", str(file)]
     looked = mgt1.import_folder(*words, "--check")
     assert looked.endswith(" entries can be imported; transaction count 0"), looked
+    told = json.loads(mgt1.import_folder(*words, "--check", "--json"))
+    assert told == {
+        "name": "mgt1",
+        "entries": told["entries"],
+        "transactions": 0,
+        "errors": [],
+        "warnings": [],
+        "member": "mgt1",
+        "members": ["mgt1", "mgt2"],
+        "quorum": True,
+        "is_taken": False,
+    }
+    assert looked.startswith(f"{told['entries']} entries")
     assert not list(mgt1.cfg.parent.glob("cfg.aside-*"))
     assert mgt1.import_folder(*words).startswith("Success: ")
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
@@ -147,3 +160,14 @@ def test_protected_dump_is_refused_without_its_password(
     done = mgt1.try_import(str(folder), "--password-file", str(file))
     assert "has a configuration of Confluent already" in done.stderr
     assert not list(mgt1.cfg.parent.glob("cfg.aside-*")), "it is refused before a file is changed"
+    again = (str(folder), "--password-file", str(file), "--replace")
+    mgt1.start()
+    wait_until(partial(mgt1.ask, "quorum"), SECONDS, "it knows of the quorum")
+    wait_until(lambda: "mgt1" in mgt1.try_import(*again).stderr, SECONDS, "it says that it runs")
+    mgt1.stop()
+    replaced = wait_until(
+        lambda: (done := mgt1.try_import(*again)).returncode == 0 and done.stdout,
+        SECONDS,
+        "it runs no more",
+    )
+    assert str(replaced).startswith("Success: ")

@@ -215,11 +215,9 @@ def test_way_in_and_out_loses_no_attribute(
     stop_all(typist, three)
     for each in three:
         assert dump(typist, each) == shared
-        typist.says(
-            each.name, "rm -f /etc/confluent/cfg/collective-of /etc/confluent/cfg/collective"
-        )
-        for name in ("collective-of", "collective"):
-            (each.cfg / name).unlink(missing_ok=True)
+        typist.says(each.name, "rm -f /etc/confluent/cfg/collective*")
+        for file in each.cfg.glob("collective*"):
+            file.unlink()
         each.server = None
     start_all(typist, three)
     for each in three:
