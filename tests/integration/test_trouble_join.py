@@ -360,9 +360,12 @@ def test_learner_that_never_comes_up_is_evicted(make_cluster: MakeCluster, step:
     assert_collective_is(mgt1, mgt3)
 
     mgt2.start()
-    shown = mgt2.run("show")
-    admitted = step is Step.JOIN_ADMITTED
-    assert shown.code == 0 if admitted else "error: " in shown.err or "warning: " in shown.err
+    if step is Step.JOIN_ADMITTED:
+        # It never left its collective of one, whose etcd has just started.
+        mgt2.wait_for_quorum()
+    else:
+        shown = mgt2.run("show")
+        assert "error: " in shown.err or "warning: " in shown.err
     assert cluster.join(mgt2, mgt3).out == "Success\n"
     assert_collective_is(mgt1, mgt2, mgt3)
 
