@@ -213,8 +213,9 @@ class ConfigManager:
                 os.replace(part, Path(cls._cfgdir) / area)
         with _dirtylock:
             if _cfgstore.pop("collectivedirty", None):
-                members = pickle.dumps(_cfgstore.get("collective", {}))
-                (Path(cls._cfgdir) / "collective").write_bytes(members)
+                part = Path(cls._cfgdir) / "collective.part"
+                part.write_bytes(pickle.dumps(_cfgstore.get("collective", {})))
+                os.replace(part, Path(cls._cfgdir) / "collective")
         _cfgstore.pop("dirtykeys", None)
         _cfgstore.pop("dirtyglobals", None)
 
