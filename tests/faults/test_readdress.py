@@ -145,6 +145,8 @@ def moved(server: Server, *names: str) -> bool:
     return all(found.get(name, "").startswith("10.88.") for name in names)
 
 
+#: Where three of them are at first.
+AT_FIRST = {f"mgt{n}": f"10.77.0.{n}" for n in (1, 2, 3)}
 #: For each server in turn, whose address it gets: mgt1 to mgt3, and five.
 OF_THREE = [order for order in permutations((1, 2, 3)) if order != (1, 2, 3)]
 OF_FIVE = {"ring": (2, 3, 4, 5, 1), "two swaps": (2, 1, 4, 3, 5), "ring and swap": (2, 3, 1, 5, 4)}
@@ -188,7 +190,7 @@ def test_etcd_18309_members_that_swapped_addresses_while_off_come_back(
     spread(cluster, network)
     servers = cluster.join_all()
     assert servers[0].etcdctl("put", "kept", "safe").code == 0
-    now = {f"mgt{n}": f"10.77.0.{n}" for n in (1, 2, 3)}
+    now = AT_FIRST
     for order in OF_THREE:
         now = permute(cluster, network, now, order)
         if confuses(etcd):
@@ -209,17 +211,16 @@ def test_etcd_18309_hint_of_an_older_etcd_brings_members_that_changed_places_bac
     network = three(make_network)
     spread(cluster, network)
     servers = cluster.join_all()
-    first = {f"mgt{n}": f"10.77.0.{n}" for n in (1, 2, 3)}
-    wanted = permute(cluster, network, first, order)
+    wanted = permute(cluster, network, AT_FIRST, order)
     for server in servers:
         wait_until(partial(says, server, "changed places"), SETTLE_SECONDS, "it is said")
     hint = "give each an address that none had, and then the one that it is to have"
     assert hint in str(servers[2].show_json()["errors"])
-    moved_to = [name for name in wanted if wanted[name] != first[name]]
+    moved_to = [name for name in wanted if wanted[name] != AT_FIRST[name]]
     between = {name: f"10.77.0.1{name[-1]}" for name in moved_to}
     give(cluster, network, wanted, between)
-    settled(cluster, {**first, **between})
-    give(cluster, network, {**first, **between}, {name: wanted[name] for name in moved_to})
+    settled(cluster, {**AT_FIRST, **between})
+    give(cluster, network, {**AT_FIRST, **between}, {name: wanted[name] for name in moved_to})
     settled(cluster, wanted)
 
 
@@ -236,9 +237,8 @@ def test_power_cut_while_members_that_changed_places_come_back_is_not_their_end(
     with FailPoints(cluster) as points:
         spread(cluster, network)
         servers = cluster.join_all()
-        first = {f"mgt{n}": f"10.77.0.{n}" for n in (1, 2, 3)}
         with points.at(step) as held:
-            now = permute(cluster, network, first, (2, 3, 1))
+            now = permute(cluster, network, AT_FIRST, (2, 3, 1))
             held.wait(SETTLE_SECONDS)
             cluster.end_all()
         cluster.start_all(servers)
@@ -260,8 +260,7 @@ def test_members_that_change_places_come_back_though_one_was_changing_its_certif
             held.wait(SETTLE_SECONDS)
             cluster.end_all()
             typed.wait(SETTLE_SECONDS)
-        first = {f"mgt{n}": f"10.77.0.{n}" for n in (1, 2, 3)}
-        settled(cluster, permute(cluster, network, first, (2, 3, 1)))
+        settled(cluster, permute(cluster, network, AT_FIRST, (2, 3, 1)))
 
 
 @pytest.mark.parametrize("order", OF_FIVE.values(), ids=OF_FIVE)

@@ -12,16 +12,16 @@ import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
+from collective.model.closing import Closing
 from tests.harness.server import Server
 from tests.harness.spellings import is_in
 
 _PIECE = 65536
 
 
-class LostAnswers:
-    """Stands in the place of etcd's socket while its ``with`` block runs."""
+class LostAnswers(Closing):
+    """Stands in the place of etcd's socket until it is closed."""
 
     def __init__(self, server: Server) -> None:
         self._place = Path(server.layout.etcd_socket)
@@ -30,21 +30,16 @@ class LostAnswers:
         self._lock = threading.Lock()
         #: How many answers were dropped.
         self.dropped = 0
-
-    def __enter__(self) -> LostAnswers:
         self._place.rename(self._etcd)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(os.fspath(self._place))
         self._listener.listen()
         threading.Thread(target=self._accept, daemon=True).start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Give the place back."""
+        if self._listener.fileno() < 0:
+            return
         self._listener.close()
         self._etcd.rename(self._place)
 

@@ -8,12 +8,12 @@ import select
 import subprocess
 import time
 from collections.abc import Callable
-from types import TracebackType
 
+from collective.model.closing import Closing
 from tests.harness.waiting import HarnessError
 
 
-class Terminal:
+class Terminal(Closing):
     """The end of a terminal that a person has; the program that has the other one ends with it."""
 
     def __init__(self, start: Callable[[int], subprocess.Popen[bytes]]) -> None:
@@ -29,18 +29,14 @@ class Terminal:
             os.close(other)
         self._shown = b""
 
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the program, and the terminal."""
+        if self._end < 0:
+            return
         self._process.kill()
         self._process.wait()
         os.close(self._end)
+        self._end = -1
 
     def type(self, text: str) -> None:
         """Type something."""
